@@ -1,0 +1,43 @@
+"""Depth from focal stacks for robots: metric depth from a camera that sweeps its focus.
+
+The algorithm on one page is :mod:`dfs_ros.pipeline`.
+
+>>> from dfs_ros import DepthEstimator, FocalStack
+>>> result = DepthEstimator().estimate(FocalStack.load("my_stack"))   # doctest: +SKIP
+>>> result.depth_m                                                    # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from pkgutil import extend_path
+from typing import TYPE_CHECKING, Any
+
+# A colcon build generates `dfs_ros.msg` in another folder than this source: both are one package.
+__path__ = extend_path(__path__, __name__)
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from dfs_ros.config import Config
+    from dfs_ros.pipeline import DepthEstimator
+    from dfs_ros.types import Camera, DepthResult, FocalStack, Frame
+
+__all__ = ["Camera", "Config", "DepthEstimator", "DepthResult", "FocalStack", "Frame", "__version__"]
+
+_HOMES = {
+    "Camera": "types",
+    "DepthResult": "types",
+    "FocalStack": "types",
+    "Frame": "types",
+    "Config": "config",
+    "DepthEstimator": "pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, so that `dfs --help` and the transports start without importing scipy, OpenCV and torch.
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(f"dfs_ros.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'dfs_ros' has no attribute {name!r}")

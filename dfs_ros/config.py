@@ -1,0 +1,240 @@
+"""Every default of the package, written once.
+
+The command line, YAML files and ROS parameters are all made from these dataclasses: each setting carries its
+description, unit, range and whether it may change while a node runs. Unknown keys and values out of range are errors.
+
+>>> Config.from_dict({"hypotheses": {"count": 32}}).hypotheses.count
+32
+>>> Config.from_dict({"hypotheses": {"cuont": 32}})
+Traceback (most recent call last):
+ValueError: hypotheses.cuont: unknown setting; did you mean 'count'? known: count, max_depth_m, min_depth_m, spacing
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+
+def setting(
+    default: Any,
+    doc: str,
+    *,
+    unit: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] | None = None,
+    live: bool = False,
+) -> Any:
+    """A dataclass field that knows its description, unit, inclusive range or choices; `live` = safe to change while running."""
+    metadata = {"doc": doc, "unit": unit, "low": low, "high": high, "choices": choices, "live": live}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class LensConfig:
+    """The lens, where neither the stack nor the focus messages say."""
+
+    focal_length_m: float = setting(0.0, "Focal length; 0 = from the focus messages", unit="m", low=0, high=2)
+    f_number: float = setting(0.0, "f-number; 0 = from the focus messages", low=0, high=128)
+    pixel_pitch_m: float = setting(
+        0.0, "Size of an image pixel on the sensor; 0 = from focal length and camera_info", unit="m", low=0, high=1e-3
+    )
+    reference_focus_diopters: float = setting(
+        0.0, "Focus at which camera_info was calibrated", unit="1/m", low=0, high=100
+    )
+
+
+@dataclass(frozen=True)
+class HypothesesConfig:
+    """The depths that are tried at every pixel."""
+
+    min_depth_m: float = setting(0.31, "Nearest depth tried", unit="m", low=0.005, high=1000, live=True)
+    max_depth_m: float = setting(10.0, "Farthest depth tried", unit="m", low=0.01, high=10000, live=True)
+    count: int = setting(64, "Number of depths tried", low=2, high=512, live=True)
+    spacing: str = setting(
+        "inverse", "Even steps in inverse depth (dioptres) or in depth", choices=("inverse", "linear"), live=True
+    )
+
+
+@dataclass(frozen=True)
+class CostConfig:
+    """The cost volume: how badly a depth explains the stack around a pixel."""
+
+    method: str = setting("residual", "Which cost volume", choices=("residual", "paper", "released"))
+    psf: str = setting(
+        "auto",
+        "Point spread function; auto = disk (analytic), and table (the authors' tabulated disk) for released",
+        choices=("auto", "disk", "table", "gaussian"),
+    )
+    max_coc_px: float = setting(40.0, "Blur diameters are clamped here", unit="px", low=1, high=200)
+    eps: float = setting(
+        0.0, "Regularisation of the deconvolution; 0 = the method's own (0.01)", low=0, high=1
+    )
+    window_sigma_px: float = setting(0.0, "Gaussian window of the cost; 0 = the method's own", unit="px", low=0, high=20)
+    padding_px: int = setting(-1, "Reflected border before the FFT; -1 = the method's own", unit="px", low=-1, high=128)
+    transfer_curve: str = setting(
+        "auto",
+        "How pixel values relate to light; auto = the method's own (srgb for residual, linear for the DDFS volumes)",
+        choices=("auto", "srgb", "linear"),
+    )
+    channels: str = setting(
+        "auto", "Colour channels used; auto = the method's own", choices=("auto", "rgb", "luma")
+    )
+
+
+@dataclass(frozen=True)
+class RegularizationConfig:
+    """How `network: none` turns a cost volume into depth."""
+
+    # filled in by the measurements of `dfs eval`
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The network between cost volume and depth."""
+
+    name: str = setting("light", "none = regularised argmin, or a model of models/")
+    runner: str = setting(
+        "auto", "What runs the network", choices=("auto", "torch", "onnx", "tensorrt", "tensorrt_rtx")
+    )
+
+
+@dataclass(frozen=True)
+class ConfidenceConfig:
+    """Where there is depth at all."""
+
+    dense: bool = setting(False, "Depth at every pixel, however unsure", live=True)
+
+
+@dataclass(frozen=True)
+class AlignmentConfig:
+    """Removal of focus breathing, motion and exposure differences."""
+
+    enabled: bool = setting(True, "Align the images of a stack before use", live=True)
+
+
+@dataclass(frozen=True)
+class StackConfig:
+    """How frames are put together into stacks."""
+
+    size: int = setting(0, "Images in a stack; 0 = as many as the sweep has", low=0, high=64)
+
+
+@dataclass(frozen=True)
+class ProcessingConfig:
+    """Where and how large."""
+
+    device: str = setting("auto", "Where cost volume and network run", choices=("auto", "cpu", "cuda"))
+    threads: int = setting(0, "CPU threads; 0 = all cores", low=0, high=256)
+    max_megapixels: float = setting(
+        1.5, "Larger images are reduced to this for processing and the depth enlarged again", unit="Mpx", low=0.01, high=50
+    )
+    max_input_megapixels: float = setting(50.0, "Larger images are refused", unit="Mpx", low=0.01, high=200)
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings. Frozen; make variants with :func:`dataclasses.replace` or :meth:`from_dict`."""
+
+    lens: LensConfig = field(default_factory=LensConfig)
+    hypotheses: HypothesesConfig = field(default_factory=HypothesesConfig)
+    cost: CostConfig = field(default_factory=CostConfig)
+    regularization: RegularizationConfig = field(default_factory=RegularizationConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    confidence: ConfidenceConfig = field(default_factory=ConfidenceConfig)
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+    stack: StackConfig = field(default_factory=StackConfig)
+    processing: ProcessingConfig = field(default_factory=ProcessingConfig)
+
+    def __post_init__(self) -> None:
+        for name, section in sections(self):
+            for setting_field in dataclasses.fields(section):
+                value = _checked(getattr(section, setting_field.name), setting_field, type(section), name)
+                object.__setattr__(section, setting_field.name, value)
+        if self.hypotheses.min_depth_m >= self.hypotheses.max_depth_m:
+            raise ValueError(
+                f"hypotheses: expected min_depth_m < max_depth_m, received {self.hypotheses.min_depth_m} and "
+                f"{self.hypotheses.max_depth_m}"
+            )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Config:
+        """Defaults changed by a nested mapping ``{section: {setting: value}}``; unknown keys are errors."""
+        return cls().updated(values)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Config:
+        """Defaults changed by a YAML file of the same nesting."""
+        import yaml
+
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"configuration {path}: no such file")
+        try:
+            values = yaml.safe_load(path.read_text())
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"configuration {path}: not readable as YAML: {error}") from error
+        if values is None:
+            values = {}
+        if not isinstance(values, Mapping):
+            raise ValueError(f"configuration {path}: expected sections with settings, received {type(values).__name__}")
+        try:
+            return cls.from_dict(values)
+        except ValueError as error:
+            raise ValueError(f"configuration {path}: {error}") from error
+
+    def updated(self, values: Mapping[str, Any]) -> Config:
+        """This configuration with a nested mapping of changes."""
+        changed = {}
+        known_sections = dict(sections(self))
+        for name, settings in values.items():
+            if name not in known_sections:
+                raise ValueError(_unknown(str(name), known_sections, "section"))
+            if not isinstance(settings, Mapping):
+                raise ValueError(f"{name}: expected settings of the section, received {settings!r}")
+            known = {f.name for f in dataclasses.fields(known_sections[name])}
+            for key in settings:
+                if key not in known:
+                    raise ValueError(_unknown(f"{name}.{key}", known, "setting"))
+            changed[name] = dataclasses.replace(known_sections[name], **settings)
+        return dataclasses.replace(self, **changed)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Nested plain values, as :meth:`from_dict` takes them."""
+        return dataclasses.asdict(self)
+
+
+def sections(config: Config) -> Iterator[tuple[str, Any]]:
+    """(name, section) of a configuration, in order."""
+    for f in dataclasses.fields(config):
+        yield f.name, getattr(config, f.name)
+
+
+def _unknown(name: str, known: Any, what: str) -> str:
+    close = difflib.get_close_matches(name.rpartition(".")[2], list(known), 1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    return f"{name}: unknown {what}; {hint}known: {', '.join(sorted(known))}"
+
+
+def _checked(value: Any, setting_field: dataclasses.Field[Any], section: type, section_name: str) -> Any:
+    name = f"{section_name}.{setting_field.name}"
+    meta = setting_field.metadata
+    expected = get_type_hints(section)[setting_field.name]
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not expected:
+        raise ValueError(f"{name}: expected {expected.__name__}, received {value!r}")
+    if meta["choices"] is not None and value not in meta["choices"]:
+        raise ValueError(f"{name}: expected one of {', '.join(meta['choices'])}, received {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name}: expected a finite number, received {value}")
+    if meta["low"] is not None and value < meta["low"] or meta["high"] is not None and value > meta["high"]:
+        unit = f" {meta['unit']}" if meta["unit"] else ""
+        raise ValueError(f"{name}: expected {meta['low']} to {meta['high']}{unit}, received {value}")
+    return value

@@ -1,0 +1,244 @@
+"""What flows through the package: Camera, Frame, FocalStack, DepthResult.
+
+All are frozen and checked when made, so that code behind this border need not check again. Depth in metres, focus and
+inverse depth in dioptres (1/m, 0 = infinity), blur in pixels, time in integer nanoseconds, unknown = NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_FRAMES = 64
+
+
+def _positive(value: float, name: str, unit: str) -> float:
+    value = float(value)
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name}: expected a finite number over 0 [{unit}], received {value}")
+    return value
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A thin lens in front of a sensor, with the pinhole intrinsics that go with it.
+
+    Parameters
+    ----------
+    focal_length_m, f_number, pixel_pitch_m
+        The lens and the size of one image pixel on the sensor. Only their combination enters the blur, in pixels:
+        ``c = f^2 |D_f - D| / (N (1 - f D_f) p)``.
+    fx_px, fy_px, cx_px, cy_px
+        Intrinsics at `reference_focus_diopters`; NaN (the default) = derived: ``fx = fy = f / ((1 - f D_ref) p)``,
+        centre of the image.
+    reference_focus_diopters
+        The focus at which the intrinsics hold (the lens breathes: they change with focus).
+    """
+
+    focal_length_m: float
+    f_number: float
+    pixel_pitch_m: float
+    fx_px: float = math.nan
+    fy_px: float = math.nan
+    cx_px: float = math.nan
+    cy_px: float = math.nan
+    reference_focus_diopters: float = 0.0
+
+    def __post_init__(self) -> None:
+        _positive(self.focal_length_m, "camera.focal_length_m", "m")
+        _positive(self.f_number, "camera.f_number", "1")
+        _positive(self.pixel_pitch_m, "camera.pixel_pitch_m", "m")
+        if self.focal_length_m > 2.0:
+            raise ValueError(
+                f"camera.focal_length_m: expected metres (0.0043 for a phone), received {self.focal_length_m}; "
+                "divide millimetres by 1000"
+            )
+        if self.pixel_pitch_m > 1e-3:
+            raise ValueError(
+                f"camera.pixel_pitch_m: expected metres (3.9e-06 for 3.9 um), received {self.pixel_pitch_m}; "
+                "divide micrometres by 1e6"
+            )
+        check_focus(self.reference_focus_diopters, self.focal_length_m, "camera.reference_focus_diopters")
+
+    def scaled(self, factor: float) -> Camera:
+        """The camera of the same images resized by `factor` (0.5 = half as many pixels each way)."""
+        _positive(factor, "factor", "1")
+
+        def centre(c: float) -> float:
+            return (c + 0.5) * factor - 0.5
+
+        return replace(
+            self,
+            pixel_pitch_m=self.pixel_pitch_m / factor,
+            fx_px=self.fx_px * factor,
+            fy_px=self.fy_px * factor,
+            cx_px=centre(self.cx_px),
+            cy_px=centre(self.cy_px),
+        )
+
+
+def check_focus(focus_diopters: float, focal_length_m: float, name: str = "focus_diopters") -> None:
+    """Raise ValueError unless a lens of that focal length can focus there (beyond its focal length, up to infinity)."""
+    if not math.isfinite(focus_diopters):
+        raise ValueError(f"{name}: expected finite dioptres (0 = infinity), received {focus_diopters}")
+    if focus_diopters < 0:
+        raise ValueError(
+            f"{name}: expected dioptres of 0 (infinity) or more, received {focus_diopters}; "
+            "nothing lies beyond infinity, so check the lens calibration"
+        )
+    if focus_diopters * focal_length_m >= 1:
+        raise ValueError(
+            f"{name}: {focus_diopters} dioptres is {1 / focus_diopters:.4g} m, inside the focal length "
+            f"{focal_length_m} m, where no lens can focus; check the units (dioptres = 1 / metres)"
+        )
+
+
+def _check_image(image: Any, name: str) -> None:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        raise TypeError(f"{name}: expected a uint8 array, received {getattr(image, 'dtype', type(image).__name__)}")
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
+        raise ValueError(f"{name}: expected shape (H, W) or (H, W, 3) RGB, received {image.shape}")
+    if min(image.shape[:2]) < 16:
+        raise ValueError(f"{name}: expected at least 16 x 16 pixels, received {image.shape[1]} x {image.shape[0]}")
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One image with the focus it was taken at.
+
+    `image` uint8, (H, W, 3) RGB or (H, W). `sweep_id`, `index` and `count` say where the driver put it in a sweep
+    (None: the driver does not say). `lens_moving` marks an exposure during which the lens had not settled.
+    """
+
+    image: NDArray[np.uint8]
+    focus_diopters: float
+    stamp_ns: int = 0
+    sweep_id: int | None = None
+    index: int | None = None
+    count: int | None = None
+    lens_moving: bool = False
+    magnification: float = math.nan
+
+    def __post_init__(self) -> None:
+        _check_image(self.image, "frame.image")
+
+
+@dataclass(frozen=True, eq=False)
+class FocalStack:
+    """Images of one scene at different focus, in any order.
+
+    Parameters
+    ----------
+    images
+        uint8 (F, H, W, 3) RGB or (F, H, W) grey, F from 2 to 64.
+    focus_diopters
+        float64 (F,), at least two of them different.
+    camera
+        The lens.
+    stamp_ns
+        int64 (F,), 0 where unknown.
+    blur_scale
+        float64 (F,): how much alignment enlarged each image, and its blur with it (1 = not at all).
+    magnification
+        float64 (F,): image scale of each frame as the driver or a calibration knows it; NaN = unknown, thin lens assumed.
+    """
+
+    images: NDArray[np.uint8]
+    focus_diopters: NDArray[np.float64]
+    camera: Camera
+    stamp_ns: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    blur_scale: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    magnification: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        images = self.images
+        if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+            raise TypeError(f"images: expected a uint8 array, received {getattr(images, 'dtype', type(images).__name__)}")
+        if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3):
+            raise ValueError(f"images: expected shape (F, H, W, 3) RGB or (F, H, W), received {images.shape}")
+        count = images.shape[0]
+        if count < 2:
+            raise ValueError(f"a focal stack needs at least 2 images at different focus, received {count}")
+        if count > MAX_FRAMES:
+            raise ValueError(f"a focal stack holds at most {MAX_FRAMES} images, received {count}")
+        _check_image(images[0], "images")
+        focus = np.asarray(self.focus_diopters, np.float64)
+        if focus.shape != (count,):
+            raise ValueError(f"focus_diopters: expected shape ({count},) to go with the images, received {focus.shape}")
+        for i, value in enumerate(focus):
+            check_focus(float(value), self.camera.focal_length_m, f"focus_diopters[{i}]")
+        if np.ptp(focus) < 1e-6:
+            raise ValueError(
+                f"focus_diopters: all {count} images are at {focus[0]:g} dioptres; depth needs at least two different focus"
+            )
+        object.__setattr__(self, "focus_diopters", focus)
+        self._fill("stamp_ns", np.int64, 0)
+        self._fill("blur_scale", np.float64, 1.0)
+        self._fill("magnification", np.float64, math.nan)
+        if not (np.isfinite(self.blur_scale).all() and (self.blur_scale > 0).all()):
+            raise ValueError(f"blur_scale: expected finite numbers over 0, received {self.blur_scale}")
+
+    def _fill(self, name: str, dtype: Any, default: float) -> None:
+        value = np.asarray(getattr(self, name), dtype)
+        if value.size == 0:
+            value = np.full(len(self.images), default, dtype)
+        if value.shape != (len(self.images),):
+            raise ValueError(f"{name}: expected shape ({len(self.images)},), received {value.shape}")
+        object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        return int(self.images.shape[0])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the images in pixels."""
+        return int(self.images.shape[1]), int(self.images.shape[2])
+
+    @classmethod
+    def load(cls, path: str | Path) -> FocalStack:
+        """Read a focal-stack/1 folder (`stack.yaml` beside its images), see :mod:`dfs_ros.io.stack_folder`."""
+        from dfs_ros.io.stack_folder import load_stack
+
+        return load_stack(path)
+
+    @classmethod
+    def from_frames(cls, frames: list[Frame], camera: Camera) -> FocalStack:
+        """A stack of frames of one size."""
+        shapes = {f.image.shape for f in frames}
+        if len(shapes) > 1:
+            raise ValueError(f"images of a stack must have one size, received {sorted(shapes)}")
+        return cls(
+            images=np.stack([f.image for f in frames]) if frames else np.zeros((0, 16, 16), np.uint8),
+            focus_diopters=np.array([f.focus_diopters for f in frames], np.float64),
+            camera=camera,
+            stamp_ns=np.array([f.stamp_ns for f in frames], np.int64),
+            magnification=np.array([f.magnification for f in frames], np.float64),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class DepthResult:
+    """Depth of a focal stack, in the geometry of its reference image.
+
+    `depth_m`, `sigma_m` float32 (H, W), NaN where the stack cannot tell (sigma: one standard deviation);
+    `confidence` float32 (H, W) in [0, 1]; `all_in_focus` uint8 (H, W, 3) RGB; `camera` with the intrinsics of
+    these images; `stamp_ns` of the reference frame; `report` what was estimated, dropped and how long each step took.
+    """
+
+    depth_m: NDArray[np.float32]
+    sigma_m: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    all_in_focus: NDArray[np.uint8]
+    camera: Camera
+    stamp_ns: int = 0
+    report: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def coverage(self) -> float:
+        """Share of pixels that have depth."""
+        return float(np.isfinite(self.depth_m).mean())

@@ -1,0 +1,32 @@
+"""Packaging for pip; a ROS 2 workspace builds the same root with CMakeLists.txt."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="dfs_ros",
+    version="0.1.0",
+    description="Metric depth from focus-sweeping cameras, for ROS 2 robots",
+    license="Apache-2.0",
+    packages=find_packages(include=["dfs_ros", "dfs_ros.*"]),
+    package_data={"dfs_ros": ["py.typed", "**/*.cu", "**/*.cuh"]},
+    python_requires=">=3.10",
+    install_requires=[
+        "numpy>=1.24",
+        "scipy>=1.10",
+        "opencv-python-headless>=4.8,<5",  # cv_bridge is built against OpenCV 4
+        "pillow>=9.4",
+        "pyyaml>=6",
+        "tqdm>=4.64",
+        "torch>=2.1",
+        "safetensors>=0.4",
+        "psutil>=5.9",
+        "matplotlib>=3.6",
+        'cyclonedds>=0.10.5; platform_machine == "x86_64"',
+        "rosbags>=0.10",
+        "viser>=0.2",
+    ],
+    extras_require={
+        "test": ["pytest>=7", "pytest-timeout", "hypothesis>=6", "scikit-image>=0.20", "ruff", "mypy", "types-PyYAML"],
+    },
+    entry_points={"console_scripts": ["dfs = dfs_ros.cli.main:main"]},
+)

@@ -1,0 +1,36 @@
+# From nothing (Python 3.10 or later, make) to the main job: both targets make their own virtual environment.
+PYTHON ?= python3
+VENV   := .venv
+STAMP  := $(VENV)/.installed
+ARGS   ?=
+
+.PHONY: run test lint clean help
+
+help:
+	@echo "make run [ARGS='--source stack DIR --duration 20 --output DIR']   camera, depth node and viewer, live"
+	@echo "make test                                                      the whole test suite"
+	@echo "make lint                                                      ruff and mypy"
+
+run: $(STAMP)
+	@$(VENV)/bin/dfs run $(ARGS)
+
+test: $(STAMP)
+	$(VENV)/bin/python -m pytest
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+# The CPU build of torch is enough to run everything; a CUDA build that is already there is kept.
+$(STAMP): setup.py pyproject.toml
+	@echo "== making the virtual environment $(VENV) (a few minutes, once)"
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 10) else "dfs_ros needs Python 3.10 or later, this is %d.%d" % v[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)/bin/python -m pip install --quiet -e '.[test]' -c constraints.txt
+	@touch $(STAMP)
+	@echo "== ready"
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,97 @@
+"""Options that several sub-commands share."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import Any, get_type_hints
+
+import yaml
+
+from dfs_ros.config import Config, sections
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--config FILE`, `--set section.setting=value` and the shorthands of the most used settings."""
+    group = parser.add_argument_group("settings")
+    group.add_argument("--config", metavar="FILE", help="YAML file with settings, as `--list-settings` shows them")
+    group.add_argument(
+        "--set",
+        metavar="SECTION.SETTING=VALUE",
+        action="append",
+        default=[],
+        help="change one setting; may be repeated (all of them: --list-settings)",
+    )
+    group.add_argument("--list-settings", action=_ListSettings, help="print every setting with its default, and stop")
+    group.add_argument("--cost", choices=("residual", "paper", "released"), help="cost volume (default: residual)")
+    group.add_argument("--network", metavar="none|NAME", help="network over the cost volume (default: see settings)")
+    group.add_argument("--runner", choices=("auto", "torch", "onnx", "tensorrt", "tensorrt_rtx"), help="network runner")
+    group.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where cost volume and network run")
+    group.add_argument("--dense", action="store_true", default=None, help="depth at every pixel, however unsure")
+    group.add_argument("--min-depth", metavar="M", type=float, help="nearest depth tried [m]")
+    group.add_argument("--max-depth", metavar="M", type=float, help="farthest depth tried [m]")
+    group.add_argument("--hypotheses", metavar="N", type=int, help="number of depths tried")
+
+
+_SHORTHANDS = {
+    "cost": ("cost", "method"),
+    "network": ("network", "name"),
+    "runner": ("network", "runner"),
+    "device": ("processing", "device"),
+    "dense": ("confidence", "dense"),
+    "min_depth": ("hypotheses", "min_depth_m"),
+    "max_depth": ("hypotheses", "max_depth_m"),
+    "hypotheses": ("hypotheses", "count"),
+}
+
+
+def config_from_arguments(args: argparse.Namespace, base: Config | None = None) -> Config:
+    """The configuration of `--config`, then `--set`, then the shorthands, each over the one before.
+
+    Raises ValueError for unknown settings and values of the wrong type or range.
+    """
+    config = base or Config()
+    if args.config:
+        config = Config.load(args.config)
+    changes: dict[str, dict[str, Any]] = {}
+    for text in args.set:
+        name, equals, value = text.partition("=")
+        section, dot, key = name.partition(".")
+        if not (equals and dot):
+            raise ValueError(f"--set {text}: expected SECTION.SETTING=VALUE, such as hypotheses.count=32")
+        changes.setdefault(section.strip(), {})[key.strip()] = yaml.safe_load(value)
+    for argument, (section, key) in _SHORTHANDS.items():
+        value = getattr(args, argument, None)
+        if value is not None:
+            changes.setdefault(section, {})[key] = value
+    return config.updated(changes)
+
+
+def describe_settings(config: Config) -> str:
+    """All settings as commented YAML: valid input for `--config`."""
+    lines = []
+    for name, section in sections(config):
+        lines.append(f"{name}:  # {(type(section).__doc__ or '').splitlines()[0]}")
+        hints = get_type_hints(type(section))
+        for setting in dataclasses.fields(section):
+            meta = setting.metadata
+            notes = [meta["doc"]]
+            if meta["unit"]:
+                notes.append(f"[{meta['unit']}]")
+            if meta["choices"]:
+                notes.append("one of " + ", ".join(meta["choices"]))
+            elif meta["low"] is not None or meta["high"] is not None:
+                notes.append(f"{meta['low']} to {meta['high']}")
+            value = getattr(section, setting.name)
+            text = str(value).lower() if hints[setting.name] is bool else ('""' if value == "" else str(value))
+            lines.append(f"  {setting.name}: {text}  # {'; '.join(notes)}")
+    return "\n".join(lines)
+
+
+class _ListSettings(argparse.Action):
+    def __init__(self, option_strings: Any, dest: str, **kwargs: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **kwargs)
+
+    def __call__(self, parser: argparse.ArgumentParser, *unused: Any) -> None:
+        print(describe_settings(Config()))
+        parser.exit(0)

@@ -1,0 +1,70 @@
+"""The command `dfs`: one entry point, a module for each sub-command, imported only when called."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+import dfs_ros
+
+COMMANDS = {
+    "run": ("dfs_ros.cli.run", "camera, depth node and viewer, live"),
+    "estimate": ("dfs_ros.cli.estimate", "depth of a focal stack on disk"),
+    "import": ("dfs_ros.cli.import_stack", "make a focal stack from a folder of photos"),
+    "simulate": ("dfs_ros.cli.simulate", "render a focal stack with known depth"),
+    "train": ("dfs_ros.cli.train", "train the network on rendered stacks"),
+    "eval": ("dfs_ros.cli.evaluate", "score depth on rendered stacks"),
+    "bench": ("dfs_ros.cli.bench", "measure speed and memory on this machine"),
+    "doctor": ("dfs_ros.cli.doctor", "what this machine has, and what will be used"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `dfs ARGV`; returns the exit status: 0 good, 1 failed, 2 bad input, 130 interrupted."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        print(f"dfs {dfs_ros.__version__}")
+        return 0
+    name = argv[0]
+    if name not in COMMANDS:
+        print(f"dfs: error: unknown command {name!r}; known: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    module_name, summary = COMMANDS[name]
+    logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(message)s", stream=sys.stderr)
+    module = importlib.import_module(module_name)
+    parser = argparse.ArgumentParser(
+        prog=f"dfs {name}",
+        description=module.__doc__ or summary,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(parser)
+    try:
+        args = parser.parse_args(argv[1:])
+        return int(module.run(args))
+    except (ValueError, TypeError, OSError, MemoryError) as error:
+        print(f"dfs {name}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\ndfs {name}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
+    return (
+        "usage: dfs COMMAND [...]\n\nMetric depth from focal stacks.\n\ncommands:\n"
+        + "\n".join(lines)
+        + "\n\n`dfs COMMAND --help` lists the options; `dfs --version`."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -139,6 +139,26 @@ class ProcessingConfig:
 
 
 @dataclass(frozen=True)
+class SimulationConfig:
+    """How focal stacks are rendered from a scene."""
+
+    noise: float = setting(0.004, "Standard deviation of the image noise, as a share of full scale", low=0, high=0.5)
+    noise_space: str = setting(
+        "srgb",
+        "Where noise is added: srgb = to encoded values, alike in dark and bright; linear = to light",
+        choices=("srgb", "linear"),
+    )
+    transfer_curve: str = setting(
+        "srgb", "How pixel values relate to light, in which blur happens", choices=("srgb", "linear")
+    )
+    breathing: bool = setting(False, "Image scale follows focus, as of a thin lens")
+    layer_step_px: float = setting(
+        0.5, "Depth layers are cut where blur changes by this diameter", unit="px", low=0.05, high=10
+    )
+    max_layers: int = setting(128, "Thicker depth layers where it took more than this", low=1, high=1024)
+
+
+@dataclass(frozen=True)
 class Config:
     """All settings. Frozen; make variants with :func:`dataclasses.replace` or :meth:`from_dict`."""
 
@@ -151,6 +171,7 @@ class Config:
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     stack: StackConfig = field(default_factory=StackConfig)
     processing: ProcessingConfig = field(default_factory=ProcessingConfig)
+    simulation: SimulationConfig = field(default_factory=SimulationConfig)
 
     def __post_init__(self) -> None:
         for name, section in sections(self):

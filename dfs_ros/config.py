@@ -62,37 +62,85 @@ class HypothesesConfig:
     )
 
 
+# What "auto", 0 and -1 mean for each cost volume. The DDFS volumes follow their authors' code and text; those of
+# `residual` are measured (`dfs eval`).
+_COST_METHODS: dict[str, dict[str, Any]] = {
+    "released": {
+        "psf": "table",
+        "eps": 0.01,
+        "window_sigma_px": 1.0,
+        "padding_px": 0,
+        "transfer_curve": "linear",
+        "channels": "rgb",
+    },
+    "paper": {
+        "psf": "disk",
+        "eps": 0.01,
+        "window_sigma_px": 1.0,
+        "padding_px": 0,
+        "transfer_curve": "linear",
+        "channels": "rgb",
+    },
+    "residual": {
+        "psf": "disk",
+        "eps": 0.01,
+        "window_sigma_px": 2.0,
+        "padding_px": 16,
+        "transfer_curve": "srgb",
+        "channels": "rgb",
+    },
+}
+
+
 @dataclass(frozen=True)
 class CostConfig:
     """The cost volume: how badly a depth explains the stack around a pixel."""
 
-    method: str = setting("residual", "Which cost volume", choices=("residual", "paper", "released"))
+    method: str = setting("residual", "Which cost volume", choices=tuple(_COST_METHODS))
     psf: str = setting(
         "auto",
-        "Point spread function; auto = disk (analytic), and table (the authors' tabulated disk) for released",
+        "Point spread function: disk (analytic), table (DDFS's rasterised disk), gaussian; auto = the method's own",
         choices=("auto", "disk", "table", "gaussian"),
     )
     max_coc_px: float = setting(40.0, "Blur diameters are clamped here", unit="px", low=1, high=200)
-    eps: float = setting(
-        0.0, "Regularisation of the deconvolution; 0 = the method's own (0.01)", low=0, high=1
+    eps: float = setting(0.0, "Regularisation of the deconvolution; 0 = the method's own", low=0, high=1)
+    window_sigma_px: float = setting(
+        0.0, "Gaussian window of the cost; 0 = the method's own", unit="px", low=0, high=20
     )
-    window_sigma_px: float = setting(0.0, "Gaussian window of the cost; 0 = the method's own", unit="px", low=0, high=20)
     padding_px: int = setting(-1, "Reflected border before the FFT; -1 = the method's own", unit="px", low=-1, high=128)
     transfer_curve: str = setting(
         "auto",
-        "How pixel values relate to light; auto = the method's own (srgb for residual, linear for the DDFS volumes)",
+        "Pixel values to light: srgb (decoded before the FFT), linear (used as they are); auto = the method's own",
         choices=("auto", "srgb", "linear"),
     )
     channels: str = setting(
-        "auto", "Colour channels used; auto = the method's own", choices=("auto", "rgb", "luma")
+        "auto",
+        "Colour channels used: rgb, or luma (a third of the time); auto = the method's own",
+        choices=("auto", "rgb", "luma"),
     )
+
+    def resolved(self) -> CostConfig:
+        """The same with every `auto`, 0 and -1 replaced by what it means for the method."""
+        # The defaults of these settings are just those marks.
+        methods_own = _COST_METHODS[self.method].items()
+        own = {name: value for name, value in methods_own if getattr(self, name) == getattr(CostConfig, name)}
+        return dataclasses.replace(self, **own)
 
 
 @dataclass(frozen=True)
 class RegularizationConfig:
     """How `network: none` turns a cost volume into depth."""
 
-    # filled in by the measurements of `dfs eval`
+    guided_radius_px: int = setting(
+        8, "Radius of the guided filter on each cost slice; 0 = off", unit="px", low=0, high=64, live=True
+    )
+    guided_eps: float = setting(1e-3, "Contrast under which the guide counts as flat, squared", low=1e-8, high=1, live=True)
+    smoothness: float = setting(
+        0.1, "Cost of a depth step of one hypothesis between neighbours; 0 = off", low=0, high=100, live=True
+    )
+    edge_contrast: float = setting(
+        0.05, "Image contrast at which a depth step costs a third", low=1e-3, high=10, live=True
+    )
 
 
 @dataclass(frozen=True)
@@ -139,6 +187,20 @@ class ProcessingConfig:
 
 
 @dataclass(frozen=True)
+class ViewerConfig:
+    """The live view in the browser."""
+
+    host: str = setting(
+        "127.0.0.1", "Address the page is served at; 0.0.0.0 shows the camera to everybody on the network, without a password"
+    )
+    port: int = setting(8080, "Port of the page; 0 = any free one", low=0, high=65535)
+    rate_hz: float = setting(8.0, "The page is brought up to date at most this often", unit="Hz", low=0.1, high=60)
+    max_points: int = setting(80000, "Larger clouds are thinned by an even grid", low=100, high=2_000_000)
+    max_image_px: int = setting(640, "Pictures are reduced to this width", unit="px", low=64, high=4096)
+    focus_frames: int = setting(60, "Images in the plot of the focus sweep", low=2, high=1000)
+
+
+@dataclass(frozen=True)
 class SimulationConfig:
     """How focal stacks are rendered from a scene."""
 
@@ -172,6 +234,7 @@ class Config:
     stack: StackConfig = field(default_factory=StackConfig)
     processing: ProcessingConfig = field(default_factory=ProcessingConfig)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
+    viewer: ViewerConfig = field(default_factory=ViewerConfig)
 
     def __post_init__(self) -> None:
         for name, section in sections(self):

@@ -1,0 +1,136 @@
+"""The cost volumes on CPU cores: float32, half spectra, one thread a hypothesis. Formulas: :mod:`.reference`.
+
+Spectra are held as float32 with real and imaginary parts alternating, and transfer functions, which are real, with
+every value twice: all spectral arithmetic is then plain float32 multiplication. Memory beside the volume is the spectra
+of the stack and, per thread, what one hypothesis needs; it does not grow with their number.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft, ndimage
+
+from dfs_ros.cost_volume.problem import Problem
+from dfs_ros.cost_volume.spectra import SpectraCache, Spectrum, stack_spectra
+from dfs_ros.cost_volume.transfer import TransferFunctions, transfer_functions
+
+Real = NDArray[np.float32]
+
+
+def cost_volume(
+    problem: Problem,
+    threads: int = 0,
+    spectra_cache: SpectraCache | None = None,
+    frame_keys: Sequence[Hashable] | None = None,
+) -> Real:
+    """Cost volume, float32 (D, H, W), of a checked problem; arguments as in :func:`cost_volume_from_config`."""
+    transfer = transfer_functions(problem)
+    spectra = stack_spectra(problem, spectra_cache, frame_keys)
+    volume = np.empty((len(problem.depths_m), *problem.stack.size), np.float32)
+    fill = _residual_slice if problem.cost.method == "residual" else _wiener_slice
+
+    def fill_hypothesis(d: int) -> None:
+        fill(problem, spectra, transfer, d, volume[d])
+
+    for_each(fill_hypothesis, len(volume), threads)
+    return volume
+
+
+def for_each(work: Callable[[int], None], count: int, threads: int = 0) -> None:
+    """Do ``work(0) ... work(count - 1)`` on `threads` threads (0 = the cores this process may use).
+
+    The first error, or Ctrl-C, drops what has not begun and is raised.
+    """
+    if threads <= 0:
+        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if threads == 1 or count == 1:
+        for index in range(count):
+            work(index)
+        return
+    with ThreadPoolExecutor(min(threads, count)) as pool:
+        try:
+            for future in [pool.submit(work, index) for index in range(count)]:
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _wiener_slice(problem: Problem, spectra: list[Spectrum], transfer: TransferFunctions, d: int, out: Real) -> None:
+    """Disagreement of the images deblurred one by one."""
+    cost = problem.cost
+    quadrants = transfer.quadrants(d)
+    denominator = quadrants * quadrants
+    denominator += np.float32(cost.eps) * transfer.laplacian_squared()
+    wiener = transfer.expanded(quadrants / denominator)
+    sharp = [to_pixels(w * spectrum, problem) for w, spectrum in zip(wiener, spectra, strict=True)]
+    mean = sharp[0].copy()
+    for x in sharp[1:]:
+        mean += x
+    mean *= np.float32(1.0 / len(sharp))
+    mean = _window(mean, problem)
+    variance = np.zeros_like(mean)
+    for x in sharp:
+        x -= mean
+        x *= x
+        variance += x
+    variance *= np.float32(1.0 / len(sharp))
+    variance = _window(variance, problem)
+    np.sqrt(variance, out=variance)
+    variance.sum(axis=0, out=out)
+
+
+def _residual_slice(problem: Problem, spectra: list[Spectrum], transfer: TransferFunctions, d: int, out: Real) -> None:
+    """What one sharp image, blurred again for each focus, fails to explain."""
+    k = transfer.half_spectra(d)
+    x = joint_sharp_spectrum(spectra, k, problem.cost.eps)
+    energy = np.zeros(problem.stack.size, np.float32)
+    for k_f, spectrum in zip(k, spectra, strict=True):
+        residual = k_f * x
+        np.subtract(spectrum, residual, out=residual)
+        for plane in to_pixels(residual, problem):
+            cv2.accumulateSquare(plane, energy)
+    _gaussian(energy, problem.cost.window_sigma_px, out)
+
+
+def joint_sharp_spectrum(spectra: list[Spectrum], k: Real, eps: float) -> Spectrum:
+    """``sum_f k_f Y_f / (sum_f k_f^2 + eps)``, the half spectrum (C, H', 2 (W' // 2 + 1)) of the joint sharp image."""
+    power = np.einsum("fhw,fhw->hw", k, k)
+    power += np.float32(eps)
+    x: Spectrum = k[0] * spectra[0]
+    for k_f, spectrum in zip(k[1:], spectra[1:], strict=True):
+        x += k_f * spectrum
+    x /= power
+    return x
+
+
+def to_pixels(spectrum: Spectrum, problem: Problem) -> Real:
+    """Inverse FFT without the border, float32 (C, H, W)."""
+    (top, _), (left, _) = problem.pad_px
+    height, width = problem.stack.size
+    pixels = fft.irfft2(spectrum.view(np.complex64), problem.padded_size, overwrite_x=True)
+    return np.asarray(pixels[:, top : top + height, left : left + width])
+
+
+def _window(planes: Real, problem: Problem) -> Real:
+    """Gaussian window of every plane (C, H, W); `released` also runs it across the three colours."""
+    sigma = problem.cost.window_sigma_px
+    windowed = np.empty_like(planes)
+    for plane, out in zip(planes, windowed, strict=True):
+        _gaussian(plane, sigma, out)
+    if problem.cost.method == "released" and len(planes) == 3:
+        mixing = ndimage.gaussian_filter1d(np.eye(3), sigma, axis=0, mode="reflect", truncate=4.0)
+        windowed = np.einsum("ck,khw->chw", mixing.astype(np.float32), windowed)
+    return windowed
+
+
+def _gaussian(plane: Real, sigma_px: float, out: Real) -> None:
+    """Gaussian truncated at 4 sigma, reflected at the border: the same as scipy.ndimage.gaussian_filter."""
+    size = 2 * int(4.0 * sigma_px + 0.5) + 1
+    cv2.GaussianBlur(plane, (size, size), sigma_px, dst=out, borderType=cv2.BORDER_REFLECT)

@@ -1,0 +1,113 @@
+"""What every backend is handed: checked input, blur diameters, light, padding. No transform happens here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.fft import next_fast_len
+
+from dfs_ros import optics
+from dfs_ros.config import Config, CostConfig
+from dfs_ros.types import FocalStack
+
+Float = NDArray[np.float64]
+
+LUMA_WEIGHTS = (0.2126, 0.7152, 0.0722)  # Rec. 709, of linear light
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A stack and its hypotheses, checked and ready for a backend.
+
+    Attributes
+    ----------
+    stack
+        Aligned images, uint8 (F, H, W, 3) or (F, H, W).
+    depths_m
+        float64 (D,).
+    cost
+        Resolved: no `auto` is left in it.
+    coc_px
+        float64 (D, F): blur diameter of each image at each hypothesis, clamped at `cost.max_coc_px`.
+    pad_px
+        Reflected rows and columns before and after the image: ((top, bottom), (left, right)).
+    """
+
+    stack: FocalStack
+    depths_m: Float
+    cost: CostConfig
+    coc_px: Float
+    pad_px: tuple[tuple[int, int], tuple[int, int]]
+
+    @property
+    def padded_size(self) -> tuple[int, int]:
+        """(height, width) of the transforms."""
+        (height, width), ((top, bottom), (left, right)) = self.stack.size, self.pad_px
+        return height + top + bottom, width + left + right
+
+    @property
+    def channel_count(self) -> int:
+        """Colour channels that enter the volume, 1 or 3."""
+        return 3 if self.cost.channels == "rgb" and self.stack.images.ndim == 4 else 1
+
+
+def make_problem(stack: FocalStack, depths_m: ArrayLike, cost: CostConfig) -> Problem:
+    """Check the input and work out blur diameters and padding.
+
+    Raises TypeError or ValueError for anything but a FocalStack, a CostConfig in range and 1 or more depths that are
+    finite, positive and strictly ascending or descending.
+    """
+    if not isinstance(stack, FocalStack):
+        raise TypeError(f"stack: expected a FocalStack, received {type(stack).__name__}; see FocalStack.load")
+    if not isinstance(cost, CostConfig):
+        raise TypeError(f"cost: expected a CostConfig, received {type(cost).__name__}")
+    cost = Config(cost=cost).cost.resolved()
+    depths = check_depths(depths_m)
+    coc = optics.coc_px(1.0 / depths[:, None], stack.focus_diopters, stack.camera) * stack.blur_scale
+    return Problem(stack, depths, cost, np.minimum(coc, cost.max_coc_px), _padding(stack.size, cost.padding_px))
+
+
+def check_depths(depths_m: ArrayLike) -> Float:
+    """`depths_m` as float64 (D,), or ValueError that says what is wrong with it."""
+    try:
+        depths = np.asarray(depths_m, np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"depths_m: expected numbers in metres, received {depths_m!r}") from error
+    if depths.ndim != 1 or depths.size == 0:
+        raise ValueError(f"depths_m: expected shape (D,) with D >= 1, received {depths.shape}")
+    if not (np.isfinite(depths).all() and (depths > 0).all()):
+        bad = depths[~(np.isfinite(depths) & (depths > 0))][0]
+        raise ValueError(f"depths_m: expected finite metres over 0, received {bad}; for a far limit use a large depth")
+    steps = np.diff(depths)
+    if not ((steps > 0).all() or (steps < 0).all()):
+        raise ValueError(
+            "depths_m: expected strictly ascending or strictly descending depths; sort them, drop duplicates"
+        )
+    return depths
+
+
+def _padding(size: tuple[int, int], padding_px: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    # Without padding the boundary is periodic at exactly the image's size, as in the DDFS code. With padding, a few
+    # rows more buy a size whose FFT is fast.
+    if padding_px == 0:
+        return (0, 0), (0, 0)
+    height, width = (next_fast_len(n + 2 * padding_px, real=True) for n in size)
+    return (padding_px, height - size[0] - padding_px), (padding_px, width - size[1] - padding_px)
+
+
+def light_table(transfer_curve: str) -> Float:
+    """Light in [0, 1] of each of the 256 pixel values, float64 (256,); the sRGB curve of IEC 61966-2-1, or linear."""
+    value = np.arange(256) / 255.0
+    if transfer_curve == "linear":
+        return value
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+def encode_light(light: ArrayLike, transfer_curve: str) -> NDArray[np.uint8]:
+    """Pixel values of light in [0, 1], the inverse of :func:`light_table`; values outside are clipped."""
+    value = np.clip(np.asarray(light), 0.0, 1.0)
+    if transfer_curve == "srgb":
+        value = np.where(value <= 0.0031308, value * 12.92, 1.055 * np.maximum(value, 0.0031308) ** (1 / 2.4) - 0.055)
+    return np.asarray(np.rint(value * 255.0), np.uint8)

@@ -1,0 +1,88 @@
+"""The all-in-focus image, from the same joint sharp image that the residual cost volume tests."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+
+from dfs_ros.config import CostConfig
+from dfs_ros.cost_volume.cpu import for_each, joint_sharp_spectrum, to_pixels
+from dfs_ros.cost_volume.problem import encode_light, make_problem
+from dfs_ros.cost_volume.spectra import stack_spectra
+from dfs_ros.cost_volume.transfer import TransferFunctions
+from dfs_ros.types import FocalStack
+
+_SAME_DIOPTERS = 1e-6
+
+
+def all_in_focus(
+    stack: FocalStack,
+    depth_m: ArrayLike,
+    cost: CostConfig | None = None,
+    *,
+    count: int = 24,
+    threads: int = 0,
+) -> NDArray[np.uint8]:
+    """The scene sharp everywhere, uint8 (H, W, 3) RGB (grey stacks: three equal channels).
+
+    The joint sharp image is worked out for `count` depths evenly spaced in inverse depth over the range of `depth_m`,
+    and read between the two nearest at each pixel. It depends on depth only where there is texture to tell it, so
+    pixels without depth borrow that of the nearest pixel that has one.
+
+    Parameters
+    ----------
+    stack
+        Aligned images.
+    depth_m
+        (H, W) metres, NaN = unknown; all unknown = the middle focus of the stack everywhere.
+    cost
+        Its psf, max_coc_px, eps, padding_px and transfer_curve count, as for `residual`; None = the defaults.
+    count
+        Number of depths, 1 or more: time and precision grow with it.
+    """
+    if count < 1:
+        raise ValueError(f"count: expected 1 depth or more, received {count}")
+    diopters = _diopters_everywhere(depth_m, stack)
+    low, high = float(diopters.min()), float(diopters.max())
+    many = count > 1 and high - low > _SAME_DIOPTERS
+    levels = np.linspace(low, high, count) if many else np.array([(low + high) / 2])
+    step = levels[1] - levels[0] if many else np.inf
+    problem = make_problem(stack, 1.0 / levels, replace(cost or CostConfig(), method="residual", channels="rgb"))
+    transfer = TransferFunctions(problem)
+    spectra = stack_spectra(problem)
+    light = np.zeros((problem.channel_count, *stack.size), np.float32)
+    adding = threading.Lock()
+
+    def add_level(level: int) -> None:
+        weight = np.maximum(0.0, 1.0 - np.abs(diopters - levels[level]) / step).astype(np.float32)
+        if not weight.any():
+            return
+        sharp = to_pixels(joint_sharp_spectrum(spectra, transfer.half_spectra(level), problem.cost.eps), problem)
+        sharp *= weight
+        with adding:
+            np.add(light, sharp, out=light)
+
+    for_each(add_level, len(levels), threads)
+    image = encode_light(np.moveaxis(light, 0, -1), problem.cost.transfer_curve)
+    return np.ascontiguousarray(np.broadcast_to(image, (*stack.size, 3)))
+
+
+def _diopters_everywhere(depth_m: ArrayLike, stack: FocalStack) -> NDArray[np.float64]:
+    """Inverse depth (H, W) with the gaps filled from the nearest pixel that has depth."""
+    depth = np.asarray(depth_m, np.float64)
+    if depth.shape != stack.size:
+        raise ValueError(f"depth_m: expected shape {stack.size} to go with the images, received {depth.shape}")
+    known = np.isfinite(depth)
+    if (depth[known] <= 0).any():
+        raise ValueError(f"depth_m: expected metres over 0 or NaN, received {depth[known].min()}")
+    if not known.any():
+        # Not the mean of the dioptres at infinity: a depth must stay a finite number of metres.
+        return np.full(stack.size, max(float(np.median(stack.focus_diopters)), 1e-3))
+    if not known.all():
+        nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+        depth = depth[tuple(nearest)]
+    return np.asarray(1.0 / depth)

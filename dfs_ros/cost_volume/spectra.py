@@ -1,0 +1,93 @@
+"""Spectra of the images of a stack, kept between stacks that share frames."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from dfs_ros.cost_volume.problem import LUMA_WEIGHTS, Problem, light_table
+
+Spectrum = NDArray[np.float32]  # (C, H', 2 (W' // 2 + 1)): half a spectrum, real and imaginary parts alternating
+
+
+class SpectraCache:
+    """The spectra of the frames used last, at most `capacity` of them, by keys the caller chooses.
+
+    A key must identify the pixels of one ALIGNED image: a frame aligned to another reference is another image. Size,
+    padding, curve and channels need not be in the key. Safe to share between threads.
+    """
+
+    def __init__(self, capacity: int = 64) -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity: expected 1 frame or more, received {capacity}")
+        self._capacity = capacity
+        self._entries: OrderedDict[Hashable, Spectrum] = OrderedDict()
+        self._lock = threading.Lock()
+        self.hits = 0
+        self.misses = 0
+
+    def get(self, key: Hashable, compute: Callable[[], Spectrum]) -> Spectrum:
+        """The spectrum kept under `key`, computed if there is none."""
+        with self._lock:
+            if key in self._entries:
+                self.hits += 1
+                self._entries.move_to_end(key)
+                return self._entries[key]
+        spectrum = compute()
+        with self._lock:
+            self.misses += 1
+            self._entries[key] = spectrum
+            while len(self._entries) > self._capacity:
+                self._entries.popitem(last=False)
+        return spectrum
+
+    def clear(self) -> None:
+        """Forget all frames."""
+        with self._lock:
+            self._entries.clear()
+
+
+def stack_spectra(
+    problem: Problem, cache: SpectraCache | None = None, frame_keys: Sequence[Hashable] | None = None
+) -> list[Spectrum]:
+    """Half spectrum of every image of the stack, F of float32 (C, H', 2 (W' // 2 + 1))."""
+    if cache is None:
+        return [image_spectrum(image, problem) for image in problem.stack.images]
+    if frame_keys is None or len(frame_keys) != len(problem.stack):
+        received = "none" if frame_keys is None else len(frame_keys)
+        raise ValueError(f"frame_keys: expected one for each of the {len(problem.stack)} images, received {received}")
+    cost = problem.cost
+    prepared = (problem.stack.size, problem.pad_px, cost.transfer_curve, problem.channel_count)
+    return [
+        cache.get((key, prepared), lambda image=image: image_spectrum(image, problem))  # type: ignore[misc]
+        for key, image in zip(frame_keys, problem.stack.images, strict=True)
+    ]
+
+
+def image_spectrum(image: NDArray[np.uint8], problem: Problem) -> Spectrum:
+    """Half spectrum of the light of one image (H, W, 3) or (H, W), with its reflected border."""
+    (top, bottom), (left, right) = problem.pad_px
+    padded = [
+        cv2.copyMakeBorder(plane, top, bottom, left, right, cv2.BORDER_REFLECT) if top or left else plane
+        for plane in light_planes(image, problem.cost.transfer_curve, problem.channel_count)
+    ]
+    spectrum = fft.rfft2(np.stack(padded))
+    return np.asarray(spectrum, np.complex64).view(np.float32)
+
+
+def light_planes(image: NDArray[np.uint8], transfer_curve: str, channels: int) -> list[NDArray[np.float32]]:
+    """Light in [0, 1] of an image, `channels` planes float32 (H, W); one channel of a colour image is its luma."""
+    table = light_table(transfer_curve)
+    if image.ndim == 2:
+        return [table.astype(np.float32)[image]]
+    if channels == 3:
+        return [table.astype(np.float32)[image[..., c]] for c in range(3)]
+    weighted = (w * table for w in LUMA_WEIGHTS)
+    red, green, blue = (t.astype(np.float32)[image[..., c]] for c, t in enumerate(weighted))
+    return [red + green + blue]

@@ -215,9 +215,9 @@ class SimulationConfig:
     )
     breathing: bool = setting(False, "Image scale follows focus, as of a thin lens")
     layer_step_px: float = setting(
-        0.5, "Depth layers are cut where blur changes by this diameter", unit="px", low=0.05, high=10
+        0.5, "Blur diameter between neighbouring depth layers", unit="px", low=0.05, high=10
     )
-    max_layers: int = setting(128, "Thicker depth layers where it took more than this", low=1, high=1024)
+    max_layers: int = setting(128, "Depth layers are farther apart where it took more than this", low=1, high=1024)
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,14 @@
 """Thin-lens rendering of focal stacks from a photo and its depth, with occlusion.
 
-The scene is cut into layers of nearly equal blur. Each layer is blurred by its disk and laid over the farther ones, far to
-near, in linear light (Ikoma et al., ICCP 2021, eq. 5 to 8):
+The scene is shared out among layers of nearly equal blur, every pixel between the two nearest in depth. Each layer is
+blurred by its disk and laid over the farther ones, far to near, in linear light (after Ikoma et al., ICCP 2021):
 
-    W_k = visible pixels of layer k (+ a little of what is guessed to lie hidden behind nearer layers)
-    E_k = blur_k(W_0 + ... + W_k)           how much of the aperture looks at layers up to k
-    out = blur_k(W_k I) / E_k + (1 - blur_k(W_k) / E_k) out
+    W_k   share of layer k in every pixel
+    V_k   W_0 + ... + W_k, plus a little where nearer layers hide what lies behind, and that is guessed
+    out   = blur_k(W_k I) / blur_k(V_k) + (1 - blur_k(W_k) / blur_k(V_k)) out
 
-On a continuous surface the layers' shares add up to one, so no seams show where it is cut. At a depth edge the near side
-blurs over the far side, and the far side, sharp or blurred, never takes up colour of the near side.
+On a continuous surface the shares add up to one, so no seams show and blur follows depth smoothly. At a depth edge the
+near side blurs over the far side, and the far side never takes up colour of the near side.
 
 The blur is a convolution (by FFT, padded) with the rasterised disk of `optics.disk_psf`, not with the analytic transfer
 function: that one rings at the hard edges of a layer, a rasterised disk is never negative.
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
@@ -69,19 +68,20 @@ def render_stack(
     rng
         Generator or seed of the noise.
     noise, noise_space
-        Standard deviation of Gaussian noise as a share of full scale, added to the ``srgb``-encoded values (the encoding
+        Standard deviation of Gaussian noise as a share of full scale, added to the ``srgb``-encoded values (encoding
         about evens out photon noise) or to ``linear`` light.
     transfer_curve
         ``srgb``: values are decoded, blurred in linear light and encoded again; ``linear``: values are light.
     breathing
         Scale each image about its centre by ``magnification(focus) / magnification(camera.reference_focus_diopters)``;
-        `rgb` and `depth_m` are in the geometry of the reference focus. Without, the stack says that it does not breathe.
+        `rgb` and `depth_m` are in the geometry of the reference focus. Without it the stack says that it does not
+        breathe (magnification 1).
     shift_px
         (F, 2) image motion (right, down) of each image, as of a hand-held camera.
     gain
         (F,) exposure of each image relative to `rgb`.
     layer_step_px, max_layers
-        Layers are as thick as changes the blur by this diameter in any image, thicker where that took more layers.
+        Layers are this far apart, in blur diameter of the image with most blur; farther where that took more layers.
 
     Raises ValueError for images that do not match, no depth at all, or blur wider than the image.
     """
@@ -96,11 +96,9 @@ def render_stack(
     # The scene stays in the reference geometry and is enlarged last, so its blur is divided by that scale here.
     px_per_diopter = optics.coc_px_per_diopter(focus, camera) / scale
     inverse_depth = 1.0 / depth
-    layer_of_pixel, layer_diopters = cut_into_layers(
-        inverse_depth, layer_step_px / float(px_per_diopter.max()), max_layers
-    )
-    diameters = px_per_diopter[:, None] * np.abs(focus[:, None] - layer_diopters[None, :])  # (F, K)
-    frames = _composite(linear, layer_of_pixel, diameters)
+    knots = layer_knots(inverse_depth, layer_step_px / float(px_per_diopter.max()), max_layers)
+    diameters = px_per_diopter[:, None] * np.abs(focus[:, None] - knots[None, :])  # (F, K)
+    frames = _composite(linear, *layer_shares(inverse_depth, knots), diameters)
 
     images = np.empty((len(focus), *linear.shape), np.uint8)
     for i, frame in enumerate(frames):
@@ -121,7 +119,7 @@ def decode(image: NDArray[np.uint8] | Image, transfer_curve: str = "srgb") -> Im
     if image.dtype == np.float32:
         if not np.isfinite(image).all() or image.min() < 0:
             raise ValueError("rgb: expected finite linear light of 0 or more")
-        return image
+        return image.astype(np.float32)
     if image.dtype != np.uint8:
         raise TypeError(f"rgb: expected uint8, or float32 linear light, received {image.dtype}")
     value = np.arange(256) / 255.0
@@ -167,26 +165,30 @@ def fill_depth_holes(depth_m: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.where(known, depth, smooth)
 
 
-def cut_into_layers(
-    inverse_depth: NDArray[np.float64], step_diopters: float, max_layers: int
-) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """Layer of every pixel (H, W), 0 = farthest, and inverse depth (K,) of every layer, the mean of its pixels.
+def layer_knots(inverse_depth: NDArray[np.float64], step_diopters: float, max_layers: int) -> NDArray[np.float64]:
+    """Inverse depths (K,) of the layers, rising (far to near): depths of the scene, both extremes among them.
 
-    Layers start where there is something and are at most `step_diopters` thick, so a plane facing the lens is one layer at
-    exactly its depth; where that took more than `max_layers`, they are thicker.
+    Neighbours are at most `step_diopters` apart unless the scene has nothing between them, so a scene of a few planes
+    has a layer at exactly each. Where that took more than `max_layers`, they are farther apart.
     """
     values = np.unique(inverse_depth)
-    step = max(step_diopters, float(np.ptp(values)) / max_layers)
-    starts = [0]
-    while True:
-        following = int(np.searchsorted(values, values[starts[-1]] + step * (1 + 1e-9), side="right"))
-        if following >= len(values):
-            break
-        starts.append(following)
-    layer = np.searchsorted(values[starts], inverse_depth.ravel(), side="right") - 1
-    count = np.bincount(layer, minlength=len(starts))
-    mean = np.bincount(layer, weights=inverse_depth.ravel(), minlength=len(starts)) / count
-    return layer.reshape(inverse_depth.shape).astype(np.int32), mean
+    step = max(step_diopters, 2.0 * float(np.ptp(values)) / max_layers)  # two knots at most lie within one step
+    knots = [values[0]]
+    while knots[-1] < values[-1]:
+        after = int(np.searchsorted(values, knots[-1], side="right"))
+        within = int(np.searchsorted(values, knots[-1] + step, side="right")) - 1
+        knots.append(values[max(after, within)])
+    return np.array(knots)
+
+
+def layer_shares(
+    inverse_depth: NDArray[np.float64], knots: NDArray[np.float64]
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Farther layer of every pixel (H, W) and the share (H, W), under 1, of the next nearer one, linear in between."""
+    farther = np.clip(np.searchsorted(knots, inverse_depth, side="right") - 1, 0, len(knots) - 1)
+    nearer = np.minimum(farther + 1, len(knots) - 1)
+    gap = np.where(nearer > farther, knots[nearer] - knots[farther], 1.0)
+    return farther, ((inverse_depth - knots[farther]) / gap).astype(np.float32)
 
 
 @lru_cache(maxsize=1)
@@ -202,8 +204,9 @@ def blur_psf(diameter_px: float) -> NDArray[np.float64]:
     """Blur kernel between a sharp and a defocused image of the same camera, odd size, sum 1.
 
     Pixels gather light over their area, in the sharp image as in the defocused one. The kernel between the two is the
-    disk alone, while its rasterisation on the pixel grid (`optics.disk_psf`) is wider by a pixel, a variance of 1/12 px^2.
-    So the disk is rasterised at the slightly smaller diameter whose second moment is the true disk's, diameter^2 / 16.
+    disk alone, while its rasterisation on the pixel grid (`optics.disk_psf`) is wider by a pixel, a variance of
+    1/12 px^2. So the disk is rasterised at the slightly smaller diameter whose second moment is the true disk's,
+    diameter^2 / 16.
     """
     true, rasterised = _rasterised_diameters()
     if diameter_px < _IDENTITY_BELOW_PX:
@@ -215,9 +218,11 @@ def blur_psf(diameter_px: float) -> NDArray[np.float64]:
     return optics.disk_psf(diameter, 2 * math.ceil((diameter - 1.0) / 2.0) + 1)
 
 
-def _composite(linear: Image, layer_of_pixel: NDArray[np.int32], diameters: NDArray[np.float64]) -> Image:
+def _composite(
+    linear: Image, farther: NDArray[np.intp], nearer_share: NDArray[np.float32], diameters: NDArray[np.float64]
+) -> Image:
     """Frames (F, H, W, 3) in linear light of layers blurred by `diameters` (F, K), far to near."""
-    height, width = layer_of_pixel.shape
+    height, width = farther.shape
     widest = float(diameters.max())
     if widest > min(height, width):
         raise ValueError(
@@ -228,45 +233,51 @@ def _composite(linear: Image, layer_of_pixel: NDArray[np.int32], diameters: NDAr
     pad = math.ceil(widest / 2) + 1
     border = ((pad, pad), (pad, pad))
     linear = np.pad(linear, (*border, (0, 0)), mode="symmetric")
-    layer_of_pixel = np.pad(layer_of_pixel, border, mode="symmetric")
-    shape = tuple(fft.next_fast_len(n, real=True) for n in layer_of_pixel.shape)
+    farther = np.pad(farther, border, mode="symmetric")
+    nearer_share = np.pad(nearer_share, border, mode="symmetric")
+    shape = (_fft_length(farther.shape[0]), _fft_length(farther.shape[1]))
 
     frames = np.zeros((len(diameters), height, width, 3), np.float32)
     for k in range(diameters.shape[1]):
-        planes = _layer_planes(linear, layer_of_pixel, k)
+        planes = _layer_planes(linear, farther, nearer_share, k)
         spectrum = fft.rfft2(planes, shape)
         for i, diameter in enumerate(diameters[:, k]):
             if diameter < _IDENTITY_BELOW_PX:
                 blurred = planes
             else:
                 blurred = fft.irfft2(spectrum * _transfer(float(diameter), shape), shape)
-            colour_weight = blurred[:, pad : pad + height, pad : pad + width]
-            share = colour_weight[:4] / np.maximum(colour_weight[4], _HIDDEN_WEIGHT / 2)
-            frames[i] = share[:3].transpose(1, 2, 0) + (1.0 - share[3, ..., None]) * frames[i]
+            inside = blurred[:, pad : pad + height, pad : pad + width]
+            layer = inside[:4] / np.maximum(inside[4], _HIDDEN_WEIGHT / 2)
+            frames[i] = layer[:3].transpose(1, 2, 0) + (1.0 - layer[3, ..., None]) * frames[i]
     return frames
 
 
-def _layer_planes(linear: Image, layer_of_pixel: NDArray[np.int32], k: int) -> Image:
-    """Weighted colour (3), weight W_k, and weight of all layers up to k, as planes (5, H, W).
+def _layer_planes(linear: Image, farther: NDArray[np.intp], nearer_share: NDArray[np.float32], k: int) -> Image:
+    """Colour times share (3), share W_k, and V_k of layer k, as planes (5, H, W).
 
-    Behind nearer layers the weight is small, and colour is mirrored across the edge of what is visible, so that texture
-    goes on behind it.
+    What nearer layers hide is guessed from the nearest visible pixel, its colour mirrored across the edge of what is
+    visible, so that texture goes on behind it. It weighs little, and so counts only where nothing else is seen.
     """
-    visible = layer_of_pixel <= k
-    rows, columns = _nearest(visible)
+    own = np.where(farther == k, 1.0 - nearer_share, np.where(farther == k - 1, nearer_share, np.float32(0.0)))
+    visible = np.where(farther == k, 1.0 - nearer_share, (farther < k).astype(np.float32))
+    guessed = _HIDDEN_WEIGHT * (1.0 - visible)
+    rows, columns = _nearest(visible >= 0.5)
     own_rows, own_columns = np.indices(visible.shape)
     mirror_rows = np.clip(2 * rows - own_rows, 0, visible.shape[0] - 1)
     mirror_columns = np.clip(2 * columns - own_columns, 0, visible.shape[1] - 1)
-    same_layer = layer_of_pixel[mirror_rows, mirror_columns] == layer_of_pixel[rows, columns]
-    source = np.where(same_layer, mirror_rows, rows), np.where(same_layer, mirror_columns, columns)
+    same_surface = np.abs(farther[mirror_rows, mirror_columns] - farther[rows, columns]) <= 1
+    source = np.where(same_surface, mirror_rows, rows), np.where(same_surface, mirror_columns, columns)
 
-    weight_all = np.where(visible, np.float32(1.0), np.float32(_HIDDEN_WEIGHT))
-    weight = weight_all * (layer_of_pixel[rows, columns] == k)
+    guessed_own = guessed * (own[rows, columns] / visible[rows, columns])
     planes = np.empty((5, *visible.shape), np.float32)
-    planes[:3] = (weight[..., None] * linear[source]).transpose(2, 0, 1)
-    planes[3] = weight
-    planes[4] = weight_all
+    planes[:3] = (own[..., None] * linear + guessed_own[..., None] * linear[source]).transpose(2, 0, 1)
+    planes[3] = own + guessed_own
+    planes[4] = visible + guessed
     return planes
+
+
+def _fft_length(length: int) -> int:
+    return int(fft.next_fast_len(length, real=True))
 
 
 def _nearest(mask: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -297,10 +308,8 @@ def _moved(frame: Image, scale: float, shift_px: NDArray[np.float64]) -> Image:
     centre = np.array([(width - 1) / 2, (height - 1) / 2])
     offset = centre - scale * centre + shift_px
     matrix = np.array([[scale, 0.0, offset[0]], [0.0, scale, offset[1]]])
-    moved: Image = cv2.warpAffine(
-        frame, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
-    )
-    return np.maximum(moved, 0.0)
+    moved = cv2.warpAffine(frame, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    return np.maximum(moved, 0.0).astype(np.float32)
 
 
 def _developed(
@@ -308,17 +317,16 @@ def _developed(
 ) -> NDArray[np.uint8]:
     """uint8 values of linear light, with noise."""
     grain = rng.standard_normal(light.shape, np.float32) * np.float32(noise) if noise > 0 else np.float32(0.0)
-    if noise_space == "linear":
-        value = encode(light + grain, transfer_curve)
-    else:
-        value = encode(light, transfer_curve) + grain
-    return np.rint(np.clip(value, 0.0, 1.0) * 255.0).astype(np.uint8)
+    in_light = noise_space == "linear"
+    value = encode(light + grain, transfer_curve) if in_light else encode(light, transfer_curve) + grain
+    image: NDArray[np.uint8] = np.rint(np.clip(value, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return image
 
 
 def _checked_depth(depth_m: NDArray[np.floating], image_shape: tuple[int, ...]) -> NDArray[np.floating]:
     if not isinstance(depth_m, np.ndarray) or depth_m.shape != image_shape[:2]:
         raise ValueError(
-            f"depth_m: expected shape {image_shape[:2]} as the image, "
+            f"depth_m: expected an array of shape {image_shape[:2]} as the image, "
             f"received {getattr(depth_m, 'shape', type(depth_m).__name__)}"
         )
     return depth_m
@@ -330,10 +338,8 @@ def _image_scale(focus: NDArray[np.float64], camera: Camera, breathing: bool) ->
     return optics.magnification(focus, camera) / optics.magnification(camera.reference_focus_diopters, camera)
 
 
-def _per_frame(
-    values: ArrayLike | None, shape: tuple[int, ...], default: float, name: str
-) -> NDArray[np.float64]:
+def _per_frame(values: ArrayLike | None, shape: tuple[int, ...], default: float, name: str) -> NDArray[np.float64]:
     array = np.full(shape, default) if values is None else np.asarray(values, np.float64)
     if array.shape != shape or not np.isfinite(array).all():
-        raise ValueError(f"{name}: expected finite numbers of shape {shape}, one for each image, received {values}")
+        raise ValueError(f"{name}: expected finite numbers of shape {shape}, one for each image, received {values!r}")
     return array

@@ -1,0 +1,192 @@
+"""The evaluation set: focal stacks rendered from photos with depth, for three cameras.
+
+A folder holds one folder for each scene, with `rgb.png`, `depth_mm.png` (uint16, 0 = unknown) and `meta.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dfs_ros.config import SimulationConfig
+from dfs_ros.simulation.render import RENDERER_VERSION, render_stack
+from dfs_ros.types import Camera, FocalStack
+
+_LOG = logging.getLogger(__name__)
+_SEED = 1
+
+
+@dataclass(frozen=True)
+class EvaluationCamera:
+    """A camera of the evaluation set, its focus sweep, and the scenes it is used for.
+
+    `camera.pixel_pitch_m` is that of the rendered pixels, whatever the width of the photo.
+    """
+
+    camera: Camera
+    focus_diopters: tuple[float, ...]
+    min_median_depth_m: float = 0.0
+
+
+EVALUATION_CAMERAS = {
+    "A": EvaluationCamera(Camera(15e-3, 2.8, 5.6e-6), (1 / 2, 1 / 4, 1 / 8), min_median_depth_m=1.2),
+    "B": EvaluationCamera(Camera(8e-3, 1.4, 6e-6), (2.2, 1.7, 1.3, 0.9, 0.5)),
+    "C": EvaluationCamera(Camera(6.8e-3, 1.85, 9e-6), (2.5, 1.6, 1.0, 0.5, 0.2)),
+}
+"""A: the camera of DDFS's NYU evaluation, for scenes far enough away; B and C: small lenses swept over near depths."""
+
+
+@dataclass(frozen=True, eq=False)
+class RgbdScene:
+    """A photo with depth: `rgb` uint8 (H, W, 3), `depth_m` float32 (H, W), NaN = unknown, `meta` as in meta.json."""
+
+    name: str
+    rgb: NDArray[np.uint8]
+    depth_m: NDArray[np.float32]
+    meta: dict[str, object]
+
+
+@dataclass(frozen=True, eq=False)
+class RenderedStack:
+    """A rendered focal stack with what it was rendered from.
+
+    `depth_m` float32 (H, W), NaN where there is no ground truth; `sharp` uint8 (H, W, 3), the photo before blur.
+    """
+
+    name: str
+    camera_name: str
+    stack: FocalStack
+    depth_m: NDArray[np.float32]
+    sharp: NDArray[np.uint8]
+
+
+def load_rgbd(folder: str | Path, width: int | None = None) -> RgbdScene:
+    """Read an RGB-D scene and, given `width`, resize it: colour by area, depth by nearest neighbour (edges stay edges).
+
+    Raises FileNotFoundError or ValueError, with the file's name, where it is missing or not what it should be.
+    """
+    folder = Path(folder)
+    rgb = _read(folder / "rgb.png", cv2.IMREAD_COLOR)
+    if rgb.dtype != np.uint8:
+        raise ValueError(f"{folder / 'rgb.png'}: expected 8-bit colour, received {rgb.dtype}")
+    depth_mm = _read(folder / "depth_mm.png", cv2.IMREAD_UNCHANGED)
+    if depth_mm.dtype != np.uint16 or depth_mm.shape != rgb.shape[:2]:
+        raise ValueError(
+            f"{folder / 'depth_mm.png'}: expected uint16 of shape {rgb.shape[:2]}, as rgb.png, "
+            f"received {depth_mm.dtype} {depth_mm.shape}"
+        )
+    meta_file = folder / "meta.json"
+    if not meta_file.is_file():
+        raise FileNotFoundError(f"{meta_file}: no such file")
+    try:
+        meta = json.loads(meta_file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{meta_file}: not readable as JSON: {error}") from error
+    rgb = np.ascontiguousarray(rgb[..., ::-1])
+    if width is not None and width != rgb.shape[1]:
+        size = (width, round(rgb.shape[0] * width / rgb.shape[1]))
+        smaller = width < rgb.shape[1]
+        rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC))
+        depth_mm = np.asarray(cv2.resize(depth_mm, size, interpolation=cv2.INTER_NEAREST_EXACT))
+    depth_m = np.where(depth_mm > 0, depth_mm.astype(np.float32) / 1000.0, np.float32(np.nan))
+    return RgbdScene(folder.name, rgb, depth_m, meta)
+
+
+def rgbd_folders(folder: str | Path) -> list[Path]:
+    """The RGB-D scenes in `folder`, by name. Raises FileNotFoundError where there is none."""
+    folder = Path(folder)
+    scenes = sorted(path.parent for path in folder.glob("*/depth_mm.png"))
+    if not scenes:
+        raise FileNotFoundError(f"{folder}: expected folders with rgb.png, depth_mm.png and meta.json, found none")
+    return scenes
+
+
+def evaluation_stacks(
+    rgbd_folder: str | Path, cameras: Sequence[str] = ("A", "B", "C"), width: int = 320, cache: str | Path | None = None
+) -> Iterator[RenderedStack]:
+    """Every scene of `rgbd_folder` through every camera it suits: noise 0.4 %, no breathing, fixed seed.
+
+    Camera by camera, scenes by name. Rendered stacks are kept in `cache` (None: `cache_folder()`), under a key of
+    what they are made from. Ground truth is not clipped. Raises ValueError for an unknown camera.
+    """
+    unknown = [name for name in cameras if name not in EVALUATION_CAMERAS]
+    if unknown:
+        raise ValueError(f"cameras: unknown {unknown}; known: {', '.join(EVALUATION_CAMERAS)}")
+    folders = rgbd_folders(rgbd_folder)
+    cache = cache_folder() if cache is None else Path(cache)
+    for camera_name in cameras:
+        for folder in folders:
+            scene = load_rgbd(folder, width)
+            if float(np.nanmedian(scene.depth_m)) > EVALUATION_CAMERAS[camera_name].min_median_depth_m:
+                yield _rendered(scene, camera_name, cache)
+
+
+def cache_folder() -> Path:
+    """Where rendered stacks are kept: `$XDG_CACHE_HOME` (default ~/.cache) /dfs_ros/rendered."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "dfs_ros" / "rendered"
+
+
+def _rendered(scene: RgbdScene, camera_name: str, cache: Path) -> RenderedStack:
+    setup = EVALUATION_CAMERAS[camera_name]
+    simulation = SimulationConfig()
+    recipe = f"{RENDERER_VERSION} {_SEED} {setup} {simulation} {scene.rgb.shape}"
+    digest = hashlib.sha256(recipe.encode() + scene.rgb.tobytes() + scene.depth_m.tobytes()).hexdigest()[:24]
+    file = cache / f"{scene.name}_{camera_name}_{digest}.npz"
+    images = _load_images(file)
+    if images is None:
+        images = render_stack(scene.rgb, scene.depth_m, setup.camera, setup.focus_diopters, rng=_SEED).images
+        _save_images(file, images)
+    focus = np.array(setup.focus_diopters)
+    stack = FocalStack(images, focus, setup.camera, magnification=np.ones(len(focus)))
+    return RenderedStack(scene.name, camera_name, stack, scene.depth_m, scene.rgb)
+
+
+def _load_images(file: Path) -> NDArray[np.uint8] | None:
+    """The cached images, or None where there are none or the file is damaged."""
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            images: NDArray[np.uint8] = archive["images"]
+            return images
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        _LOG.warning("cached stack %s is not readable and is rendered again: %s", file, error)
+        return None
+
+
+def _save_images(file: Path, images: NDArray[np.uint8]) -> None:
+    """Write beside and rename, so that no reader ever sees half a file; a cache that cannot be written is no error."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                np.savez(stream, images=images)
+            Path(temporary).replace(file)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        _LOG.warning("rendered stack is not cached in %s: %s", file.parent, error)
+
+
+def _read(file: Path, mode: int) -> NDArray[Any]:
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such file")
+    image = cv2.imread(str(file), mode)
+    if image is None:
+        raise ValueError(f"{file}: not readable as an image")
+    return np.asarray(image)

@@ -279,13 +279,13 @@ class Config:
         known_sections = dict(sections(self))
         for name, settings in values.items():
             if name not in known_sections:
-                raise ValueError(_unknown(str(name), known_sections, "section"))
+                raise ValueError(unknown_name(str(name), known_sections, "section"))
             if not isinstance(settings, Mapping):
                 raise ValueError(f"{name}: expected settings of the section, received {settings!r}")
             known = {f.name for f in dataclasses.fields(known_sections[name])}
             for key in settings:
                 if key not in known:
-                    raise ValueError(_unknown(f"{name}.{key}", known, "setting"))
+                    raise ValueError(unknown_name(f"{name}.{key}", known, "setting"))
             changed[name] = dataclasses.replace(known_sections[name], **settings)
         return dataclasses.replace(self, **changed)
 
@@ -300,7 +300,8 @@ def sections(config: Config) -> Iterator[tuple[str, Any]]:
         yield f.name, getattr(config, f.name)
 
 
-def _unknown(name: str, known: Any, what: str) -> str:
+def unknown_name(name: str, known: Any, what: str) -> str:
+    """The message for a name that is not known, with the nearest that is."""
     close = difflib.get_close_matches(name.rpartition(".")[2], list(known), 1)
     hint = f"did you mean '{close[0]}'? " if close else ""
     return f"{name}: unknown {what}; {hint}known: {', '.join(sorted(known))}"

@@ -1,0 +1,133 @@
+"""From depth to points: pinhole intrinsics of a breathing lens, back-projection, PointCloud2 bytes.
+
+Points are in the optical frame of ROS (REP 103): x right, y down, z forward, metres; NaN where there is no depth.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfs_ros.optics import magnification
+from dfs_ros.types import Camera
+
+XYZ_POINT_STEP = 16
+XYZRGB_POINT_STEP = 32
+
+FLOAT32 = 7  # sensor_msgs/PointField.FLOAT32
+# (name, offset, datatype, count) of each sensor_msgs/PointField, in order.
+XYZ_FIELDS = (("x", 0, FLOAT32, 1), ("y", 4, FLOAT32, 1), ("z", 8, FLOAT32, 1))
+XYZRGB_FIELDS = (*XYZ_FIELDS, ("rgb", 16, FLOAT32, 1))
+
+
+class Intrinsics(NamedTuple):
+    """Pinhole camera in pixels; the centre of the first pixel is (0, 0)."""
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+
+
+def intrinsics(camera: Camera, size: tuple[int, int], focus_diopters: float | None = None) -> Intrinsics:
+    """Pinhole intrinsics of images of `size` (height, width) pixels taken at a focus.
+
+    What `camera` does not know (NaN) is derived: ``fx = fy = f / ((1 - f D_ref) p)``, the distance from lens to sensor
+    in pixels, and the centre of the image, ``((W - 1) / 2, (H - 1) / 2)``. At another focus than the
+    reference the image of a thin lens is larger by ``(1 - f D_ref) / (1 - f D_f)`` about the principal point.
+    `focus_diopters` None = the camera's reference focus.
+    """
+    height, width = size
+    if height < 1 or width < 1:
+        raise ValueError(f"size: expected (height, width) over 0, received {size}")
+    f, reference = camera.focal_length_m, camera.reference_focus_diopters
+    derived = f / ((1.0 - f * reference) * camera.pixel_pitch_m)
+    fx = next(v for v in (camera.fx_px, camera.fy_px, derived) if not math.isnan(v))
+    fy = next(v for v in (camera.fy_px, camera.fx_px, derived) if not math.isnan(v))
+    cx = (width - 1) / 2 if math.isnan(camera.cx_px) else camera.cx_px
+    cy = (height - 1) / 2 if math.isnan(camera.cy_px) else camera.cy_px
+    scale = 1.0
+    if focus_diopters is not None and focus_diopters != reference:
+        scale = float(magnification(focus_diopters, camera) / magnification(reference, camera))
+    return Intrinsics(fx * scale, fy * scale, cx, cy)
+
+
+def pixel_pitch_from_intrinsics(fx_px: float, focal_length_m: float, reference_focus_diopters: float = 0.0) -> float:
+    """Size of an image pixel in metres, ``p = f / ((1 - f D_ref) fx)``, the inverse of :func:`intrinsics`."""
+    if not (math.isfinite(fx_px) and fx_px > 0):
+        raise ValueError(f"fx_px: expected a finite number of pixels over 0, received {fx_px}")
+    unit = Camera(focal_length_m, 1.0, 1e-6, reference_focus_diopters=reference_focus_diopters)  # checks both
+    return unit.focal_length_m / ((1.0 - unit.focal_length_m * reference_focus_diopters) * fx_px)
+
+
+def points_from_depth(
+    depth_m: NDArray[np.float32], camera_intrinsics: tuple[float, float, float, float]
+) -> NDArray[np.float32]:
+    """Back-project a depth image: ``((u - cx) / fx, (v - cy) / fy, 1) * depth``.
+
+    Parameters
+    ----------
+    depth_m
+        (H, W), distance along the optical axis in metres; NaN = unknown and stays NaN in x, y and z.
+    camera_intrinsics
+        (fx, fy, cx, cy) in pixels of the same image, as :func:`intrinsics` gives them.
+
+    Returns
+    -------
+    float32 (H, W, 3), x right, y down, z forward.
+    """
+    depth = np.asarray(depth_m, np.float32)
+    if depth.ndim != 2:
+        raise ValueError(f"depth_m: expected shape (H, W), received {depth.shape}")
+    fx, fy, cx, cy = (float(v) for v in camera_intrinsics)
+    if not (all(map(math.isfinite, (fx, fy, cx, cy))) and fx > 0 and fy > 0):
+        raise ValueError(
+            f"camera_intrinsics: expected finite (fx, fy, cx, cy) with fx, fy over 0 px, received {(fx, fy, cx, cy)}"
+        )
+    height, width = depth.shape
+    ray_x = ((np.arange(width) - cx) / fx).astype(np.float32)  # (W,)
+    ray_y = ((np.arange(height) - cy) / fy).astype(np.float32)  # (H,)
+    points = np.empty((height, width, 3), np.float32)
+    np.multiply(depth, ray_x[None, :], out=points[..., 0])
+    np.multiply(depth, ray_y[:, None], out=points[..., 1])
+    points[..., 2] = depth
+    return points
+
+
+def pack_xyz(points_m: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The `data` of a PointCloud2 with :data:`XYZ_FIELDS`: x, y, z and 4 bytes of padding a point, little endian.
+
+    `points_m` (..., 3), e.g. (H, W, 3) for an organised cloud; returns uint8 (number of points * 16,).
+    """
+    points = _as_points(points_m)
+    packed = np.zeros((len(points), XYZ_POINT_STEP // 4), "<f4")
+    packed[:, :3] = points
+    return packed.view(np.uint8).reshape(-1)
+
+
+def pack_xyzrgb(points_m: NDArray[np.float32], rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The `data` of a PointCloud2 with fields :data:`XYZRGB_FIELDS`, 32 bytes a point, little endian.
+
+    x, y, z at offset 0, 4, 8; colour at offset 16 as the bytes b, g, r, 0, which is what RViz and PCL read from a float
+    field named `rgb`. `points_m` (..., 3), `rgb` uint8 of the same shape; returns uint8 (number of points * 32,).
+    """
+    points = _as_points(points_m)
+    if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8:
+        raise TypeError(f"rgb: expected a uint8 array, received {getattr(rgb, 'dtype', type(rgb).__name__)}")
+    if rgb.shape != np.shape(points_m):
+        raise ValueError(f"rgb: expected the shape of the points, {np.shape(points_m)}, received {rgb.shape}")
+    packed = np.zeros((len(points), XYZRGB_POINT_STEP // 4), "<f4")
+    packed[:, :3] = points
+    colours = rgb.reshape(-1, 3).astype("<u4")
+    packed.view("<u4")[:, 4] = colours[:, 0] << 16 | colours[:, 1] << 8 | colours[:, 2]
+    return packed.view(np.uint8).reshape(-1)
+
+
+def _as_points(points_m: NDArray[np.float32]) -> NDArray[np.float32]:
+    points = np.asarray(points_m, np.float32)
+    if points.ndim < 2 or points.shape[-1] != 3:
+        raise ValueError(f"points_m: expected shape (..., 3), received {points.shape}")
+    return points.reshape(-1, 3)

@@ -1,0 +1,287 @@
+"""`stack.yaml` of focal-stack/1: read, checked in full, and written. The format is described in `stack_folder.py`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import reprlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from dfs_ros.config import LensConfig, unknown_name
+from dfs_ros.geometry import pixel_pitch_from_intrinsics
+from dfs_ros.types import Camera, FocalStack
+
+FORMAT = "focal-stack/1"
+DESCRIPTION_FILE = "stack.yaml"
+MAX_DESCRIPTION_BYTES = 1_000_000
+
+_TOP_KEYS = ("format", "note", "camera", "frames", "reference_depth")
+_LENS_KEYS = ("focal_length_m", "f_number", "pixel_pitch_m", "reference_focus_diopters")
+_INTRINSIC_KEYS = ("fx_px", "fy_px", "cx_px", "cy_px")
+_CAMERA_KEYS = (*_LENS_KEYS, *_INTRINSIC_KEYS)
+_FRAME_KEYS = ("file", "focus_diopters", "stamp_ns", "magnification", "blur_scale")
+
+
+@dataclass(frozen=True)
+class FrameEntry:
+    """One image of a stack; `file` as `stack.yaml` has it, `stamp_ns` 0 and `magnification` NaN where unknown."""
+
+    file: str
+    focus_diopters: float
+    stamp_ns: int = 0
+    magnification: float = math.nan
+    blur_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class StackDescription:
+    """What a checked `stack.yaml` says; every path in it lies inside `folder`."""
+
+    folder: Path
+    camera: Camera
+    frames: tuple[FrameEntry, ...]
+    note: str = ""
+    reference_depth: str = ""
+
+    def path(self, file: str) -> Path:
+        """Where a file of the stack lies."""
+        return self.folder / file
+
+
+def read_description(path: str | Path, lens: LensConfig | None = None) -> StackDescription:
+    """Read and check `stack.yaml` alone: everything but the images. Arguments and errors as `load_stack`."""
+    errors: list[Exception] = []
+    description = collect_description(path, lens, errors)
+    if description is None:
+        raise combined(errors)
+    return description
+
+
+def collect_description(path: str | Path, lens: LensConfig | None, errors: list[Exception]) -> StackDescription | None:
+    """As :func:`read_description`, with every error appended to `errors`; None if there was one."""
+    with collecting(errors):
+        source = description_file(path)
+        return check_document(source, _read_yaml(source), lens, errors)
+    return None
+
+
+def check_document(
+    source: Path, document: Mapping[str, Any], lens: LensConfig | None, errors: list[Exception]
+) -> StackDescription | None:
+    """Check what `source` holds or is going to hold; images are not opened, but must be there.
+
+    Errors are appended to `errors`; None if there are any.
+    """
+    before = len(errors)
+    folder = source.parent
+    with collecting(errors):
+        if document.get("format") != FORMAT:
+            raise ValueError(f"{source}: format: expected '{FORMAT}', received {_show(document.get('format'))}")
+        check_keys(document, _TOP_KEYS, str(source))
+    note = document.get("note", "")
+    if not isinstance(note, str):
+        errors.append(ValueError(f"{source}: note: expected text, received {_show(note)}"))
+    camera = None
+    with collecting(errors):
+        camera = _camera(document.get("camera", {}), lens or LensConfig(), source)
+    frames = _frames(document.get("frames"), source, errors)
+    reference = document.get("reference_depth", "")
+    if reference != "":
+        with collecting(errors):
+            check_file(folder, reference, f"{source}: reference_depth")
+    if camera is not None and frames and len(errors) == before:
+        with collecting(errors):
+            _check_stack(camera, frames, source)
+    if camera is None or len(errors) > before:
+        return None
+    return StackDescription(folder, camera, tuple(frames), note, reference)
+
+
+def stack_document(camera: Camera, frames: list[FrameEntry], note: str = "") -> dict[str, Any]:
+    """What `stack.yaml` holds, as plain values; what is unknown or at its default is left out."""
+    document: dict[str, Any] = {"format": FORMAT}
+    if note:
+        document["note"] = note
+    lens = {key: float(getattr(camera, key)) for key in _CAMERA_KEYS}
+    if lens["reference_focus_diopters"] == 0:
+        del lens["reference_focus_diopters"]
+    document["camera"] = {key: value for key, value in lens.items() if not math.isnan(value)}
+    defaults = {f.name: f.default for f in dataclasses.fields(FrameEntry)}
+    document["frames"] = [
+        {
+            key: value
+            for key, value in dataclasses.asdict(frame).items()
+            if value != defaults[key] and not (isinstance(value, float) and math.isnan(value))
+        }
+        for frame in frames
+    ]
+    return document
+
+
+def write_description(document: Mapping[str, Any], path: Path) -> None:
+    """Write `stack.yaml`."""
+    path.write_text(yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=110), encoding="utf-8")
+
+
+def combined(errors: list[Exception]) -> Exception:
+    """One exception for several: FileNotFoundError if all are, else ValueError; a single one as it is."""
+    if len(errors) == 1:
+        return errors[0]
+    kind = FileNotFoundError if all(isinstance(e, FileNotFoundError) for e in errors) else ValueError
+    return kind(f"{len(errors)} problems:\n" + "\n".join(f"- {e}" for e in errors))
+
+
+@contextmanager
+def collecting(errors: list[Exception]) -> Iterator[None]:
+    """Put what goes wrong in the block into `errors` and go on behind it."""
+    try:
+        yield
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        errors.append(error)
+
+
+def description_file(path: str | Path) -> Path:
+    """The `stack.yaml` that `path` (it, or its folder) means; FileNotFoundError if there is none."""
+    path = Path(path)
+    source = path / DESCRIPTION_FILE if path.is_dir() else path
+    if not source.is_file():
+        raise FileNotFoundError(
+            f"{source}: no such file; expected a focal stack, a folder with {DESCRIPTION_FILE} "
+            "(`dfs import FOLDER` makes one from photos)"
+        )
+    return source
+
+
+def _read_yaml(source: Path) -> dict[str, Any]:
+    size = source.stat().st_size
+    if size > MAX_DESCRIPTION_BYTES:
+        raise ValueError(
+            f"{source}: expected at most {MAX_DESCRIPTION_BYTES} bytes, received {size}; is it a stack.yaml?"
+        )
+    try:
+        document = yaml.safe_load(source.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise ValueError(f"{source}: not readable as YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise ValueError(f"{source}: expected keys {', '.join(_TOP_KEYS)}, received {_show(document)}")
+    return document
+
+
+def _camera(values: Any, lens: LensConfig, source: Path) -> Camera:
+    name = f"{source}: camera"
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{name}: expected keys {', '.join(_CAMERA_KEYS)}, received {_show(values)}")
+    check_keys(values, _CAMERA_KEYS, name)
+    known = {key: number(values[key], f"{name}.{key}") for key in values}
+    for key in _LENS_KEYS:
+        if key not in known and getattr(lens, key) > 0:
+            known[key] = getattr(lens, key)
+    for key in ("fx_px", "fy_px"):
+        if known.get(key, 1.0) <= 0:
+            raise ValueError(f"{name}.{key}: expected pixels over 0, received {known[key]}")
+    for key in ("focal_length_m", "f_number"):
+        if key not in known:
+            raise ValueError(f"{name}.{key}: missing; add it to {source.name} or set lens.{key}")
+    if "pixel_pitch_m" not in known:
+        if "fx_px" not in known:
+            raise ValueError(
+                f"{name}.pixel_pitch_m: missing; add it (or fx_px) to {source.name} or set lens.pixel_pitch_m"
+            )
+        known["pixel_pitch_m"] = pixel_pitch_from_intrinsics(
+            known["fx_px"], known["focal_length_m"], known.get("reference_focus_diopters", 0.0)
+        )
+    try:
+        return Camera(**known)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+
+
+def _frames(entries: Any, source: Path, errors: list[Exception]) -> list[FrameEntry]:
+    if not isinstance(entries, list) or not entries:
+        errors.append(
+            ValueError(f"{source}: frames: expected a list of images with their focus, received {_show(entries)}")
+        )
+        return []
+    frames: list[FrameEntry] = []
+    for i, entry in enumerate(entries):
+        with collecting(errors):
+            frame = _frame(entry, f"{source}: frames[{i}]", source.parent)
+            if any(frame.file == other.file for other in frames):
+                raise ValueError(
+                    f"{source}: frames[{i}].file: '{frame.file}' is listed twice; every image has one focus"
+                )
+            frames.append(frame)
+    return frames
+
+
+def _frame(entry: Any, name: str, folder: Path) -> FrameEntry:
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"{name}: expected keys {', '.join(_FRAME_KEYS)}, received {_show(entry)}")
+    check_keys(entry, _FRAME_KEYS, name)
+    for key in ("file", "focus_diopters"):
+        if key not in entry:
+            raise ValueError(f"{name}.{key}: missing")
+    check_file(folder, entry["file"], f"{name}.file")
+    stamp = entry.get("stamp_ns", 0)
+    if type(stamp) is not int or not 0 <= stamp < 2**63:
+        raise ValueError(f"{name}.stamp_ns: expected whole nanoseconds, 0 to 2^63 - 1, received {_show(stamp)}")
+    scales = {}
+    for key in ("magnification", "blur_scale"):
+        if key in entry:
+            scales[key] = number(entry[key], f"{name}.{key}")
+            if scales[key] <= 0:
+                raise ValueError(f"{name}.{key}: expected a number over 0, received {scales[key]}")
+    return FrameEntry(entry["file"], number(entry["focus_diopters"], f"{name}.focus_diopters"), stamp, **scales)
+
+
+def _check_stack(camera: Camera, frames: list[FrameEntry], source: Path) -> None:
+    # What a FocalStack refuses (too few images, focus inside the focal length, ...) is known before any image is read.
+    blank = np.zeros((len(frames), 16, 16), np.uint8)
+    try:
+        FocalStack(blank, np.array([frame.focus_diopters for frame in frames]), camera)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+
+
+def check_keys(values: Mapping[Any, Any], known: tuple[str, ...], name: str) -> None:
+    """Raise ValueError for a key that is not known, with the nearest that is."""
+    for key in values:
+        if key not in known:
+            raise ValueError(f"{name}: {unknown_name(str(key), known, 'key')}")
+
+
+def check_file(folder: Path, file: Any, name: str) -> Path:
+    """The path of a file that must lie inside `folder`, symbolic links followed; ValueError, FileNotFoundError."""
+    if not isinstance(file, str) or not file.strip() or "\0" in file:
+        raise ValueError(f"{name}: expected a file name (in quotes if it is a number), received {_show(file)}")
+    path = folder / file
+    if Path(file).is_absolute() or not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"{name}: expected a file inside {folder}, received '{file}', which lies outside; copy it there"
+        )
+    if not path.is_file():
+        raise FileNotFoundError(f"{name}: {path}: no such file")
+    return path
+
+
+def number(value: Any, name: str) -> float:
+    """A finite number; also from text, as YAML reads `5e-6` (for want of a point)."""
+    try:
+        result = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        result = math.nan
+    if not math.isfinite(result):
+        raise ValueError(f"{name}: expected a finite number, received {_show(value)}")
+    return result
+
+
+def _show(value: Any) -> str:
+    # Shortened: YAML aliases can make a small file into an endless text.
+    return "nothing" if value is None else reprlib.repr(value)

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from dfs_ros.cost_volume.problem import Problem
-from dfs_ros.cost_volume.spectra import SpectraCache, Spectrum, stack_spectra
-from dfs_ros.cost_volume.transfer import TransferFunctions, transfer_functions
+from dfs_ros.cost_volume.spectra import Spectra, SpectraCache, stack_spectra
+from dfs_ros.cost_volume.transfer import TransferFunctions
 
 Real = NDArray[np.float32]
 
@@ -30,7 +30,7 @@ def cost_volume(
     frame_keys: Sequence[Hashable] | None = None,
 ) -> Real:
     """Cost volume, float32 (D, H, W), of a checked problem; arguments as in :func:`cost_volume_from_config`."""
-    transfer = transfer_functions(problem)
+    transfer = TransferFunctions(problem, keep=True)
     spectra = stack_spectra(problem, spectra_cache, frame_keys)
     volume = np.empty((len(problem.depths_m), *problem.stack.size), np.float32)
     fill = _residual_slice if problem.cost.method == "residual" else _wiener_slice
@@ -62,12 +62,12 @@ def for_each(work: Callable[[int], None], count: int, threads: int = 0) -> None:
             raise
 
 
-def _wiener_slice(problem: Problem, spectra: list[Spectrum], transfer: TransferFunctions, d: int, out: Real) -> None:
+def _wiener_slice(problem: Problem, spectra: Spectra, transfer: TransferFunctions, d: int, out: Real) -> None:
     """Disagreement of the images deblurred one by one."""
     cost = problem.cost
     quadrants = transfer.quadrants(d)
     denominator = quadrants * quadrants
-    denominator += np.float32(cost.eps) * transfer.laplacian_squared()
+    denominator += np.float32(cost.eps) * transfer.laplacian_squared
     wiener = transfer.expanded(quadrants / denominator)
     sharp = [to_pixels(w * spectrum, problem) for w, spectrum in zip(wiener, spectra, strict=True)]
     mean = sharp[0].copy()
@@ -78,18 +78,17 @@ def _wiener_slice(problem: Problem, spectra: list[Spectrum], transfer: TransferF
     variance = np.zeros_like(mean)
     for x in sharp:
         x -= mean
-        x *= x
-        variance += x
+        for plane, sum_of_squares in zip(x, variance, strict=True):
+            cv2.accumulateSquare(plane, sum_of_squares)
     variance *= np.float32(1.0 / len(sharp))
     variance = _window(variance, problem)
     np.sqrt(variance, out=variance)
     variance.sum(axis=0, out=out)
 
 
-def _residual_slice(problem: Problem, spectra: list[Spectrum], transfer: TransferFunctions, d: int, out: Real) -> None:
+def _residual_slice(problem: Problem, spectra: Spectra, transfer: TransferFunctions, d: int, out: Real) -> None:
     """What one sharp image, blurred again for each focus, fails to explain."""
-    k = transfer.half_spectra(d)
-    x = joint_sharp_spectrum(spectra, k, problem.cost.eps)
+    x, k = joint_sharp_spectrum(problem, spectra, transfer, d)
     energy = np.zeros(problem.stack.size, np.float32)
     for k_f, spectrum in zip(k, spectra, strict=True):
         residual = k_f * x
@@ -99,18 +98,17 @@ def _residual_slice(problem: Problem, spectra: list[Spectrum], transfer: Transfe
     _gaussian(energy, problem.cost.window_sigma_px, out)
 
 
-def joint_sharp_spectrum(spectra: list[Spectrum], k: Real, eps: float) -> Spectrum:
-    """``sum_f k_f Y_f / (sum_f k_f^2 + eps)``, the half spectrum (C, H', 2 (W' // 2 + 1)) of the joint sharp image."""
-    power = np.einsum("fhw,fhw->hw", k, k)
-    power += np.float32(eps)
-    x: Spectrum = k[0] * spectra[0]
-    for k_f, spectrum in zip(k[1:], spectra[1:], strict=True):
-        x += k_f * spectrum
-    x /= power
-    return x
+def joint_sharp_spectrum(problem: Problem, spectra: Spectra, transfer: TransferFunctions, d: int) -> tuple[Real, Real]:
+    """``sum_f k_f Y_f / (sum_f k_f^2 + eps)``, half spectrum (C, H', 2 (W' // 2 + 1)), and the k_f (F, H', ...)."""
+    quadrants = transfer.quadrants(d)
+    weight = 1.0 / (np.einsum("fhw,fhw->hw", quadrants, quadrants) + np.float32(problem.cost.eps))
+    k = transfer.expanded(quadrants)
+    x = np.einsum("fhw,fchw->chw", k, spectra)
+    x *= transfer.expanded(weight)
+    return x, k
 
 
-def to_pixels(spectrum: Spectrum, problem: Problem) -> Real:
+def to_pixels(spectrum: Real, problem: Problem) -> Real:
     """Inverse FFT without the border, float32 (C, H, W)."""
     (top, _), (left, _) = problem.pad_px
     height, width = problem.stack.size

@@ -16,6 +16,8 @@ authors' bounding and scaling, which is :func:`dfs_ros.cost_volume.bound_and_sca
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -68,16 +70,21 @@ def table_psf(diameter_px: float) -> Float:
         return np.ones((1, 1))
     below = int(position + 1e-9)
     weight = position - below
-    radii = TABLE_FIRST_RADIUS_PX + TABLE_STEP_PX * np.array([below, below + 1])
-    size = 2 * int(np.ceil(radii[1])) + 1
-    first, second = (optics.disk_psf(2.0 * radius, size) for radius in radii)
-    return np.asarray((1.0 - weight) * first + weight * second)
+    first, second = _tabulated_disk(below), _tabulated_disk(below + 1)
+    grow = (len(second) - len(first)) // 2
+    return np.asarray((1.0 - weight) * np.pad(first, grow) + weight * second)
+
+
+@functools.lru_cache(maxsize=1024)
+def _tabulated_disk(entry: int) -> Float:
+    radius = TABLE_FIRST_RADIUS_PX + TABLE_STEP_PX * entry
+    return optics.disk_psf(2.0 * radius, 2 * int(np.ceil(radius - 1e-9)) + 1)
 
 
 def laplacian_transfer(size: tuple[int, int]) -> Float:
     """Transfer function of [[0, -1, 0], [-1, 4, -1], [0, -1, 0]], float64 (H', W')."""
     wy, wx = (2.0 * np.pi * np.fft.fftfreq(n) for n in size)
-    return 4.0 - 2.0 * np.cos(wy)[:, None] - 2.0 * np.cos(wx)[None, :]
+    return np.asarray(4.0 - 2.0 * np.cos(wy)[:, None] - 2.0 * np.cos(wx)[None, :])
 
 
 def wiener_slice(problem: Problem, spectra: Complex, d: int) -> Float:

@@ -61,7 +61,8 @@ def all_in_focus(
         weight = np.maximum(0.0, 1.0 - np.abs(diopters - levels[level]) / step).astype(np.float32)
         if not weight.any():
             return
-        sharp = to_pixels(joint_sharp_spectrum(spectra, transfer.half_spectra(level), problem.cost.eps), problem)
+        spectrum, _ = joint_sharp_spectrum(problem, spectra, transfer, level)
+        sharp = to_pixels(spectrum, problem)
         sharp *= weight
         with adding:
             np.add(light, sharp, out=light)

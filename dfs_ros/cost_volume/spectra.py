@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
@@ -13,7 +14,9 @@ from scipy import fft
 
 from dfs_ros.cost_volume.problem import LUMA_WEIGHTS, Problem, light_table
 
-Spectrum = NDArray[np.float32]  # (C, H', 2 (W' // 2 + 1)): half a spectrum, real and imaginary parts alternating
+# Half a spectrum as float32, real and imaginary parts alternating along the last axis.
+Spectrum = NDArray[np.float32]  # (C, H', 2 (W' // 2 + 1))
+Spectra = NDArray[np.float32]  # (F, C, H', 2 (W' // 2 + 1))
 
 
 class SpectraCache:
@@ -55,19 +58,21 @@ class SpectraCache:
 
 def stack_spectra(
     problem: Problem, cache: SpectraCache | None = None, frame_keys: Sequence[Hashable] | None = None
-) -> list[Spectrum]:
-    """Half spectrum of every image of the stack, F of float32 (C, H', 2 (W' // 2 + 1))."""
+) -> Spectra:
+    """Half spectrum of every image of the stack, float32 (F, C, H', 2 (W' // 2 + 1))."""
     if cache is None:
-        return [image_spectrum(image, problem) for image in problem.stack.images]
+        return np.stack([image_spectrum(image, problem) for image in problem.stack.images])
     if frame_keys is None or len(frame_keys) != len(problem.stack):
         received = "none" if frame_keys is None else len(frame_keys)
         raise ValueError(f"frame_keys: expected one for each of the {len(problem.stack)} images, received {received}")
     cost = problem.cost
     prepared = (problem.stack.size, problem.pad_px, cost.transfer_curve, problem.channel_count)
-    return [
-        cache.get((key, prepared), lambda image=image: image_spectrum(image, problem))  # type: ignore[misc]
-        for key, image in zip(frame_keys, problem.stack.images, strict=True)
-    ]
+    return np.stack(
+        [
+            cache.get((key, prepared), functools.partial(image_spectrum, image, problem))
+            for key, image in zip(frame_keys, problem.stack.images, strict=True)
+        ]
+    )
 
 
 def image_spectrum(image: NDArray[np.uint8], problem: Problem) -> Spectrum:

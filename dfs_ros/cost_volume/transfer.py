@@ -5,6 +5,7 @@ All models are symmetric, so one quadrant of frequencies holds everything: rows 
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import OrderedDict
 
@@ -18,95 +19,118 @@ from dfs_ros.cost_volume.reference import laplacian_transfer, table_psf
 Real = NDArray[np.float32]
 
 _TABLE_ENTRIES_PER_UNIT = 1024.0  # of x = c rho: linear interpolation errs by less than 1e-6 where the peak is 1
-_KEPT_BYTES = 128 << 20
 
 
 class TransferFunctions:
-    """Transfer functions of a camera setting, image size and set of hypotheses.
+    """Transfer functions of a problem: camera setting, image size and hypotheses.
 
-    Quadrants that were asked for are kept while they fit in `_KEPT_BYTES`, so that the next stack of the same
-    camera setting finds them.
+    With `keep`, those of each focus are kept for later problems that share it, while there is room.
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, keep: bool = False) -> None:
         self._coc_px = problem.coc_px
         self._psf = problem.cost.psf
-        self._size = problem.padded_size
-        height, width = self._size
-        self._mirror = np.minimum(np.arange(height), height - np.arange(height))
-        rows, columns = height // 2 + 1, width // 2 + 1
-        self._kept: dict[int, Real] = {}
-        self._most_kept = _KEPT_BYTES // (4 * self._coc_px.shape[1] * rows * columns)
-        if self._psf == "table":
-            self._cosines = [
-                np.cos(2 * np.pi * np.arange(n)[:, None] * np.arange(_half_support(self._coc_px.max()) + 1) / size)
-                for n, size in ((rows, height), (columns, width))
-            ]
-        else:
-            frequency = np.hypot(np.arange(rows)[:, None] / height, np.arange(columns)[None, :] / width)
-            self._frequency = frequency.astype(np.float32)
-            reach = np.arange(int(frequency.max() * self._coc_px.max() * _TABLE_ENTRIES_PER_UNIT) + 3)
-            model = optics.disk_transfer if self._psf == "disk" else optics.gaussian_transfer
-            self._table = model(1.0, reach / _TABLE_ENTRIES_PER_UNIT).astype(np.float32)
-            self._steps = np.diff(self._table, append=0).astype(np.float32)
-
-    def half_spectra(self, d: int) -> Real:
-        """Hypothesis d: float32 (F, H', 2 (W' // 2 + 1)), every value twice, to multiply real and imaginary parts."""
-        return self.expanded(self.quadrants(d))
+        self._size = height, width = problem.padded_size
+        self._quadrant_size = height // 2 + 1, width // 2 + 1
+        self._kept: list[list[Real | None]] | None = None
+        if keep:
+            shared = (self._psf, self._size)
+            bytes_each = 4 * len(self._coc_px) * self._quadrant_size[0] * self._quadrant_size[1]
+            self._kept = _store.columns([(*shared, c.tobytes()) for c in self._coc_px.T], len(self._coc_px), bytes_each)
 
     def quadrants(self, d: int) -> Real:
         """Hypothesis d: float32 (F, H' // 2 + 1, W' // 2 + 1)."""
-        kept = self._kept.get(d)
-        if kept is not None:
-            return kept
-        one = self._separable if self._psf == "table" else self._radial
-        quadrants = np.stack([one(float(c)) for c in self._coc_px[d]])
-        if len(self._kept) < self._most_kept:
-            self._kept[d] = quadrants
-        return quadrants
+        if self._kept is None:
+            return np.stack([self._quadrant(c) for c in self._coc_px[d]])
+        for column, diameter in zip(self._kept, self._coc_px[d], strict=True):
+            if column[d] is None:
+                column[d] = self._quadrant(diameter)
+        return np.stack([column[d] for column in self._kept])  # type: ignore[misc]
 
     def expanded(self, quadrants: Real) -> Real:
-        """Quadrants (..., H' // 2 + 1, W' // 2 + 1) as half spectra with every value twice."""
-        return np.repeat(quadrants, 2, axis=-1)[..., self._mirror, :]
+        """Quadrants (..., H' // 2 + 1, W' // 2 + 1) as half spectra (..., H', 2 (W' // 2 + 1)) with every value twice.
 
+        Twice, so that one plain multiplication serves real and imaginary parts.
+        """
+        rows, columns = self._quadrant_size
+        height = self._size[0]
+        whole = np.empty((*quadrants.shape[:-2], height, 2 * columns), np.float32)
+        whole[..., :rows, 0::2] = quadrants
+        whole[..., :rows, 1::2] = quadrants
+        whole[..., rows:, :] = whole[..., height - rows : 0 : -1, :]
+        return whole
+
+    @functools.cached_property
     def laplacian_squared(self) -> Real:
         """|L|^2 of the Laplacian, float32 (H' // 2 + 1, W' // 2 + 1)."""
-        rows, columns = self._size[0] // 2 + 1, self._size[1] // 2 + 1
+        rows, columns = self._quadrant_size
         return np.asarray(laplacian_transfer(self._size)[:rows, :columns] ** 2, np.float32)
+
+    def _quadrant(self, diameter_px: float) -> Real:
+        return self._separable(diameter_px) if self._psf == "table" else self._radial(diameter_px)
 
     def _radial(self, diameter_px: float) -> Real:
         position = self._frequency * np.float32(diameter_px * _TABLE_ENTRIES_PER_UNIT)
-        index = position.astype(np.int32)
+        index = position.astype(np.intp)
         position -= index
-        position *= np.take(self._steps, index)
-        position += np.take(self._table, index)
+        values, steps = self._table
+        position *= steps[index]
+        position += values[index]
         return position
+
+    @functools.cached_property
+    def _frequency(self) -> Real:
+        """Cycles per pixel (H' // 2 + 1, W' // 2 + 1)."""
+        down, across = (np.arange(n) / size for n, size in zip(self._quadrant_size, self._size, strict=True))
+        return np.asarray(np.hypot(down[:, None], across[None, :]), np.float32)
+
+    @functools.cached_property
+    def _table(self) -> tuple[Real, Real]:
+        """The model over x = c rho in even steps, and its differences."""
+        reach = float(self._frequency.max() * self._coc_px.max())
+        x = np.arange(int(reach * _TABLE_ENTRIES_PER_UNIT) + 3) / _TABLE_ENTRIES_PER_UNIT
+        values = optics.disk_transfer(1.0, x) if self._psf == "disk" else optics.gaussian_transfer(1.0, x)
+        return values.astype(np.float32), np.diff(values, append=values[-1]).astype(np.float32)
 
     def _separable(self, diameter_px: float) -> Real:
         # The kernel is small and symmetric both ways: its transform is a sum of cosines over one quadrant of it.
         kernel = table_psf(diameter_px)
         half = kernel.shape[0] // 2
-        quadrant = kernel[half:, half:] * np.where(np.arange(half + 1) > 0, 2.0, 1.0)
-        quadrant *= np.where(np.arange(half + 1) > 0, 2.0, 1.0)[:, None]
+        once_or_twice = np.where(np.arange(half + 1) > 0, 2.0, 1.0)
+        quadrant = kernel[half:, half:] * once_or_twice[:, None] * once_or_twice
         down, across = (c[:, : half + 1] for c in self._cosines)
         return np.asarray(down @ quadrant @ across.T, np.float32)
 
+    @functools.cached_property
+    def _cosines(self) -> list[NDArray[np.float64]]:
+        taps = np.arange(len(table_psf(float(self._coc_px.max()))) // 2 + 1)
+        return [
+            np.cos(2 * np.pi * np.arange(n)[:, None] * taps / size)
+            for n, size in zip(self._quadrant_size, self._size, strict=True)
+        ]
 
-def _half_support(diameter_px: float) -> int:
-    return int(table_psf(float(diameter_px)).shape[0] // 2)
+
+class _Store:
+    """Quadrants of the focus settings used last, each a list over hypotheses that fills as they are asked for."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._columns: OrderedDict[object, tuple[int, list[Real | None]]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def columns(self, keys: list[object], hypotheses: int, bytes_each: int) -> list[list[Real | None]] | None:
+        """The lists of those keys, made where there are none; None if they do not fit."""
+        if bytes_each * len(set(keys)) > self._most_bytes:
+            return None
+        with self._lock:
+            found = []
+            for key in keys:
+                self._columns.setdefault(key, (bytes_each, [None] * hypotheses))
+                self._columns.move_to_end(key)
+                found.append(self._columns[key][1])
+            while sum(size for size, _ in self._columns.values()) > self._most_bytes:
+                self._columns.popitem(last=False)
+            return found
 
 
-_recent: OrderedDict[object, TransferFunctions] = OrderedDict()
-_recent_lock = threading.Lock()
-
-
-def transfer_functions(problem: Problem) -> TransferFunctions:
-    """The transfer functions of a problem; those of the last two camera settings are kept."""
-    key = (problem.coc_px.tobytes(), problem.coc_px.shape, problem.cost.psf, problem.padded_size)
-    with _recent_lock:
-        if key not in _recent:
-            _recent[key] = TransferFunctions(problem)
-        _recent.move_to_end(key)
-        while len(_recent) > 2:
-            _recent.popitem(last=False)
-        return _recent[key]
+_store = _Store(most_bytes=96 << 20)

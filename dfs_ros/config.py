@@ -171,7 +171,54 @@ class AlignmentConfig:
 class StackConfig:
     """How frames are put together into stacks."""
 
-    size: int = setting(0, "Images in a stack; 0 = as many as the sweep has", low=0, high=64)
+    mode: str = setting(
+        "sweep",
+        "One stack for each sweep, or one for each new image from the newest image at every focus",
+        choices=("sweep", "sliding"),
+    )
+    size: int = setting(
+        0,
+        "Images in a sweep where the driver does not say, and the most a sliding stack holds; "
+        "0 = found from the focus sequence, up to 64",
+        low=0,
+        high=64,
+    )
+    min_frames: int = setting(
+        3, "Fewest focus positions of a sweep that misses images, and of a sliding stack", low=2, high=64
+    )
+    min_coverage: float = setting(
+        0.75, "Share of the previous sweeps' focus range that a sweep with missing images must span", low=0, high=1
+    )
+    max_span_s: float = setting(
+        2.0,
+        "Longest time between first and last image of a stack; longer than a sweep takes",
+        unit="s",
+        low=0.001,
+        high=3600,
+    )
+    focus_tolerance_diopters: float = setting(
+        0.02,
+        "Images this close in focus are at the same focus position; above the focus noise, below the sweep's step",
+        unit="1/m",
+        low=1e-5,
+        high=1,
+    )
+    match_tolerance_ns: int = setting(
+        0,
+        "Largest difference between the stamps of an image and its focus; under half the time between images",
+        unit="ns",
+        low=0,
+        high=10**9,
+    )
+    reorder_frames: int = setting(
+        1, "An image may come after this many newer ones; delays stacks of images without a number", low=0, high=32
+    )
+    max_pending: int = setting(
+        16, "Most images that wait for their focus, and most focus messages that wait for their image", low=1, high=256
+    )
+    clock_reset_s: float = setting(
+        0.5, "An image this much older than the newest means that the clock was set back", unit="s", low=0.01, high=3600
+    )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What flows through the package: Camera, Frame, FocalStack, DepthResult.
+"""What flows through the package: Camera, FocusMetadata, Frame, FocalStack, DepthResult.
 
 All are frozen and checked when made, so that code behind this border need not check again. Depth in metres, focus and
 inverse depth in dioptres (1/m, 0 = infinity), blur in pixels, time in integer nanoseconds, unknown = NaN.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +99,61 @@ def check_focus(focus_diopters: float, focal_length_m: float, name: str = "focus
         )
 
 
-def _check_image(image: Any, name: str) -> None:
+def check_image(image: Any, name: str) -> None:
+    """Raise TypeError or ValueError unless `image` is uint8, (H, W) or (H, W, 3), of at least 16 x 16 pixels."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         raise TypeError(f"{name}: expected a uint8 array, received {getattr(image, 'dtype', type(image).__name__)}")
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
         raise ValueError(f"{name}: expected shape (H, W) or (H, W, 3) RGB, received {image.shape}")
     if min(image.shape[:2]) < 16:
         raise ValueError(f"{name}: expected at least 16 x 16 pixels, received {image.shape[1]} x {image.shape[0]}")
+
+
+class LensState(IntEnum):
+    """What the lens did during the exposure; the numbers of FrameFocus.msg, any other number reads as UNKNOWN."""
+
+    STATIONARY = 0
+    MOVING = 1
+    UNKNOWN = 2
+
+    @classmethod
+    def _missing_(cls, value: object) -> LensState:
+        return cls.UNKNOWN
+
+
+@dataclass(frozen=True)
+class FocusMetadata:
+    """What a camera driver tells of one exposure: the fields of FrameFocus.msg that depth needs.
+
+    Taken as it comes, unchecked: a driver may report nonsense, which :class:`dfs_ros.stack.StackAssembler` counts.
+
+    Parameters
+    ----------
+    stamp_ns
+        Stamp of the image this belongs to.
+    focus_diopters, focus_start_diopters, focus_end_diopters, focus_sigma_diopters
+        Focus (0 = infinity) in the middle, at the start and at the end of the exposure, and its standard deviation;
+        NaN = unknown.
+    focal_length_m, f_number, magnification
+        The lens, and the image scale relative to the reference focus of camera_info; NaN or 0 = unknown.
+    sweep_id, index, count
+        Where in a sweep: number of the sweep, of the image within it (any order, each once), images of that sweep;
+        `count` 0 = the driver does not say.
+    """
+
+    stamp_ns: int
+    focus_diopters: float
+    focus_start_diopters: float = math.nan
+    focus_end_diopters: float = math.nan
+    focus_sigma_diopters: float = math.nan
+    lens_state: LensState = LensState.UNKNOWN
+    focal_length_m: float = math.nan
+    f_number: float = math.nan
+    magnification: float = math.nan
+    exposure_ns: int = 0
+    sweep_id: int = 0
+    index: int = 0
+    count: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +174,7 @@ class Frame:
     magnification: float = math.nan
 
     def __post_init__(self) -> None:
-        _check_image(self.image, "frame.image")
+        check_image(self.image, "frame.image")
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +215,7 @@ class FocalStack:
             raise ValueError(f"a focal stack needs at least 2 images at different focus, received {count}")
         if count > MAX_FRAMES:
             raise ValueError(f"a focal stack holds at most {MAX_FRAMES} images, received {count}")
-        _check_image(images[0], "images")
+        check_image(images[0], "images")
         focus = np.asarray(self.focus_diopters, np.float64)
         if focus.shape != (count,):
             raise ValueError(f"focus_diopters: expected shape ({count},) to go with the images, received {focus.shape}")

@@ -1,0 +1,250 @@
+"""Frames in the order of their stamps -> the frames of one stack: by sweep, or in a sliding window.
+
+The second half of :mod:`dfs_ros.stack`: everything here is fed usable frames of one size and strictly rising stamps.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Protocol
+
+from dfs_ros.config import StackConfig
+from dfs_ros.types import MAX_FRAMES, Frame
+
+Group = tuple[list[Frame], bool]
+"""Frames of one stack, oldest first, and whether none is missing."""
+
+
+class Ledger:
+    """Counters, and the frames that wait to be used for the first time: each of them gets exactly one outcome."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.counts: Counter[str] = Counter(dict.fromkeys(names, 0))
+        self.unused: set[int] = set()
+
+    def count(self, name: str, times: int = 1) -> None:
+        self.counts[name] += times
+
+    def open(self, frame: Frame) -> None:
+        self.unused.add(frame.stamp_ns)
+
+    def drop(self, frame: Frame, outcome: str) -> None:
+        """The frame will not be used again; no outcome if it was used before."""
+        if frame.stamp_ns in self.unused:
+            self.unused.remove(frame.stamp_ns)
+            self.count(outcome)
+
+    def use(self, frames: Iterable[Frame]) -> None:
+        for frame in frames:
+            self.drop(frame, "used")
+
+
+class Grouping(Protocol):
+    """Each method returns the stacks it completes; the caller marks their frames as used before the next call."""
+
+    def add(self, frame: Frame) -> list[Group]: ...
+
+    def sweep_over(self) -> list[Group]:
+        """The driver goes on to another sweep."""
+
+    def end(self) -> list[Group]:
+        """What comes next does not belong together with what came before."""
+
+
+def place_of(frame: Frame) -> tuple[int, int, int] | None:
+    """Where the driver puts the frame: sweep id, index, count; None unless it says all three."""
+    if frame.sweep_id is None or frame.index is None or not frame.count:
+        return None
+    return frame.sweep_id, frame.index, frame.count
+
+
+def directly_follows(previous: Frame | None, frame: Frame) -> bool:
+    """Whether, by the driver's numbering, nothing lies between the two."""
+    here = place_of(frame)
+    before = None if previous is None else place_of(previous)
+    if here is None or before is None:
+        return False
+    (sweep, index, _), (sweep_before, index_before, count_before) = here, before
+    if sweep == sweep_before:
+        return index == index_before + 1
+    return sweep == sweep_before + 1 and index == 0 and index_before == count_before - 1
+
+
+class Numbering:
+    """The driver's present sweep (None where it numbers none), and which of its frames have come."""
+
+    def __init__(self, first: Frame) -> None:
+        self._since_ns = first.stamp_ns
+        self._sweep: int | None
+        self._sweep, index, self._count = place_of(first) or (None, 0, 0)
+        self._seen = {index}
+
+    def holds(self, frame: Frame, max_span_ns: int) -> bool:
+        """Whether the frame is of this sweep. Time counts too: a sweep id that never changes must not hold for ever."""
+        place = place_of(frame)
+        if place is None or self._sweep is None:
+            return place is None and self._sweep is None
+        return place[0] == self._sweep and frame.stamp_ns - self._since_ns <= max_span_ns
+
+    def add(self, frame: Frame) -> bool:
+        """False if the index had come before."""
+        place = place_of(frame)
+        if place is None:
+            return True
+        new = place[1] not in self._seen
+        self._seen.add(place[1])
+        return new
+
+    @property
+    def missing(self) -> int:
+        return max(self._count - len(self._seen), 0)
+
+    @property
+    def finished(self) -> bool:
+        return self._sweep is not None and self.missing == 0
+
+
+class SlidingWindow:
+    """With each frame a stack of the newest frame at every focus position, none older than `max_span_s`."""
+
+    def __init__(self, settings: StackConfig, ledger: Ledger) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._window: list[Frame] = []
+
+    def add(self, frame: Frame) -> list[Group]:
+        oldest_ns = frame.stamp_ns - round(self._settings.max_span_s * 1e9)
+        kept = []
+        for other in self._window:
+            if other.stamp_ns < oldest_ns:
+                self._ledger.drop(other, "incomplete")
+            elif _same_focus(other, frame, self._settings):
+                self._ledger.drop(other, "same_focus")
+            else:
+                kept.append(other)
+        most = self._settings.size or MAX_FRAMES
+        self._window = [*kept, frame][-most:]  # what falls out at the old end has been in a stack
+        if len(self._window) < min(self._settings.min_frames, most):
+            return []
+        return [(self._window, len(self._window) >= _announced(frame, self._settings))]
+
+    def sweep_over(self) -> list[Group]:
+        return []
+
+    def end(self) -> list[Group]:
+        for frame in self._window:
+            self._ledger.drop(frame, "incomplete")
+        self._window = []
+        return []
+
+
+class WholeSweeps:
+    """One stack a sweep: the driver's, or where it numbers none, from one turn or fly-back of the lens to the next."""
+
+    def __init__(self, settings: StackConfig, ledger: Ledger) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._max_span_ns = round(settings.max_span_s * 1e9)
+        self._frames: list[Frame] = []  # of the open sweep
+        self._repeat: Frame | None = None  # newest frame at the focus of the last one, which may start the next sweep
+        self._given_out = False  # the open sweep, as it reached its size; its end is still to be seen
+        self._usual_range = 0.0  # dioptres
+
+    def add(self, frame: Frame) -> list[Group]:
+        return self._add_unnumbered(frame) if place_of(frame) is None else self._add_numbered(frame)
+
+    def sweep_over(self) -> list[Group]:
+        return self.end()
+
+    def end(self) -> list[Group]:
+        groups = self._close(went_through=False)
+        self._start(None)
+        return groups
+
+    def _add_numbered(self, frame: Frame) -> list[Group]:
+        for other in [f for f in self._frames if _same_focus(f, frame, self._settings)]:
+            self._frames.remove(other)
+            self._ledger.drop(other, "same_focus")
+        self._frames.append(frame)
+        return self.end() if len(self._frames) == MAX_FRAMES else []
+
+    def _add_unnumbered(self, frame: Frame) -> list[Group]:
+        if not self._frames:
+            self._frames = [frame]
+            return []
+        if _same_focus(self._frames[-1], frame, self._settings):
+            self._keep_repeat(frame)
+            return []
+        turned = self._goes_back(frame)
+        too_long = frame.stamp_ns - self._frames[0].stamp_ns > self._max_span_ns
+        if turned or too_long or self._given_out:
+            carried = self._carried_over(frame, turned)
+            groups = self._close(went_through=turned, carried=carried)
+            self._start(frame, carried)
+            return groups
+        self._keep_repeat(None)
+        self._frames.append(frame)
+        if len(self._frames) < (self._settings.size or MAX_FRAMES):
+            return []
+        groups = self._close(went_through=False)
+        self._given_out = True
+        return groups
+
+    def _keep_repeat(self, frame: Frame | None) -> None:
+        if self._repeat is not None:
+            self._ledger.drop(self._repeat, "same_focus")
+        self._repeat = frame
+
+    def _goes_back(self, frame: Frame) -> bool:
+        if len(self._frames) < 2:
+            return False
+        before, last = self._frames[-2].focus_diopters, self._frames[-1].focus_diopters
+        return (frame.focus_diopters - last) * (last - before) < 0
+
+    def _carried_over(self, frame: Frame, turned: bool) -> Frame | None:
+        """The frame at the end of the open sweep with which the next one starts, before `frame`."""
+        carried = self._repeat
+        if turned:
+            to_before = abs(frame.focus_diopters - self._frames[-2].focus_diopters)
+            to_first = abs(frame.focus_diopters - self._frames[0].focus_diopters)
+            flew_back = len(self._frames) > 2 and to_first <= to_before
+            carried = None if flew_back else self._repeat or self._frames[-1]
+        recent = carried is not None and frame.stamp_ns - carried.stamp_ns <= self._max_span_ns
+        return carried if recent else None
+
+    def _start(self, frame: Frame | None, carried: Frame | None = None) -> None:
+        if self._repeat is not carried:
+            self._keep_repeat(None)
+        self._repeat = None
+        self._given_out = False
+        self._frames = [f for f in (carried, frame) if f is not None]
+
+    def _close(self, went_through: bool, carried: Frame | None = None) -> list[Group]:
+        """The open sweep as a stack, if it will do; it stays open for what it tells about the next one."""
+        frames = self._frames
+        if not frames or self._given_out:
+            return []
+        announced = _announced(frames[-1], self._settings)
+        complete = len(frames) >= announced if announced else went_through
+        focus = [f.focus_diopters for f in frames]
+        covered = max(focus) - min(focus)
+        enough = len(frames) >= self._settings.min_frames and covered >= self._settings.min_coverage * self._usual_range
+        # The usual range forgets slowly: a lens that from now on sweeps less must not be refused for ever.
+        self._usual_range = max(covered, self._settings.min_coverage * self._usual_range)
+        if enough or (complete and announced > 0 and len(frames) > 1):
+            return [(frames, complete)]
+        for frame in frames:
+            if frame is not carried:
+                self._ledger.drop(frame, "incomplete")
+        return []
+
+
+def _same_focus(a: Frame, b: Frame, settings: StackConfig) -> bool:
+    return abs(a.focus_diopters - b.focus_diopters) <= settings.focus_tolerance_diopters
+
+
+def _announced(frame: Frame, settings: StackConfig) -> int:
+    """Number of frames that a complete stack has, 0 = nobody says."""
+    place = place_of(frame)
+    return settings.size if place is None else place[2]

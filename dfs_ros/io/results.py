@@ -1,0 +1,170 @@
+"""The files of an estimate: depth, sigma, pictures, point cloud, report. All of them are written, or none.
+
+==================== ==========================================================================================
+depth.npy            float32 (H, W), metres, NaN where unknown
+sigma.npy            float32 (H, W), metres, one standard deviation
+depth.png            depth in colour with a scale in metres; hatched where unknown
+depth_mm.png         uint16 (H, W), millimetres, 0 where unknown or beyond 65.5 m
+points.ply           binary point cloud in the optical frame (x right, y down, z forward, metres) with colours
+all_in_focus.png     RGB
+report.json          what was done and how long it took; written last, so that where it is, the set is complete
+==================== ==========================================================================================
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+import dfs_ros
+from dfs_ros.geometry import intrinsics, points_from_depth
+from dfs_ros.io.atomic import prepare_output, staged
+from dfs_ros.io.pictures import depth_picture
+from dfs_ros.types import DepthResult
+
+__all__ = ["prepare_output", "write_ply", "write_result"]
+
+REPORT_FILE = "report.json"
+
+
+def write_result(
+    result: DepthResult,
+    folder: str | Path,
+    *,
+    dense: bool = False,
+    min_m: float | None = None,
+    max_m: float | None = None,
+    title: str = "Depth",
+) -> Path:
+    """Write the files listed in the module to `folder`, made if need be; files of an earlier result are replaced.
+
+    Parameters
+    ----------
+    dense
+        The result must have depth at every pixel.
+    min_m, max_m
+        Range of the colours of depth.png; None = that of the depths.
+
+    Returns
+    -------
+    The folder. Raises ValueError where it cannot be written (call :func:`prepare_output` before long work) or where the
+    result contradicts itself. Interrupted or failed, it leaves no file half-written.
+    """
+    depth = np.ascontiguousarray(result.depth_m, np.float32)
+    sigma = np.ascontiguousarray(result.sigma_m, np.float32)
+    _check(result, dense)
+    millimetres, out_of_range = depth_millimetres(depth)
+    points = points_from_depth(depth, intrinsics(result.camera, depth.shape))
+    with staged(folder, last=REPORT_FILE) as staging:
+        np.save(staging / "depth.npy", depth, allow_pickle=False)
+        np.save(staging / "sigma.npy", sigma, allow_pickle=False)
+        _write_png(staging / "depth.png", depth_picture(depth, title, min_m, max_m))
+        _write_png(staging / "depth_mm.png", millimetres)
+        _write_png(staging / "all_in_focus.png", result.all_in_focus)
+        write_ply(staging / "points.ply", points, result.all_in_focus)
+        report = _report(result, out_of_range)
+        (staging / REPORT_FILE).write_text(
+            json.dumps(plain(report), indent=2, allow_nan=False) + "\n", encoding="utf-8"
+        )
+    return Path(folder)
+
+
+def depth_millimetres(depth_m: NDArray[np.float32]) -> tuple[NDArray[np.uint16], int]:
+    """Depth as uint16 millimetres, 0 = unknown (REP 118), and the number of pixels whose depth does not fit in it."""
+    known = np.isfinite(depth_m) & (depth_m > 0)
+    millimetres = np.rint(np.where(known, depth_m, 0).astype(np.float64) * 1000)
+    fits = (millimetres >= 1) & (millimetres <= 65535)
+    return np.where(fits, millimetres, 0).astype(np.uint16), int((known & ~fits).sum())
+
+
+def write_ply(path: Path, points_m: NDArray[np.float32], rgb: NDArray[np.uint8]) -> int:
+    """Write points (..., 3) in metres with colours (..., 3) as binary little-endian PLY, points with NaN left out.
+
+    Returns the number of points written.
+    """
+    if points_m.shape != rgb.shape or points_m.shape[-1:] != (3,):
+        raise ValueError(
+            f"expected points and colours of one shape (..., 3), received {points_m.shape} and {rgb.shape}"
+        )
+    points, colours = points_m.reshape(-1, 3), rgb.reshape(-1, 3)
+    valid = np.isfinite(points).all(axis=1)
+    vertices = np.empty(int(valid.sum()), [("xyz", "<f4", 3), ("rgb", "u1", 3)])
+    vertices["xyz"], vertices["rgb"] = points[valid], colours[valid]
+    header = [
+        "ply",
+        "format binary_little_endian 1.0",
+        "comment metres; optical frame: x right, y down, z forward",
+        f"element vertex {len(vertices)}",
+        *(f"property float {axis}" for axis in "xyz"),
+        *(f"property uchar {channel}" for channel in ("red", "green", "blue")),
+        "end_header",
+    ]
+    path.write_bytes("\n".join(header).encode() + b"\n" + vertices.tobytes())
+    return len(vertices)
+
+
+def plain(value: Any) -> Any:
+    """A value as strict JSON can hold it: arrays as lists, paths as text, NaN and infinity as null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return plain(dataclasses.asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _check(result: DepthResult, dense: bool) -> None:
+    shape = result.depth_m.shape
+    if len(shape) != 2 or result.sigma_m.shape != shape or result.all_in_focus.shape != (*shape, 3):
+        raise ValueError(
+            "result: expected depth and sigma of one shape (H, W) and all_in_focus (H, W, 3), "
+            f"received {shape}, {result.sigma_m.shape} and {result.all_in_focus.shape}"
+        )
+    missing = int((~np.isfinite(result.depth_m)).sum())
+    if dense and missing:
+        raise ValueError(
+            f"result: expected depth at every pixel (dense), received {missing} without; "
+            "estimate with confidence.dense = true"
+        )
+
+
+def _report(result: DepthResult, out_of_range: int) -> dict[str, Any]:
+    depth = result.depth_m[np.isfinite(result.depth_m)]
+    quantiles = np.percentile(depth, [0, 50, 100]) if depth.size else [math.nan] * 3
+    height, width = result.depth_m.shape
+    return {
+        "share_of_pixels_with_depth": result.coverage,
+        "depth_m": dict(zip(("min", "median", "max"), map(float, quantiles), strict=True)),
+        "pixels_beyond_depth_mm_png": out_of_range,
+        "size_px": {"width": width, "height": height},
+        "stamp_ns": result.stamp_ns,
+        "camera": dataclasses.asdict(result.camera),
+        "intrinsics_px": intrinsics(result.camera, (height, width))._asdict(),
+        "versions": {
+            "dfs_ros": dfs_ros.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "opencv": cv2.__version__,
+        },
+        **result.report,
+    }
+
+
+def _write_png(path: Path, image: NDArray[Any]) -> None:
+    # Not cv2.imwrite, which returns False for a full disk and does not say why.
+    _, data = cv2.imencode(".png", image if image.ndim == 2 else image[..., ::-1])
+    path.write_bytes(data.tobytes())

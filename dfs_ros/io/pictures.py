@@ -186,8 +186,8 @@ def metre_ticks(min_m: float, max_m: float, length_px: float, gap_px: float) -> 
             if all(abs(position(value) - position(tick)) >= gap_px for tick in ticks):
                 ticks.append(value)
         positions = sorted(position(tick) for tick in ticks)
-        if np.diff(positions).max() <= max(length_px / 4, 2 * gap_px):  # rounder is better than more
-            break
+        if len(ticks) >= 5 and np.diff(positions).max() <= max(0.4 * length_px, 2 * gap_px):
+            break  # rounder is better than more
     return sorted(ticks)
 
 

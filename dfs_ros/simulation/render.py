@@ -11,7 +11,9 @@ On a continuous surface the shares add up to one, so no seams show and blur foll
 near side blurs over the far side, and the far side never takes up colour of the near side.
 
 The blur is a convolution (by FFT, padded) with the rasterised disk of `optics.disk_psf`, not with the analytic transfer
-function: that one rings at the hard edges of a layer, a rasterised disk is never negative.
+function: that one rings at the hard edges of a layer, a rasterised disk is never negative. Rasterising costs accuracy
+where the disk is a pixel or two wide: on photos with blur of 1 to 2 px the images differ from exact ones by 2 to 3 of
+255 (rms); rendered from a scene of twice the resolution, `oversampling=2`, by about 0.5 (1 where blur is 1 px).
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from dfs_ros.types import Camera, FocalStack
 
 Image = NDArray[np.float32]
 
-RENDERER_VERSION = 1
+RENDERER_VERSION = 2
 """Raised whenever the same input gives other images, so that cached stacks are rendered again."""
 
 _DEFAULT = SimulationConfig()
@@ -45,6 +47,7 @@ def render_stack(
     camera: Camera,
     focus_diopters: ArrayLike,
     *,
+    oversampling: int = 1,
     rng: np.random.Generator | int = 0,
     noise: float = _DEFAULT.noise,
     noise_space: str = _DEFAULT.noise_space,
@@ -64,7 +67,10 @@ def render_stack(
     depth_m
         (H, W) depth along the optical axis in metres, inf allowed; 0, negative or NaN = unknown, filled from around.
     camera, focus_diopters
-        The lens and the focus of each image (F,). `camera.pixel_pitch_m` is that of these H x W pixels.
+        The lens and the focus of each image (F,). `camera.pixel_pitch_m` is that of the images' pixels.
+    oversampling
+        `rgb` and `depth_m` are this many times finer each way than the images, which come out H / oversampling high; 2
+        gives more exact blur and smooth edges for five times the time.
     rng
         Generator or seed of the noise.
     noise, noise_space
@@ -88,6 +94,11 @@ def render_stack(
     focus = np.atleast_1d(np.asarray(focus_diopters, np.float64))
     linear = decode(rgb, transfer_curve)
     depth = fill_depth_holes(_checked_depth(depth_m, linear.shape))
+    if oversampling < 1 or linear.shape[0] % oversampling or linear.shape[1] % oversampling:
+        raise ValueError(
+            f"oversampling: expected a divisor of the scene's {linear.shape[1]} x {linear.shape[0]} pixels, "
+            f"received {oversampling}"
+        )
     generator = np.random.default_rng(rng)
     scale = _image_scale(focus, camera, breathing)
     motion = _per_frame(shift_px, (len(focus), 2), 0.0, "shift_px")
@@ -97,15 +108,16 @@ def render_stack(
     px_per_diopter = optics.coc_px_per_diopter(focus, camera) / scale
     inverse_depth = 1.0 / depth
     knots = layer_knots(inverse_depth, layer_step_px / float(px_per_diopter.max()), max_layers)
-    diameters = px_per_diopter[:, None] * np.abs(focus[:, None] - knots[None, :])  # (F, K)
+    diameters = oversampling * px_per_diopter[:, None] * np.abs(focus[:, None] - knots[None, :])  # (F, K), scene pixels
     frames = _composite(linear, *layer_shares(inverse_depth, knots), diameters)
 
-    images = np.empty((len(focus), *linear.shape), np.uint8)
+    images = []
     for i, frame in enumerate(frames):
-        frame = _moved(frame, float(scale[i]), motion[i]) * np.float32(exposure[i])
-        images[i] = _developed(frame, transfer_curve, noise, noise_space, generator)
+        moved = _moved(frame, float(scale[i]), oversampling * motion[i])
+        light = reduce_image(moved, oversampling) * np.float32(exposure[i])
+        images.append(_developed(light, transfer_curve, noise, noise_space, generator))
     return FocalStack(
-        images=images,
+        images=np.stack(images),
         focus_diopters=focus,
         camera=camera,
         magnification=np.full(len(focus), math.nan if breathing else 1.0),
@@ -137,6 +149,20 @@ def encode(linear: Image, transfer_curve: str = "srgb") -> Image:
     return light
 
 
+def encode_uint8(linear: Image, transfer_curve: str = "srgb") -> NDArray[np.uint8]:
+    """The uint8 image of linear light; :func:`decode` undoes it but for rounding."""
+    return _quantised(encode(linear, transfer_curve))
+
+
+def reduce_image(linear: Image, factor: int) -> Image:
+    """Mean (H / factor, W / factor, 3) of blocks of pixels, as larger pixels would gather the light."""
+    if factor == 1:
+        return linear
+    height, width = linear.shape[0] // factor, linear.shape[1] // factor
+    reduced: Image = linear.reshape(height, factor, width, factor, 3).mean(axis=(1, 3))
+    return reduced
+
+
 def fill_depth_holes(depth_m: NDArray[np.floating]) -> NDArray[np.float64]:
     """Depth (H, W) with unknown pixels (0, negative, NaN) filled.
 
@@ -150,18 +176,17 @@ def fill_depth_holes(depth_m: NDArray[np.floating]) -> NDArray[np.float64]:
         raise ValueError("depth_m: no pixel has a depth over 0 m")
     if known.all():
         return depth
-    column = np.broadcast_to(np.arange(depth.shape[1]), depth.shape)
-    row = np.broadcast_to(np.arange(depth.shape[0])[:, None], depth.shape)
+    # Single wrong pixels at the rim of a hole must not fill it: fill from medians.
+    around = cv2.medianBlur(depth[_nearest(known)].astype(np.float32), 5)
+    row, column = np.indices(depth.shape)
+    last = depth.shape[1] - 1
     left = np.maximum.accumulate(np.where(known, column, -1), axis=1)
-    right = np.minimum.accumulate(np.where(known, column, depth.shape[1])[:, ::-1], axis=1)[:, ::-1]
-    from_left = np.where(left >= 0, depth[row, np.maximum(left, 0)], 0.0)
-    from_right = np.where(right < depth.shape[1], depth[row, np.minimum(right, depth.shape[1] - 1)], 0.0)
-    filled = np.where(known, depth, np.maximum(from_left, from_right))
-    empty = filled <= 0
-    if empty.any():
-        rows, columns = _nearest(~empty)
-        filled = filled[rows, columns]
-    smooth = cv2.medianBlur(filled.astype(np.float32), 5).astype(np.float64)
+    right = np.minimum.accumulate(np.where(known, column, last + 1)[:, ::-1], axis=1)[:, ::-1]
+    from_left = np.where(left >= 0, around[row, np.maximum(left, 0)], 0.0)
+    from_right = np.where(right <= last, around[row, np.minimum(right, last)], 0.0)
+    farther = np.maximum(from_left, from_right)
+    filled = np.where(known, depth, np.where(farther > 0, farther, around))
+    smooth = cv2.medianBlur(filled.astype(np.float32), 5)
     return np.where(known, depth, smooth)
 
 
@@ -319,6 +344,10 @@ def _developed(
     grain = rng.standard_normal(light.shape, np.float32) * np.float32(noise) if noise > 0 else np.float32(0.0)
     in_light = noise_space == "linear"
     value = encode(light + grain, transfer_curve) if in_light else encode(light, transfer_curve) + grain
+    return _quantised(value)
+
+
+def _quantised(value: Image) -> NDArray[np.uint8]:
     image: NDArray[np.uint8] = np.rint(np.clip(value, 0.0, 1.0) * 255.0).astype(np.uint8)
     return image
 

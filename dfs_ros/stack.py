@@ -144,7 +144,7 @@ class StackAssembler:
         """Focus metadata whose image came before or will come."""
         stamp_ns = operator.index(focus.stamp_ns)
         self._watch_focus_clock(stamp_ns)
-        if stamp_ns in self._focus or self._is_passed(stamp_ns + self._settings.match_tolerance_ns):
+        if stamp_ns in self._focus or self._focus_is_late(stamp_ns):
             self._ledger.count("unmatched_focus")
             return []
         image_stamp_ns = self._nearest(self._images, stamp_ns)
@@ -236,6 +236,11 @@ class StackAssembler:
     def _is_passed(self, stamp_ns: int) -> bool:
         return self._last is not None and stamp_ns <= self._last.stamp_ns
 
+    def _focus_is_late(self, stamp_ns: int) -> bool:
+        # Much older than the images: the clock was set back, and the images of the new clock are still to come.
+        expected = self._jumps_back(stamp_ns, self._newest_image_ns)
+        return self._is_passed(stamp_ns + self._settings.match_tolerance_ns) and not expected
+
     def _refused(self, stamp_ns: int) -> bool:
         if stamp_ns in self._images or any(stamp_ns == f.stamp_ns for f in self._held):
             self._ledger.count("duplicate")
@@ -263,7 +268,7 @@ class StackAssembler:
         for stamp_ns in [s for s in self._images if self._is_passed(s)]:
             del self._images[stamp_ns]
             self._ledger.count("no_focus")
-        for stamp_ns in [s for s in self._focus if self._is_passed(s + self._settings.match_tolerance_ns)]:
+        for stamp_ns in [s for s in self._focus if self._focus_is_late(s)]:
             del self._focus[stamp_ns]
             self._ledger.count("unmatched_focus")
 

@@ -182,13 +182,15 @@ class WholeSweeps:
             carried = self._carried_over(frame, turned)
             groups = self._close(went_through=turned, carried=carried)
             self._start(frame, carried)
-            return groups
-        self._keep_repeat(None)
-        self._frames.append(frame)
-        if len(self._frames) < (self._settings.size or MAX_FRAMES):
-            return []
-        groups = self._close(went_through=False)
-        self._given_out = True
+        else:
+            groups = []
+            self._keep_repeat(None)
+            self._frames.append(frame)
+        if len(self._frames) == self._settings.size:
+            groups += self._close(went_through=False)
+            self._given_out = True
+        elif len(self._frames) == MAX_FRAMES:
+            groups += self.end()
         return groups
 
     def _keep_repeat(self, frame: Frame | None) -> None:

@@ -14,7 +14,7 @@ setup(
         "numpy>=1.24",
         "scipy>=1.10",
         "opencv-python-headless>=4.8,<5",  # cv_bridge is built against OpenCV 4
-        "pillow>=9.4",
+        "pillow>=10.1",  # its own scalable font
         "pyyaml>=6",
         "tqdm>=4.64",
         "torch>=2.1",

@@ -56,7 +56,7 @@ def read_header(path: Path, max_megapixels: float = ProcessingConfig.max_input_m
     Raises FileNotFoundError where there is no such file, ValueError where it is no image, larger than
     `max_megapixels`, or of an unsupported pixel type.
     """
-    with _opened(path, max_megapixels) as image:
+    with opened_image(path, max_megapixels) as image:
         orientation = int(image.getexif().get(_EXIF_ORIENTATION, 1))
         return ImageHeader(image.width, image.height, image.mode not in _GREY_MODES, orientation)
 
@@ -68,7 +68,7 @@ def read_image(
 
     Raises as :func:`read_header`, and ValueError where the file is truncated or damaged.
     """
-    with _opened(path, max_megapixels) as image:
+    with opened_image(path, max_megapixels) as image:
         if image.format == "PNG":
             _check_png_complete(path)
         sixteen_bit = image.mode[0] == "I" or "16" in str(getattr(image, "tile", ""))
@@ -84,7 +84,8 @@ def read_image(
 
 
 @contextmanager
-def _opened(path: Path, max_megapixels: float) -> Iterator[Image.Image]:
+def opened_image(path: Path, max_megapixels: float) -> Iterator[Image.Image]:
+    """The image file of Pillow, not decoded yet; what goes wrong inside is told as this module's errors."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such image file")
     try:

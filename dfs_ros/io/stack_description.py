@@ -28,6 +28,10 @@ _INTRINSIC_KEYS = ("fx_px", "fy_px", "cx_px", "cy_px")
 _CAMERA_KEYS = (*_LENS_KEYS, *_INTRINSIC_KEYS)
 _FRAME_KEYS = ("file", "focus_diopters", "stamp_ns", "magnification", "blur_scale")
 
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 2
+_SHORT.maxstring = 60
+
 
 @dataclass(frozen=True)
 class FrameEntry:
@@ -284,4 +288,4 @@ def number(value: Any, name: str) -> float:
 
 def _show(value: Any) -> str:
     # Shortened: YAML aliases can make a small file into an endless text.
-    return "nothing" if value is None else reprlib.repr(value)
+    return "nothing" if value is None else _SHORT.repr(value)

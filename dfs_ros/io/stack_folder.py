@@ -83,10 +83,10 @@ def load_stack(
     """
     description = read_description(path, lens)
     errors: list[Exception] = []
-    headers = check_headers(description, max_megapixels, errors)
+    headers = _check_headers(description, max_megapixels, errors)
     if errors:
         raise combined(errors)
-    colour = any(h.colour for h in headers)
+    colour = any(h.colour for h in headers.values())
     images: NDArray[np.uint8] = np.empty((0, 0, 0), np.uint8)
     for i, frame in enumerate(description.frames):
         pixels = read_image(description.path(frame.file), colour, max_megapixels)
@@ -115,26 +115,38 @@ def validate_stack(
     summary = f"{path}: not a usable focal stack"
     description = collect_description(path, lens, errors)
     if description is not None:
-        check_headers(description, max_megapixels, errors)
-        shape: tuple[int, ...] | None = None
-        for i, frame in enumerate(description.frames):
-            with collecting(errors):
-                pixels = read_image(description.path(frame.file), True, max_megapixels)
-                shape = shape or pixels.shape
-                _check_size(description, i, pixels.shape, shape)
-        if shape:
+        shape = check_images(description, max_megapixels, errors)
+        if shape is not None:
             summary = _summary(description, shape)
-    # An image that cannot be opened fails twice, for its header and for its pixels.
-    return StackCheck(tuple(dict.fromkeys(map(str, errors))), summary)
+    return StackCheck(tuple(map(str, errors)), summary)
 
 
-def check_headers(description: StackDescription, max_megapixels: float, errors: list[Exception]) -> list[ImageHeader]:
-    """Check all images of a stack without decoding them: present, not too large, of one EXIF orientation."""
-    headers = []
-    for frame in description.frames:
+def check_images(
+    description: StackDescription, max_megapixels: float, errors: list[Exception]
+) -> tuple[int, ...] | None:
+    """Check all images of a stack, decoding one at a time; errors are appended.
+
+    Returns the shape of the first sound one.
+    """
+    headers = _check_headers(description, max_megapixels, errors)
+    shape: tuple[int, ...] | None = None
+    for i in headers:
         with collecting(errors):
-            headers.append(read_header(description.path(frame.file), max_megapixels))
-    orientations = sorted({h.orientation for h in headers})
+            pixels = read_image(description.path(description.frames[i].file), True, max_megapixels)
+            shape = shape or pixels.shape
+            _check_size(description, i, pixels.shape, shape)
+    return shape
+
+
+def _check_headers(
+    description: StackDescription, max_megapixels: float, errors: list[Exception]
+) -> dict[int, ImageHeader]:
+    """Check all images without decoding them: present, not too large, of one EXIF orientation; by index."""
+    headers = {}
+    for i, frame in enumerate(description.frames):
+        with collecting(errors):
+            headers[i] = read_header(description.path(frame.file), max_megapixels)
+    orientations = sorted({h.orientation for h in headers.values()})
     if len(orientations) > 1:
         errors.append(
             ValueError(

@@ -1,0 +1,68 @@
+"""Make a focal stack (stack.yaml) from a folder of photos taken at different focus.
+
+The focus of each photo comes from a CSV file with the columns `file` and `focus_diopters` or `focus_distance_m`
+(inf = infinity), or from EXIF SubjectDistance. The lens comes from the options, else from EXIF. Without --output,
+stack.yaml is written beside the photos; with it, the photos are copied there as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from dfs_ros.config import ProcessingConfig
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="FOLDER", help="folder with the photos")
+    parser.add_argument("--output", metavar="DIR", help="new folder for the stack (default: FOLDER itself)")
+    parser.add_argument("--csv", metavar="FILE", help="focus of each photo (default: from EXIF)")
+    parser.add_argument("--focal-length-mm", metavar="MM", type=float, help="focal length [mm] (default: from EXIF)")
+    parser.add_argument("--f-number", metavar="N", type=float, help="f-number (default: from EXIF)")
+    parser.add_argument(
+        "--pixel-pitch-um",
+        metavar="UM",
+        type=float,
+        help="size of an image pixel on the sensor [um] (default: from EXIF)",
+    )
+    parser.add_argument(
+        "--focus-unit",
+        choices=("metres", "diopters"),
+        default="metres",
+        help="what EXIF SubjectDistance is in: metres by the standard, dioptres on some devices (default: metres)",
+    )
+    parser.add_argument(
+        "--max-input-megapixels",
+        metavar="MPX",
+        type=float,
+        default=ProcessingConfig.max_input_megapixels,
+        help="larger photos are refused (default: %(default)g)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from dfs_ros.io.importing import import_folder
+    from dfs_ros.io.pictures import focus_text
+
+    imported = import_folder(
+        args.folder,
+        args.output,
+        args.csv,
+        focal_length_m=None if args.focal_length_mm is None else args.focal_length_mm * 1e-3,
+        f_number=args.f_number,
+        pixel_pitch_m=None if args.pixel_pitch_um is None else args.pixel_pitch_um * 1e-6,
+        focus_unit=args.focus_unit,
+        max_megapixels=args.max_input_megapixels,
+    )
+    stack, origins = imported.description, imported.origins
+    camera = stack.camera
+    print(f"focal length {camera.focal_length_m * 1e3:.4g} mm (from {origins['focal length']})")
+    print(f"f-number     {camera.f_number:.3g} (from {origins['f-number']})")
+    print(f"pixel pitch  {camera.pixel_pitch_m * 1e6:.4g} um (from {origins['pixel pitch']})")
+    print(f"focus        from {origins['focus']}:")
+    for frame in stack.frames:
+        print(f"  {frame.file:<24} {focus_text(frame.focus_diopters)}")
+    if imported.left_out:
+        print(f"not listed in {args.csv}, left out: {', '.join(imported.left_out)}", file=sys.stderr)
+    print(f"{stack.folder}: focal stack of {len(stack.frames)} images; next: dfs estimate {stack.folder} --output DIR")
+    return 0

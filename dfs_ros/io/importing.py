@@ -1,0 +1,248 @@
+"""Make a focal stack from a folder of photos, with the focus of each from a CSV file or from EXIF.
+
+The CSV file has a line of names, separated by comma, semicolon or tab: `file` and one of `focus_diopters` and
+`focus_distance_m` (`inf` = infinity), and if wanted `stamp_ns` and `magnification`. The photos it lists are taken, in
+its order. Without it all photos of the folder are taken by name, with the focus from EXIF SubjectDistance. The lens is
+taken from the arguments, else from EXIF, see :mod:`dfs_ros.io.exif`.
+"""
+
+from __future__ import annotations
+
+import csv as csv_module
+import io
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dfs_ros.config import LensConfig, ProcessingConfig, unknown_name
+from dfs_ros.io.atomic import staged
+from dfs_ros.io.exif import PhotoExif, read_exif
+from dfs_ros.io.images import IMAGE_SUFFIXES
+from dfs_ros.io.stack_description import (
+    DESCRIPTION_FILE,
+    FrameEntry,
+    StackDescription,
+    check_document,
+    check_file,
+    collecting,
+    combined,
+    number,
+    stack_document,
+    write_description,
+)
+from dfs_ros.io.stack_folder import check_images
+from dfs_ros.types import Camera
+
+FOCUS_UNITS = ("metres", "diopters")
+
+_CSV_COLUMNS = ("file", "focus_diopters", "focus_distance_m", "stamp_ns", "magnification")
+
+
+@dataclass(frozen=True)
+class ImportedStack:
+    """What :func:`import_folder` made: the stack, where each lens value came from, and the photos left out."""
+
+    description: StackDescription
+    origins: dict[str, str]
+    left_out: tuple[str, ...]
+
+
+def import_folder(
+    folder: str | Path,
+    output: str | Path | None = None,
+    csv: str | Path | None = None,
+    *,
+    focal_length_m: float | None = None,
+    f_number: float | None = None,
+    pixel_pitch_m: float | None = None,
+    focus_unit: str = "metres",
+    note: str = "",
+    max_megapixels: float = ProcessingConfig.max_input_megapixels,
+) -> ImportedStack:
+    """Make a focal-stack/1 folder of photos.
+
+    Parameters
+    ----------
+    folder
+        Where the photos are.
+    output
+        New or empty folder for `stack.yaml` and copies of the photos, byte for byte. None = `stack.yaml` is written
+        beside the photos, and nothing is copied.
+    csv
+        File with the focus of each photo (see the module); None = from EXIF.
+    focal_length_m, f_number, pixel_pitch_m
+        The lens and the size of an image pixel on the sensor; None = from EXIF.
+    focus_unit
+        What EXIF SubjectDistance is in: 'metres' (the standard) or 'diopters' (as some devices have it).
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        Nothing has been written then. Every image is decoded once: a damaged one is found here.
+    """
+    if focus_unit not in FOCUS_UNITS:
+        raise ValueError(f"focus_unit: expected one of {', '.join(FOCUS_UNITS)}, received {focus_unit!r}")
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; expected one with photos")
+    target = _target(folder, output)
+    photos = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != ".")
+    if csv is not None:
+        frames = _frames_from_csv(Path(csv), folder)
+        focus_origin = Path(csv).name
+    else:
+        if not photos:
+            raise ValueError(f"{folder}: expected photos ({', '.join(IMAGE_SUFFIXES)}), received a folder without any")
+        frames = []
+        focus_origin = f"EXIF SubjectDistance in {focus_unit}"
+    files = photos if csv is None else [frame.file for frame in frames]
+    exif = {file: read_exif(folder / file, max_megapixels) for file in files}
+    if csv is None:
+        frames = _frames_from_exif(exif, folder, focus_unit)
+    camera, origins = _camera(exif, folder, focal_length_m, f_number, pixel_pitch_m)
+    origins = {"focus": focus_origin, **origins}
+    note = (
+        note or "Imported from photos: " + ", ".join(f"{what} from {origin}" for what, origin in origins.items()) + "."
+    )
+    document = stack_document(camera, frames, note)
+    errors: list[Exception] = []
+    description = check_document(folder / DESCRIPTION_FILE, document, LensConfig(), errors)
+    if description is not None:
+        check_images(description, max_megapixels, errors)
+    if description is None or errors:
+        raise combined(errors)
+    with staged(target, last=DESCRIPTION_FILE) as staging:
+        if target != folder:
+            for file in files:
+                shutil.copyfile(folder / file, staging / file)
+        write_description(document, staging / DESCRIPTION_FILE)
+    made = StackDescription(target, camera, tuple(frames), note)
+    return ImportedStack(made, origins, tuple(sorted(set(photos) - set(files))))
+
+
+def _target(folder: Path, output: str | Path | None) -> Path:
+    target = folder if output is None or Path(output).resolve() == folder.resolve() else Path(output)
+    if target == folder and (folder / DESCRIPTION_FILE).exists():
+        raise ValueError(f"{folder}: is a focal stack already; remove its {DESCRIPTION_FILE} or choose another output")
+    if target != folder and target.is_dir() and any(target.iterdir()):
+        raise ValueError(f"{target}: expected a new or empty folder, received one with files in it")
+    return target
+
+
+def _frames_from_csv(path: Path, folder: Path) -> list[FrameEntry]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; expected CSV with columns file and focus_diopters")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected CSV text in UTF-8: {error}") from error
+    first_line = text.partition("\n")[0]
+    delimiter = next((d for d in "\t;" if d in first_line), ",")
+    rows = csv_module.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
+    columns = [name.strip() for name in next(rows, [])]
+    for name in columns:
+        if name not in _CSV_COLUMNS:
+            raise ValueError(f"{path}: {unknown_name(name or '(empty)', _CSV_COLUMNS, 'column')}")
+    focus_columns = [name for name in columns if name.startswith("focus_")]
+    if "file" not in columns or len(focus_columns) != 1 or len(set(columns)) != len(columns):
+        raise ValueError(
+            f"{path}: expected the columns file and either focus_diopters or focus_distance_m, "
+            f"received {', '.join(columns) or 'nothing'}"
+        )
+    frames, errors = [], list[Exception]()
+    for row in rows:
+        if any(cell.strip() for cell in row):
+            with collecting(errors):
+                name = f"{path}: line {rows.line_num}"
+                if len(row) != len(columns):
+                    raise ValueError(f"{name}: expected {len(columns)} values, received {len(row)}: {row}")
+                frames.append(_csv_frame(dict(zip(columns, map(str.strip, row), strict=True)), name, folder))
+    if errors:
+        raise combined(errors)
+    if not frames:
+        raise ValueError(f"{path}: expected a line for each photo, received none below the column names")
+    return frames
+
+
+def _csv_frame(row: dict[str, str], name: str, folder: Path) -> FrameEntry:
+    file = row["file"]
+    if Path(file).name != file:
+        raise ValueError(f"{name}: file: expected the name of a photo in {folder}, received '{file}'")
+    check_file(folder, file, f"{name}: file")
+    if "focus_diopters" in row:
+        focus = number(row["focus_diopters"], f"{name}: focus_diopters")
+    else:
+        focus = _diopters(row["focus_distance_m"], f"{name}: focus_distance_m")
+    stamp = row.get("stamp_ns") or "0"
+    if not stamp.isdecimal():
+        raise ValueError(f"{name}: stamp_ns: expected whole nanoseconds, received '{stamp}'")
+    magnification = row.get("magnification") or "nan"
+    if magnification != "nan":
+        magnification = str(number(magnification, f"{name}: magnification"))
+    return FrameEntry(file, focus, int(stamp), float(magnification))
+
+
+def _diopters(distance: str | float, name: str) -> float:
+    try:
+        metres = float(distance)
+    except ValueError:
+        metres = math.nan
+    if not metres > 0:
+        raise ValueError(f"{name}: expected metres over 0, or inf, received '{distance}'")
+    return 1.0 / metres
+
+
+def _frames_from_exif(exif: dict[str, PhotoExif], folder: Path, focus_unit: str) -> list[FrameEntry]:
+    frames, errors = [], list[Exception]()
+    for file, tags in exif.items():
+        name = f"{folder / file}: EXIF SubjectDistance"
+        with collecting(errors):
+            if math.isnan(tags.subject_distance):
+                raise ValueError(f"{name}: missing; give the focus of each photo in a CSV file (--csv)")
+            if focus_unit == "diopters":
+                frames.append(FrameEntry(file, number(tags.subject_distance, name)))
+            elif tags.subject_distance == 0:
+                raise ValueError(
+                    f"{name}: 0 metres means unknown; give a CSV file, or the focus unit diopters if it is that"
+                )
+            else:
+                frames.append(FrameEntry(file, _diopters(tags.subject_distance, name)))
+    if errors:
+        raise combined(errors)
+    return frames
+
+
+def _camera(
+    exif: dict[str, PhotoExif],
+    folder: Path,
+    focal_length_m: float | None,
+    f_number: float | None,
+    pixel_pitch_m: float | None,
+) -> tuple[Camera, dict[str, str]]:
+    """The lens from the arguments, else from the photos, which must agree; and where each value came from."""
+    origins = {}
+
+    def value(given: float | None, what: str, option: str, tag: str, of: Callable[[PhotoExif], float]) -> float:
+        if given is not None:
+            origins[what] = "the value given"
+            return given
+        found = {file: of(tags) for file, tags in exif.items() if not math.isnan(of(tags))}
+        if not found:
+            raise ValueError(f"{folder}: {what}: the photos' EXIF does not say; give {option}")
+        low, high = min(found, key=found.__getitem__), max(found, key=found.__getitem__)
+        if found[high] > 1.01 * found[low]:
+            raise ValueError(
+                f"{folder}: {what}: expected one for all photos, received {found[low]:.4g} in {low} and "
+                f"{found[high]:.4g} in {high}; leave photos out or give {option}"
+            )
+        origins[what] = f"EXIF {tag}"
+        return next(iter(found.values()))
+
+    pitch_tag = next((tags.pixel_pitch_tag for tags in exif.values() if tags.pixel_pitch_tag), "")
+    return Camera(
+        value(focal_length_m, "focal length", "--focal-length-mm", "FocalLength", lambda t: t.focal_length_m),
+        value(f_number, "f-number", "--f-number", "FNumber", lambda t: t.f_number),
+        value(pixel_pitch_m, "pixel pitch", "--pixel-pitch-um", pitch_tag, lambda t: t.pixel_pitch_m),
+    ), origins

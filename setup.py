@@ -23,7 +23,7 @@ setup(
         "matplotlib>=3.6",
         'cyclonedds>=0.10.5; platform_machine == "x86_64"',
         "rosbags>=0.10",
-        "viser>=0.2",
+        "viser>=1.1,<2",  # movable panels
     ],
     extras_require={
         "test": ["pytest>=7", "pytest-timeout", "hypothesis>=6", "scikit-image>=0.20", "ruff", "mypy", "types-PyYAML"],

@@ -1,0 +1,229 @@
+"""The page: where everything stands, and how new data gets there.
+
+Left the camera (input image, focus sweep) and how the node is doing, in the middle the point cloud, right the results
+and the controls.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import viser
+from numpy.typing import NDArray
+
+from dfs_ros.config import ViewerConfig
+from dfs_ros.geometry import Intrinsics
+from dfs_ros.io.pictures import colorize_depth, depth_range, focus_text
+from dfs_ros.viewer import html
+from dfs_ros.viewer.cloud import Cloud, hide_uncertain, make_cloud
+from dfs_ros.viewer.scene import VIEWS, Scene
+from dfs_ros.viewer.server import Server
+from dfs_ros.viewer.status import FocusSample, ViewerStatus
+
+BY_IMAGE, BY_DEPTH = "Image", "Depth"
+PANEL_PX = 336
+NO_FILTER_PERCENT = 50.0
+RANGE_WITHOUT_DEPTH_M = (0.3, 10.0)
+
+
+@dataclass(frozen=True, eq=False)
+class DepthData:
+    """What the viewer shows of one depth image; `sigma_m` and `all_in_focus` may be unknown."""
+
+    depth_m: NDArray[np.float32]
+    sigma_m: NDArray[np.float32] | None
+    all_in_focus: NDArray[np.uint8] | None
+    intrinsics: Intrinsics
+    stamp_ns: int
+
+
+@dataclass(frozen=True, eq=False)
+class FrameData:
+    """What the viewer shows of one input image."""
+
+    image: NDArray[np.uint8]
+    focus_diopters: float
+    stamp_ns: int
+
+
+class Page:
+    """The elements of the page. Its methods are called from one thread, the viewer's."""
+
+    def __init__(self, server: Server, config: ViewerConfig, on_control: Callable[[], None]) -> None:
+        self._server = server
+        self._config = config
+        self._range_m = RANGE_WITHOUT_DEPTH_M
+        self._coverage = math.nan
+        self._depth: DepthData | None = None
+        self.cloud: Cloud | None = None
+        server.gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False, brand_color=(34, 139, 230))
+        self._scene = Scene(server)
+        self._build_camera_panel()
+        self._build_result_panel()
+        self._connect_controls(on_control)
+
+    @property
+    def paused(self) -> bool:
+        return bool(self._pause.value)
+
+    def show_depth(self, data: DepthData) -> None:
+        """Draw a depth image: picture with colour bar, all-in-focus picture and point cloud."""
+        first = self._depth is None
+        self._depth = data
+        self._coverage = float(np.isfinite(data.depth_m).mean())
+        self._max_sigma.disabled = data.sigma_m is None
+        depth_m = hide_uncertain(data.depth_m, data.sigma_m, self._max_relative_sigma())
+        range_m = self._color_range(depth_m, first)
+        picture = colorize_depth(depth_m, *range_m)
+        colors = picture if data.all_in_focus is None or self._color_by.value == BY_DEPTH else data.all_in_focus
+        self.cloud = make_cloud(depth_m, colors, data.intrinsics, self._config.max_points)
+        height, width = depth_m.shape
+        with self._server.atomic():
+            if first or range_m != self._range_m:
+                self._range_m = range_m
+                self._bar.content = html.color_bar(*range_m, self._colors_at, _no_depth_png())
+            self._scene.show(self.cloud, data.intrinsics, (height, width), float(self._point_size.value))
+            self._depth_title.content = html.depth_title(width, height, len(self.cloud.points_m))
+            self._depth_image.image = self._reduced(picture, cv2.INTER_NEAREST)
+            if data.all_in_focus is not None:
+                self._all_in_focus.image = self._reduced(data.all_in_focus, cv2.INTER_AREA)
+
+    def redraw(self) -> None:
+        """Draw the same depth again, with the controls as they are now."""
+        if self._depth is not None:
+            self.show_depth(self._depth)
+
+    def show_frame(self, data: FrameData, history: Sequence[FocusSample]) -> None:
+        """Draw an input image and the focus of the last ones."""
+        with self._server.atomic():
+            self._image.image = self._reduced(_as_rgb(data.image), cv2.INTER_AREA)
+            self._image_title.content = html.title("Input image", _focus_note(data.focus_diopters))
+            self._focus.content = html.focus_plot(history, self._colors_at)
+
+    def show_status(self, status: ViewerStatus) -> None:
+        """Draw rates, drops, lens and warnings."""
+        self._status.content = html.status_tiles(status, self._coverage)
+
+    # ------------------------------------------------------------------ layout
+
+    def _build_camera_panel(self) -> None:
+        gui = self._server.gui
+        gui.main_panel.dock_left()
+        gui.main_panel.set_width(PANEL_PX)
+        gui.add_html(html.STYLE)
+        self._image_title = gui.add_html(html.title("Input image", "waiting"))
+        self._image = gui.add_image(_blank(), format="jpeg")
+        gui.add_html(html.title("Focus sweep", "dioptres · metres"))
+        self._focus = gui.add_html(html.focus_plot((), self._colors_at))
+        gui.add_html(html.title("Status"))
+        self._status = gui.add_html(html.status_tiles(ViewerStatus(), math.nan))
+
+    def _build_result_panel(self) -> None:
+        gui = self._server.gui
+        panel = gui.add_panel()
+        with panel.add_tab("Result", viser.Icon.STACK_2):
+            self._depth_title = gui.add_html(html.title("Depth", "waiting"))
+            self._depth_image = gui.add_image(_blank(), format="png")
+            self._bar = gui.add_html("")
+            gui.add_html(html.title("All in focus"))
+            self._all_in_focus = gui.add_image(_blank(), format="jpeg")
+            with gui.add_folder("View"):
+                self._build_controls()
+        panel.dock_right()
+        panel.set_width(PANEL_PX)
+
+    def _build_controls(self) -> None:
+        gui = self._server.gui
+        self._view = gui.add_button_group("Look from", VIEWS)
+        self._color_by = gui.add_dropdown("Colour", (BY_IMAGE, BY_DEPTH))
+        self._point_size = gui.add_slider("Point size", 0.25, 4.0, 0.05, 1.0)
+        self._max_sigma = gui.add_slider(
+            "Max. sigma %",
+            1.0,
+            NO_FILTER_PERCENT,
+            0.5,
+            NO_FILTER_PERCENT,
+            hint="Hide depth that is less sure than this share of itself; at the right end everything shows",
+        )
+        self._auto_range = gui.add_checkbox("Auto range", True, hint="Depth colours follow the scene")
+        self._fixed_range = gui.add_vector2(
+            "Range [m]", RANGE_WITHOUT_DEPTH_M, min=(0.01, 0.02), max=(1000.0, 1000.0), step=0.05, visible=False
+        )
+        self._pause = gui.add_checkbox("Pause", False, hint="Keep what is shown; the node goes on")
+
+    def _connect_controls(self, on_control: Callable[[], None]) -> None:
+        # Coroutines run in the server's event loop; plain functions would start a pool of threads.
+        async def changed(_: Any) -> None:
+            on_control()
+
+        async def range_mode_changed(_: Any) -> None:
+            self._fixed_range.visible = not self._auto_range.value
+            self._fixed_range.value = (round(self._range_m[0], 2), round(self._range_m[1], 2))  # type: ignore[misc]
+            on_control()
+
+        async def look(event: Any) -> None:
+            if event.client is not None:
+                self._scene.look(event.client.camera, event.target.value)
+
+        self._view.on_click(look)
+        self._color_by.on_update(changed)
+        self._point_size.on_update(changed)
+        self._max_sigma.on_update(changed)
+        self._auto_range.on_update(range_mode_changed)
+        self._fixed_range.on_update(changed)
+        self._pause.on_update(changed)
+
+    # ------------------------------------------------------------------ details
+
+    def _max_relative_sigma(self) -> float:
+        percent = float(self._max_sigma.value)
+        return math.inf if percent >= NO_FILTER_PERCENT else percent / 100.0
+
+    def _color_range(self, depth_m: NDArray[np.float32], first: bool) -> tuple[float, float]:
+        """Ends of the depth colours: as set, or after the scene, slowly, so that colours keep their meaning."""
+        if not self._auto_range.value:
+            near, far = sorted(float(v) for v in self._fixed_range.value)
+            return near, max(far, 1.01 * near)
+        near, far = depth_range(depth_m[:: 1 + depth_m.shape[0] // 300, :: 1 + depth_m.shape[1] // 300])
+        return (near, far) if first else (_toward(self._range_m[0], near), _toward(self._range_m[1], far))
+
+    def _colors_at(self, depth_m: NDArray[np.float64]) -> NDArray[np.uint8]:
+        row = np.asarray(depth_m, np.float32)[None]
+        return np.asarray(colorize_depth(row, *self._range_m)[0], np.uint8)
+
+    def _reduced(self, image: NDArray[np.uint8], interpolation: int) -> NDArray[np.uint8]:
+        height, width = image.shape[:2]
+        limit = self._config.max_image_px
+        if width <= limit:
+            return image
+        size = (limit, max(1, height * limit // width))
+        return np.asarray(cv2.resize(image, size, interpolation=interpolation), np.uint8)
+
+
+def _toward(now: float, target: float) -> float:
+    """A step in inverse depth; stands still within 3 %, so that a still scene has a still colour bar."""
+    if abs(target / now - 1.0) < 0.03:
+        return now
+    return 1.0 / (0.75 / now + 0.25 / target)
+
+
+def _as_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
+
+
+def _focus_note(focus_diopters: float) -> str:
+    return focus_text(focus_diopters) if math.isfinite(focus_diopters) else "focus unknown"
+
+
+def _blank() -> NDArray[np.uint8]:
+    return np.full((3, 4, 3), 20, np.uint8)
+
+
+def _no_depth_png() -> bytes:
+    none = colorize_depth(np.full((24, 108), np.nan, np.float32), 1.0, 2.0)
+    return bytes(cv2.imencode(".png", none[:, :, ::-1])[1])

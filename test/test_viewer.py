@@ -1,0 +1,479 @@
+"""The live viewer: what a browser is sent, over the real protocol, and what keeps the page shut to others."""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+import socket
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+import psutil
+import pytest
+import viser
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from dfs_ros.config import ViewerConfig
+from dfs_ros.io.pictures import colorize_depth
+from dfs_ros.viewer import html
+from dfs_ros.viewer.cloud import grid_stride, hide_uncertain, make_cloud
+from dfs_ros.viewer.scene import Extent
+from dfs_ros.viewer.screenshot import BROWSERS, take_screenshot
+from dfs_ros.viewer.status import FocusSample, ViewerStatus
+from dfs_ros.viewer.viewer import Viewer
+
+HEIGHT, WIDTH = 12, 20
+INTRINSICS = (25.0, 24.0, 9.0, 6.5)
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def viewer() -> Iterator[Viewer]:
+    with Viewer(ViewerConfig(port=0, rate_hz=20)) as running:
+        yield running
+
+
+def scene(near_m: float = 1.0, missing: int = 0) -> dict[str, Any]:
+    """A tilted plane; `missing` pixels of the first rows have no depth."""
+    depth = near_m + 0.05 * np.arange(HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
+    depth.reshape(-1)[:missing] = np.nan
+    return {
+        "depth_m": depth,
+        "sigma_m": 0.02 * depth,
+        "all_in_focus": RNG.integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8),
+        "intrinsics": INTRINSICS,
+        "stamp_ns": 1,
+    }
+
+
+class Browser:
+    """What viser's page does, without the drawing: connects, says where its camera is, keeps what it is sent."""
+
+    def __init__(self, viewer: Viewer, origin: str | None = None) -> None:
+        self.labels: dict[str, str] = {}
+        self.gui: dict[str, dict[str, Any]] = {}
+        self.nodes: dict[str, dict[str, Any]] = {}
+        self.updates = 0
+        self._socket = connect(
+            viewer.url.replace("http", "ws"),
+            subprotocols=[f"viser-v{viser.__version__}"],  # type: ignore[list-item]
+            origin=origin,  # type: ignore[arg-type]
+            compression=None,
+            max_size=None,
+        )
+        try:
+            self.send(
+                "ViewerCameraMessage",
+                wxyz=(1, 0, 0, 0),
+                position=(0, 0, 0),
+                fov=0.8,
+                near=0.01,
+                far=100,
+                image_height=900,
+                image_width=1600,
+                look_at=(0, 0, 1),
+                up_direction=(0, -1, 0),
+            )
+        except ConnectionClosed:
+            self._socket.close()
+            raise
+
+    def __enter__(self) -> Browser:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def send(self, kind: str, **fields: Any) -> None:
+        self._socket.send(msgspec.msgpack.encode({"type": kind, **fields}))
+
+    def set(self, label: str, value: object) -> None:
+        """Move the control with that label."""
+        uuid = next(uuid for uuid, props in self.gui.items() if props.get("label") == label)
+        self.send("GuiUpdateMessage", uuid=uuid, updates={"value": value})
+
+    def receive(self, timeout_s: float) -> None:
+        """Take one window of messages."""
+        data = self._socket.recv(timeout=timeout_s)
+        assert isinstance(data, bytes)
+        compressed = int.from_bytes(data[8:16], "little")
+        content = msgspec.msgpack.decode(zstandard.decompress(data[16 : 16 + compressed]))
+        buffers, offset = [], 16 + compressed
+        for length in content["binaryBufferLengths"]:
+            offset += -offset % 8
+            buffers.append(data[offset : offset + length])
+            offset += length
+        for message in content["messages"]:
+            self._keep(_filled(message, buffers))
+
+    def until(self, done: Callable[[], object], timeout_s: float = 10.0) -> None:
+        """Receive until something is so."""
+        deadline = time.monotonic() + timeout_s
+        while not done():
+            self.receive(deadline - time.monotonic())
+
+    def drain(self, seconds: float) -> None:
+        """Receive all that comes in some time."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            try:
+                self.receive(max(deadline - time.monotonic(), 0.001))
+            except TimeoutError:
+                return
+
+    @property
+    def points(self) -> np.ndarray:
+        return np.frombuffer(self.nodes.get("/cloud", {}).get("points", b""), np.float32).reshape(-1, 3)
+
+    @property
+    def colors(self) -> np.ndarray:
+        return np.frombuffer(self.nodes["/cloud"]["colors"], np.uint8).reshape(-1, 3)
+
+    @property
+    def text(self) -> str:
+        """All HTML of the page."""
+        return "\n".join(str(props["content"]) for props in self.gui.values() if "content" in props)
+
+    def _keep(self, message: dict[str, Any]) -> None:
+        kind = message["type"]
+        if kind == "SceneNodeUpdateMessage":
+            self.nodes.setdefault(message["name"], {}).update(message["updates"])
+            self.updates += message["name"] == "/cloud" and "points" in message["updates"]
+        elif "name" in message and "props" in message:
+            self.nodes.setdefault(message["name"], {}).update(message["props"])
+        elif kind == "GuiUpdateMessage":
+            self.gui.setdefault(message["uuid"], {}).update(message["updates"])
+        elif "uuid" in message and "props" in message:
+            self.gui.setdefault(message["uuid"], {}).update(message["props"])
+
+
+def _filled(value: Any, buffers: list[bytes]) -> Any:
+    """The message with its arrays put back."""
+    if isinstance(value, dict):
+        if "__binary_index" in value:
+            return buffers[value["__binary_index"]]
+        return {key: _filled(item, buffers) for key, item in value.items()}
+    return [_filled(item, buffers) for item in value] if isinstance(value, list) else value
+
+
+# ---------------------------------------------------------------------- points
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 200_000))
+@settings(max_examples=200, deadline=None)
+def test_stride_is_the_smallest_that_fits(height: int, width: int, max_points: int) -> None:
+    def count(stride: int) -> int:
+        return len(range(0, height, stride)) * len(range(0, width, stride))
+
+    stride = grid_stride(height, width, max_points)
+    assert count(stride) <= max_points
+    assert stride == 1 or count(stride - 1) > max_points
+
+
+def test_cloud_has_the_coordinates_and_colors_of_its_pixels() -> None:
+    depth = np.full((5, 7), 2.0, np.float32)
+    depth[0, 2], depth[2, 0], depth[4, 4], depth[4, 6] = np.nan, 0.0, np.inf, 4.0
+    image = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
+    cloud = make_cloud(depth, image, (10.0, 20.0, 3.0, 2.0), max_points=12)
+    assert cloud.stride == 2  # 3 x 4 of the 5 x 7 pixels
+    assert len(cloud.points_m) == 12 - 3
+    # The last is pixel u = 6, v = 4: x = (6 - 3) / 10 * 4, y = (4 - 2) / 20 * 4.
+    np.testing.assert_allclose(cloud.points_m[-1], (1.2, 0.4, 4.0), rtol=1e-6)
+    np.testing.assert_array_equal(cloud.colors[-1], image[4, 6])
+    np.testing.assert_allclose(cloud.points_m[0], (-0.6, -0.2, 2.0), rtol=1e-6)
+    assert cloud.spacing_m == pytest.approx(2.0 * 2 / 10)
+
+
+def test_cloud_of_no_depth_is_empty() -> None:
+    cloud = make_cloud(np.full((4, 4), np.nan, np.float32), np.zeros((4, 4, 3), np.uint8), INTRINSICS, 100)
+    assert cloud.points_m.shape == (0, 3) and cloud.colors.shape == (0, 3) and cloud.spacing_m == 0.0
+
+
+def test_uncertain_depth_is_hidden() -> None:
+    depth = np.array([[1.0, 2.0, np.nan, 4.0]], np.float32)
+    sigma = np.array([[0.05, 0.3, 0.1, np.nan]], np.float32)
+    np.testing.assert_array_equal(hide_uncertain(depth, sigma, 0.1), [[1.0, np.nan, np.nan, np.nan]])
+    np.testing.assert_array_equal(hide_uncertain(depth, sigma, 0.15), [[1.0, 2.0, np.nan, np.nan]])
+    np.testing.assert_array_equal(hide_uncertain(depth, sigma, math.inf), depth)
+    np.testing.assert_array_equal(hide_uncertain(depth, None, 0.1), depth)
+
+
+def test_view_ignores_a_far_background() -> None:
+    near = RNG.normal((0, 0, 1), 0.1, (1000, 3)).astype(np.float32)
+    far = near[:50] + np.float32([0, 0, 30])
+    center, radius = Extent.of(np.concatenate((near, far))).ball()
+    assert center[2] < 1 and radius < 1
+    assert not Extent.of(near).outgrows(Extent.of(near + np.float32(0.1)))
+    assert Extent.of(near * 2).outgrows(Extent.of(near))
+
+
+# ---------------------------------------------------------------------- text and drawings
+
+
+def colors_at(depth_m: np.ndarray) -> np.ndarray:
+    return colorize_depth(np.asarray(depth_m, np.float32)[None], 0.5, 2.0)[0]
+
+
+def test_color_bar_puts_metres_where_their_color_is() -> None:
+    bar = html.color_bar(0.5, 2.0, colors_at, b"png")
+    ticks = {float(m): float(x) for x, m in re.findall(r'<text x="([\d.]+)" y="27" text-anchor="\w+">([\d.]+)<', bar)}
+    assert ticks[0.5] == 0.0
+    # Even in inverse depth: 1 m lies 2/3 of the way from 2 to 0.5 dioptres.
+    assert ticks[1.0] == pytest.approx(2 / 3 * ticks[2.0], abs=0.1)
+    stops = re.findall(r'stop offset="([\d.]+)" stop-color="rgb\((\d+),(\d+),(\d+)\)"', bar)
+    at_1m = min(stops, key=lambda stop: abs(float(stop[0]) - 2 / 3))
+    np.testing.assert_allclose([int(v) for v in at_1m[1:]], colors_at(np.array([1.0]))[0], atol=12)
+
+
+def test_focus_plot_marks_every_known_frame() -> None:
+    focus = [0.0, 1.0, math.nan, 2.0]
+    plot = html.focus_plot([FocusSample(i * 10**9, d) for i, d in enumerate(focus)], colors_at)
+    dots = [(float(x), float(y)) for x, y in re.findall(r'circle cx="([\d.]+)" cy="([\d.]+)" r="3"', plot)]
+    (x0, y0), (x1, y1), (x3, y3) = dots
+    assert x1 - x0 == pytest.approx((x3 - x0) / 3, abs=0.1)
+    assert y0 - y1 == pytest.approx((y0 - y3) / 2, abs=0.1) and y3 < y1
+    assert "∞" in plot and "0.5 m" in plot and "3 s ago" in plot
+
+
+@pytest.mark.parametrize("focus", [[math.nan], [0.0], [0.0, 0.0], [math.nan, 1.0], [1.0, math.nan], [20.0], []])
+def test_focus_plot_of_odd_histories(focus: list[float]) -> None:
+    plot = html.focus_plot([FocusSample(7, d) for d in focus], colors_at)
+    assert "nan" not in plot and "inf" not in plot
+    assert plot.count('r="3"') == sum(math.isfinite(d) for d in focus)
+
+
+def test_status_shows_unknown_as_dash_and_escapes_what_came_over_the_wire() -> None:
+    tiles = html.status_tiles(ViewerStatus(), math.nan)
+    assert tiles.count(f"<b>{html.NO_VALUE}<") == 5 and "No warnings" not in tiles
+    status = ViewerStatus(
+        29.94,
+        5.0,
+        0.1826,
+        7,
+        {"<late>": 3, "lens moving": 12, "never": 0},
+        "<script>x</script>",
+        ("<img src=x>",),
+        True,
+    )
+    tiles = html.status_tiles(status, 0.634)
+    for text in (">29.9<", ">5.0<", ">183<", ">63<", ">15<", "&lt;late&gt;", "&lt;script&gt;", "&lt;img src=x&gt;"):
+        assert text in tiles
+    assert "<script" not in tiles and "<img" not in tiles and "never" not in tiles
+    assert "No warnings" in html.status_tiles(ViewerStatus(received=True), 1.0)
+
+
+# ---------------------------------------------------------------------- server
+
+
+def test_page_is_served_on_loopback_only(viewer: Viewer) -> None:
+    with urllib.request.urlopen(viewer.url, timeout=5) as reply:
+        assert reply.status == 200
+        assert b"<html" in reply.read()[:2000].lower()
+    port = int(viewer.url.rpartition(":")[2])
+    listening = {
+        c.laddr.ip for c in psutil.Process().net_connections("tcp") if c.status == "LISTEN" and c.laddr.port == port
+    }
+    assert listening == {"127.0.0.1"}
+
+
+def test_port_in_use_is_an_error_that_names_it(viewer: Viewer) -> None:
+    port = int(viewer.url.rpartition(":")[2])
+    with pytest.raises(OSError, match=rf"port {port} on 127\.0\.0\.1.*viewer\.port"):
+        Viewer(ViewerConfig(port=port))
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid"])
+def test_address_of_another_machine_is_an_error(host: str) -> None:
+    with pytest.raises(OSError, match=rf"(?s){re.escape(host)}"):
+        Viewer(ViewerConfig(host=host, port=0))
+
+
+def test_close_frees_port_and_threads() -> None:
+    before = set(threading.enumerate())
+    viewer = Viewer(ViewerConfig(port=0))
+    port = int(viewer.url.rpartition(":")[2])
+    with Browser(viewer) as browser:
+        viewer.show_depth(**scene())
+        browser.until(lambda: browser.updates)
+        browser.set("Colour", "Depth")
+    viewer.close()
+    viewer.close()
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
+    deadline = time.monotonic() + 3
+    while set(threading.enumerate()) - before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert set(threading.enumerate()) - before == set()
+    with pytest.raises(RuntimeError, match="closed"):
+        viewer.show_frame(np.zeros((4, 4), np.uint8), 1.0, 0)
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1:1", "null"])
+def test_page_of_another_site_is_refused(viewer: Viewer, origin: str) -> None:
+    viewer.show_depth(**scene())
+    with pytest.raises(ConnectionClosed) as closed, Browser(viewer, origin) as browser:
+        browser.drain(2)
+    assert closed.value.rcvd is not None and closed.value.rcvd.code == 1008
+    with Browser(viewer, viewer.url) as browser:  # its own page
+        browser.until(lambda: len(browser.points))
+
+
+def test_share_link_is_refused(viewer: Viewer) -> None:
+    with Browser(viewer) as browser:
+        browser.send("ShareUrlRequest")
+        viewer.show_depth(**scene())
+        browser.until(lambda: browser.updates)
+    assert viewer._server._share_tunnel is None
+
+
+# ---------------------------------------------------------------------- data
+
+
+def test_browser_gets_the_points_that_have_depth(viewer: Viewer) -> None:
+    data = scene(missing=30)
+    with Browser(viewer) as browser:
+        viewer.show_depth(**data)
+        browser.until(lambda: browser.updates)
+        v, u = np.nonzero(np.isfinite(data["depth_m"]))
+        z = data["depth_m"][v, u]
+        assert len(browser.points) == HEIGHT * WIDTH - 30
+        fx, fy, cx, cy = INTRINSICS
+        np.testing.assert_allclose(browser.points, np.stack(((u - cx) / fx * z, (v - cy) / fy * z, z), 1), rtol=1e-5)
+        np.testing.assert_array_equal(browser.colors, data["all_in_focus"][v, u])
+        assert f"{WIDTH} × {HEIGHT} · 210 points" in browser.text
+        browser.until(lambda: ">88<" in browser.text)  # 210 of 240 pixels, in percent
+
+
+def test_large_clouds_are_thinned_by_a_grid() -> None:
+    with Viewer(ViewerConfig(port=0, max_points=100)) as viewer, Browser(viewer) as browser:
+        data = scene()
+        viewer.show_depth(**data)
+        browser.until(lambda: browser.updates)
+        np.testing.assert_array_equal(browser.points[:, 2], data["depth_m"][::2, ::2].ravel())
+
+
+def test_nothing_is_drawn_without_a_browser(viewer: Viewer) -> None:
+    viewer.show_depth(**scene(1.0))
+    viewer.show_depth(**scene(2.0))
+    time.sleep(0.2)
+    assert viewer._page.cloud is None
+    with Browser(viewer) as browser:
+        browser.until(lambda: browser.updates)
+        assert browser.points[:, 2].min() == 2.0  # the newest
+
+
+def test_updates_are_limited_in_rate_and_the_newest_wins() -> None:
+    with Viewer(ViewerConfig(port=0, rate_hz=5)) as viewer, Browser(viewer) as browser:
+        started = time.monotonic()
+        for i in range(100):
+            viewer.show_depth(**scene(1.0 + 0.01 * i))
+            time.sleep(0.01)
+        browser.until(lambda: browser.updates and browser.points[0, 2] == np.float32(1.0 + 0.01 * 99))
+        assert 3 <= browser.updates <= 5 * (time.monotonic() - started) + 2
+
+
+def test_input_image_focus_and_status_reach_the_page(viewer: Viewer) -> None:
+    with Browser(viewer) as browser:
+        for i, focus in enumerate((0.5, 1.0, 2.0)):
+            viewer.show_frame(RNG.integers(0, 255, (8, 10), dtype=np.uint8), focus, i * 10**8)
+        viewer.show_status(ViewerStatus(input_hz=29.9, warnings=("latency over 1 s",), received=True))
+        browser.until(lambda: ">29.9<" in browser.text)
+        assert "2 dioptres = 0.5 m" in browser.text and "latency over 1 s" in browser.text
+        assert browser.text.count('r="3"') == 3
+        viewer.show_frame(np.zeros((8, 10, 3), np.uint8), math.nan, 0)  # the recording starts over
+        browser.until(lambda: "focus unknown" in browser.text)
+        assert browser.text.count('r="3"') == 0
+
+
+def test_controls(viewer: Viewer) -> None:
+    data = scene()
+    data["sigma_m"] = np.where(np.arange(WIDTH) < 5, 0.2, 0.01).astype(np.float32) * data["depth_m"]
+    with Browser(viewer) as browser:
+        viewer.show_depth(**data)
+        browser.until(lambda: len(browser.points) == HEIGHT * WIDTH)
+        size = browser.nodes["/cloud"]["point_size"]
+        browser.set("Max. sigma %", 10.0)
+        browser.until(lambda: len(browser.points) == HEIGHT * (WIDTH - 5))
+        browser.set("Point size", 2.0)
+        browser.until(lambda: browser.nodes["/cloud"]["point_size"] > 1.5 * size)
+        browser.set("Colour", "Depth")
+        browser.until(lambda: not np.array_equal(browser.colors, data["all_in_focus"][:, 5:].reshape(-1, 3)))
+        browser.set("Auto range", False)
+        browser.set("Range [m]", (4.0, 2.0))  # in the wrong order
+        expected = colorize_depth(data["depth_m"], 2.0, 4.0)[:, 5:].reshape(-1, 3)
+        browser.until(lambda: np.array_equal(browser.colors, expected))
+
+
+def test_pause_keeps_what_is_shown(viewer: Viewer) -> None:
+    with Browser(viewer) as browser:
+        viewer.show_depth(**scene(1.0))
+        browser.until(lambda: browser.updates)
+        browser.set("Pause", True)
+        browser.drain(0.2)
+        viewer.show_depth(**scene(2.0))
+        viewer.show_frame(np.zeros((8, 10), np.uint8), 1.5, 1)
+        browser.drain(0.3)
+        assert browser.points[:, 2].min() == 1.0 and "1.5 dioptres" not in browser.text
+        browser.set("Pause", False)
+        browser.until(lambda: browser.points[:, 2].min() == 2.0 and "1.5 dioptres" in browser.text)
+
+
+def test_depth_alone_is_enough_and_no_depth_is_no_error(viewer: Viewer) -> None:
+    with Browser(viewer) as browser:
+        empty = np.full((HEIGHT, WIDTH), np.nan, np.float32)
+        viewer.show_depth(empty, None, None, INTRINSICS, 0)
+        browser.until(lambda: "· 0 points" in browser.text)
+        data = scene()
+        viewer.show_depth(data["depth_m"], None, None, INTRINSICS, 1)
+        browser.until(lambda: len(browser.points) == HEIGHT * WIDTH)
+        assert np.ptp(browser.colors.astype(int), axis=0).max() > 100  # in the colours of depth
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"depth_m": np.zeros((4, 4), np.uint16)}, TypeError, "depth_m: expected a float32 array"),
+        ({"depth_m": np.zeros((4, 4, 1), np.float32)}, ValueError, r"depth_m: expected shape \(H, W\)"),
+        ({"sigma_m": np.zeros((4, 4), np.float32)}, ValueError, r"sigma_m: .*\(12, 20\), received \(4, 4\)"),
+        ({"all_in_focus": np.zeros((4, 4, 3), np.uint8)}, ValueError, r"all_in_focus: .*received \(4, 4\)"),
+        ({"all_in_focus": np.zeros((HEIGHT, WIDTH, 3))}, TypeError, "all_in_focus: expected a uint8 array"),
+        ({"intrinsics": (0.0, 1.0, 2.0, 3.0)}, ValueError, "intrinsics: expected finite fx > 0"),
+        ({"intrinsics": (1.0, math.nan, 2.0, 3.0)}, ValueError, "intrinsics: expected finite fx > 0"),
+        ({"intrinsics": (1.0, 1.0)}, ValueError, "intrinsics: expected finite fx > 0"),
+    ],
+)
+def test_wrong_input_is_refused(viewer: Viewer, changes: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        viewer.show_depth(**{**scene(), **changes})
+    with pytest.raises(TypeError, match="status: expected a ViewerStatus"):
+        viewer.show_status({"input_hz": 3})  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------------- a real browser
+
+
+@pytest.mark.skipif(not any(map(shutil.which, BROWSERS)), reason="no Chromium on this machine")
+def test_screenshot_shows_the_points(viewer: Viewer, tmp_path: Any) -> None:
+    import cv2
+
+    depth = np.full((60, 80), 2.0, np.float32)
+    green = np.zeros((60, 80, 3), np.uint8)
+    green[:, :, 1] = 255
+    viewer.show_depth(depth, None, green, (80.0, 80.0, 39.5, 29.5), 0)
+    path = tmp_path / "page.png"
+    take_screenshot(viewer.url, path, size=(1200, 700), settle_s=2, timeout_s=40)
+    picture = cv2.imread(str(path))
+    assert picture.shape == (700, 1200, 3)
+    middle = picture[200:500, 500:700].astype(int)  # between the panels
+    assert ((middle[:, :, 1] > 60) & (middle[:, :, 0] < 30) & (middle[:, :, 2] < 30)).mean() > 0.3

@@ -107,8 +107,9 @@ def points_from_depth(
     ray_x = ((np.arange(width) - cx) / fx).astype(np.float32)  # (W,)
     ray_y = ((np.arange(height) - cy) / fy).astype(np.float32)  # (H,)
     points = np.empty((height, width, 3), np.float32)
-    np.multiply(depth, ray_x[None, :], out=points[..., 0])
-    np.multiply(depth, ray_y[:, None], out=points[..., 1])
+    with np.errstate(invalid="ignore"):  # infinity times 0 on the axis is NaN, and may be
+        np.multiply(depth, ray_x[None, :], out=points[..., 0])
+        np.multiply(depth, ray_y[:, None], out=points[..., 1])
     points[..., 2] = depth
     return points
 

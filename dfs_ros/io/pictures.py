@@ -51,7 +51,7 @@ def colorize_depth(depth_m: NDArray[np.float32], min_m: float, max_m: float) -> 
         level = (1 / depth - np.float32(1 / max_m)) * np.float32(scale)
     np.copyto(level, 0, where=~usable)
     index = np.rint(level.clip(0, _LEVELS - 1)).astype(np.uint8)
-    np.copyto(index, _hatch(*depth.shape), where=~usable)
+    np.copyto(index, _hatch(*depth.shape, _stripe_px(*depth.shape)), where=~usable)
     return np.asarray(cv2.applyColorMap(index, _colour_table()), np.uint8)
 
 
@@ -93,18 +93,21 @@ def depth_picture(
     margin = em // 2
     top = 2 * em if title else margin
     missing = 1 - float((np.isfinite(depth_m) & (np.asarray(depth_m) > 0)).mean())
+    share = "all pixels" if missing == 1 else f"{missing:.1%} of the pixels" if missing >= 0.001 else "a few pixels"
+    legend = f"no depth: {share}"
+    legend_width = 2 * em + 3 * margin + math.ceil(_font(em).getlength(legend)) if missing > 0 else 0
     bottom = 2 * em if missing > 0 else margin
-    canvas = Image.new("RGB", (width + bar.shape[1] + 3 * margin, top + height + bottom), _BACKGROUND)
+    size = (max(width + bar.shape[1] + 3 * margin, legend_width), top + height + bottom)
+    canvas = Image.new("RGB", size, _BACKGROUND)
     canvas.paste(Image.fromarray(image), (margin, top))
     canvas.paste(Image.fromarray(bar), (width + 2 * margin, top))
     draw = ImageDraw.Draw(canvas)
     if title:
         draw.text((margin, top // 2), title, _INK, _font(em, title, canvas.width - 2 * margin), anchor="lm")
     if missing > 0:
-        swatch = _colour_table()[_hatch(height, width)[:em, : 2 * em]].reshape(em, 2 * em, 3)
+        swatch = _colour_table()[_hatch(em, 2 * em, _stripe_px(height, width))].reshape(em, 2 * em, 3)
         canvas.paste(Image.fromarray(swatch), (margin, top + height + em // 2))
-        share = "all pixels" if missing == 1 else f"{missing:.1%} of the pixels" if missing >= 0.001 else "a few pixels"
-        draw.text((margin + 2 * em + margin, top + height + em), f"no depth: {share}", _INK, _font(em), anchor="lm")
+        draw.text((margin + 2 * em + margin, top + height + em), legend, _INK, _font(em), anchor="lm")
     return np.array(canvas)
 
 
@@ -210,10 +213,13 @@ def _colour_table() -> Picture:
 
 
 @lru_cache(maxsize=4)
-def _hatch(height: int, width: int) -> Picture:
-    stripe = max(3, round(min(height, width) / 100))
-    diagonal = np.add.outer(np.arange(height), np.arange(width)) // stripe
+def _hatch(height: int, width: int, stripe_px: int) -> Picture:
+    diagonal = np.add.outer(np.arange(height), np.arange(width)) // stripe_px
     return (_LEVELS + diagonal % 2).astype(np.uint8)
+
+
+def _stripe_px(height: int, width: int) -> int:
+    return max(3, round(min(height, width) / 100))
 
 
 def _colour_bar(min_m: float, max_m: float, height: int, em: int) -> Picture:

@@ -21,8 +21,8 @@ setup(
         "safetensors>=0.4",
         "psutil>=5.9",
         "matplotlib>=3.6",
-        'cyclonedds>=0.10.5; platform_machine == "x86_64"',
-        "rosbags>=0.10",
+        'cyclonedds>=11; platform_machine == "x86_64"',
+        "rosbags>=0.11",
         "viser>=1.1,<2",  # movable panels
     ],
     extras_require={

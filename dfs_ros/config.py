@@ -132,11 +132,11 @@ class RegularizationConfig:
     """How `network: none` turns a cost volume into depth."""
 
     guided_radius_px: int = setting(
-        8, "Radius of the guided filter on each cost slice; 0 = off", unit="px", low=0, high=64, live=True
+        4, "Radius of the guided filter on each cost slice; 0 = off", unit="px", low=0, high=64, live=True
     )
     guided_eps: float = setting(1e-3, "Contrast under which the guide counts as flat, squared", low=1e-8, high=1, live=True)
     smoothness: float = setting(
-        0.1, "Cost of a depth step of one hypothesis between neighbours; 0 = off", low=0, high=100, live=True
+        0.2, "Cost of a depth step of one hypothesis between neighbours; 0 = off", low=0, high=100, live=True
     )
     edge_contrast: float = setting(
         0.05, "Image contrast at which a depth step costs a third", low=1e-3, high=10, live=True
@@ -164,7 +164,43 @@ class ConfidenceConfig:
 class AlignmentConfig:
     """Removal of focus breathing, motion and exposure differences."""
 
-    enabled: bool = setting(True, "Align the images of a stack before use", live=True)
+    mode: str = setting(
+        "refine",
+        "off = images as they are; prior = focus breathing as the lens model or the driver has it; "
+        "refine = found in the images, starting there",
+        choices=("off", "prior", "refine"),
+        live=True,
+    )
+    prior: str = setting(
+        "thin_lens",
+        "Magnification where the driver does not give it: 1 / (1 - f D), or linear: zoom_intercept + zoom_slope_m D",
+        choices=("thin_lens", "linear"),
+        live=True,
+    )
+    zoom_slope_m: float = setting(
+        0.0, "Calibrated growth of the image per dioptre of focus; a thin lens' is its focal length", unit="m", low=-1, high=1, live=True
+    )
+    zoom_intercept: float = setting(1.0, "Calibrated magnification at infinity", low=0.01, high=100, live=True)
+    target_focus_diopters: float = setting(
+        -1.0, "Focus whose magnification the images get; -1 = the reference image's", unit="1/m", low=-1, high=100, live=True
+    )
+    normalize_exposure: bool = setting(True, "Bring all images to the exposure of the reference", live=True)
+    local_motion: bool = setting(
+        True, "Also remove what moves on its own (parallax), where that explains the images better", live=True
+    )
+    estimation_px: int = setting(
+        640, "Longest side of the images that motion is found in; images are halved at least", unit="px", low=64, high=4096, live=True
+    )
+    iterations: int = setting(6, "Most steps at each size of image", low=1, high=100, live=True)
+    min_correlation: float = setting(0.4, "Images less alike than this do not belong to the stack", low=-1, high=1, live=True)
+    min_contrast: float = setting(
+        1.0, "Images of less local contrast have no texture to align by", unit="grey levels", low=0, high=255, live=True
+    )
+    max_shift: float = setting(
+        0.15, "Largest shift of the image centre that is believed, as a share of the longer side", low=0, high=1, live=True
+    )
+    max_zoom: float = setting(0.1, "Largest difference of scale from the expected one that is believed", low=0, high=1, live=True)
+    max_rotation_deg: float = setting(10.0, "Largest rotation that is believed", unit="deg", low=0, high=180, live=True)
 
 
 @dataclass(frozen=True)
@@ -268,6 +304,35 @@ class SimulationConfig:
 
 
 @dataclass(frozen=True)
+class DdsConfig:
+    """The DDS transport: a ROS 2 participant without ROS 2. Environment variables as ROS 2 has them."""
+
+    domain_id: int = setting(-1, "ROS domain; -1 = ROS_DOMAIN_ID, or 0", low=-1, high=232)
+    discovery_range: str = setting(
+        "auto",
+        "Who is discovered; auto = ROS_AUTOMATIC_DISCOVERY_RANGE, or this host alone",
+        choices=("auto", "localhost", "subnet", "off", "system_default"),
+    )
+    static_peers: str = setting("", "Other hosts that are discovered, with semicolons between; as ROS_STATIC_PEERS")
+    interface: str = setting("", "Network interface (name or address) to use alone; empty = chosen by Cyclone DDS")
+    max_message_bytes: int = setting(65500, "Largest UDP packet", unit="B", low=1500, high=65500)
+    fragment_bytes: int = setting(65000, "Larger messages are sent in parts", unit="B", low=1000, high=65000)
+    receive_buffer_bytes: int = setting(
+        16 * 2**20,
+        "Socket buffer asked of the system, which may give less (net.core.rmem_max)",
+        unit="B",
+        low=2**16,
+        high=2**30,
+    )
+    send_window_bytes: int = setting(
+        64 * 2**20, "Publishing waits while this much is not acknowledged", unit="B", low=2**20, high=2**32
+    )
+    send_timeout_s: float = setting(
+        0.2, "A message is dropped when publishing it has waited this long for a subscriber", unit="s", low=0, high=60
+    )
+
+
+@dataclass(frozen=True)
 class Config:
     """All settings. Frozen; make variants with :func:`dataclasses.replace` or :meth:`from_dict`."""
 
@@ -282,6 +347,7 @@ class Config:
     processing: ProcessingConfig = field(default_factory=ProcessingConfig)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
     viewer: ViewerConfig = field(default_factory=ViewerConfig)
+    dds: DdsConfig = field(default_factory=DdsConfig)
 
     def __post_init__(self) -> None:
         for name, section in sections(self):

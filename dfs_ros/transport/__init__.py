@@ -1,0 +1,63 @@
+"""How a node reaches the world: one interface (:mod:`~dfs_ros.transport.base`), several carriers.
+
+`ros`: native ROS 2 (rclpy). `dds`: a ROS 2 participant from pip packages alone. `local`: within one process.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dfs_ros.config import Config
+    from dfs_ros.transport.base import Transport
+
+KINDS = ("auto", "ros", "dds", "local")
+
+
+def open_transport(
+    kind: str,
+    node_name: str,
+    *,
+    namespace: str = "/",
+    remappings: Mapping[str, str] | None = None,
+    config: Config | None = None,
+) -> Transport:
+    """A node of that name on a transport of `kind`: one of :data:`KINDS`.
+
+    `auto` takes native ROS 2 where rclpy imports, else DDS. `local` is a bus of its own: nodes of one process that
+    are to talk use :class:`dfs_ros.transport.local.LocalTransport` with one bus.
+
+    Raises TransportError, which says what to install, where the transport cannot be opened.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"transport: expected one of {', '.join(KINDS)}, received {kind!r}")
+    names: dict[str, Any] = {"namespace": namespace, "remappings": remappings, "config": config}
+    if kind == "local":
+        from dfs_ros.transport.local import LocalTransport
+
+        return LocalTransport(node_name, **names)
+    if kind in ("auto", "ros"):
+        native, problem = _native_transport()
+        if native is not None:
+            transport: Transport = native(node_name, **names)
+            return transport
+        if kind == "ros":
+            from dfs_ros.transport.base import TransportError
+
+            raise TransportError(f"native ROS 2 cannot be used: {problem}; source its setup file, or use transport dds")
+        logging.getLogger("dfs_ros").info("transport: DDS without ROS 2 (%s)", problem)
+    from dfs_ros.transport.dds import DdsTransport
+
+    return DdsTransport(node_name, **names)
+
+
+def _native_transport() -> tuple[Any, str]:
+    """(RosTransport, "") or (None, why not)."""
+    try:
+        importlib.import_module("rclpy")
+        return importlib.import_module("dfs_ros.transport.ros").RosTransport, ""
+    except ImportError as error:
+        return None, str(error)

@@ -1,0 +1,306 @@
+"""What a node is written against: topics, timers, services, parameters, log, diagnostics, whatever carries them.
+
+    def main() -> None:
+        with open_transport("auto", "blink") as transport:
+            lamp = transport.create_publisher("lamp", "std_msgs/msg/Bool", RELIABLE)
+            transport.create_timer(0.5, lambda: lamp.publish(message("std_msgs/msg/Bool", data=True)))
+            transport.create_subscription("image", IMAGE, lambda msg: transport.log("info", msg.encoding), SENSOR_DATA)
+            transport.spin()
+
+Threads: every callback (message, timer, service, parameter change, diagnostic) is called by the one thread that calls
+:meth:`Transport.spin` or :meth:`Transport.spin_once`, never two at once. `publish`, `log`, `call_soon`,
+`call_service`, `parameters.set` and `shutdown` may be called from any thread.
+
+Messages are instances of the classes of :mod:`dfs_ros.transport.definitions`, in every transport. Who publishes or
+receives one must not write to it: in one process it may be shared.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, TypeVar
+
+from dfs_ros.config import Config
+from dfs_ros.transport.definitions import Message, check_type
+from dfs_ros.transport.messages import DIAGNOSTICS, Diagnostic, diagnostics_message
+from dfs_ros.transport.names import check_namespace, check_node_name, resolve_name
+from dfs_ros.transport.parameters import Parameters
+
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "fatal": logging.CRITICAL,
+}
+
+
+_Self = TypeVar("_Self", bound="Transport")
+
+
+class TransportError(ConnectionError):
+    """A transport cannot be opened or used; the message says why and what helps."""
+
+
+@dataclass(frozen=True)
+class Qos:
+    """How messages are carried.
+
+    `reliable`: repeated until they arrive, else sent once. `depth`: how many wait for a slow receiver; older ones are
+    dropped. `latched` (ROS: transient local): the last `depth` are also given to subscriptions that come later.
+    A reliable subscription does not match a best-effort publisher, nor a latched one a publisher that is not.
+    """
+
+    reliable: bool
+    depth: int
+    latched: bool = False
+
+    def __post_init__(self) -> None:
+        if self.depth < 1:
+            raise ValueError(f"qos.depth: expected 1 or more, received {self.depth}")
+
+    def offers(self, requested: Qos) -> bool:
+        """Whether a publisher of this profile matches a subscription of profile `requested`."""
+        return (self.reliable or not requested.reliable) and (self.latched or not requested.latched)
+
+
+SENSOR_DATA = Qos(reliable=False, depth=5)
+"""For what comes in: matches every publisher."""
+RELIABLE = Qos(reliable=True, depth=5)
+"""For what goes out: matches every subscription but latched ones, RViz's of either kind among them."""
+LATCHED = Qos(reliable=True, depth=1, latched=True)
+"""For what is published once."""
+
+
+class Publisher(ABC):
+    """One topic, outgoing. `dropped`: messages not sent, because a reliable subscriber did not keep up."""
+
+    def __init__(self, topic: str, type_name: str, qos: Qos) -> None:
+        self.topic = topic
+        self.type_name = check_type(type_name)
+        self.qos = qos
+        self.published = 0
+        self.dropped = 0
+
+    @abstractmethod
+    def publish(self, msg: Message) -> None:
+        """Send a message, from any thread; nothing happens after the transport's shutdown.
+
+        Raises ValueError where `msg` is not of the topic's type or a value does not fit its field.
+        """
+
+    @abstractmethod
+    def subscription_count(self) -> int:
+        """How many subscriptions receive this; work for a topic that nobody receives can be left out."""
+
+
+class Subscription(ABC):
+    """One topic, incoming, with its counts.
+
+    `received` messages that arrived; of these `dropped` because the node was busy and newer ones came, `malformed`
+    that could not be decoded, `refused` that the callback refused by raising ValueError.
+    """
+
+    def __init__(self, topic: str, type_name: str, qos: Qos, callback: Callable[[Message], None]) -> None:
+        self.topic = topic
+        self.type_name = check_type(type_name)
+        self.qos = qos
+        self.callback = callback
+        self.malformed = 0
+        self.refused = 0
+
+    @property
+    @abstractmethod
+    def received(self) -> int:
+        """Messages that arrived."""
+
+    @property
+    @abstractmethod
+    def dropped(self) -> int:
+        """Messages that newer ones displaced before the node came to them."""
+
+    @abstractmethod
+    def publisher_count(self) -> int:
+        """How many publishers this receives from."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Receive no more."""
+
+
+class Timer(Protocol):
+    """What :meth:`Transport.create_timer` returns."""
+
+    def cancel(self) -> None:
+        """No more calls."""
+
+
+class Transport(ABC):
+    """A node's connection to the world, see the head of this module.
+
+    Parameters
+    ----------
+    node_name, namespace
+        Where relative names (`image` -> `/namespace/image`) and private ones (`~/capture` -> `/namespace/node/capture`)
+        belong.
+    remappings
+        Names as the node writes them -> other names, see :func:`dfs_ros.transport.names.resolve_name`.
+    config
+        The node's parameters.
+    """
+
+    def __init__(
+        self,
+        node_name: str,
+        *,
+        namespace: str = "/",
+        remappings: Mapping[str, str] | None = None,
+        config: Config | None = None,
+    ) -> None:
+        self.node_name = check_node_name(node_name)
+        self.namespace = check_namespace(namespace)
+        self.remappings = dict(remappings or {})
+        self.parameters = Parameters(config or Config(), self.call_soon)
+        self.publishers: list[Publisher] = []
+        self.subscriptions: list[Subscription] = []
+        self._diagnostics: dict[str, Callable[[], Diagnostic]] = {}
+        self._logger = logging.getLogger(f"dfs_ros.{node_name}")
+        self._logged_at: dict[str, float] = {}
+
+    @abstractmethod
+    def create_publisher(self, topic: str, type_name: str, qos: Qos = RELIABLE) -> Publisher:
+        """Announce a topic of messages `type_name` (`sensor_msgs/msg/Image`)."""
+
+    @abstractmethod
+    def create_subscription(
+        self, topic: str, type_name: str, callback: Callable[[Message], None], qos: Qos = SENSOR_DATA
+    ) -> Subscription:
+        """Have `callback(msg)` called for each message of a topic.
+
+        A ValueError from the callback refuses the message: it is counted and logged, and the node goes on. Other
+        exceptions end the spinning.
+        """
+
+    @abstractmethod
+    def create_timer(self, period_s: float, callback: Callable[[], None]) -> Timer:
+        """Have `callback()` called every `period_s` of this transport's clock."""
+
+    @abstractmethod
+    def create_service(self, name: str, service_type: str, callback: Callable[[Message], Message]) -> None:
+        """Answer a service (`std_srvs/srv/Trigger`) by `callback(request) -> response`."""
+
+    @abstractmethod
+    def call_service(self, name: str, service_type: str, request: Message, timeout_s: float) -> Message:
+        """Ask a service and wait for its answer, from another thread than the one that answers.
+
+        Raises TimeoutError where no answer comes within `timeout_s`.
+        """
+
+    @abstractmethod
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Have `callback()` called by the spin thread."""
+
+    @abstractmethod
+    def now_ns(self) -> int:
+        """The time that stamps are in: nanoseconds since 1970, or a bag's time."""
+
+    @abstractmethod
+    def spin_once(self, timeout_s: float | None = None) -> bool:
+        """Wait up to `timeout_s` (None: for ever) for the next callback and make it; whether there was one."""
+
+    @abstractmethod
+    def shutdown(self) -> None:
+        """Leave: :meth:`spin` returns, nothing is sent or called any more. Harmless when repeated."""
+
+    @property
+    @abstractmethod
+    def is_shutdown(self) -> bool:
+        """Whether :meth:`shutdown` was called."""
+
+    def spin(self) -> None:
+        """Make callbacks until :meth:`shutdown`."""
+        while not self.is_shutdown:
+            self.spin_once(None)
+
+    def resolve(self, name: str) -> str:
+        """The absolute name behind a relative (`image`), private (`~/capture`) or absolute one, after remapping."""
+        return resolve_name(name, self.node_name, self.namespace, self.remappings)
+
+    @property
+    def full_name(self) -> str:
+        """The node's name with its namespace: `/robot/dfs`."""
+        return self.namespace.rstrip("/") + "/" + self.node_name
+
+    def log(self, level: str, text: str, *, key: str = "", every_s: float = 0.0) -> None:
+        """Log a line at `level` debug, info, warning, error or fatal; lines of one `key` at most once in `every_s`."""
+        if level not in _LEVELS:
+            raise ValueError(f"level: expected one of {', '.join(_LEVELS)}, received {level!r}")
+        if every_s:
+            now = time.monotonic()
+            if now - self._logged_at.get(key or text, -every_s) < every_s:
+                return
+            self._logged_at[key or text] = now
+        self._logger.log(_LEVELS[level], "%s", text)
+        self._publish_log(level, text)
+
+    def _publish_log(self, level: str, text: str) -> None:  # noqa: B027 - most transports have nothing to do
+        """Show the line to others too, where the transport can."""
+
+    def add_diagnostic(self, name: str, callback: Callable[[], Diagnostic]) -> None:
+        """Publish what `callback()` returns on `/diagnostics` once a second; the transport's own counts go with it."""
+        if not self._diagnostics:
+            publisher = self.create_publisher("/diagnostics", DIAGNOSTICS)
+            self._diagnostics["transport"] = _TransportDiagnostic(self)
+            self.create_timer(1.0, lambda: self._publish_diagnostics(publisher))
+        self._diagnostics[name] = callback
+
+    def _publish_diagnostics(self, publisher: Publisher) -> None:
+        if not publisher.subscription_count():
+            return
+        diagnostics = {f"{self.node_name}: {name}": callback() for name, callback in self._diagnostics.items()}
+        publisher.publish(diagnostics_message(diagnostics, self.now_ns(), self.full_name))
+
+    def handle_message(self, subscription: Subscription, msg: Message) -> None:
+        """Call a subscription's callback; for transports, not for nodes."""
+        try:
+            subscription.callback(msg)
+        except ValueError as error:
+            subscription.refused += 1
+            self.log("error", f"{subscription.topic}: message refused: {error}", key=subscription.topic, every_s=5.0)
+
+    def __enter__(self: _Self) -> _Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.shutdown()
+
+
+class _TransportDiagnostic:
+    """The counts of all topics; a warning while messages get lost."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._lost = 0
+
+    def __call__(self) -> Diagnostic:
+        values: dict[str, object] = {}
+        lost = 0
+        for subscription in self._transport.subscriptions:
+            counts = {name: getattr(subscription, name) for name in ("received", "dropped", "malformed", "refused")}
+            values |= {f"{subscription.topic} {name}": count for name, count in counts.items()}
+            lost += sum(counts.values()) - counts["received"]
+        for publisher in self._transport.publishers:
+            values[f"{publisher.topic} published"] = publisher.published
+            values[f"{publisher.topic} dropped"] = publisher.dropped
+            lost += publisher.dropped
+        newly_lost, self._lost = lost - self._lost, lost
+        if newly_lost:
+            return Diagnostic("WARN", f"{newly_lost} messages dropped or refused in the last period", values)
+        return Diagnostic("OK", "all messages passed on", values)

@@ -1,0 +1,141 @@
+"""How Cyclone DDS is set up: domain, who is discovered, buffers. As rmw_cyclonedds does it, but for this host alone.
+
+ROS_DOMAIN_ID, ROS_AUTOMATIC_DISCOVERY_RANGE, ROS_STATIC_PEERS, ROS_LOCALHOST_ONLY and CYCLONEDDS_URI are honoured; the
+settings of :class:`~dfs_ros.config.DdsConfig` come before them. Where neither says, discovery is limited to this
+host: ROS nodes of this host are found, whatever their own range.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from xml.sax.saxutils import quoteattr
+
+from dfs_ros.config import DdsConfig
+from dfs_ros.transport.base import TransportError
+
+RANGES = ("localhost", "subnet", "off", "system_default")
+# As in rmw_cyclonedds: how many processes of one host can find each other without multicast.
+MAX_PARTICIPANT_INDEX = 32
+
+
+class Discovery(NamedTuple):
+    """Who is discovered: one of :data:`RANGES`, and hosts beyond that."""
+
+    range: str
+    static_peers: tuple[str, ...]
+
+
+def domain_id(config: DdsConfig, environment: Mapping[str, str] = os.environ) -> int:
+    """The ROS domain, 0 to 232; ValueError if ROS_DOMAIN_ID is no such number."""
+    if config.domain_id >= 0:
+        return config.domain_id
+    text = environment.get("ROS_DOMAIN_ID", "").strip() or "0"
+    if not (text.isdecimal() and int(text) <= 232):
+        raise ValueError(f"ROS_DOMAIN_ID: expected a number from 0 to 232, received {text!r}")
+    return int(text)
+
+
+def discovery(config: DdsConfig, environment: Mapping[str, str] = os.environ) -> Discovery:
+    """Who is discovered; ValueError if ROS_AUTOMATIC_DISCOVERY_RANGE is no range that ROS 2 knows."""
+    chosen = config.discovery_range
+    if chosen == "auto":
+        named = environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "").strip()
+        chosen = named.lower() or "localhost"
+        if chosen not in RANGES:
+            known = ", ".join(RANGES).upper()
+            raise ValueError(f"ROS_AUTOMATIC_DISCOVERY_RANGE: expected one of {known}, received {named!r}")
+        if environment.get("ROS_LOCALHOST_ONLY", "").strip() == "1":
+            return Discovery("localhost", ())
+    peers = f"{config.static_peers};{environment.get('ROS_STATIC_PEERS', '')}".split(";")
+    return Discovery(chosen, tuple(peer.strip() for peer in peers if peer.strip()))
+
+
+def domain_xml(config: DdsConfig, environment: Mapping[str, str] = os.environ) -> str:
+    """The configuration of the Cyclone DDS domain; what CYCLONEDDS_URI says comes last and so prevails."""
+    who = discovery(config, environment)
+    general = [
+        f"<MaxMessageSize>{config.max_message_bytes}B</MaxMessageSize>",
+        f"<FragmentSize>{config.fragment_bytes}B</FragmentSize>",
+    ]
+    if who.range in ("localhost", "off"):
+        general.append("<AllowMulticast>false</AllowMulticast>")
+    if config.interface:
+        kind = "address" if config.interface.replace(".", "").isdecimal() or ":" in config.interface else "name"
+        general.append(f"<Interfaces><NetworkInterface {kind}={quoteattr(config.interface)}/></Interfaces>")
+    return (
+        f"<CycloneDDS><Domain><General>{''.join(general)}</General>{_discovery_xml(who)}"
+        f'<Internal><SocketReceiveBufferSize max="{config.receive_buffer_bytes}B"/>'
+        f"<Watermarks><WhcHigh>{config.send_window_bytes}B</WhcHigh></Watermarks></Internal>"
+        f"</Domain></CycloneDDS>,{environment.get('CYCLONEDDS_URI', '')}"
+    )
+
+
+def _discovery_xml(who: Discovery) -> str:
+    if who.range == "system_default":
+        return ""
+    if who.range == "off":
+        # A tag of its own: nobody else speaks to this process.
+        tag = f"ros_discovery_off_{os.getpid()}"
+        return f"<Discovery><ParticipantIndex>none</ParticipantIndex><Tag>{tag}</Tag></Discovery>"
+    peers = (("localhost",) if who.range == "localhost" else ()) + who.static_peers
+    # Cyclone DDS 11 would forget a peer that does not answer within 30 s, but the ROS node there may start later.
+    peer_list = "".join(f'<Peer address={quoteattr(peer)} PruneDelay="inf"/>' for peer in peers)
+    return (
+        "<Discovery><ParticipantIndex>auto</ParticipantIndex>"
+        f"<MaxAutoParticipantIndex>{MAX_PARTICIPANT_INDEX}</MaxAutoParticipantIndex>"
+        f"{f'<Peers>{peer_list}</Peers>' if peers else ''}</Discovery>"
+    )
+
+
+class SharedDomain:
+    """A Cyclone DDS domain of this process, shared by all its nodes: DDS has one for each number, with one setup."""
+
+    _open: dict[int, SharedDomain] = {}  # noqa: RUF012
+    _lock = threading.Lock()
+
+    def __init__(self, number: int, xml: str) -> None:
+        from cyclonedds.domain import Domain
+
+        self.number = number
+        self.xml = xml
+        self._users = 0
+        self._domain: Any = Domain(number, xml)
+
+    @classmethod
+    def acquire(cls, config: DdsConfig) -> SharedDomain:
+        """The domain of a configuration; give it back with :meth:`release`."""
+        number, xml = domain_id(config), domain_xml(config)
+        with cls._lock:
+            domain = cls._open.get(number)
+            if domain is None:
+                domain = cls._open[number] = _create(number, xml)
+            elif domain.xml != xml:
+                raise TransportError(
+                    f"DDS domain {number} is open in this process with other settings; the nodes of one process share "
+                    "the settings of section dds, or use different domains"
+                )
+            domain._users += 1
+        return domain
+
+    def release(self) -> None:
+        """Close the domain after its last user."""
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                self._open.pop(self.number)
+                self._domain = None  # Cyclone's wrapper deletes what nothing refers to
+
+
+def _create(number: int, xml: str) -> SharedDomain:
+    from cyclonedds.core import DDSException
+
+    try:
+        return SharedDomain(number, xml)
+    except (DDSException, UnicodeEncodeError) as error:
+        raise TransportError(
+            f"DDS domain {number} cannot be opened: {error}; check the settings of section dds (interface, "
+            "static_peers), CYCLONEDDS_URI, and that this machine has a network interface"
+        ) from error

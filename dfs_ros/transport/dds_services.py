@@ -1,0 +1,100 @@
+"""Services over DDS as rmw_cyclonedds maps them: topics `rq/<name>Request` and `rr/<name>Reply`.
+
+A request and its reply begin with the client's guid and a number that the client counts up.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from dfs_ros.transport.base import Qos
+from dfs_ros.transport.dds_types import SERVICE_HEADER_BYTES, service_topics
+from dfs_ros.transport.dds_wire import service_header, user_data_value, write
+from dfs_ros.transport.definitions import Message, deserialize, serialize
+
+if TYPE_CHECKING:
+    from dfs_ros.transport.dds import DdsTransport
+
+SERVICE_QOS = Qos(reliable=True, depth=10)
+
+
+class ServiceClient:
+    """The asking side of a service. Answers come on the receiving thread."""
+
+    def __init__(self, transport: DdsTransport, name: str, service_type: str) -> None:
+        (request_topic, self._request), (reply_topic, self._response) = service_topics(name, service_type)
+        user_data = f"clientid={transport.new_endpoint_id()};"
+        self.writer = transport.make_writer(request_topic, self._request, SERVICE_QOS, user_data)
+        self.receiver = transport.make_receiver(reply_topic, self._response, SERVICE_QOS, self._deliver, user_data)
+        self._name = name
+        self._guid = self.writer.instance_handle & 0xFFFFFFFFFFFFFFFF
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, tuple[threading.Event, list[Message]]] = {}
+
+    def call(self, request: Message, timeout_s: float) -> Message:
+        deadline = time.monotonic() + timeout_s
+        while not (self.writer.get_matched_subscriptions() and self.receiver.reader.get_matched_publications()):
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"service {self._name}: nobody serves it")
+            time.sleep(0.01)
+        number = next(self._numbers)
+        answered, replies = self._waiting[number] = (threading.Event(), [])
+        try:
+            write(self.writer, serialize(request, self._request, struct.pack("<Qq", self._guid, number)))
+            if not answered.wait(max(0.0, deadline - time.monotonic())):
+                raise TimeoutError(f"service {self._name}: no answer within {timeout_s:g} s")
+        finally:
+            del self._waiting[number]
+        return replies[0]
+
+    def _deliver(self, cdr: bytes, info: Any) -> None:
+        guid, number = service_header(cdr)
+        waiting = self._waiting.get(number)
+        if guid == self._guid and waiting is not None:
+            waiting[1].append(deserialize(cdr, self._response, SERVICE_HEADER_BYTES))
+            waiting[0].set()
+
+
+class ServiceServer:
+    """The answering side of a service. Requests are answered by the thread that spins."""
+
+    def __init__(
+        self, transport: DdsTransport, name: str, service_type: str, callback: Callable[[Message], Message]
+    ) -> None:
+        (request_topic, self._request), (reply_topic, self._response) = service_topics(name, service_type)
+        user_data = f"serviceid={transport.new_endpoint_id()};"
+        self._transport = transport
+        self._name = name
+        self._callback = callback
+        self._mailbox = transport.executor.mailbox(self._answer, SERVICE_QOS.depth)
+        self.writer = transport.make_writer(reply_topic, self._response, SERVICE_QOS, user_data)
+        self.receiver = transport.make_receiver(
+            request_topic, self._request, SERVICE_QOS, lambda cdr, info: self._mailbox.put((cdr, info)), user_data
+        )
+
+    def _answer(self, cdr_and_info: tuple[bytes, Any]) -> None:
+        cdr, info = cdr_and_info
+        try:
+            guid, number = service_header(cdr)
+            response = self._callback(deserialize(cdr, self._request, SERVICE_HEADER_BYTES))
+            reply = serialize(response, self._response, struct.pack("<Qq", guid, number))
+        except ValueError as error:
+            self._transport.log("error", f"service {self._name}: {error}", key=self._name, every_s=5.0)
+            return
+        self._wait_for_client(info.publication_handle)
+        write(self.writer, reply)
+
+    def _wait_for_client(self, request_writer: int) -> None:
+        """A request may come before its client's reader is discovered, and the reply be lost: wait, as ROS does."""
+        client = user_data_value(self.receiver.reader.get_matched_publication_data(request_writer), "clientid")
+        deadline = time.monotonic() + 0.1
+        while client and time.monotonic() < deadline:
+            readers = map(self.writer.get_matched_subscription_data, self.writer.get_matched_subscriptions())
+            if any(user_data_value(reader, "clientid") == client for reader in readers):
+                return
+            time.sleep(0.005)

@@ -1,0 +1,197 @@
+"""sensor_msgs/Image <-> numpy: colour, mono, Bayer and YUV encodings, and depth images (REP 118)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dfs_ros.transport.definitions import Message, header, message
+
+
+class _Layout(NamedTuple):
+    """How the bytes of an encoding lie: samples of `dtype`, `channels` of them a pixel; how they become RGB or mono."""
+
+    dtype: str
+    channels: int
+    to_rgb: int | None = None  # OpenCV conversion code; None = as it is
+
+
+_LAYOUTS = {
+    "rgb8": _Layout("u1", 3),
+    "bgr8": _Layout("u1", 3, cv2.COLOR_BGR2RGB),
+    "rgba8": _Layout("u1", 4, cv2.COLOR_RGBA2RGB),
+    "bgra8": _Layout("u1", 4, cv2.COLOR_BGRA2RGB),
+    "rgb16": _Layout("u2", 3),
+    "bgr16": _Layout("u2", 3, cv2.COLOR_BGR2RGB),
+    "mono8": _Layout("u1", 1),
+    "8UC1": _Layout("u1", 1),
+    "mono16": _Layout("u2", 1),
+    "16UC1": _Layout("u2", 1),
+    # ROS names a Bayer pattern by its first four pixels, and so do these OpenCV codes.
+    "bayer_rggb8": _Layout("u1", 1, cv2.COLOR_BayerRGGB2RGB),
+    "bayer_bggr8": _Layout("u1", 1, cv2.COLOR_BayerBGGR2RGB),
+    "bayer_gbrg8": _Layout("u1", 1, cv2.COLOR_BayerGBRG2RGB),
+    "bayer_grbg8": _Layout("u1", 1, cv2.COLOR_BayerGRBG2RGB),
+    "bayer_rggb16": _Layout("u2", 1, cv2.COLOR_BayerRGGB2RGB),
+    "bayer_bggr16": _Layout("u2", 1, cv2.COLOR_BayerBGGR2RGB),
+    "bayer_gbrg16": _Layout("u2", 1, cv2.COLOR_BayerGBRG2RGB),
+    "bayer_grbg16": _Layout("u2", 1, cv2.COLOR_BayerGRBG2RGB),
+    # Two pixels in four bytes: U Y V Y, and Y U Y V.
+    "yuv422": _Layout("u1", 2, cv2.COLOR_YUV2RGB_UYVY),
+    "uyvy": _Layout("u1", 2, cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422_yuy2": _Layout("u1", 2, cv2.COLOR_YUV2RGB_YUY2),
+    "yuyv": _Layout("u1", 2, cv2.COLOR_YUV2RGB_YUY2),
+    # A plane of Y, then half as many rows of interleaved chroma.
+    "nv12": _Layout("u1", 1, cv2.COLOR_YUV2RGB_NV12),
+    "nv21": _Layout("u1", 1, cv2.COLOR_YUV2RGB_NV21),
+}
+IMAGE_ENCODINGS = tuple(_LAYOUTS)
+DEPTH_ENCODINGS = ("32FC1", "16UC1")
+_DEFAULT_ENCODING = {
+    ("uint8", 1): "mono8",
+    ("uint8", 3): "rgb8",
+    ("uint8", 4): "rgba8",
+    ("uint16", 1): "mono16",
+    ("uint16", 3): "rgb16",
+}
+
+
+def image_message(
+    image: NDArray[np.uint8] | NDArray[np.uint16], stamp_ns: int, frame_id: str, encoding: str = ""
+) -> Message:
+    """A sensor_msgs/Image of an array, whose memory it shares: do not write to the array afterwards.
+
+    Parameters
+    ----------
+    image
+        uint8 or uint16, (H, W) or (H, W, channels) as `encoding` has them; (H, W, 2) for packed YUV, (H * 3 / 2, W)
+        for nv12 and nv21.
+    encoding
+        One of :data:`IMAGE_ENCODINGS`; "" = mono8, rgb8, rgba8, mono16 or rgb16, as the array is.
+
+    Raises ValueError for an array that the encoding cannot hold.
+    """
+    if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3):
+        raise ValueError(
+            f"image: expected uint8 or uint16 of shape (H, W) or (H, W, channels), received {_describe(image)}"
+        )
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    encoding = encoding or _DEFAULT_ENCODING.get((image.dtype.name, channels), "")
+    layout = _layout(encoding)
+    if (np.dtype(layout.dtype), layout.channels) != (image.dtype, channels):
+        raise ValueError(
+            f"image: {encoding} expects {np.dtype(layout.dtype)} with {layout.channels} channels, "
+            f"received {_describe(image)}"
+        )
+    height, width = image.shape[:2]
+    if encoding in ("nv12", "nv21"):
+        if height % 3 or width % 2:
+            raise ValueError(f"image: {encoding} expects shape (H * 3 / 2, W), H and W even, received {image.shape}")
+        height = height * 2 // 3
+    return _fill(image, (height, width), width * channels * image.dtype.itemsize, stamp_ns, frame_id, encoding)
+
+
+def image_from_message(msg: Message) -> NDArray[np.uint8]:
+    """RGB (H, W, 3) or mono (H, W), uint8, of a sensor_msgs/Image of any of :data:`IMAGE_ENCODINGS`.
+
+    16-bit samples are scaled to 8 bits (65535 -> 255), YUV is ITU-R BT.601 with Y from 16 to 235, Bayer patterns are
+    interpolated. Where the message has the wanted layout already, the result is a (maybe read-only) view of its data.
+
+    Raises ValueError for an encoding that is not supported and for sizes that do not fit the data.
+    """
+    layout = _layout(msg.encoding)
+    samples = _samples(msg, layout)
+    if layout.to_rgb is not None:
+        if msg.encoding.startswith(("yuv", "uyvy", "yuyv")) and msg.width % 2:
+            raise ValueError(f"image: {msg.encoding} holds pixels in pairs, received a width of {msg.width}")
+        try:
+            samples = cv2.cvtColor(np.ascontiguousarray(samples), layout.to_rgb)
+        except cv2.error as error:
+            raise ValueError(
+                f"image: {msg.width} x {msg.height} {msg.encoding} cannot be converted: {error.err}"
+            ) from error
+    if samples.dtype == np.uint16:
+        return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return np.ascontiguousarray(samples)
+
+
+def depth_message(depth_m: NDArray[np.float32], stamp_ns: int, frame_id: str, encoding: str = "32FC1") -> Message:
+    """A depth image as REP 118 has it, of metres (H, W), NaN = unknown.
+
+    `encoding` 32FC1: metres, NaN where unknown (float32 arrays are shared, not copied); 16UC1: millimetres, 0 where
+    unknown or beyond 65.535 m.
+    """
+    depth_m = np.asarray(depth_m)
+    if depth_m.ndim != 2 or depth_m.dtype.kind != "f":
+        raise ValueError(f"depth_m: expected metres of shape (H, W), received {_describe(depth_m)}")
+    if encoding == "32FC1":
+        samples: NDArray[Any] = depth_m.astype("<f4", copy=False)
+    elif encoding == "16UC1":
+        millimetres = np.rint(np.nan_to_num(depth_m * 1000.0, nan=0.0, posinf=0.0, neginf=0.0))
+        samples = np.where((millimetres > 0) & (millimetres <= 65535), millimetres, 0).astype("<u2")
+    else:
+        raise ValueError(f"encoding: expected one of {', '.join(DEPTH_ENCODINGS)}, received {encoding!r}")
+    height, width = depth_m.shape
+    return _fill(samples, (height, width), width * samples.dtype.itemsize, stamp_ns, frame_id, encoding)
+
+
+def depth_from_message(msg: Message) -> NDArray[np.float32]:
+    """Metres (H, W) float32, NaN = unknown, of a depth image: 32FC1 in metres, 16UC1 in millimetres with 0 unknown."""
+    if msg.encoding == "32FC1":
+        return _samples(msg, _Layout("f4", 1))
+    if msg.encoding == "16UC1":
+        millimetres = _samples(msg, _Layout("u2", 1))
+        return np.where(millimetres == 0, np.float32(np.nan), millimetres * np.float32(0.001)).astype(np.float32)
+    raise ValueError(f"encoding: expected one of {', '.join(DEPTH_ENCODINGS)}, received {msg.encoding!r}")
+
+
+def _layout(encoding: str) -> _Layout:
+    if encoding not in _LAYOUTS:
+        raise ValueError(f"encoding: expected one of {', '.join(IMAGE_ENCODINGS)}, received {encoding!r}")
+    return _LAYOUTS[encoding]
+
+
+def _samples(msg: Message, layout: _Layout) -> NDArray[Any]:
+    """The pixels as (H, W) or (H, W, channels) in the byte order of this machine, row padding left out."""
+    height, width, step = int(msg.height), int(msg.width), int(msg.step)
+    rows = height
+    if msg.encoding in ("nv12", "nv21"):
+        if height % 2 or width % 2:
+            raise ValueError(f"image: {msg.encoding} expects an even size, received {width} x {height}")
+        rows = height * 3 // 2
+    itemsize = np.dtype(layout.dtype).itemsize
+    row_bytes = width * layout.channels * itemsize
+    data = np.asarray(msg.data, np.uint8)
+    if height < 1 or width < 1 or step < row_bytes or data.size != rows * step:
+        raise ValueError(
+            f"image: {width} x {height} {msg.encoding} expects {rows} rows of a step of at least {row_bytes} bytes, "
+            f"received a step of {step} and {data.size} bytes"
+        )
+    pixels = data.reshape(rows, step)[:, :row_bytes]
+    if itemsize > 1:
+        order = ">" if msg.is_bigendian else "<"
+        pixels = np.ascontiguousarray(pixels).view(order + layout.dtype).astype("=" + layout.dtype, copy=False)
+    return pixels.reshape(rows, width, layout.channels) if layout.channels > 1 else pixels
+
+
+def _fill(
+    samples: NDArray[Any], size: tuple[int, int], step: int, stamp_ns: int, frame_id: str, encoding: str
+) -> Message:
+    little_endian = samples.astype(samples.dtype.newbyteorder("<"), copy=False)
+    return message(
+        "sensor_msgs/msg/Image",
+        header=header(stamp_ns, frame_id),
+        height=size[0],
+        width=size[1],
+        encoding=encoding,
+        is_bigendian=0,
+        step=step,
+        data=np.ascontiguousarray(little_endian).reshape(-1).view(np.uint8),
+    )
+
+
+def _describe(array: Any) -> str:
+    return f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__

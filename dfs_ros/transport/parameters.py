@@ -1,0 +1,72 @@
+"""The parameters of a node: its :class:`~dfs_ros.config.Config`, whose live settings may change while it runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dfs_ros.config import Config, sections
+
+
+class Parameters:
+    """A configuration that can change, by names such as `hypotheses.count`.
+
+    The configuration itself is frozen: :attr:`config` is a consistent whole at any time, from any thread.
+    """
+
+    def __init__(self, config: Config, call_soon: Callable[[Callable[[], None]], None]) -> None:
+        self._config = config
+        self._call_soon = call_soon
+        self._callbacks: list[Callable[[Config], None]] = []
+        self._lock = threading.Lock()
+        self._metadata = {
+            f"{name}.{f.name}": f.metadata for name, section in sections(config) for f in dataclasses.fields(section)
+        }
+
+    @property
+    def config(self) -> Config:
+        """The configuration as it is now."""
+        return self._config
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All parameters."""
+        return tuple(self._metadata)
+
+    def metadata(self, name: str) -> Mapping[str, Any]:
+        """`doc`, `unit`, `low`, `high`, `choices` and `live` of a parameter; ValueError if there is no such."""
+        if name not in self._metadata:
+            raise ValueError(f"parameter: no {name!r} here; see `dfs run --list-settings`")
+        return self._metadata[name]
+
+    def get(self, name: str) -> bool | int | float | str:
+        """The value of a parameter; ValueError if there is no such."""
+        self.metadata(name)
+        section, _, key = name.partition(".")
+        value: bool | int | float | str = getattr(getattr(self._config, section), key)
+        return value
+
+    def set(self, values: Mapping[str, Any]) -> None:
+        """Change live parameters, all or none; the callbacks of :meth:`on_change` are then called by the spin thread.
+
+        Raises ValueError for unknown names, settings that cannot change while running, and values out of range.
+        """
+        changes: dict[str, dict[str, Any]] = {}
+        for name, value in values.items():
+            if not self.metadata(name)["live"]:
+                raise ValueError(f"{name}: cannot change while the node runs; start it with the new value")
+            section, _, key = name.partition(".")
+            changes.setdefault(section, {})[key] = value
+        with self._lock:
+            self._config = self._config.updated(changes)
+        self._call_soon(self._notify)
+
+    def on_change(self, callback: Callable[[Config], None]) -> None:
+        """Have `callback(config)` called after each change."""
+        self._callbacks.append(callback)
+
+    def _notify(self) -> None:
+        for callback in self._callbacks:
+            callback(self._config)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from dfs_ros.cost_volume.problem import Problem
+from dfs_ros.cost_volume.problem import Problem, noise_gain
 from dfs_ros.cost_volume.spectra import Spectra, SpectraCache, stack_spectra
 from dfs_ros.cost_volume.transfer import TransferFunctions
 
@@ -33,10 +33,14 @@ def cost_volume(
     transfer = TransferFunctions(problem, keep=True)
     spectra = stack_spectra(problem, spectra_cache, frame_keys)
     volume = np.empty((len(problem.depths_m), *problem.stack.size), np.float32)
-    fill = _residual_slice if problem.cost.method == "residual" else _wiener_slice
+    gains = noise_gain(problem).astype(np.float32) if problem.cost.method == "residual" else None
 
     def fill_hypothesis(d: int) -> None:
-        fill(problem, spectra, transfer, d, volume[d])
+        if gains is None:
+            _wiener_slice(problem, spectra, transfer, d, volume[d])
+        else:
+            _residual_slice(problem, spectra, transfer, d, volume[d])
+            volume[d] /= gains[d]
 
     for_each(fill_hypothesis, len(volume), threads)
     return volume

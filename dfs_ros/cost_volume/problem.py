@@ -69,6 +69,29 @@ def make_problem(stack: FocalStack, depths_m: ArrayLike, cost: CostConfig) -> Pr
     return Problem(stack, depths, cost, np.minimum(coc, cost.max_coc_px), _padding(stack.size, cost.padding_px))
 
 
+def noise_gain(problem: Problem) -> Float:
+    """Energy that white noise of unit variance leaves in the `residual` of every hypothesis, float64 (D,).
+
+    The joint sharp image takes up a part of the noise: all of one image's where k stays away from 0, less where all
+    images are blurred. Of F images F - 1 to F are left,
+
+        N(d) = F - 1 + mean over frequency of (eps / (sum_f k_f^2 + eps))^2,
+
+    the trace of the squared residual operator ``I - k k^T / (k^T k + eps)``. Without dividing by it, noise alone would prefer
+    hypotheses near the focus of an image. A Gaussian stands for its own transfer function, all other PSFs for the disk.
+    """
+    model = optics.gaussian_transfer if problem.cost.psf == "gaussian" else optics.disk_transfer
+    # One octant of the frequency square holds every radius with its share.
+    axis = (np.arange(16) + 0.5) / 32.0
+    row, column = np.triu_indices(16)
+    radius = np.hypot(axis[row], axis[column])
+    share = np.where(row == column, 1.0, 2.0)
+    energy = (model(problem.coc_px[..., None], radius) ** 2).sum(axis=1)  # (D, number of radii)
+    eps = problem.cost.eps
+    unseen = np.average((eps / np.maximum(energy + eps, np.finfo(np.float64).tiny)) ** 2, axis=-1, weights=share)
+    return np.asarray(problem.coc_px.shape[1] - 1.0 + unseen)
+
+
 def check_depths(depths_m: ArrayLike) -> Float:
     """`depths_m` as float64 (D,), or ValueError that says what is wrong with it."""
     try:

@@ -7,7 +7,8 @@ G a Gaussian of `window_sigma_px`, truncated at 4 sigma, reflected at the border
                         M = G(mean_f X_f),  V = G(mean_f (X_f - M)^2)           do they agree?
                         C(d) = sum over colours of sqrt(V)
     residual            X = sum_f k_f* Y_f / (sum_f |k_f|^2 + eps)              one sharp image for the whole stack
-                        C(d) = G( sum over f and colours of IFFT(Y_f - k_f X)^2 )    what it fails to explain
+                        C(d) = G( sum over f and colours of IFFT(Y_f - k_f X)^2 ) / N(d)    what it fails to explain
+                        N(d) = what white noise would leave of itself, :func:`.problem.noise_gain`
 
 `released` and `paper`: Fujimura et al., IJCV 2024, section 3.3. `released` is what the authors' code computes: its
 Gaussian also runs across the three colours (a scalar sigma on an H x W x 3 array). Both are returned before the
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from dfs_ros import optics
-from dfs_ros.cost_volume.problem import LUMA_WEIGHTS, Problem, light_table
+from dfs_ros.cost_volume.problem import LUMA_WEIGHTS, Problem, light_table, noise_gain
 
 Float = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -35,8 +36,10 @@ TABLE_STEP_PX = 0.1
 def cost_volume(problem: Problem) -> Float:
     """Cost volume, float64 (D, H, W), of a checked problem."""
     spectra = np.fft.fft2(padded_light(problem))
-    slice_of = residual_slice if problem.cost.method == "residual" else wiener_slice
-    return np.stack([slice_of(problem, spectra, d) for d in range(len(problem.depths_m))])
+    if problem.cost.method != "residual":
+        return np.stack([wiener_slice(problem, spectra, d) for d in range(len(problem.depths_m))])
+    gains = noise_gain(problem)
+    return np.stack([residual_slice(problem, spectra, d) / gain for d, gain in enumerate(gains)])
 
 
 def padded_light(problem: Problem) -> Float:

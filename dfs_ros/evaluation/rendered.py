@@ -21,11 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.config import SimulationConfig
-from dfs_ros.simulation.render import RENDERER_VERSION, render_stack
+from dfs_ros.simulation.render import RENDERER_VERSION, decode, encode_uint8, reduce_image, render_stack
 from dfs_ros.types import Camera, FocalStack
 
 _LOG = logging.getLogger(__name__)
 _SEED = 1
+_OVERSAMPLING = 2
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,11 @@ class RenderedStack:
     sharp: NDArray[np.uint8]
 
 
-def load_rgbd(folder: str | Path, width: int | None = None) -> RgbdScene:
+def load_rgbd(folder: str | Path, width: int | None = None, multiple_of: int = 1) -> RgbdScene:
     """Read an RGB-D scene and, given `width`, resize it: colour by area, depth by nearest neighbour (edges stay edges).
 
-    Raises FileNotFoundError or ValueError, with the file's name, where it is missing or not what it should be.
+    The height keeps the shape of the pixels, rounded to a multiple of `multiple_of`. Raises FileNotFoundError or
+    ValueError, with the file's name, where it is missing or not what it should be.
     """
     folder = Path(folder)
     rgb = _read(folder / "rgb.png", cv2.IMREAD_COLOR)
@@ -96,7 +98,7 @@ def load_rgbd(folder: str | Path, width: int | None = None) -> RgbdScene:
         raise ValueError(f"{meta_file}: not readable as JSON: {error}") from error
     rgb = np.ascontiguousarray(rgb[..., ::-1])
     if width is not None and width != rgb.shape[1]:
-        size = (width, round(rgb.shape[0] * width / rgb.shape[1]))
+        size = (width, multiple_of * round(rgb.shape[0] * width / rgb.shape[1] / multiple_of))
         smaller = width < rgb.shape[1]
         rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC))
         depth_mm = np.asarray(cv2.resize(depth_mm, size, interpolation=cv2.INTER_NEAREST_EXACT))
@@ -128,7 +130,7 @@ def evaluation_stacks(
     cache = cache_folder() if cache is None else Path(cache)
     for camera_name in cameras:
         for folder in folders:
-            scene = load_rgbd(folder, width)
+            scene = load_rgbd(folder, width * _OVERSAMPLING, multiple_of=_OVERSAMPLING)
             if float(np.nanmedian(scene.depth_m)) > EVALUATION_CAMERAS[camera_name].min_median_depth_m:
                 yield _rendered(scene, camera_name, cache)
 
@@ -142,22 +144,26 @@ def cache_folder() -> Path:
 def _rendered(scene: RgbdScene, camera_name: str, cache: Path) -> RenderedStack:
     setup = EVALUATION_CAMERAS[camera_name]
     simulation = SimulationConfig()
-    recipe = f"{RENDERER_VERSION} {_SEED} {setup} {simulation} {scene.rgb.shape}"
+    recipe = f"{RENDERER_VERSION} {_SEED} {_OVERSAMPLING} {setup} {simulation} {scene.rgb.shape}"
     digest = hashlib.sha256(recipe.encode() + scene.rgb.tobytes() + scene.depth_m.tobytes()).hexdigest()[:24]
     file = cache / f"{scene.name}_{camera_name}_{digest}.npz"
     images = _load_images(file)
     if images is None:
-        images = render_stack(scene.rgb, scene.depth_m, setup.camera, setup.focus_diopters, rng=_SEED).images
+        images = render_stack(
+            scene.rgb, scene.depth_m, setup.camera, setup.focus_diopters, oversampling=_OVERSAMPLING, rng=_SEED
+        ).images
         _save_images(file, images)
     focus = np.array(setup.focus_diopters)
     stack = FocalStack(images, focus, setup.camera, magnification=np.ones(len(focus)))
-    return RenderedStack(scene.name, camera_name, stack, scene.depth_m, scene.rgb)
+    depth_m = scene.depth_m[_OVERSAMPLING // 2 :: _OVERSAMPLING, _OVERSAMPLING // 2 :: _OVERSAMPLING]
+    sharp = encode_uint8(reduce_image(decode(scene.rgb), _OVERSAMPLING))
+    return RenderedStack(scene.name, camera_name, stack, depth_m.copy(), sharp)
 
 
 def _load_images(file: Path) -> NDArray[np.uint8] | None:
     """The cached images, or None where there are none or the file is damaged."""
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             images: NDArray[np.uint8] = archive["images"]
             return images
     except FileNotFoundError:

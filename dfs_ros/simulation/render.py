@@ -89,7 +89,8 @@ def render_stack(
     layer_step_px, max_layers
         Layers are this far apart, in blur diameter of the image with most blur; farther where that took more layers.
 
-    Raises ValueError for images that do not match, no depth at all, or blur wider than the image.
+    Blur diameters end at the height or width of the image. Raises ValueError or TypeError for images that do not match
+    each other, numbers that make no camera, or no depth at all.
     """
     focus = np.atleast_1d(np.asarray(focus_diopters, np.float64))
     linear = decode(rgb, transfer_curve)
@@ -248,12 +249,8 @@ def _composite(
 ) -> Image:
     """Frames (F, H, W, 3) in linear light of layers blurred by `diameters` (F, K), far to near."""
     height, width = farther.shape
+    diameters = np.minimum(diameters, min(height, width))  # beyond that it is haze anyway
     widest = float(diameters.max())
-    if widest > min(height, width):
-        raise ValueError(
-            f"blur of {widest:.0f} px is wider than the image ({width} x {height}); check the camera's units, "
-            "or leave out what lies so near"
-        )
     # Mirrored surroundings, wide enough that neither the FFT's wrap-around nor an edge is seen by any disk.
     pad = math.ceil(widest / 2) + 1
     border = ((pad, pad), (pad, pad))

@@ -17,6 +17,7 @@ from dfs_ros.simulation.surfaces import Cylinder, Material, Rectangle, Sphere, S
 from dfs_ros.simulation.textures import Texture
 from dfs_ros.types import Camera
 
+_DEMO_SEED = 1
 DEMO_FOCUS_DIOPTERS = (2.2, 1.6, 1.1, 0.7, 0.35)
 """A sweep that covers the demo scene from 0.45 m to its wall."""
 
@@ -139,7 +140,7 @@ def _facing(x: float, y: float, depth: float, width_m: float, height_m: float, m
 
 @lru_cache(maxsize=1)
 def _demo_objects() -> tuple[tuple[str, tuple[Surface, ...]], ...]:
-    rng = np.random.default_rng(7)
+    rng = np.random.default_rng(_DEMO_SEED)
     table_y = 0.105
 
     def standing(x: float, depth: float, width_m: float, height_m: float, material: Material) -> Rectangle:

@@ -25,7 +25,7 @@ _AMBIENT = 0.55
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """A texture laid over a surface, one tile every `tile_m` metres."""
+    """A texture laid over a surface, one tile every `tile_m` metres, one of them in the middle."""
 
     texture: Texture
     tile_m: float = 0.2
@@ -49,8 +49,8 @@ class Material:
             chosen = level == i
             texture = self.levels[i]
             height, width = texture.shape[:2]
-            x = (across_m[chosen] / self.tile_m % 1.0 * width - 0.5).astype(np.float32)
-            y = (along_m[chosen] / self.tile_m % 1.0 * height - 0.5).astype(np.float32)
+            x = ((across_m[chosen] / self.tile_m + 0.5) % 1.0 * width - 0.5).astype(np.float32)
+            y = ((along_m[chosen] / self.tile_m + 0.5) % 1.0 * height - 0.5).astype(np.float32)
             colour[chosen] = _bilinear_wrapped(texture, x, y)
         return colour
 
@@ -167,12 +167,12 @@ def cast(
     """The surfaces seen from `origin` along +z by a pinhole of focal length `fx_px`, centred.
 
     Depth and surface are those of the pixel's centre; colour is the mean of `samples` x `samples` rays, of those that
-    meet the same surface: no pixel mixes near and far. Raises ValueError where a ray meets nothing: close the scene with
-    a wall.
+    meet the same surface: no pixel mixes near and far. Raises ValueError where a ray meets nothing: put a wall behind
+    everything.
     """
     start = np.asarray(origin, np.float64)
-    rays = _rays(width, height, fx_px, 0.0, 0.0)
-    depth, index = _nearest_surface(surfaces, start, rays)
+    rays = pinhole_rays(width, height, fx_px, 0.0, 0.0)
+    depth, index = nearest_surface(surfaces, start, rays)
     if not np.isfinite(depth).all():
         raise ValueError("scene: some rays meet no surface; put a wall behind everything")
     colour = np.zeros((width * height, 3), np.float32)
@@ -180,7 +180,7 @@ def cast(
     offsets = (np.arange(samples) + 0.5) / samples - 0.5
     for dy in offsets:
         for dx in offsets:
-            rays = _rays(width, height, fx_px, dx, dy)
+            rays = pinhole_rays(width, height, fx_px, dx, dy)
             for i in np.unique(index):
                 chosen = np.flatnonzero(index == i)
                 t = surfaces[i].hit(start, rays[chosen])
@@ -192,7 +192,7 @@ def cast(
                 count[chosen] += 1
     missed = count[:, 0] == 0  # a sliver under a pixel wide: the centre ray alone
     if missed.any():
-        rays = _rays(width, height, fx_px, 0.0, 0.0)
+        rays = pinhole_rays(width, height, fx_px, 0.0, 0.0)
         for i in np.unique(index[missed]):
             chosen = np.flatnonzero(missed & (index == i))
             colour[chosen] = surfaces[i].shade(start + depth[chosen, None] * rays[chosen], depth[chosen] / fx_px)
@@ -204,7 +204,8 @@ def cast(
     )
 
 
-def _nearest_surface(surfaces: Sequence[Surface], origin: Array, rays: Array) -> tuple[Array, NDArray[np.intp]]:
+def nearest_surface(surfaces: Sequence[Surface], origin: Array, rays: Array) -> tuple[Array, NDArray[np.intp]]:
+    """Depth (N,), inf where there is nothing, and index (N,) of what each ray (N, 3) from `origin` meets first."""
     depth = np.full(len(rays), np.inf)
     index = np.zeros(len(rays), np.intp)
     for i, surface in enumerate(surfaces):
@@ -215,7 +216,7 @@ def _nearest_surface(surfaces: Sequence[Surface], origin: Array, rays: Array) ->
     return depth, index
 
 
-def _rays(width: int, height: int, fx_px: float, dx: float, dy: float) -> Array:
+def pinhole_rays(width: int, height: int, fx_px: float, dx: float, dy: float) -> Array:
     """Directions (H * W, 3) with z = 1, so that the ray parameter is the depth."""
     x = (np.arange(width) + dx - (width - 1) / 2) / fx_px
     y = (np.arange(height) + dy - (height - 1) / 2) / fx_px

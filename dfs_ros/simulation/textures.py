@@ -93,7 +93,7 @@ def bricks(rng: np.random.Generator, size: int = SIZE) -> Texture:
     shifted = (x + (row % 2) * size // (2 * columns)) % size
     column = shifted * columns // size
     tone = rng.uniform(0.6, 1.15, (rows, columns))[row, column]
-    image = tone[..., None] * rng.uniform([120, 60, 40], [190, 120, 100])
+    image = tone[..., None] * rng.uniform([125, 65, 45], [185, 110, 80])
     mortar = (y % (size // rows) < size // 128 + 1) | (shifted % (size // columns) < size // 128 + 1)
     image[mortar] = [185, 180, 170]
     return _dirty(rng, image)

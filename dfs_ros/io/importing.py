@@ -148,7 +148,7 @@ def _frames_from_csv(path: Path, folder: Path) -> list[FrameEntry]:
     focus_columns = [name for name in columns if name.startswith("focus_")]
     if "file" not in columns or len(focus_columns) != 1 or len(set(columns)) != len(columns):
         raise ValueError(
-            f"{path}: expected the columns file and either focus_diopters or focus_distance_m, "
+            f"{path}: expected the column file and either focus_diopters or focus_distance_m, "
             f"received {', '.join(columns) or 'nothing'}"
         )
     frames, errors = [], list[Exception]()
@@ -243,6 +243,6 @@ def _camera(
     pitch_tag = next((tags.pixel_pitch_tag for tags in exif.values() if tags.pixel_pitch_tag), "")
     return Camera(
         value(focal_length_m, "focal length", "--focal-length-mm", "FocalLength", lambda t: t.focal_length_m),
-        value(f_number, "f-number", "--f-number", "FNumber", lambda t: t.f_number),
+        value(f_number, "f-number", "--f-number", "FNumber or ApertureValue", lambda t: t.f_number),
         value(pixel_pitch_m, "pixel pitch", "--pixel-pitch-um", pitch_tag, lambda t: t.pixel_pitch_m),
     ), origins

@@ -107,12 +107,9 @@ def image_from_message(msg: Message) -> NDArray[np.uint8]:
     if layout.to_rgb is not None:
         if msg.encoding.startswith(("yuv", "uyvy", "yuyv")) and msg.width % 2:
             raise ValueError(f"image: {msg.encoding} holds pixels in pairs, received a width of {msg.width}")
-        try:
-            samples = cv2.cvtColor(np.ascontiguousarray(samples), layout.to_rgb)
-        except cv2.error as error:
-            raise ValueError(
-                f"image: {msg.width} x {msg.height} {msg.encoding} cannot be converted: {error.err}"
-            ) from error
+        if msg.encoding.startswith("bayer") and min(msg.width, msg.height) < 4:
+            raise ValueError(f"image: {msg.encoding} expects 4 x 4 pixels or more, received {msg.width} x {msg.height}")
+        samples = cv2.cvtColor(np.ascontiguousarray(samples), layout.to_rgb)
     if samples.dtype == np.uint16:
         return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
     return np.ascontiguousarray(samples)

@@ -9,19 +9,16 @@ import socket
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 import numpy as np
 import psutil
 import pytest
-import viser
-import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from viewer_browser import Browser
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
 
 from dfs_ros.config import ViewerConfig
 from dfs_ros.io.pictures import colorize_depth
@@ -29,6 +26,7 @@ from dfs_ros.viewer import html
 from dfs_ros.viewer.cloud import grid_stride, hide_uncertain, make_cloud
 from dfs_ros.viewer.scene import Extent
 from dfs_ros.viewer.screenshot import BROWSERS, take_screenshot
+from dfs_ros.viewer.server import is_own_page
 from dfs_ros.viewer.status import FocusSample, ViewerStatus
 from dfs_ros.viewer.viewer import Viewer
 
@@ -54,116 +52,6 @@ def scene(near_m: float = 1.0, missing: int = 0) -> dict[str, Any]:
         "intrinsics": INTRINSICS,
         "stamp_ns": 1,
     }
-
-
-class Browser:
-    """What viser's page does, without the drawing: connects, says where its camera is, keeps what it is sent."""
-
-    def __init__(self, viewer: Viewer, origin: str | None = None) -> None:
-        self.labels: dict[str, str] = {}
-        self.gui: dict[str, dict[str, Any]] = {}
-        self.nodes: dict[str, dict[str, Any]] = {}
-        self.updates = 0
-        self._socket = connect(
-            viewer.url.replace("http", "ws"),
-            subprotocols=[f"viser-v{viser.__version__}"],  # type: ignore[list-item]
-            origin=origin,  # type: ignore[arg-type]
-            compression=None,
-            max_size=None,
-        )
-        try:
-            self.send(
-                "ViewerCameraMessage",
-                wxyz=(1, 0, 0, 0),
-                position=(0, 0, 0),
-                fov=0.8,
-                near=0.01,
-                far=100,
-                image_height=900,
-                image_width=1600,
-                look_at=(0, 0, 1),
-                up_direction=(0, -1, 0),
-            )
-        except ConnectionClosed:
-            self._socket.close()
-            raise
-
-    def __enter__(self) -> Browser:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._socket.close()
-
-    def send(self, kind: str, **fields: Any) -> None:
-        self._socket.send(msgspec.msgpack.encode({"type": kind, **fields}))
-
-    def set(self, label: str, value: object) -> None:
-        """Move the control with that label."""
-        uuid = next(uuid for uuid, props in self.gui.items() if props.get("label") == label)
-        self.send("GuiUpdateMessage", uuid=uuid, updates={"value": value})
-
-    def receive(self, timeout_s: float) -> None:
-        """Take one window of messages."""
-        data = self._socket.recv(timeout=timeout_s)
-        assert isinstance(data, bytes)
-        compressed = int.from_bytes(data[8:16], "little")
-        content = msgspec.msgpack.decode(zstandard.decompress(data[16 : 16 + compressed]))
-        buffers, offset = [], 16 + compressed
-        for length in content["binaryBufferLengths"]:
-            offset += -offset % 8
-            buffers.append(data[offset : offset + length])
-            offset += length
-        for message in content["messages"]:
-            self._keep(_filled(message, buffers))
-
-    def until(self, done: Callable[[], object], timeout_s: float = 10.0) -> None:
-        """Receive until something is so."""
-        deadline = time.monotonic() + timeout_s
-        while not done():
-            self.receive(deadline - time.monotonic())
-
-    def drain(self, seconds: float) -> None:
-        """Receive all that comes in some time."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            try:
-                self.receive(max(deadline - time.monotonic(), 0.001))
-            except TimeoutError:
-                return
-
-    @property
-    def points(self) -> np.ndarray:
-        return np.frombuffer(self.nodes.get("/cloud", {}).get("points", b""), np.float32).reshape(-1, 3)
-
-    @property
-    def colors(self) -> np.ndarray:
-        return np.frombuffer(self.nodes["/cloud"]["colors"], np.uint8).reshape(-1, 3)
-
-    @property
-    def text(self) -> str:
-        """All HTML of the page."""
-        return "\n".join(str(props["content"]) for props in self.gui.values() if "content" in props)
-
-    def _keep(self, message: dict[str, Any]) -> None:
-        kind = message["type"]
-        if kind == "SceneNodeUpdateMessage":
-            self.nodes.setdefault(message["name"], {}).update(message["updates"])
-            self.updates += message["name"] == "/cloud" and "points" in message["updates"]
-        elif "name" in message and "props" in message:
-            self.nodes.setdefault(message["name"], {}).update(message["props"])
-        elif kind == "GuiUpdateMessage":
-            self.gui.setdefault(message["uuid"], {}).update(message["updates"])
-        elif "uuid" in message and "props" in message:
-            self.gui.setdefault(message["uuid"], {}).update(message["props"])
-
-
-def _filled(value: Any, buffers: list[bytes]) -> Any:
-    """The message with its arrays put back."""
-    if isinstance(value, dict):
-        if "__binary_index" in value:
-            return buffers[value["__binary_index"]]
-        return {key: _filled(item, buffers) for key, item in value.items()}
-    return [_filled(item, buffers) for item in value] if isinstance(value, list) else value
 
 
 # ---------------------------------------------------------------------- points
@@ -327,6 +215,23 @@ def test_page_of_another_site_is_refused(viewer: Viewer, origin: str) -> None:
     assert closed.value.rcvd is not None and closed.value.rcvd.code == 1008
     with Browser(viewer, viewer.url) as browser:  # its own page
         browser.until(lambda: len(browser.points))
+
+
+@pytest.mark.parametrize(
+    ("origin", "requested", "bound", "allowed"),
+    [
+        (None, "127.0.0.1:8080", "127.0.0.1", True),  # not a browser
+        ("http://localhost:8080", "localhost:8080", "127.0.0.1", True),
+        ("http://[::1]:8080", "[::1]:8080", "::1", True),
+        ("http://127.0.0.1:8080", None, "127.0.0.1", False),
+        # The name of a site that was made to point at this machine (DNS rebinding).
+        ("http://evil.example:8080", "evil.example:8080", "127.0.0.1", False),
+        ("http://robot.local:8080", "robot.local:8080", "0.0.0.0", True),  # opened to the network on purpose
+        ("http://evil.example", "robot.local:8080", "0.0.0.0", False),
+    ],
+)
+def test_own_page(origin: str | None, requested: str | None, bound: str, allowed: bool) -> None:
+    assert is_own_page(origin, requested, bound) is allowed
 
 
 def test_share_link_is_refused(viewer: Viewer) -> None:

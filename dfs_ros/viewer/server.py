@@ -93,13 +93,14 @@ def _refuse_other_origins(server: Server, host: str) -> None:
     async def check(client: Any) -> None:
         connection = connections._live_connections[client.client_id]
         headers = connection.request.headers if connection.request else {}
-        if not _is_own_page(headers.get("Origin"), headers.get("Host"), host):
+        if not is_own_page(headers.get("Origin"), headers.get("Host"), host):
             await connection.close(1008, "the viewer only talks to its own page")
 
     connections.on_client_connect(check)
 
 
-def _is_own_page(origin: str | None, requested_host: str | None, bound_host: str) -> bool:
+def is_own_page(origin: str | None, requested_host: str | None, bound_host: str) -> bool:
+    """Whether a connection with these headers comes from the page of a server bound to `bound_host`."""
     if origin is None:  # not a browser
         return True
     if requested_host is None or urlsplit(origin).netloc.lower() != requested_host.lower():

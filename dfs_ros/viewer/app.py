@@ -1,0 +1,259 @@
+"""The viewer as a process of its own: what the camera and the depth node publish, shown in the browser.
+
+Everything is subscribed to best effort, so that a slow viewer never holds up the robot.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Collection
+from typing import Any
+
+from dfs_ros.config import Config
+from dfs_ros.stack import OUTCOMES
+from dfs_ros.transport.base import SENSOR_DATA, Transport
+from dfs_ros.transport.messages import (
+    CAMERA_INFO,
+    DIAGNOSTICS,
+    FOCUS,
+    IMAGE,
+    Message,
+    camera_info_from_message,
+    depth_from_message,
+    focus_from_diagnostics,
+    focus_from_message,
+    image_from_message,
+    stamp_ns,
+)
+from dfs_ros.types import FocusMetadata
+from dfs_ros.viewer.status import ViewerStatus
+from dfs_ros.viewer.viewer import Viewer
+
+STATUS_PERIOD_S = 0.5
+RATE_WINDOW_S = 3.0
+SILENCE_S = 5.0  # of a topic, until it is worth a warning
+MAX_LATENCY_S = 60.0  # more is another clock: a recording with its old stamps
+WAITING_IMAGES = 4
+WAITING_RESULTS = 4
+DROP_CAUSES = (*(name for name in OUTCOMES if name != "used"), "dropped", "wrong_size")
+
+
+def run(transport: Transport, config: Config, nodes: Collection[str] = ()) -> None:
+    """Serve the page until the transport is shut down.
+
+    `nodes`: names of the nodes whose diagnostics are shown; none = all that appear on /diagnostics.
+
+    Raises OSError where the port is taken.
+    """
+    with Viewer(config.viewer) as viewer:
+        ViewerApp(transport, viewer, nodes)
+        transport.log("info", f"viewer at {viewer.url}")
+        transport.spin()
+
+
+class ViewerApp:
+    """Subscribes, puts together what has one stamp, and hands it to a :class:`Viewer`."""
+
+    def __init__(self, transport: Transport, viewer: Viewer, nodes: Collection[str] = ()) -> None:
+        self._transport = transport
+        self._inputs = _Inputs(viewer)
+        self._results = _Results(viewer)
+        self._health = _Health(transport.resolve("image"), nodes)
+        self._viewer = viewer
+        subscribe = transport.create_subscription
+        self._image = subscribe("image", IMAGE, self._inputs.add_image, SENSOR_DATA)
+        subscribe("focus", FOCUS, lambda msg: self._inputs.add_focus(focus_from_message(msg)), SENSOR_DATA)
+        self._depth = subscribe("depth/image", IMAGE, self._add_depth, SENSOR_DATA)
+        subscribe("depth/sigma", IMAGE, lambda msg: self._results.add("sigma", msg), SENSOR_DATA)
+        subscribe("depth/camera_info", CAMERA_INFO, lambda msg: self._results.add("info", msg), SENSOR_DATA)
+        subscribe("all_in_focus/image", IMAGE, lambda msg: self._results.add("sharp", msg), SENSOR_DATA)
+        subscribe("/diagnostics", DIAGNOSTICS, self._add_diagnostics, SENSOR_DATA)
+        self._latency_s = math.nan
+        self._counts: deque[tuple[int, int, int]] = deque()
+        self._heard_ns = {"image": transport.now_ns(), "depth": transport.now_ns()}
+        transport.create_timer(STATUS_PERIOD_S, self._show_status)
+
+    def _add_depth(self, msg: Message) -> None:
+        latency_s = (self._transport.now_ns() - stamp_ns(msg.header.stamp)) * 1e-9
+        self._latency_s = latency_s if 0 <= latency_s <= MAX_LATENCY_S else math.nan
+        self._results.add("depth", msg)
+
+    def _add_diagnostics(self, msg: Message) -> None:
+        focus = focus_from_diagnostics(msg)
+        if focus is not None:
+            self._inputs.add_focus(focus)
+        else:
+            self._health.add(msg, self._transport.now_ns())
+
+    def _show_status(self) -> None:
+        now_ns = self._transport.now_ns()
+        counts = self._counts
+        counts.append((now_ns, self._image.received, self._depth.received))
+        while now_ns - counts[0][0] > RATE_WINDOW_S * 1e9:
+            counts.popleft()
+        (old_ns, old_images, old_depths), (_, images, depths) = counts[0], counts[-1]
+        seconds = (now_ns - old_ns) * 1e-9
+        self._viewer.show_status(
+            ViewerStatus(
+                input_hz=(images - old_images) / seconds if seconds > 0 else math.nan,
+                depth_hz=(depths - old_depths) / seconds if seconds > 0 else math.nan,
+                latency_s=self._latency_s,
+                depth_count=depths,
+                drops=self._health.drops,
+                camera=self._inputs.camera,
+                warnings=(*self._silence(now_ns), *self._health.warnings),
+                received=self._health.is_fresh(now_ns),
+            )
+        )
+
+    def _silence(self, now_ns: int) -> list[str]:
+        """What is not arriving that should; a depth node that gets no images is not to blame."""
+        counts = self._counts
+        for name, index in (("image", 1), ("depth", 2)):
+            if len(counts) > 1 and counts[-1][index] != counts[-2][index]:
+                self._heard_ns[name] = now_ns
+        for name, subscription in (("image", self._image), ("depth", self._depth)):
+            silence_s = (now_ns - self._heard_ns[name]) * 1e-9
+            if silence_s > SILENCE_S:
+                if not subscription.publisher_count():
+                    return [f"Nobody publishes {subscription.topic}"]
+                return [f"Nothing on {subscription.topic} for {silence_s:.0f} s"]
+        return []
+
+
+class _Inputs:
+    """Input images and their focus, matched by stamp."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = viewer
+        self._images: dict[int, Message] = {}
+        self._focus: dict[int, FocusMetadata] = {}
+        self._newest: tuple[Message, FocusMetadata] | None = None
+
+    @property
+    def camera(self) -> str:
+        """One line on the newest image and its lens."""
+        if self._newest is None:
+            return ""
+        msg, focus = self._newest
+        parts = [msg.header.frame_id, f"{msg.width} × {msg.height} {msg.encoding}"]
+        if focus.focal_length_m > 0:
+            parts.append(f"f = {focus.focal_length_m * 1e3:.3g} mm")
+        if focus.f_number > 0:
+            parts.append(f"f/{focus.f_number:.3g}")
+        if focus.count:
+            parts.append(f"{focus.count} images a sweep")
+        return " · ".join(part for part in parts if part)
+
+    def add_image(self, msg: Message) -> None:
+        self._images[stamp_ns(msg.header.stamp)] = msg
+        self._match()
+
+    def add_focus(self, focus: FocusMetadata) -> None:
+        self._focus[focus.stamp_ns] = focus
+        self._match()
+
+    def _match(self) -> None:
+        for stamp in sorted(self._images.keys() & self._focus.keys()):
+            self._show(self._images.pop(stamp), self._focus.pop(stamp))
+        while len(self._images) > WAITING_IMAGES:  # no focus came for this one
+            stamp = next(iter(self._images))
+            self._show(self._images.pop(stamp), FocusMetadata(stamp, math.nan))
+        while len(self._focus) > WAITING_IMAGES:
+            del self._focus[next(iter(self._focus))]
+
+    def _show(self, msg: Message, focus: FocusMetadata) -> None:
+        self._newest = (msg, focus)
+        self._viewer.show_frame(image_from_message(msg), focus.focus_diopters, focus.stamp_ns)
+
+
+class _Results:
+    """Depth, sigma, camera_info and all-in-focus image, put together by stamp.
+
+    A set is shown when it is whole, or, as far as it has come, when the next one begins: not every node publishes all.
+    """
+
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = viewer
+        self._sets: dict[int, dict[str, Any]] = {}
+        self._shown: deque[int] = deque(maxlen=WAITING_RESULTS)
+        self._info: Message | None = None
+
+    def add(self, part: str, msg: Message) -> None:
+        if part == "info":
+            self._info = msg
+        stamp = stamp_ns(msg.header.stamp)
+        if stamp in self._shown:  # too late for its set
+            return
+        begins = stamp not in self._sets
+        parts = self._sets.setdefault(stamp, {})
+        parts[part] = msg
+        if begins:
+            for other in [s for s in self._sets if s != stamp and self._showable(self._sets[s])]:
+                self._show(other, self._sets.pop(other))
+        if len(parts) == 4:
+            self._show(stamp, self._sets.pop(stamp))
+        while len(self._sets) > WAITING_RESULTS:
+            del self._sets[next(iter(self._sets))]
+
+    def _showable(self, parts: dict[str, Any]) -> bool:
+        return "depth" in parts and self._info is not None
+
+    def _show(self, stamp: int, parts: dict[str, Any]) -> None:
+        self._shown.append(stamp)
+        depth_m = depth_from_message(parts["depth"])
+        info = camera_info_from_message(parts.get("info", self._info))
+        if info.size != depth_m.shape:
+            raise ValueError(
+                f"depth/camera_info: expected the size of depth/image {depth_m.shape}, received {info.size}"
+            )
+        self._viewer.show_depth(
+            depth_m,
+            depth_from_message(parts["sigma"]) if "sigma" in parts else None,
+            image_from_message(parts["sharp"]) if "sharp" in parts else None,
+            info.intrinsics,
+            stamp,
+        )
+
+
+class _Health:
+    """Warnings and drop counts of the diagnostics of some nodes."""
+
+    def __init__(self, image_topic: str, nodes: Collection[str]) -> None:
+        self._nodes = frozenset(nodes)
+        self._lost_messages = {
+            f"{image_topic} {cause}": f"{cause} on arrival" for cause in ("dropped", "malformed", "refused")
+        }
+        self._statuses: dict[str, tuple[int, Message]] = {}
+        self._heard_ns = 0
+
+    def add(self, msg: Message, now_ns: int) -> None:
+        for status in msg.status:
+            if not self._nodes or status.name.partition(":")[0] in self._nodes:
+                self._statuses[status.name] = (now_ns, status)
+                self._heard_ns = now_ns
+        self._statuses = {n: (t, s) for n, (t, s) in self._statuses.items() if now_ns - t < SILENCE_S * 1e9}
+
+    def is_fresh(self, now_ns: int) -> bool:
+        """Whether diagnostics are arriving."""
+        return bool(self._statuses) and now_ns - self._heard_ns < SILENCE_S * 1e9
+
+    @property
+    def warnings(self) -> list[str]:
+        """One line for each part that is not OK, the worst first."""
+        bad = [status for _, status in self._statuses.values() if status.level > 0]  # 0 is OK
+        bad.sort(key=lambda status: -int(status.level))
+        return [f"{status.name}: {status.message}" for status in bad]
+
+    @property
+    def drops(self) -> dict[str, int]:
+        """Images not used, by cause, as the nodes count them."""
+        drops: dict[str, int] = {}
+        for _, status in self._statuses.values():
+            for pair in status.values:
+                cause = self._lost_messages.get(pair.key) or (pair.key if pair.key in DROP_CAUSES else "")
+                if cause and pair.value.isdecimal():
+                    cause = cause.replace("_", " ")
+                    drops[cause] = drops.get(cause, 0) + int(pair.value)
+        return drops

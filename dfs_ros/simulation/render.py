@@ -259,7 +259,7 @@ def _composite(
     nearer_share = np.pad(nearer_share, border, mode="symmetric")
     shape = (_fft_length(farther.shape[0]), _fft_length(farther.shape[1]))
 
-    frames = np.zeros((len(diameters), height, width, 3), np.float32)
+    frames = np.zeros((len(diameters), 3, height, width), np.float32)
     for k in range(diameters.shape[1]):
         planes = _layer_planes(linear, farther, nearer_share, k)
         spectrum = fft.rfft2(planes, shape)
@@ -270,8 +270,9 @@ def _composite(
                 blurred = fft.irfft2(spectrum * _transfer(float(diameter), shape), shape)
             inside = blurred[:, pad : pad + height, pad : pad + width]
             layer = inside[:4] / np.maximum(inside[4], _HIDDEN_WEIGHT / 2)
-            frames[i] = layer[:3].transpose(1, 2, 0) + (1.0 - layer[3, ..., None]) * frames[i]
-    return frames
+            frames[i] *= 1.0 - layer[3]
+            frames[i] += layer[:3]
+    return np.ascontiguousarray(frames.transpose(0, 2, 3, 1))
 
 
 def _layer_planes(linear: Image, farther: NDArray[np.intp], nearer_share: NDArray[np.float32], k: int) -> Image:

@@ -127,6 +127,12 @@ def test_depth_picture_shows_the_colours_of_the_depth() -> None:
     bar = picture[top : top + 400, bar_x].astype(int)
     np.testing.assert_array_equal(bar[0], expected[0, -1])
     np.testing.assert_array_equal(bar[-1], expected[0, 0])
+    # Ticks stand where the bar has the colour of their depth.
+    edge_x = next(x for x in range(bar_x, picture.shape[1]) if tuple(picture[top + 5, x]) == WHITE)
+    marked = np.nonzero((picture[top : top + 400, edge_x + 1] < 128).all(axis=-1))[0]
+    ticks = np.array([0.5, 0.6, 0.7, 0.8, 1.0, 2.0, 4.0])
+    rows = [np.abs(bar - colorize_depth(np.array([[t]]), 0.5, 4.0)[0, 0]).sum(axis=1).argmin() for t in ticks]
+    np.testing.assert_allclose(marked, sorted(rows), atol=2)
     # Title above, tick labels beside the bar, and the share without depth below are drawn.
     assert (picture[:top] < 128).any()
     assert (picture[top : top + 400, bar_x + 40 :] < 128).any()

@@ -151,6 +151,7 @@ class Scene:
         center, radius = self._extent.ball()
         # "Top" leans by a hair: straight down, no direction would be up on the screen.
         direction = {"Scene": (0.38, -0.38, -0.84), "Top": (0.0, -1.0, -0.02), "Side": (1.0, 0.0, 0.0)}[view]
-        distance = 0.75 * radius / math.sin(FIELD_OF_VIEW / 2)
+        closeness = 0.75 if view == "Scene" else 1.0  # seen along its length, the ball is emptier
+        distance = closeness * radius / math.sin(FIELD_OF_VIEW / 2)
         x, y, z = (c + distance * d for c, d in zip(center, direction, strict=True))
         return (x, y, z), center

@@ -298,7 +298,7 @@ class _TransportDiagnostic:
             lost += sum(counts.values()) - counts["received"]
         for publisher in self._transport.publishers:
             values[f"{publisher.topic} published"] = publisher.published
-            values[f"{publisher.topic} dropped"] = publisher.dropped
+            values[f"{publisher.topic} undelivered"] = publisher.dropped
             lost += publisher.dropped
         newly_lost, self._lost = lost - self._lost, lost
         if newly_lost:

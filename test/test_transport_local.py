@@ -258,10 +258,11 @@ def test_timers_on_the_machines_clock_keep_their_rate_and_stop():
             timer.cancel()
             node.create_timer(0.05, node.shutdown)
 
+    started = node.now_ns()
     timer = node.create_timer(0.01, tick)
     node.spin()
     assert len(times) == 5  # cancelled from within its own callback
-    assert times[-1] - times[0] >= 0.035 * SECOND
+    assert times[-1] - started >= 0.049 * SECOND  # five periods, however late each call came
 
 
 def test_a_busy_timer_does_not_starve_messages(bus):

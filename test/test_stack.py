@@ -28,9 +28,7 @@ def frame(i: int, focus: float, place: tuple[int, int, int] | None = None, **cha
 def numbered(sweeps: int, positions: Sequence[float], first_time: int = 0) -> list[Frame]:
     """Saw-tooth sweeps numbered by the driver."""
     n = len(positions)
-    return [
-        frame(first_time + s * n + i, focus, (s, i, n)) for s in range(sweeps) for i, focus in enumerate(positions)
-    ]
+    return [frame(first_time + s * n + i, focus, (s, i, n)) for s in range(sweeps) for i, focus in enumerate(positions)]
 
 
 def feed(assembler: StackAssembler, frames: Iterable[Frame]) -> list[Sweep]:
@@ -52,7 +50,7 @@ def nonzero(assembler: StackAssembler) -> dict[str, int]:
     return {name: value for name, value in counts.items() if value}
 
 
-# -- whole sweeps --------------------------------------------------------------------------------------------------
+# -- whole sweeps ----------------------------------------------------------------------------------
 
 
 def test_numbered_sweep_is_given_out_with_its_last_frame_and_fits_a_focal_stack() -> None:
@@ -105,6 +103,8 @@ def test_saw_tooth_sweeps_are_found_from_the_focus(sweep: list[float]) -> None:
     assembler = StackAssembler()
     assert unnumbered(assembler, sweep * 3) == [sweep] * 3
     assert nonzero(assembler) == {"used": 12, "received": 12, "stacks": 3}
+    fly_back_is_no_sweep = StackAssembler(StackConfig(min_frames=2, min_coverage=0.0))
+    assert unnumbered(fly_back_is_no_sweep, sweep * 3) == [sweep] * 3
 
 
 def test_focus_noise_makes_no_turns() -> None:
@@ -125,6 +125,7 @@ def test_size_ends_an_unnumbered_sweep_without_waiting_for_the_next() -> None:
     given = [foci(assembler.add_frame(frame(i, f))) for i, f in enumerate(triangle)]
     assert given[3] == [[1, 2, 3, 4]] and given[6] == [[4, 3, 2, 1]] and given[9] == [[1, 2, 3, 4]]
     assert sum(map(len, given)) == 3
+    assert unnumbered(StackAssembler(StackConfig(size=3)), [1, 2, 3, 4, 5, 6, 1]) == [[1, 2, 3], [4, 5, 6]]
 
 
 def test_sweeps_of_more_images_than_a_stack_holds_are_cut() -> None:
@@ -177,7 +178,7 @@ def test_sweep_id_that_never_changes_does_not_stop_the_stacks() -> None:
     assert nonzero(assembler)["duplicate"] > 400
 
 
-# -- sliding window ------------------------------------------------------------------------------------------------
+# -- sliding window --------------------------------------------------------------------------------
 
 
 def test_sliding_saw_tooth_gives_a_stack_for_every_frame() -> None:
@@ -211,6 +212,8 @@ def test_sliding_window_is_bounded_in_size_and_says_what_is_missing() -> None:
         [2, 3, 4],
         [3, 4, 5],
     ]
+    stacks = feed(StackAssembler(StackConfig(mode="sliding", size=2, min_frames=3)), numbered(1, [1.0, 2.0, 3.0]))
+    assert foci(stacks) == [[1, 2], [2, 3]], "size limits min_frames too"
     stacks = feed(StackAssembler(StackConfig(mode="sliding")), numbered(1, [1.0, 2.0, 3.0, 4.0]))
     assert [stack.complete for stack in stacks] == [False, True]
 
@@ -224,14 +227,18 @@ def test_lens_that_stands_still_gives_no_stack() -> None:
 
 @pytest.mark.parametrize("mode", ["sweep", "sliding"])
 @pytest.mark.parametrize("with_numbers", [True, False])
-def test_frames_before_a_pause_are_not_mixed_with_those_after(mode: str, with_numbers: bool) -> None:
-    place = (0, 0, 0) if with_numbers else None
-    focus = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
-    times = [0, 1, 2, 100, 101, 102]  # 3.3 s
-    frames = [frame(t, f, place and (0, i, 6)) for i, (t, f) in enumerate(zip(times, focus, strict=True))]
-    assembler = StackAssembler(StackConfig(mode=mode))
+@pytest.mark.parametrize("after", [[4, 5, 6], [2, 1, 0.5], [1, 2, 3]], ids=["going on", "turned", "from the start"])
+def test_frames_before_a_pause_are_not_mixed_with_those_after(
+    mode: str, with_numbers: bool, after: list[float]
+) -> None:
+    times = [0, 1, 2, 100, 101, 102]  # a pause of 3.3 s
+    frames = [
+        frame(time, focus, (0, i, 6) if with_numbers else None)
+        for i, (time, focus) in enumerate(zip(times, [1, 2, 3, *after], strict=True))
+    ]
+    assembler = StackAssembler(StackConfig(mode=mode, min_coverage=0.0))
     stacks = feed(assembler, frames) + assembler.flush()
-    assert foci(stacks)[0] == [1, 2, 3] and foci(stacks)[-1] == [4, 5, 6]
+    assert foci(stacks) == [[1, 2, 3], after]
     assert all(stack.newest_stamp_ns - stack.frames[0].stamp_ns < 1e9 for stack in stacks)
 
 
@@ -243,7 +250,7 @@ def test_lens_that_waits_before_it_moves_on_starts_the_sweep_with_the_last_image
     assert [f.stamp_ns // PERIOD_NS for f in stack.frames] == [99, 100, 101, 102]
 
 
-# -- pairing -------------------------------------------------------------------------------------------------------
+# -- pairing ---------------------------------------------------------------------------------------
 
 
 def metadata(f: Frame, **changes: object) -> FocusMetadata:
@@ -283,7 +290,9 @@ def test_focus_must_have_the_exact_stamp_unless_a_tolerance_is_set() -> None:
 
 
 def test_tolerance_takes_the_nearest() -> None:
-    assembler = StackAssembler(StackConfig(match_tolerance_ns=12_000_000, reorder_frames=0, mode="sliding", min_frames=2))
+    assembler = StackAssembler(
+        StackConfig(match_tolerance_ns=12_000_000, reorder_frames=0, mode="sliding", min_frames=2)
+    )
     for stamp_ns, focus in ((-10_000_000, 9.0), (4_000_000, 1.0), (30_000_000, 2.0)):
         assembler.add_focus(FocusMetadata(stamp_ns, focus))
     stacks = assembler.add_image(0, IMAGE) + assembler.add_image(PERIOD_NS, IMAGE)
@@ -327,7 +336,7 @@ def test_metadata_that_comes_twice_does_no_harm() -> None:
     assert nonzero(assembler) == {"used": 6, "received": 6, "stacks": 2, "unmatched_focus": 12}
 
 
-# -- what must not be in a stack -----------------------------------------------------------------------------------
+# -- what must not be in a stack -------------------------------------------------------------------
 
 
 def test_duplicates() -> None:
@@ -360,6 +369,12 @@ def test_neighbours_that_change_places_do_not_matter() -> None:
     for i in (1, 3, 6, 8):
         swapped[i], swapped[i + 1] = swapped[i + 1], swapped[i]
     assert [s.frames for s in feed(StackAssembler(), swapped)] == [s.frames for s in feed(StackAssembler(), frames)]
+
+
+def test_a_whole_sweep_that_is_overtaken_is_waited_for() -> None:
+    frames = numbered(3, [0.5, 1.0])
+    arrived = [frames[i] for i in (0, 1, 4, 2, 3, 5)]
+    assert [s.sweep_id for s in feed(StackAssembler(StackConfig(reorder_frames=2)), arrived)] == [0, 1, 2]
 
 
 def test_moving_lens() -> None:
@@ -454,6 +469,15 @@ def test_focus_from_before_a_clock_reset_is_not_paired_with_an_image_after() -> 
     assert foci(stacks) == [[2.0, 3.0]]
 
 
+def test_image_from_before_a_clock_reset_is_not_paired_with_focus_after() -> None:
+    assembler = StackAssembler()
+    for time in (10, 60):  # their focus is lost
+        assembler.add_image(time * PERIOD_NS, IMAGE)
+    for time in (70, 0, 10):
+        assembler.add_focus(FocusMetadata(time * PERIOD_NS, 1.0))
+    assert nonzero(assembler) == {"no_focus": 2, "received": 2, "unmatched_focus": 1}
+
+
 def test_one_wild_stamp_costs_a_sweep_and_no_more() -> None:
     frames = numbered(4, [0.5, 1.0, 1.5, 2.0])
     wild = frame(0, 1.0, (1, 1, 4), stamp_ns=10**18)
@@ -493,7 +517,7 @@ def test_flush_gives_out_what_is_there_and_goes_on() -> None:
     assert foci(feed(assembler, frames[3:])) == [[0.5, 1.0, 1.5, 2.0]]
 
 
-# -- agreement with other files --------------------------------------------------------------------------------------
+# -- agreement with other files --------------------------------------------------------------------
 
 
 def test_lens_states_are_those_of_the_message() -> None:
@@ -504,7 +528,9 @@ def test_lens_states_are_those_of_the_message() -> None:
 
 
 def test_settings_are_checked_by_the_configuration() -> None:
-    assert Config.from_dict({"stack": {"mode": "sliding", "max_span_s": 1}}).stack == StackConfig("sliding", max_span_s=1.0)
+    assert Config.from_dict({"stack": {"mode": "sliding", "max_span_s": 1}}).stack == StackConfig(
+        "sliding", max_span_s=1.0
+    )
     for wrong in ({"mode": "both"}, {"min_frames": 1}, {"max_span_s": 0.0}, {"max_pending": 0}):
         with pytest.raises(ValueError, match=f"stack.{next(iter(wrong))}"):
             Config.from_dict({"stack": wrong})

@@ -54,7 +54,14 @@ class LensConfig:
 class HypothesesConfig:
     """The depths that are tried at every pixel."""
 
-    min_depth_m: float = setting(0.31, "Nearest depth tried", unit="m", low=0.005, high=1000, live=True)
+    min_depth_m: float = setting(
+        0.0,
+        "Nearest depth tried; 0 = 0.31 m, or a fifth nearer than the nearest focus where that is nearer",
+        unit="m",
+        low=0,
+        high=1000,
+        live=True,
+    )
     max_depth_m: float = setting(10.0, "Farthest depth tried", unit="m", low=0.01, high=10000, live=True)
     count: int = setting(64, "Number of depths tried", low=2, high=512, live=True)
     spacing: str = setting(
@@ -142,6 +149,9 @@ class RegularizationConfig:
     edge_contrast: float = setting(
         0.05, "Image contrast at which a depth step costs a third", low=1e-3, high=10, live=True
     )
+    sharpness: float = setting(
+        4.0, "Probability = softmax of minus the energy times this; sets sigma, not depth", low=0.01, high=1000, live=True
+    )
 
 
 @dataclass(frozen=True)
@@ -159,6 +169,12 @@ class ConfidenceConfig:
     """Where there is depth at all."""
 
     dense: bool = setting(False, "Depth at every pixel, however unsure", live=True)
+    min_confidence: float = setting(
+        0.4, "Pixels whose best depth removes less than this share of the typical misfit get no depth", low=0, high=1, live=True
+    )
+    max_relative_sigma: float = setting(
+        0.3, "Pixels whose standard deviation is over this share of their depth get no depth", low=0.001, high=10, live=True
+    )
 
 
 @dataclass(frozen=True)

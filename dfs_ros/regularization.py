@@ -3,7 +3,7 @@
 A pixel's own costs are noisy and flat where there is no texture. Two steps bring in the neighbourhood, and both respect
 the edges of the guide image, where depth may jump:
 
-1. aggregation: a guided filter (He et al., TPAMI 2013) on each cost slice;
+1. aggregation: a guided filter (He et al., TPAMI 2013) on each slice of the logarithm of the cost;
 2. optimisation: semi-global matching (Hirschmueller, TPAMI 2008) along the four axis directions, which prefers surfaces.
 
 The result is a probability over the hypotheses (softmax of the negative energy), in the form that a network gives.
@@ -18,38 +18,29 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.config import RegularizationConfig
-
 Volume = NDArray[np.float32]
 
 # Squared residuals under this carry nothing but 8-bit rounding.
 COST_FLOOR = 1e-7
 
 
-def regularized_energy(
-    cost: Volume, guide: NDArray[np.float32], config: RegularizationConfig, *, log_cost: bool, threads: int = 1
-) -> Volume:
-    """Energy of every hypothesis at every pixel: the smaller, the better it explains the stack and its neighbours.
+def log_energy(cost: Volume, method: str) -> Volume:
+    """Logarithm of the mean squared misfit, float32 (D, H, W): minus the log-likelihood of a misfit of unknown variance.
 
-    Parameters
-    ----------
-    cost
-        float32 (D, H, W), as :func:`dfs_ros.cost_volume.cost_volume` gives it.
-    guide
-        float32 (H, W) in [0, 1]: edges of the scene, such as the mean image of the aligned stack.
-    log_cost
-        Take the logarithm first. Right for `residual`: minus the log-likelihood of a residual of unknown variance is the
-        logarithm of its energy, so that bright and dark, strong and faint texture weigh alike. The `paper` and
-        `released` volumes are normalised already.
+    So bright and dark, strong and faint texture weigh alike. `residual` volumes are squared already; `paper` and
+    `released` are sums of standard deviations.
     """
-    if cost.ndim != 3 or guide.shape != cost.shape[1:]:
-        raise ValueError(f"cost and guide: expected (D, H, W) and (H, W), received {cost.shape} and {guide.shape}")
-    energy = np.log(cost + np.float32(COST_FLOOR)) if log_cost else np.array(cost, np.float32)
-    if config.guided_radius_px > 0:
-        energy = guided_filter(energy, guide, config.guided_radius_px, config.guided_eps, threads=threads)
-    if config.smoothness > 0:
-        energy = semi_global(energy, guide, config.smoothness, config.edge_contrast, threads=threads)
-    return energy
+    energy: Volume = np.add(cost if method == "residual" else cost * cost, np.float32(COST_FLOOR), dtype=np.float32)
+    return np.log(energy, out=energy)
+
+
+def confidence_of(smoothed: Volume) -> NDArray[np.float32]:
+    """How much better the best depth explains the stack than a typical one, float32 (H, W) in [0, 1].
+
+    ``1 - exp(min E - mean E)`` over the hypotheses of the aggregated energy: the share of the typical (geometric mean)
+    misfit that the best one removes. Noise alone, which every hypothesis explains equally badly, gives 0.
+    """
+    return np.asarray(1.0 - np.exp(smoothed.min(axis=0) - smoothed.mean(axis=0)))
 
 
 def guided_filter(

@@ -276,7 +276,7 @@ class DepthResult:
 
     `depth_m`, `sigma_m` float32 (H, W), NaN where the stack cannot tell (sigma: one standard deviation);
     `confidence` float32 (H, W) in [0, 1]; `all_in_focus` uint8 (H, W, 3) RGB; `camera` with the intrinsics of
-    these images; `stamp_ns` of the reference frame; `report` what was estimated, dropped and how long each step took.
+    these images; `stamp_ns` of the reference frame; `alignment` of each frame, a start for the next stack of the sweep; `report` what was estimated, dropped and how long each step took.
     """
 
     depth_m: NDArray[np.float32]
@@ -285,6 +285,7 @@ class DepthResult:
     all_in_focus: NDArray[np.uint8]
     camera: Camera
     stamp_ns: int = 0
+    alignment: tuple[Any, ...] = ()
     report: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -1,0 +1,212 @@
+"""READ FIRST: from a focal stack to depth, the algorithm on one page.
+
+    align        undo focus breathing, motion and exposure differences          alignment.py
+    cost volume  how badly each depth explains the stack, around each pixel     cost_volume/
+    aggregate    the logarithm of it, averaged along the edges of the image     regularization.py
+    decide       a probability over the depths: regularised, or by a network    regularization.py, network/
+    read out     probability -> depth and its standard deviation                network/readout.py
+    judge        NaN where the stack cannot tell
+    sharpen      the all-in-focus image: deblurred at the depth found           cost_volume/sharp.py
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import time
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+import dfs_ros
+from dfs_ros import optics, regularization
+from dfs_ros.alignment import AlignedStack, FrameAlignment, align
+from dfs_ros.config import Config, HypothesesConfig
+from dfs_ros.cost_volume import all_in_focus, cost_volume_from_config
+from dfs_ros.network.inputs import guide_image
+from dfs_ros.network.readout import at_index, read_out
+from dfs_ros.types import DepthResult, FocalStack
+
+Image = NDArray[np.float32]
+Progress = Callable[[str, float], None]
+"""Called with the name of the step that begins and the share of the whole that is done."""
+
+
+class DepthEstimator:
+    """Depth of focal stacks with one configuration; the network is loaded once.
+
+    >>> estimator = DepthEstimator(Config.from_dict({"network": {"name": "none"}}))
+    """
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or Config()
+        self._threads = self.config.processing.threads or usable_cores()
+        self._network = None
+        if self.config.network.name != "none":
+            from dfs_ros.network import load_network  # torch takes seconds to import, and none does without
+
+            self._network = load_network(self.config.network)
+
+    def estimate(
+        self,
+        stack: FocalStack,
+        *,
+        reference: int | None = None,
+        initial_alignment: tuple[FrameAlignment, ...] | None = None,
+        sharpen: bool = True,
+        progress: Progress | None = None,
+    ) -> DepthResult:
+        """Depth of `stack`, in the geometry of frame `reference` (None: the middle one in focus, or near it).
+
+        `initial_alignment` is `result.report["alignment"]`'s source, the estimates of the stack before from the same
+        sweep, where there is one. `sharpen=False` leaves out the all-in-focus image: the reference image stands in.
+        Raises ValueError where fewer than two frames show the same scene.
+        """
+        config, clock = self.config, StepClock(progress)
+        clock.begin("align", 0.0)
+        working = reduced(stack, config.processing.max_megapixels)
+        aligned = align(working, config.alignment, reference=reference, initial=initial_alignment)
+        focal_stack = aligned.stack
+        image = focal_stack.images[aligned.reference]
+
+        clock.begin("cost volume", 0.2)
+        depths_m = hypotheses_for(stack, config.hypotheses)
+        cost = cost_volume_from_config(focal_stack, depths_m, config.cost, threads=self._threads)
+
+        clock.begin("aggregate", 0.6)
+        guide = guide_image(focal_stack.images)
+        energy = regularization.log_energy(cost, config.cost.method)
+        smoothed = regularization.guided_filter(
+            energy, guide, config.regularization.guided_radius_px, config.regularization.guided_eps, threads=self._threads
+        )
+        confidence = regularization.confidence_of(smoothed)
+
+        clock.begin("decide", 0.65)
+        if self._network is None:
+            diopters, sigma_diopters = self._regularized(smoothed, guide, depths_m)
+        else:
+            probability = self._network.probability(energy, smoothed, guide, image)
+            diopters, sigma_diopters = read_out(probability, depths_m)
+
+        clock.begin("sharpen", 0.85)
+        sharp = np.broadcast_to(image[..., None], (*image.shape, 3)) if image.ndim == 2 else image
+        if sharpen:
+            sharp = all_in_focus(focal_stack, 1.0 / diopters, config.cost, threads=self._threads)
+
+        clock.begin("judge", 0.97)
+        depth_m = 1.0 / diopters
+        sigma_m = sigma_diopters * depth_m * depth_m
+        if not config.confidence.dense:
+            unknown = (confidence < config.confidence.min_confidence) | ~aligned.valid
+            unknown |= sigma_m > config.confidence.max_relative_sigma * depth_m
+            depth_m, sigma_m = np.where(unknown, np.nan, depth_m), np.where(unknown, np.nan, sigma_m)
+        clock.end()
+        return self._result(stack, aligned, depths_m, depth_m, sigma_m, confidence, sharp, clock.seconds)
+
+    def _regularized(self, smoothed: NDArray[np.float32], guide: Image, depths_m: NDArray[np.float64]) -> tuple[Image, Image]:
+        """Inverse depth and its standard deviation without a network."""
+        config = self.config.regularization
+        energy = smoothed
+        if config.smoothness > 0:
+            energy = regularization.semi_global(
+                smoothed, guide, config.smoothness, config.edge_contrast, threads=self._threads
+            )
+        index = regularization.minimum_with_offset(energy)
+        _, sigma_diopters = read_out(regularization.probability_of(energy, config.sharpness), depths_m)
+        return at_index(1.0 / depths_m, index), sigma_diopters
+
+    def _result(
+        self,
+        stack: FocalStack,
+        aligned: AlignedStack,
+        depths_m: NDArray[np.float64],
+        depth_m: Image,
+        sigma_m: Image,
+        confidence: Image,
+        sharp: NDArray[np.uint8],
+        seconds: dict[str, float],
+    ) -> DepthResult:
+        """The result at the size of the images that came in."""
+        height, width = stack.size
+        worked_at = depth_m.shape
+        camera = aligned.stack.camera
+        if worked_at != (height, width):
+            # Nearest for depth: between two surfaces there is no third one.
+            depth_m, sigma_m, confidence = (
+                cv2.resize(x, (width, height), interpolation=cv2.INTER_NEAREST) for x in (depth_m, sigma_m, confidence)
+            )
+            sharp = cv2.resize(sharp, (width, height), interpolation=cv2.INTER_LINEAR)
+            camera = camera.scaled(width / worked_at[1])
+        known = depth_m[np.isfinite(depth_m)]
+        low, high = (float(known.min()), float(known.max())) if known.size else (None, None)
+        report: dict[str, Any] = {
+            "seconds": {**seconds, "total": sum(seconds.values())},
+            "share_with_depth": float(known.size / depth_m.size),
+            "depth_range_m": [low, high],
+            "images": len(stack),
+            "size_px": [width, height],
+            "worked_at_px": [worked_at[1], worked_at[0]],
+            "hypotheses_m": [float(depths_m.min()), float(depths_m.max()), len(depths_m)],
+            "alignment": aligned.report(),
+            "configuration": self.config.to_dict(),
+            "versions": {"dfs_ros": dfs_ros.__version__, "python": platform.python_version(), "numpy": np.__version__},
+            "warnings": [f"image {i} left out: {e.dropped}" for i, e in enumerate(aligned.estimates) if e.dropped],
+        }
+        return DepthResult(
+            depth_m=np.asarray(depth_m, np.float32),
+            sigma_m=np.asarray(sigma_m, np.float32),
+            confidence=np.asarray(confidence, np.float32),
+            all_in_focus=np.ascontiguousarray(sharp),
+            camera=camera,
+            stamp_ns=int(aligned.stack.stamp_ns[aligned.reference]),
+            alignment=aligned.estimates,
+            report=report,
+        )
+
+
+def hypotheses_for(stack: FocalStack, config: HypothesesConfig) -> NDArray[np.float64]:
+    """Depth hypotheses in metres, near to far; where the configuration leaves the near end open, from the stack's focus."""
+    nearest = config.min_depth_m or min(0.31, 1.0 / (1.2 * float(stack.focus_diopters.max())))
+    return optics.depth_hypotheses(nearest, config.max_depth_m, config.count, config.spacing)
+
+
+def reduced(stack: FocalStack, max_megapixels: float) -> FocalStack:
+    """The stack with its images reduced to at most that size, by area; the same stack where they are not larger."""
+    height, width = stack.size
+    factor = float(np.sqrt(max_megapixels * 1e6 / (height * width)))
+    if factor >= 1.0:
+        return stack
+    size = (max(16, round(width * factor)), max(16, round(height * factor)))
+    images = np.stack([cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in stack.images])
+    return dataclasses.replace(stack, images=images, camera=stack.camera.scaled(size[0] / width))
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class StepClock:
+    """Seconds of each step, and progress reported as each begins."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.seconds: dict[str, float] = {}
+        self._progress = progress
+        self._step, self._began = "", 0.0
+
+    def begin(self, step: str, share_done: float) -> None:
+        """End the step before, and begin `step`."""
+        self.end()
+        self._step, self._began = step, time.perf_counter()
+        if self._progress is not None:
+            self._progress(step, share_done)
+
+    def end(self) -> None:
+        """End the last step."""
+        if self._step:
+            self.seconds[self._step] = time.perf_counter() - self._began
+        self._step = ""

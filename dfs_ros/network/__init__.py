@@ -1,0 +1,91 @@
+"""Networks between cost volume and depth: which there are, and what runs them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfs_ros.config import NetworkConfig
+from dfs_ros.network.inputs import image_planes
+from dfs_ros.network.weights import known_models, load_weights, model_file
+
+if TYPE_CHECKING:
+    from dfs_ros.runner.base import Runner
+
+Volume = NDArray[np.float32]
+Plane = NDArray[np.float32]
+
+__all__ = ["Network", "known_models", "load_network"]
+
+
+class Network:
+    """A trained network and what runs it. Make one with :func:`load_network`."""
+
+    def __init__(self, name: str, runner: Runner) -> None:
+        self.name = name
+        self._runner = runner
+
+    @property
+    def description(self) -> str:
+        """Name, runner and device, for reports."""
+        return f"{self.name}, {self._runner.description}"
+
+    def probability(self, energy: Volume, smoothed: Volume, guide: Plane, image: NDArray[np.uint8]) -> Volume:
+        """Probability of every hypothesis at every pixel, float32 (D, H, W), adding up to 1 over D.
+
+        Parameters
+        ----------
+        energy
+            float32 (D, H, W), logarithm of the `residual` volume. Any D of 2 or more, any range of depths, near to far
+            or far to near.
+        smoothed
+            float32 (D, H, W), the same after the guided filter of :class:`dfs_ros.config.RegularizationConfig`.
+        guide
+            float32 (H, W) in [0, 1], :func:`dfs_ros.network.inputs.guide_image` of the aligned stack.
+        image
+            uint8 (H, W, 3) or (H, W): any one image of the aligned stack.
+
+        Raises ValueError where these do not belong together.
+        """
+        from dfs_ros.network.light import DOWNSAMPLING
+
+        if energy.ndim != 3 or len(energy) < 2 or smoothed.shape != energy.shape:
+            raise ValueError(
+                f"energy and smoothed: expected (D, H, W) twice with D of 2 or more, "
+                f"received {energy.shape} and {smoothed.shape}"
+            )
+        if guide.shape != energy.shape[1:] or image.shape[:2] != guide.shape:
+            raise ValueError(
+                f"guide and image: expected (H, W) and (H, W, 3) to go with {energy.shape}, "
+                f"received {guide.shape} and {image.shape}"
+            )
+        height, width = guide.shape
+        inputs = (energy, smoothed, image_planes(guide, image))
+        probability = self._runner.run(*(_padded(array, DOWNSAMPLING) for array in inputs))
+        return np.ascontiguousarray(probability[:, :height, :width])
+
+
+def load_network(config: NetworkConfig, device: str = "auto") -> Network:
+    """The network of a configuration, ready to run.
+
+    Raises FileNotFoundError for an unknown name (it lists those there are), ValueError for a file that is no network, a
+    runner that is not there, or the name `none`, which is no network.
+    """
+    if config.name == "none":
+        raise ValueError("network: none is the regularised argmin, which needs no network; see dfs_ros.regularization")
+    if config.runner not in ("auto", "torch"):
+        raise ValueError(f"network.runner: {config.runner} is not available; use auto or torch")
+    module = load_weights(model_file(config.name))
+
+    from dfs_ros.runner.torch import TorchRunner
+
+    return Network(config.name, TorchRunner(module, device))
+
+
+def _padded(array: NDArray[np.float32], multiple: int) -> NDArray[np.float32]:
+    """(C, H, W) with its last row and column repeated until both are multiples."""
+    height, width = array.shape[1:]
+    below, right = -height % multiple, -width % multiple
+    return np.pad(array, ((0, 0), (0, below), (0, right)), mode="edge") if below or right else array

@@ -1,0 +1,26 @@
+"""The images that go with a cost volume into the networks and the regularisation."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Plane = NDArray[np.float32]
+
+
+def guide_image(images: NDArray[np.uint8]) -> Plane:
+    """Mean brightness of an aligned stack (F, H, W, 3) or (F, H, W), float32 (H, W) in [0, 1].
+
+    Its edges stay where they are whatever the focus, and it has little noise.
+    """
+    axes = (0,) if images.ndim == 3 else (0, 3)
+    return np.asarray(images.mean(axis=axes, dtype=np.float32) * np.float32(1.0 / 255.0))
+
+
+def image_planes(guide: Plane, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Guide (H, W) and one image (H, W, 3) or (H, W) of the stack as float32 (4, H, W) in [0, 1]."""
+    colour = image if image.ndim == 3 else image[..., None]
+    planes = np.empty((4, *guide.shape), np.float32)
+    planes[0] = guide
+    planes[1:] = colour.transpose(2, 0, 1) * np.float32(1.0 / 255.0)
+    return planes

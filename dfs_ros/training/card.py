@@ -1,0 +1,85 @@
+"""What is told of a training: the running line, and the model card beside the weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+from collections import deque
+from typing import Any
+
+import numpy as np
+import torch
+
+import dfs_ros
+from dfs_ros.simulation.render import RENDERER_VERSION
+from dfs_ros.training.loop import Step, Trainer
+from dfs_ros.training.stacks import RECIPE_VERSION, StackSet
+
+_MEAN_OVER = 200
+
+
+class Record:
+    """Running means over the last steps: a single batch says little."""
+
+    def __init__(self) -> None:
+        self._loss: deque[float] = deque(maxlen=_MEAN_OVER)
+        self._parts: dict[str, deque[float]] = {}
+
+    def add(self, step: Step) -> None:
+        """Count a step in."""
+        self._loss.append(step.loss)
+        for name, value in step.parts.items():
+            self._parts.setdefault(name, deque(maxlen=_MEAN_OVER)).append(value)
+
+    def line(self, step: Step) -> str:
+        """Loss, its parts, rate and time left."""
+        parts = ", ".join(f"{name} {np.mean(values):.3f}" for name, values in self._parts.items())
+        left = round(step.remaining_s)
+        return f"loss {np.mean(self._loss):.3f} ({parts}), rate {step.learning_rate:.1e}, {left // 60}:{left % 60:02d} left"
+
+    def facts(self, trainer: Trainer, stacks: StackSet) -> dict[str, Any]:
+        """All that the model card tells, as plain values."""
+        means = {"loss": self._loss, **self._parts}
+        return {
+            "dfs_ros": dfs_ros.__version__,
+            "renderer": RENDERER_VERSION,
+            "recipe": RECIPE_VERSION,
+            "data": stacks.sources.describe(),
+            "stacks": stacks.count,
+            "parameters": sum(p.numel() for p in trainer.network.parameters()),
+            "steps": trainer.step,
+            "hours": round(trainer.elapsed_s / 3600.0, 3),
+            "hardware": f"{trainer.device.type}, {platform.machine()}, {os.cpu_count()} cores",
+            "torch": torch.__version__,
+            "settings": dataclasses.asdict(trainer.settings),
+            "last": {name: round(float(np.mean(values)), 4) for name, values in means.items() if values},
+        }
+
+
+def model_card(name: str, facts: dict[str, Any]) -> str:
+    """Markdown: what it is, what it was trained on, for how long, on what, and how it ended."""
+    settings = "\n".join(f"- `{key}`: {value}" for key, value in facts["settings"].items())
+    last = ", ".join(f"{key} {value}" for key, value in facts["last"].items())
+    return f"""# {name}
+
+Depth from a `residual` cost volume and an image: probability over depth hypotheses, with the same weights at every
+hypothesis, so that any camera, range and number of hypotheses will do ({facts["parameters"]:,} parameters).
+Architecture: `dfs_ros/network/light.py`. Made by `dfs train`; the safetensors file carries these facts too.
+
+## Data
+{facts["stacks"]} focal stacks rendered by dfs_ros {facts["dfs_ros"]} (renderer {facts["renderer"]}, recipe {facts["recipe"]}),
+through random lenses. {facts["data"].capitalize()}. Noise, misalignment, exposure, errors of f-number and focus, PSF,
+transfer curve and depth hypotheses are drawn anew for every sample.
+
+## Training
+{facts["steps"]} steps in {facts["hours"]} hours on {facts["hardware"]}, PyTorch {facts["torch"]}.
+
+{settings}
+
+At the end, mean of the last {_MEAN_OVER} steps, in units of hypotheses: {last}.
+
+## Limits
+Trained on rendered images only. Where a scene has no texture the depth is a guess from its surroundings, and sigma says
+so. Sigma is calibrated on scenes of the kind above; elsewhere take it as an order of doubt.
+"""

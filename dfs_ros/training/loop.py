@@ -1,0 +1,204 @@
+"""The training loop: batches by number, so that a run can be stopped and resumed and gives the same weights.
+
+Every batch is a function of (seed, step) alone; optimiser, running mean and clock are in the checkpoint. Nothing else
+has state.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dfs_ros.network.light import LightArchitecture, LightNetwork
+from dfs_ros.training.loss import training_loss
+from dfs_ros.training.samples import Sample, cropped, random_sample
+from dfs_ros.training.settings import TrainingSettings
+from dfs_ros.training.stacks import TrainingStack
+
+_HYPOTHESES = (24, 32, 48, 64, 96)
+_PREFETCHED = 6
+_LAST_RATE = 0.01  # of the largest
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step did."""
+
+    step: int
+    loss: float
+    parts: dict[str, float]
+    learning_rate: float
+    elapsed_s: float
+    remaining_s: float
+
+
+class Trainer:
+    """Trains a light network on rendered stacks.
+
+    >>> trainer = Trainer(settings, stacks)             # doctest: +SKIP
+    >>> for step in trainer.run(): print(step.loss)     # doctest: +SKIP
+    >>> trainer.averaged_weights()                      # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        stacks: Sequence[TrainingStack],
+        architecture: LightArchitecture | None = None,
+        device: str = "cpu",
+        workers: int = 1,
+    ) -> None:
+        if not stacks:
+            raise ValueError("training: expected 1 stack or more, received none")
+        self.settings, self.stacks, self.workers = settings, stacks, max(1, workers)
+        self.device = torch.device(device)
+        torch.manual_seed(settings.seed)
+        self.network = LightNetwork(architecture).to(self.device)
+        self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        self.step = 0
+        self.elapsed_s = 0.0
+
+    def run(self) -> Iterator[Step]:
+        """Train to the end, from where the checkpoint left off; yields after every step."""
+        started = time.monotonic() - self.elapsed_s
+        with _Prefetch(self._batch, self.step, self.settings.steps, self.workers) as batches:
+            for batch in batches:
+                done = self._progress()
+                if done >= 1.0:
+                    return
+                rate = self._learning_rate(done)
+                loss, parts = self._update(batch, rate)
+                self.step += 1
+                self.elapsed_s = time.monotonic() - started
+                done = self._progress()
+                yield Step(self.step, loss, parts, rate, self.elapsed_s, self.elapsed_s * (1.0 / max(done, 1e-9) - 1.0))
+
+    def averaged_weights(self) -> dict[str, Tensor]:
+        """The running mean of the weights: what is kept."""
+        return {name: value.cpu().contiguous() for name, value in self.average.items()}
+
+    def save_checkpoint(self, file: str | Path) -> None:
+        """All that is needed to go on exactly: one safetensors file, whole or not at all."""
+        file = Path(file)
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
+        metadata = {
+            "format": "dfs_ros training checkpoint 1",
+            "step": str(self.step),
+            "elapsed_s": repr(self.elapsed_s),
+            "settings": json.dumps(dataclasses.asdict(self.settings)),
+            "architecture": json.dumps(dataclasses.asdict(self.network.architecture)),
+        }
+        temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+        save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary, metadata)
+        temporary.replace(file)
+
+    def load_checkpoint(self, file: str | Path) -> None:
+        """Go on from a checkpoint. Raises ValueError where it was made with other settings or another network."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(file, framework="pt") as opened:
+                metadata = opened.metadata() or {}
+            tensors = load_file(file)
+        except SafetensorError as error:
+            raise ValueError(f"checkpoint {file}: not readable: {error}") from error
+        for name, mine in (("settings", self.settings), ("architecture", self.network.architecture)):
+            made_with = metadata.get(name, "nothing")
+            if made_with != json.dumps(dataclasses.asdict(mine)):
+                raise ValueError(
+                    f"checkpoint {file}: made with other {name}, {made_with}; "
+                    f"resume with the same ones, now {json.dumps(dataclasses.asdict(mine))}, or choose another output"
+                )
+        self.network.load_state_dict(_part(tensors, "network."))
+        self.average = {name: value.to(self.device) for name, value in _part(tensors, "average.").items()}
+        state = self.optimizer.state_dict()
+        for key, value in _part(tensors, "optimizer.").items():
+            index, name = key.split(".")
+            state["state"].setdefault(int(index), {})[name] = value
+        self.optimizer.load_state_dict(state)
+        self.step, self.elapsed_s = int(metadata["step"]), float(metadata["elapsed_s"])
+
+    def _progress(self) -> float:
+        """Share of the training that is done: of the steps, or of the time where that is further."""
+        by_time = self.elapsed_s / (3600.0 * self.settings.hours) if self.settings.hours > 0 else 0.0
+        return max(self.step / self.settings.steps, by_time)
+
+    def _learning_rate(self, done: float) -> float:
+        """Rising linearly at first, then a half cosine down."""
+        warm = min(1.0, (self.step + 1) / max(1, self.settings.warmup_steps))
+        cosine = _LAST_RATE + (1.0 - _LAST_RATE) * 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
+        return self.settings.learning_rate * warm * cosine
+
+    def _batch(self, step: int) -> tuple[Tensor, ...]:
+        rng = np.random.default_rng((self.settings.seed, 1, step))
+        hypotheses = int(rng.choice(_HYPOTHESES))
+        samples = []
+        for _ in range(max(1, round(self.settings.hypotheses_per_step / hypotheses))):
+            rendered = self.stacks[int(rng.integers(len(self.stacks)))]
+            sample = random_sample(rng, rendered, hypotheses)
+            samples.append(cropped(sample, rng, self.settings.crop_px))
+        fields = [f.name for f in dataclasses.fields(Sample)]
+        return tuple(torch.from_numpy(np.stack([getattr(s, name) for s in samples])) for name in fields)
+
+    def _update(self, batch: tuple[Tensor, ...], rate: float) -> tuple[float, dict[str, float]]:
+        energy, smoothed, image, truth = (tensor.to(self.device) for tensor in batch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16):
+            logits, score = self.network.logits(energy, smoothed, image)
+        loss, parts = training_loss(logits, score, truth)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_norm)
+        self.optimizer.step()
+        # A mean over few steps at first, else the initial weights would stay in it for long.
+        keep = min(self.settings.average, (1.0 + self.step) / (10.0 + self.step))
+        for name, value in self.network.state_dict().items():
+            self.average[name].lerp_(value, 1.0 - keep)
+        return float(loss.detach()), {name: float(value) for name, value in parts.items()}
+
+
+class _Prefetch:
+    """Batches in order, made ahead by a few threads."""
+
+    def __init__(self, make: Callable[[int], tuple[Tensor, ...]], first: int, end: int, workers: int) -> None:
+        self._make, self._next, self._end = make, first, end
+        self._pool = ThreadPoolExecutor(workers)
+        self._queue: list[Future[tuple[Tensor, ...]]] = []
+
+    def __enter__(self) -> _Prefetch:
+        cv2.setNumThreads(1)  # the threads are ours
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        while self._queue or self._next < self._end:
+            while len(self._queue) < _PREFETCHED and self._next < self._end:
+                self._queue.append(self._pool.submit(self._make, self._next))
+                self._next += 1
+            yield self._queue.pop(0).result()
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,82 @@
+"""What the network is trained to minimise. Everything is in units of hypotheses, so no camera counts more than another.
+
+cross entropy   of the probability with the truth shared between the two nearest hypotheses: which peak is right
+distance        |i - truth| of what is read out, up to a limit: where exactly
+pinball         of sigma at 68.3 %, on a logarithmic scale: its minimum is the sigma that 68.3 % of errors are within
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dfs_ros.network.readout import SIGMA_FLOOR, SIGMA_PER_DEVIATION, WINDOW
+
+_SHARE_WITHIN_SIGMA = 0.683
+_MOST_DISTANCE = 8.0  # farther off is wrong, however far
+_DISTANCE_WEIGHT = 1.0
+_SIGMA_WEIGHT = 0.1
+_SCORE_WEIGHT = 0.2
+
+
+def training_loss(logits: Tensor, score: Tensor, truth: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss, and what it consists of.
+
+    `logits` (B, D, H, W), `score` (B, D, H/4, W/4) and `truth` (B, H, W): index of the truth, NaN = does not count.
+    """
+    known = torch.isfinite(truth)
+    target = torch.where(known, truth, 0.0).clamp(0.0, logits.shape[1] - 1.0)
+    count = known.sum().clamp(min=1)
+
+    def mean(values: Tensor) -> Tensor:
+        return torch.where(known, values, 0.0).sum() / count
+
+    log_probability = logits.log_softmax(dim=1)
+    entropy = mean(cross_entropy(log_probability, target))
+    index, sigma = peak_and_spread(log_probability.exp())
+    error = (index - target).abs()
+    distance = mean(error.clamp(max=_MOST_DISTANCE))
+    calibration = mean(pinball(error.detach(), sigma))
+    total = entropy + _DISTANCE_WEIGHT * distance + _SIGMA_WEIGHT * calibration
+
+    # The score at a quarter must be able to stand alone; its truth is any known pixel of the tile.
+    middle = truth[:, 2::4, 2::4]
+    known_middle = torch.isfinite(middle)
+    coarse = cross_entropy(
+        score.log_softmax(dim=1), torch.where(known_middle, middle, 0.0).clamp(0, score.shape[1] - 1.0)
+    )
+    total = total + _SCORE_WEIGHT * torch.where(known_middle, coarse, 0.0).sum() / known_middle.sum().clamp(min=1)
+    within = mean((error < sigma).float())
+    parts = {"entropy": entropy, "distance": distance, "within sigma": within}
+    return total, {name: value.detach() for name, value in parts.items()}
+
+
+def cross_entropy(log_probability: Tensor, target: Tensor) -> Tensor:
+    """(B, H, W) of log-probability (B, D, H, W) with an index (B, H, W), shared between neighbours."""
+    below = target.floor().long().clamp(max=max(log_probability.shape[1] - 2, 0))
+    share = target - below
+    both = log_probability.gather(1, torch.stack([below, below + 1], dim=1))
+    return -(1.0 - share) * both[:, 0] - share * both[:, 1]
+
+
+def pinball(error: Tensor, sigma: Tensor) -> Tensor:
+    """Least on average where sigma is the 68.3 % quantile of the error, which the logarithm does not move."""
+    excess = torch.log(error + SIGMA_FLOOR) - torch.log(sigma + SIGMA_FLOOR)
+    return torch.maximum(_SHARE_WITHIN_SIGMA * excess, (_SHARE_WITHIN_SIGMA - 1.0) * excess)
+
+
+def peak_and_spread(probability: Tensor) -> tuple[Tensor, Tensor]:
+    """:func:`dfs_ros.network.readout.peak_and_spread` of a batch (B, D, H, W), to differentiate."""
+    depths = probability.shape[1]
+    with torch.no_grad():
+        three = F.avg_pool3d(probability[:, None], (3, 1, 1), stride=1, padding=(1, 0, 0))[:, 0]
+        mode = three.argmax(dim=1, keepdim=True)
+    at = mode + torch.arange(-WINDOW, WINDOW + 1, device=mode.device)[:, None, None]
+    p = probability.gather(1, at.clamp(0, depths - 1)) * ((at >= 0) & (at < depths))
+    index = (p * at).sum(dim=1) / p.sum(dim=1).clamp(min=1e-12)
+    every = torch.arange(depths, device=mode.device, dtype=probability.dtype)[:, None, None]
+    deviation = (probability * (every - index[:, None].detach()).abs()).sum(dim=1)
+    fraction = (index - index.floor()).detach()
+    excess = (deviation - 2.0 * fraction * (1.0 - fraction)).clamp(min=0.0)
+    return index, SIGMA_PER_DEVIATION * excess + SIGMA_FLOOR

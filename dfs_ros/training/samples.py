@@ -1,0 +1,152 @@
+"""From a rendered stack to what the network sees: the cost volume of a camera that is never known exactly.
+
+All that can be wrong in the field is drawn here anew for every sample: noise, misalignment, exposure, f-number, focus,
+PSF and transfer curve. So are the hypotheses: their number, range and order are the user's choice, and nothing may
+depend on them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dfs_ros.config import CostConfig, RegularizationConfig
+from dfs_ros.cost_volume import cost_volume_from_config
+from dfs_ros.network.inputs import guide_image, image_planes
+from dfs_ros.network.light import DOWNSAMPLING
+from dfs_ros.optics import depth_hypotheses
+from dfs_ros.regularization import guided_filter, log_energy
+from dfs_ros.training.stacks import TrainingStack
+from dfs_ros.types import FocalStack
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Inputs of the network, float32 (D, H, W) twice and (4, H, W), and the index of the truth (H, W), NaN unknown."""
+
+    energy: Array
+    smoothed: Array
+    image: Array
+    truth: Array
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """How wrong things may be; all are largest values, most samples stay well below."""
+
+    noise: float = 0.02
+    f_number: float = 0.15
+    focus: float = 0.02
+    shift_px: float = 1.0
+    gain: float = 0.02
+
+
+def random_sample(rng: np.random.Generator, rendered: TrainingStack, hypotheses: int) -> Sample:
+    """A sample with that many hypotheses from one stack."""
+    stack, depth_m = _turned(rng, rendered.stack, rendered.depth_m)
+    stack = _disturbed(rng, _fewer_images(rng, stack), Perturbation())
+    depths_m = random_hypotheses(rng, 1.0 / depth_m[np.isfinite(depth_m)], hypotheses)
+    cost = CostConfig(
+        channels="rgb" if rng.random() < 0.15 else "luma",
+        psf="gaussian" if rng.random() < 0.05 else "disk",
+        transfer_curve="linear" if rng.random() < 0.1 else "srgb",
+    )
+    volume = cost_volume_from_config(stack, depths_m, cost, threads=1)
+    image = stack.images[int(rng.integers(len(stack)))]
+    guide = guide_image(stack.images)
+    energy = log_energy(volume, cost.method)
+    smoothed = guided_filter(energy, guide, RegularizationConfig.guided_radius_px, RegularizationConfig.guided_eps)
+    return Sample(energy, smoothed, image_planes(guide, image), index_of(depths_m, depth_m))
+
+
+def index_of(depths_m: NDArray[np.float64], depth_m: Array) -> Array:
+    """Fractional index of depths among the hypotheses, in inverse depth; NaN where unknown or outside the range."""
+    inverse = 1.0 / np.asarray(depths_m, np.float64)
+    positions = np.arange(len(inverse), dtype=np.float64)
+    order = np.argsort(inverse)
+    index = np.interp(1.0 / depth_m, inverse[order], positions[order], left=np.nan, right=np.nan)
+    return np.asarray(index, np.float32)
+
+
+def random_hypotheses(rng: np.random.Generator, inverse_depth: NDArray[np.floating], count: int) -> NDArray[np.float64]:
+    """Depths (count,) in metres, a range that holds nearly all of the scene, ascending or descending.
+
+    The scene fills anything from all of the range to a small corner of it, as when one setting serves every scene.
+    """
+    far, near = np.percentile(inverse_depth, [0.5, 99.5])
+    near *= math.exp(rng.uniform(0.0, 1.6))
+    far *= rng.uniform(0.05, 1.0) if rng.random() < 0.8 else 1.0
+    if near < 1.3 * far:
+        near, far = 1.2 * near, far / 1.2
+    spacing = "linear" if rng.random() < 0.1 and near < 6.0 * far else "inverse"
+    depths = depth_hypotheses(1.0 / near, 1.0 / far, count, spacing)
+    return depths if rng.random() < 0.5 else np.ascontiguousarray(depths[::-1])
+
+
+def cropped(sample: Sample, rng: np.random.Generator, size_px: int) -> Sample:
+    """A random square of the sample, a multiple of 32 px."""
+    if size_px % DOWNSAMPLING:
+        raise ValueError(f"crop: expected a multiple of {DOWNSAMPLING} px, received {size_px}")
+    top, left = (int(rng.integers(n - size_px + 1)) for n in sample.truth.shape)
+    window = (..., slice(top, top + size_px), slice(left, left + size_px))
+    return Sample(sample.energy[window], sample.smoothed[window], sample.image[window], sample.truth[window])
+
+
+def _turned(rng: np.random.Generator, stack: FocalStack, depth_m: Array) -> tuple[FocalStack, Array]:
+    """Mirrored and transposed at random."""
+    images = stack.images
+    if rng.random() < 0.5:
+        images, depth_m = images[:, :, ::-1], depth_m[:, ::-1]
+    if rng.random() < 0.3:
+        images, depth_m = images[:, ::-1], depth_m[::-1]
+    if rng.random() < 0.3:
+        images, depth_m = images.transpose(0, 2, 1, 3), depth_m.T
+    return dataclasses.replace(stack, images=np.ascontiguousarray(images)), np.ascontiguousarray(depth_m)
+
+
+def _fewer_images(rng: np.random.Generator, stack: FocalStack) -> FocalStack:
+    """Now and then without some of the images: fewer than the sweep was planned for."""
+    count = len(stack)
+    if count < 4 or rng.random() < 0.7:
+        return stack
+    kept = rng.permutation(count)[: int(rng.integers(3, count + 1))]
+    return FocalStack(
+        np.ascontiguousarray(stack.images[kept]),
+        stack.focus_diopters[kept],
+        stack.camera,
+        magnification=np.ones(len(kept)),
+    )
+
+
+def _disturbed(rng: np.random.Generator, stack: FocalStack, most: Perturbation) -> FocalStack:
+    """The stack as a real camera would give it, with metadata that is a little wrong."""
+    count = len(stack)
+    images = stack.images.astype(np.float32)
+    if rng.random() < 0.3:
+        amount = most.shift_px * rng.random()
+        for i in range(count):
+            dx, dy = rng.uniform(-amount, amount, 2)
+            matrix = np.array([[1.0, 0.0, dx], [0.0, 1.0, dy]])
+            size = (images.shape[2], images.shape[1])
+            images[i] = cv2.warpAffine(
+                images[i], matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
+            )
+    if rng.random() < 0.3:
+        images *= 1.0 + rng.uniform(-most.gain, most.gain, (count, 1, 1, 1)).astype(np.float32)
+    noise = most.noise * rng.random() ** 2
+    images += rng.standard_normal(images.shape, np.float32) * np.float32(255.0 * noise)
+    camera, focus = stack.camera, stack.focus_diopters
+    if rng.random() < 0.5:
+        error = float(np.clip(rng.normal(0.0, 0.4), -1.0, 1.0)) * most.f_number
+        camera = dataclasses.replace(camera, f_number=camera.f_number * (1.0 + error))
+    if rng.random() < 0.3:
+        focus = focus * (1.0 + np.clip(rng.normal(0.0, 0.35, count), -1.0, 1.0) * most.focus)
+    noisy = np.rint(np.clip(images, 0.0, 255.0)).astype(np.uint8)
+    return FocalStack(noisy, focus, camera, magnification=np.ones(count))

@@ -1,0 +1,241 @@
+"""Focal stacks to train on: random scenes and photos with depth, through random lenses.
+
+Nothing here is like the camera of a particular robot on purpose. A stack is made from its number alone, so a set of
+stacks can be made again, in any order and by any number of processes, and lies in a cache beside its recipe.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+import math
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dfs_ros.evaluation.rendered import RgbdScene, cache_folder, load_rgbd, rgbd_folders
+from dfs_ros.optics import coc_px
+from dfs_ros.simulation.render import RENDERER_VERSION, render_stack
+from dfs_ros.simulation.scenes import random_scene
+from dfs_ros.types import Camera, FocalStack
+
+_LOG = logging.getLogger(__name__)
+
+RECIPE_VERSION = 1
+"""Raised whenever the same number gives another stack."""
+
+SIZE_PX = 176
+_OVERSAMPLING = 2
+_LAYER_STEP_PX = 0.7
+_MAX_LAYERS = 48
+_PACKAGED_PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "brick.png", "grass.png", "gravel.png")
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingStack:
+    """A rendered stack, noise-free as far as 8 bits go, with its true depth float32 (H, W), NaN where unknown."""
+
+    stack: FocalStack
+    depth_m: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What scenes are made from: folders of photos with depth, and photos that become textures."""
+
+    rgbd: tuple[Path, ...] = ()
+    photos: tuple[Path, ...] = ()
+
+    @classmethod
+    def find(cls, rgbd_folder: str | Path | None = None) -> Sources:
+        """The RGB-D scenes of a folder (None: no such scenes) and the photos of scikit-image, where it is installed."""
+        rgbd = tuple(rgbd_folders(rgbd_folder)) if rgbd_folder is not None else ()
+        spec = importlib.util.find_spec("skimage")
+        folder = Path(spec.origin).parent / "data" if spec is not None and spec.origin else Path()
+        packaged = tuple(folder / name for name in _PACKAGED_PHOTOS if (folder / name).is_file())
+        return cls(rgbd, packaged + tuple(path / "rgb.png" for path in rgbd))
+
+    def describe(self) -> str:
+        """For the model card."""
+        scenes = ", ".join(path.name for path in self.rgbd) or "none"
+        photos = ", ".join(path.name for path in self.photos if path.name != "rgb.png") or "none"
+        return f"photos with depth: {scenes}; further textures from photos: {photos}; the rest is procedural"
+
+
+@dataclass(frozen=True)
+class StackSet:
+    """`count` training stacks of a seed, rendered once and kept in a cache folder."""
+
+    sources: Sources
+    count: int
+    seed: int = 0
+    size_px: int = SIZE_PX
+    folder: Path = field(default_factory=lambda: cache_folder().parent / "training")
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"stacks: expected 1 or more, received {self.count}")
+
+    def recipe(self) -> str:
+        """What the stacks are made from, a digest; another recipe is another sub-folder of the cache."""
+        names = [str(path) for path in (*self.sources.rgbd, *self.sources.photos)]
+        contents = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in self.sources.photos]
+        text = repr(
+            (RECIPE_VERSION, RENDERER_VERSION, self.seed, self.size_px, [Path(n).name for n in names], contents)
+        )
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def prepare(self, processes: int) -> Iterator[int]:
+        """Render what the cache lacks; yields the number of stacks that are there as it grows."""
+        folder = self.folder / self.recipe()
+        missing = [i for i in range(self.count) if not (folder / f"{i:05d}.npz").is_file()]
+        done = self.count - len(missing)
+        yield done
+        if not missing:
+            return
+        if processes <= 1:
+            for index in missing:
+                _render_to_file(self, folder, index)
+                done += 1
+                yield done
+            return
+        with ProcessPoolExecutor(processes, initializer=_one_thread) as pool:
+            try:
+                for _ in pool.map(_render_to_file, *zip(*((self, folder, i) for i in missing), strict=True)):
+                    done += 1
+                    yield done
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+    def load(self) -> list[TrainingStack]:
+        """All stacks, in order; those that are not in the cache are rendered now."""
+        folder = self.folder / self.recipe()
+        stacks = []
+        for index in range(self.count):
+            file = folder / f"{index:05d}.npz"
+            if not file.is_file():
+                _render_to_file(self, folder, index)
+            stacks.append(_read(file))
+        return stacks
+
+
+def random_stack(rng: np.random.Generator, sources: Sources, size_px: int = SIZE_PX) -> TrainingStack:
+    """One stack: photo with depth or random scene, random lens, 2 to 10 images at random focus, in any order."""
+    scale = math.exp(rng.uniform(math.log(0.25), math.log(2.5)))  # nothing but blur may tell how large a scene is
+    if sources.rgbd and rng.random() < 0.5:
+        rgb, depth_m = _photo_crop(rng, load_rgbd(sources.rgbd[int(rng.integers(len(sources.rgbd)))]), size_px)
+        depth_m = depth_m * np.float32(scale)
+    else:
+        rgb, depth_m = _random_scene(rng, sources.photos, scale, size_px)
+    camera, focus = random_lens(rng, 1.0 / depth_m[np.isfinite(depth_m)], size_px)
+    stack = render_stack(
+        rgb,
+        depth_m,
+        camera,
+        focus,
+        oversampling=_OVERSAMPLING,
+        rng=rng,
+        noise=0.0,
+        layer_step_px=_LAYER_STEP_PX,
+        max_layers=_MAX_LAYERS,
+    )
+    middle = slice(_OVERSAMPLING // 2, None, _OVERSAMPLING)
+    return TrainingStack(stack, np.ascontiguousarray(depth_m[middle, middle], dtype=np.float32))
+
+
+def random_lens(
+    rng: np.random.Generator, inverse_depth: NDArray[np.floating], size_px: int
+) -> tuple[Camera, NDArray[np.float64]]:
+    """A camera and focus settings (F,) in dioptres whose widest blur on such a scene is 2 to 25 px."""
+    far, near = np.percentile(inverse_depth, [1.0, 99.0])
+    span = max(near - far, 0.15 * near)
+    low = max(0.0, far + span * rng.uniform(-0.6, 0.35))
+    high = max(near + span * rng.uniform(-0.35, 0.5), low + 0.3 * span)
+    count = int(np.clip(round(rng.normal(5.0, 2.0)), 2, 10))
+    focus = np.linspace(low, high, count)
+    focus += rng.uniform(-0.3, 0.3, count) * (high - low) / count
+    focus = rng.permutation(np.clip(focus, 0.0, None))
+    widest_px = math.exp(rng.uniform(math.log(2.0), math.log(25.0)))
+    px_per_diopter = widest_px / max(np.abs(near - focus).max(), np.abs(far - focus).max())
+    focal_length = min(math.exp(rng.uniform(math.log(3e-3), math.log(50e-3))), 0.2 / max(high, 1e-6))
+    f_number = rng.uniform(1.2, 5.6)
+    # c = f^2 / (N p) per dioptre: the pitch follows; one that no sensor has is mended by the aperture.
+    pitch = float(np.clip(focal_length**2 / (f_number * px_per_diopter), 1e-6, 5e-4))
+    camera = Camera(focal_length, focal_length**2 / (pitch * px_per_diopter), pitch)
+    extremes = 1.0 / inverse_depth.max(), 1.0 / inverse_depth.min()
+    blur = max(float(coc_px(1.0 / depth, focus, camera).max()) for depth in extremes)
+    if blur > size_px / 3:  # a stray near pixel
+        camera = Camera(camera.focal_length_m, camera.f_number * blur / (size_px / 3), camera.pixel_pitch_m)
+    return camera, focus
+
+
+def _photo_crop(
+    rng: np.random.Generator, scene: RgbdScene, size_px: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """A random square of the photo, `_OVERSAMPLING` times as fine as the stack, mirrored or not."""
+    height, width = scene.depth_m.shape
+    wanted = _OVERSAMPLING * size_px
+    for _ in range(20):
+        side = int(min(height, width) * rng.uniform(0.55, 1.0))
+        top, left = (int(rng.integers(n - side + 1)) for n in (height, width))
+        rgb = scene.rgb[top : top + side, left : left + side]
+        depth = scene.depth_m[top : top + side, left : left + side]
+        if np.isfinite(depth).mean() > 0.6:
+            break
+    shrink = side > wanted
+    rgb = np.asarray(cv2.resize(rgb, (wanted, wanted), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_CUBIC))
+    depth = np.asarray(cv2.resize(depth, (wanted, wanted), interpolation=cv2.INTER_NEAREST_EXACT))
+    if rng.random() < 0.5:
+        rgb, depth = rgb[:, ::-1], depth[:, ::-1]
+    return np.ascontiguousarray(rgb), np.ascontiguousarray(depth, dtype=np.float32)
+
+
+def _random_scene(
+    rng: np.random.Generator, photos: Sequence[Path], scale: float, size_px: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    textures = []
+    for i in rng.permutation(len(photos))[:4]:
+        photo = cv2.imread(str(photos[int(i)]), cv2.IMREAD_COLOR)
+        if photo is not None:
+            textures.append(np.ascontiguousarray(photo[..., ::-1], dtype=np.uint8))
+    near, ratio = scale * rng.uniform(0.4, 2.0), math.exp(rng.uniform(math.log(1.3), math.log(12.0)))
+    side = _OVERSAMPLING * size_px
+    scene = random_scene(rng, side, side, near_m=near, far_m=near * ratio, photos=textures)
+    return scene.rgb, scene.depth_m
+
+
+def _one_thread() -> None:
+    cv2.setNumThreads(1)
+
+
+def _render_to_file(stacks: StackSet, folder: Path, index: int) -> None:
+    made = random_stack(np.random.default_rng((stacks.seed, index)), stacks.sources, stacks.size_px)
+    folder.mkdir(parents=True, exist_ok=True)
+    lens = made.stack.camera
+    # Beside it and renamed, so that a stack in the cache is always whole.
+    temporary = folder / f".{index:05d}.{os.getpid()}.tmp.npz"
+    np.savez(
+        temporary,
+        images=made.stack.images,
+        depth_m=made.depth_m,
+        focus_diopters=made.stack.focus_diopters,
+        lens=np.array([lens.focal_length_m, lens.f_number, lens.pixel_pitch_m]),
+    )
+    temporary.replace(folder / f"{index:05d}.npz")
+
+
+def _read(file: Path) -> TrainingStack:
+    with np.load(file, allow_pickle=False) as archive:
+        focus = archive["focus_diopters"]
+        stack = FocalStack(
+            archive["images"], focus, Camera(*archive["lens"].tolist()), magnification=np.ones(len(focus))
+        )
+        return TrainingStack(stack, archive["depth_m"])

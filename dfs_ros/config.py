@@ -202,6 +202,9 @@ class AlignmentConfig:
         -1.0, "Focus whose magnification the images get; -1 = the reference image's", unit="1/m", low=-1, high=100, live=True
     )
     normalize_exposure: bool = setting(True, "Bring all images to the exposure of the reference", live=True)
+    transfer_curve: str = setting(
+        "srgb", "How pixel values relate to light, for the exposure", choices=("srgb", "linear"), live=True
+    )
     local_motion: bool = setting(
         True, "Also remove what moves on its own (parallax), where that explains the images better", live=True
     )
@@ -287,6 +290,59 @@ class ProcessingConfig:
 
 
 @dataclass(frozen=True)
+class NodeConfig:
+    """The depth node: what it listens to and how it publishes."""
+
+    focus_source: str = setting(
+        "focus",
+        "Where the focus of an image comes from: focus = FrameFocus messages on the topic focus; "
+        "diagnostics = LensPosition on /diagnostics, as camera_ros publishes it",
+        choices=("focus", "diagnostics"),
+    )
+    depth_encoding: str = setting(
+        "32FC1",
+        "Depth images in metres, NaN unknown (32FC1), or in millimetres, 0 unknown (16UC1)",
+        choices=("32FC1", "16UC1"),
+        live=True,
+    )
+    cloud_skip: int = setting(
+        1, "Every how many-th pixel each way becomes a point of depth/points", unit="px", low=1, high=64, live=True
+    )
+    silence_s: float = setting(
+        3.0, "No image for this long is reported on /diagnostics", unit="s", low=0.1, high=3600, live=True
+    )
+    capture_folder: str = setting(
+        "captures", "Folder in which ~/capture makes a folder for each stack; ~ is the home folder", live=True
+    )
+
+
+@dataclass(frozen=True)
+class CameraConfig:
+    """The camera sources: simulated, or a recorded stack."""
+
+    rate_hz: float = setting(30.0, "Images per second", unit="Hz", low=0.01, high=1000)
+    frame_id: str = setting("camera_optical_frame", "Frame of the images: x right, y down, z forward")
+    sweep: str = setting(
+        "triangular",
+        "Focus goes forth and back (triangular), or always starts again from the same end (sawtooth)",
+        choices=("triangular", "sawtooth"),
+    )
+    moving_frames: int = setting(
+        0, "Simulated images between two focus positions, while the lens moves and says so", low=0, high=8
+    )
+    width: int = setting(320, "Width of simulated images", unit="px", low=32, high=4096)
+    height: int = setting(240, "Height of simulated images", unit="px", low=32, high=4096)
+    moving: bool = setting(False, "The simulated camera sways before the scene, or stands still")
+    breathing: bool = setting(True, "Simulated image scale follows focus, as of a thin lens, which the driver does not report")
+    noise: float = setting(
+        0.004, "Standard deviation of simulated image noise, as a share of full scale", low=0, high=0.5
+    )
+    max_megapixels: float = setting(
+        1.5, "Larger recorded photos are reduced to this before they are sent", unit="Mpx", low=0.01, high=50
+    )
+
+
+@dataclass(frozen=True)
 class ViewerConfig:
     """The live view in the browser."""
 
@@ -363,6 +419,8 @@ class Config:
     stack: StackConfig = field(default_factory=StackConfig)
     processing: ProcessingConfig = field(default_factory=ProcessingConfig)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
+    node: NodeConfig = field(default_factory=NodeConfig)
+    camera: CameraConfig = field(default_factory=CameraConfig)
     viewer: ViewerConfig = field(default_factory=ViewerConfig)
     dds: DdsConfig = field(default_factory=DdsConfig)
 

@@ -1,0 +1,204 @@
+"""Focus breathing, motion and exposure differences of a stack, removed.
+
+A lens images the scene larger the nearer it focuses (thin lens: ``1 / (1 - f D_f)``; phones twice as much, with a
+distortion that changes along), the camera or the hand moves, and auto exposure follows. All images are brought into
+the geometry of one of them, the reference, which is not resampled, and to its exposure:
+
+1. Frames are taken in focus order, from the reference outwards. Each starts where the lens model expects it beside its
+   neighbour and is registered to the reference (:mod:`dfs_ros.registration`), so that errors do not add up.
+2. How much the lens breathes is learnt on the way, and stands in where there is no texture (:mod:`dfs_ros.matching`).
+3. A frame that does not show the same scene is dropped, with a warning.
+4. Exposure: the median ratio of light (:mod:`dfs_ros.exposure`). Then every image is resampled once.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dfs_ros.config import AlignmentConfig
+from dfs_ros.exposure import Exposure, exposure_gain, gain_table
+from dfs_ros.geometry import intrinsics
+from dfs_ros.matching import FrameAlignment, Match, match_frames
+from dfs_ros.registration import Motion
+from dfs_ros.types import Camera, FocalStack, check_focus
+
+__all__ = ["AlignedStack", "FrameAlignment", "align"]
+
+_log = logging.getLogger(__name__)
+
+_LEAST_MOTION_PX = 0.1  # less than this is left alone: resampling costs sharpness
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedStack:
+    """A stack in one geometry and exposure.
+
+    Parameters
+    ----------
+    stack
+        The frames that were kept, in the order they came. `blur_scale` is how much each was enlarged times what it was;
+        the camera's intrinsics are those of the aligned images, so that their magnification is 1.
+    reference
+        Which frame of `stack` the others were brought to.
+    valid
+        bool (H, W): pixels that every kept frame covers.
+    kept
+        Indices into the stack that came in.
+    estimates
+        One for each frame of the stack that came in; can be given as `initial` for the next stack of the same sweep.
+    breathing
+        How much the lens breathes in units of the lens model's breathing (1 = as modelled).
+    """
+
+    stack: FocalStack
+    reference: int
+    valid: NDArray[np.bool_]
+    kept: tuple[int, ...]
+    estimates: tuple[FrameAlignment, ...]
+    breathing: float
+
+    def report(self) -> dict[str, Any]:
+        """What was estimated, as plain values."""
+        return {
+            "reference": self.kept[self.reference],
+            "kept": list(self.kept),
+            "breathing": self.breathing,
+            "valid_share": float(self.valid.mean()),
+            "frames": [e.report() for e in self.estimates],
+        }
+
+
+def align(
+    stack: FocalStack,
+    config: AlignmentConfig | None = None,
+    *,
+    reference: int | None = None,
+    initial: Sequence[FrameAlignment] | None = None,
+) -> AlignedStack:
+    """Bring the images of a stack into the geometry and the exposure of one of them.
+
+    Parameters
+    ----------
+    stack
+        As it came from the camera.
+    config
+        Settings, see :class:`dfs_ros.config.AlignmentConfig`; None = defaults.
+    reference
+        Index of the frame that the others are brought to; None = the middle of the focus order, or near it if that one
+        does not match the others.
+    initial
+        `estimates` of an earlier stack with the same focus sequence: less is left to find.
+
+    Raises
+    ------
+    ValueError
+        `reference` or `initial` do not go with the stack, or fewer than two frames show the same scene.
+    """
+    config = config or AlignmentConfig()
+    count = len(stack)
+    if reference is not None and not 0 <= reference < count:
+        raise ValueError(
+            f"reference: expected the index of one of {count} frames, 0 to {count - 1}, received {reference}"
+        )
+    if initial is not None and len(initial) != count:
+        raise ValueError(f"initial: expected estimates of {count} frames as in the stack, received {len(initial)}")
+    match = match_frames(stack, config, reference, initial)
+    for i, estimate in enumerate(match.estimates):
+        if estimate.dropped:
+            _log.warning("frame %d (%.3g dioptres) dropped: %s", i, stack.focus_diopters[i], estimate.dropped)
+    if len(match.kept) < 2:
+        reasons = "; ".join(f"frame {i}: {e.dropped}" for i, e in enumerate(match.estimates) if e.dropped)
+        raise ValueError(
+            f"alignment: expected at least 2 of {count} frames to show the same scene, found {len(match.kept)} "
+            f"({reasons}); check that the images belong to one stack, or set alignment.mode to off"
+        )
+    if config.mode == "off":
+        valid = np.ones(stack.size, np.bool_)
+        return AlignedStack(stack, match.reference, valid, match.kept, match.estimates, match.breathing.factor)
+    if config.normalize_exposure:
+        match = _with_gains(stack, match, config.transfer_curve)
+    return _resampled(stack, config, match)
+
+
+def _with_gains(stack: FocalStack, match: Match, transfer_curve: str) -> Match:
+    reference = Exposure(stack.images[match.reference], transfer_curve)
+    estimates = list(match.estimates)
+    for i in match.kept:
+        if i != match.reference:
+            frame = Exposure(stack.images[i], transfer_curve)
+            gain = exposure_gain(reference, frame, estimates[i].motion)
+            estimates[i] = replace(estimates[i], gain=gain)
+    return replace(match, estimates=tuple(estimates))
+
+
+def _resampled(stack: FocalStack, config: AlignmentConfig, match: Match) -> AlignedStack:
+    kept, lens = list(match.kept), match.breathing
+    # From the aligned images to the reference: nothing, unless the magnification of another focus is asked for.
+    to_reference = Motion.identity(stack.size)
+    focus = focus_of_reference = float(stack.focus_diopters[match.reference])
+    if config.target_focus_diopters >= 0:
+        focus = config.target_focus_diopters
+        check_focus(focus, stack.camera.focal_length_m, "alignment.target_focus_diopters")
+        to_reference = lens.motion(stack.size, focus, focus_of_reference)
+    images = np.empty((len(kept), *stack.images.shape[1:]), np.uint8)
+    valid = np.ones(stack.size, np.bool_)
+    enlarged = np.empty(len(kept))
+    for k, i in enumerate(kept):
+        estimate = match.estimates[i]
+        motion = replace(estimate.motion.after(to_reference), local=estimate.motion.local)
+        table = None if estimate.gain == 1.0 else gain_table(estimate.gain, config.transfer_curve)
+        images[k], inside = _resample(stack.images[i], motion, table)
+        valid &= inside
+        enlarged[k] = 1.0 / motion.scale
+    aligned = FocalStack(
+        images=images,
+        focus_diopters=stack.focus_diopters[kept],
+        camera=_camera_at(stack, match, focus),
+        stamp_ns=stack.stamp_ns[kept],
+        blur_scale=stack.blur_scale[kept] * enlarged,
+        magnification=np.ones(len(kept)),
+    )
+    return AlignedStack(aligned, kept.index(match.reference), valid, match.kept, match.estimates, lens.factor)
+
+
+def _camera_at(stack: FocalStack, match: Match, focus_diopters: float) -> Camera:
+    """The camera with the intrinsics of the aligned images, whose magnification is that of `focus_diopters`."""
+    camera, lens, reference = stack.camera, match.breathing, match.reference
+    focus_of_reference = float(stack.focus_diopters[reference])
+    known = float(stack.magnification[reference])
+    grown = math.log(known) if known > 0 else lens.growth(camera.reference_focus_diopters, focus_of_reference)
+    scale = math.exp(grown + lens.growth(focus_of_reference, focus_diopters))
+    fx, fy, cx, cy = intrinsics(camera, stack.size)
+    return replace(
+        camera,
+        fx_px=fx * scale,
+        fy_px=fy * scale,
+        cx_px=cx,
+        cy_px=cy,
+        reference_focus_diopters=focus_diopters,
+    )
+
+
+def _resample(
+    image: NDArray[np.uint8], motion: Motion, table: NDArray[np.float32] | None
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """The image with `table` applied to its pixel values, resampled and rounded once; and which pixels it covers."""
+    height, width = motion.size
+    source: NDArray[Any] = image if table is None else table.take(image)
+    inside = np.ones(motion.size, np.bool_)
+    if motion.largest_displacement_px() >= _LEAST_MOTION_PX:
+        map_x, map_y = motion.maps(motion.size)
+        source = np.asarray(cv2.remap(source, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT))
+        inside = (map_x >= 0) & (map_x <= width - 1) & (map_y >= 0) & (map_y <= height - 1)
+    if source.dtype != np.uint8:
+        # Rounds and saturates in one pass; OpenCV's stubs do not know of scalars.
+        source = np.asarray(cv2.add(source, (0.0, 0.0, 0.0, 0.0), dtype=cv2.CV_8U))  # type: ignore[call-overload]
+    return source.reshape(image.shape), inside

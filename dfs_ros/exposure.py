@@ -1,0 +1,63 @@
+"""How much brighter one image of a scene is than another, and the correction."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dfs_ros.registration import Motion
+
+_LONGEST_PX = 160
+_BLUR_PX = 2.0  # differences of focus matter less in a blurred image
+_BLACK, _SATURATED = 8, 245
+_MIN_SHARE = 0.02  # of the pixels, for a ratio to mean something
+_SAME_WITHIN = 0.002  # gains this close to 1 are rounding
+
+
+def _light(transfer_curve: str) -> NDArray[np.float32]:
+    """Light, 0 to 1, of each of the 256 pixel values: the sRGB curve of IEC 61966-2-1, or linear."""
+    value = np.arange(256) / 255.0
+    if transfer_curve == "srgb":
+        value = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    return value.astype(np.float32)
+
+
+class Exposure:
+    """An image reduced to what its brightness is compared by."""
+
+    def __init__(self, image: NDArray[np.uint8], transfer_curve: str) -> None:
+        step = max(1.0, max(image.shape[:2]) / _LONGEST_PX)
+        size = (max(round(image.shape[1] / step), 1), max(round(image.shape[0] / step), 1))
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        channels = small.reshape(size[1], size[0], -1).shape[2]
+        usable = cv2.inRange(small, (_BLACK,) * channels, (_SATURATED,) * channels)
+        light = cv2.transform(cv2.LUT(small, _light(transfer_curve)), np.full((1, channels), 1.0 / channels))
+        self.light = cv2.GaussianBlur(light, (0, 0), _BLUR_PX)
+        # Blur spreads what is clipped.
+        self.usable = cv2.erode(usable, np.ones((5, 5), np.uint8))
+
+
+def exposure_gain(reference: Exposure, frame: Exposure, motion: Motion) -> float:
+    """What the light of `frame` must be multiplied by to match `reference`; 1 where too few pixels can tell.
+
+    The median ratio of blurred light over pixels that are neither black nor saturated in either.
+    `motion` leads from pixels of the reference to pixels of the frame.
+    """
+    shape = (int(reference.light.shape[0]), int(reference.light.shape[1]))
+    map_x, map_y = motion.maps(shape)
+    light = cv2.remap(frame.light, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    usable = cv2.remap(frame.usable, map_x, map_y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    both = (usable > 0) & (reference.usable > 0)
+    if both.mean() < _MIN_SHARE:
+        return 1.0
+    gain = float(np.median(reference.light[both] / light[both]))
+    return gain if abs(gain - 1.0) > _SAME_WITHIN else 1.0
+
+
+def gain_table(gain: float, transfer_curve: str) -> NDArray[np.float32]:
+    """Unrounded pixel value of each of the 256 pixel values after its light is multiplied by `gain`; float32 (256,)."""
+    light = np.clip(_light(transfer_curve) * gain, 0.0, 1.0)
+    if transfer_curve == "srgb":
+        light = np.where(light <= 0.0031308, light * 12.92, 1.055 * np.maximum(light, 0.0031308) ** (1 / 2.4) - 0.055)
+    return np.asarray(light * 255.0, np.float32)

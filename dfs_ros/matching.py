@@ -1,0 +1,310 @@
+"""How each frame of a stack moved against one of them, and which frames show another scene."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfs_ros import optics
+from dfs_ros.config import AlignmentConfig
+from dfs_ros.registration import Features, Motion, Template, correlation, register, register_local, shifted
+from dfs_ros.types import FocalStack
+
+Array = NDArray[np.float64]
+
+_SMALLEST_PX = 160  # images of up to twice this are not reduced below it
+_CHECKED_PX = 128  # frames are compared at this size, where differences of blur are small
+_LOCAL_PX = 320  # local motion is estimated at this size
+_LOCAL_ITERATIONS = 4
+# Differences of blur look like a little local motion: it is believed if it leaves at most this share of what the
+# global one did not explain, and if it is at least that large (root mean square, pixels of the images it is found in).
+_LOCAL_LEAVES, _LOCAL_LEAST_PX = 0.85, 0.2
+_STILL_FITS_WITHIN = 0.05  # an earlier estimate is a good start if correlation is lower by no more
+_NOTHING_LEFT = 0.01  # less than this unexplained is not worth a search
+_REFERENCES_TRIED = 3
+_BREATHING_WITHIN = 1.0  # standard deviation of a lens' breathing about the model's
+_KNOWN_WITHIN = 0.02  # the same where the driver knows the magnification
+_RADIAL_WITHIN = 0.5  # standard deviation of the radial term per unit of log magnification
+_FRAME_WITHIN = 0.003  # standard deviation of one frame's log scale and radial term about a smooth lens
+
+
+@dataclass(frozen=True, eq=False)
+class FrameAlignment:
+    """What was estimated for one frame of the stack that came in.
+
+    Parameters
+    ----------
+    motion
+        From pixels of the reference to pixels of this frame.
+    prior_scale
+        How much larger than in the reference the scene is in this frame, as the lens model or the driver says;
+        ``motion.scale`` is what was found.
+    gain
+        What the frame's light was multiplied by to match the reference.
+    correlation
+        With the reference, of locally normalised brightness, -1 to 1; NaN where there is no texture to compare, or
+        none was computed.
+    source
+        Where the motion is from: ``reference`` (this is it), ``images``, ``prior`` (the lens model) or ``off``.
+    dropped
+        Why the frame is not used; empty for those that are.
+    """
+
+    motion: Motion
+    prior_scale: float
+    gain: float = 1.0
+    correlation: float = math.nan
+    source: str = "prior"
+    dropped: str = ""
+
+    def report(self) -> dict[str, Any]:
+        """Plain values: shift of the image centre and largest local motion in pixels, rotation in degrees."""
+        local = self.motion.local
+        return {
+            "source": self.source,
+            "dropped": self.dropped,
+            "scale": self.motion.scale,
+            "prior_scale": self.prior_scale,
+            "shift_px": list(self.motion.shift_px),
+            "rotation_deg": math.degrees(self.motion.rotation_rad),
+            "radial": self.motion.radial,
+            "local_px": 0.0 if local is None else float(np.linalg.norm(local, axis=-1).max()) * self.motion.unit_px,
+            "gain": self.gain,
+            "correlation": None if math.isnan(self.correlation) else self.correlation,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """All frames of a stack against one of them, and the lens that was learnt from them."""
+
+    reference: int
+    estimates: tuple[FrameAlignment, ...]
+    breathing: Breathing
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        return tuple(i for i, e in enumerate(self.estimates) if not e.dropped)
+
+
+class Breathing:
+    """Focus breathing: what the lens model expects, corrected by what the frames seen so far show.
+
+    Log scale and radial term of every frame are taken as proportional to the model's log magnification:
+    real lenses breathe up to twice as much as a thin lens, and their distortion changes along.
+    """
+
+    def __init__(self, stack: FocalStack, config: AlignmentConfig) -> None:
+        self._stack, self._config = stack, config
+        model = np.array([self._log_model(float(d)) for d in stack.focus_diopters])
+        known = np.isfinite(stack.magnification) & (stack.magnification > 0)
+        self._of_model = 1.0  # what the driver says the lens breathes in units of the model's breathing
+        if known.any():
+            measured = np.log(np.where(known, stack.magnification, 1.0))
+            if np.ptp(model[known]) > 0:
+                self._of_model = float(np.polyfit(model[known], measured[known], 1)[0])
+            model = self._of_model * model
+            model = np.where(known, measured, model + np.median((measured - model)[known]))
+        self.log_magnification = model
+        self._hold = 1.0 / (_KNOWN_WITHIN if known.all() else _BREATHING_WITHIN) ** 2
+        self._fitted, self._radial = 1.0, 0.0
+
+    @property
+    def factor(self) -> float:
+        """How much the lens breathes in units of the lens model's breathing."""
+        return self._fitted * self._of_model
+
+    def _log_model(self, focus_diopters: float) -> float:
+        """Logarithm of the lens model's magnification."""
+        if self._config.prior == "thin_lens":
+            return float(np.log(optics.magnification(focus_diopters, self._stack.camera)))
+        magnification = self._config.zoom_intercept + self._config.zoom_slope_m * focus_diopters
+        if magnification <= 0:
+            raise ValueError(
+                "alignment.zoom_slope_m: expected a magnification over 0 at every focus, received "
+                f"{magnification:g} at {focus_diopters:g} dioptres; check slope and intercept"
+            )
+        return math.log(magnification)
+
+    def growth(self, from_diopters: float, to_diopters: float) -> float:
+        """Logarithm of how much larger the image is at the second focus than at the first."""
+        return self.factor * (self._log_model(to_diopters) - self._log_model(from_diopters))
+
+    def motion(self, size: tuple[int, int], from_diopters: float, to_diopters: float) -> Motion:
+        """From pixels of an image at the first focus to pixels of one at the second."""
+        grown = self._of_model * (self._log_model(to_diopters) - self._log_model(from_diopters))
+        return Motion.from_parameters(size, (0.0, 0.0), self._fitted * grown, 0.0, self._radial * grown)
+
+    def step(self, start: int, end: int) -> float:
+        """Difference of expected log magnification between two frames."""
+        return float(self.log_magnification[end] - self.log_magnification[start])
+
+    def learn(self, reference: int, motions: dict[int, Motion]) -> None:
+        """Fit factor and radial term to frames whose motion is known, held to the model where that says little."""
+        model = np.array([self.step(reference, i) for i in motions])
+        scales = np.array([m.log_scale for m in motions.values()])
+        radials = np.array([m.radial for m in motions.values()])
+        information = float(model @ model) / _FRAME_WITHIN**2
+        self._fitted = (float(model @ scales) / _FRAME_WITHIN**2 + self._hold) / (information + self._hold)
+        self._radial = float(model @ radials) / _FRAME_WITHIN**2 / (information + 1.0 / _RADIAL_WITHIN**2)
+
+    def expected(self, frame: int, neighbour: int, neighbour_motion: Motion) -> Motion:
+        """Motion of a frame that differs from its neighbour by nothing but the lens."""
+        step = self.step(neighbour, frame)
+        lens = Motion.from_parameters(neighbour_motion.size, (0.0, 0.0), self._fitted * step, 0.0, self._radial * step)
+        return lens.after(neighbour_motion)
+
+
+def match_frames(
+    stack: FocalStack,
+    config: AlignmentConfig,
+    reference: int | None = None,
+    initial: Sequence[FrameAlignment] | None = None,
+) -> Match:
+    """Motion of every frame against `reference`, arguments as in :func:`dfs_ros.alignment.align`.
+
+    Frames that do not match are marked with the reason.
+    """
+    order = [int(i) for i in np.argsort(stack.focus_diopters, kind="stable")]
+    middle = len(order) // 2
+    candidates = sorted(order, key=lambda i: abs(order.index(i) - middle)) if reference is None else [reference]
+    if config.mode != "refine":
+        return _without_images(stack, config, candidates[0])
+    # Half the image is enough for a tenth of a pixel, and quicker; small images are needed whole.
+    longest_px = min(config.estimation_px, max(max(stack.size) // 2, _SMALLEST_PX))
+    features = [Features(image, longest_px) for image in stack.images]
+    matches = []
+    for candidate in candidates[:_REFERENCES_TRIED]:
+        matches.append(_Matcher(stack, config, features, candidate, initial).match(order))
+        if len(matches[-1].kept) > len(order) / 2:
+            break  # otherwise the candidate may itself be the one that does not belong
+    return max(matches, key=lambda match: len(match.kept))
+
+
+def _without_images(stack: FocalStack, config: AlignmentConfig, reference: int) -> Match:
+    breathing = Breathing(stack, config)
+    identity = Motion.identity(stack.size)
+    estimates = []
+    for i in range(len(stack)):
+        motion = identity if config.mode == "off" else breathing.expected(i, reference, identity)
+        source = "reference" if i == reference else config.mode
+        estimates.append(FrameAlignment(motion, math.exp(breathing.step(reference, i)), source=source))
+    return Match(reference, tuple(estimates), breathing)
+
+
+class _Matcher:
+    """Matches the frames of one stack to one reference, in focus order from the reference outwards."""
+
+    def __init__(
+        self,
+        stack: FocalStack,
+        config: AlignmentConfig,
+        features: list[Features],
+        reference: int,
+        initial: Sequence[FrameAlignment] | None,
+    ) -> None:
+        self._stack, self._config, self._features = stack, config, features
+        self._reference, self._initial = reference, initial
+        self._breathing = Breathing(stack, config)
+        self._checked = features[0].level_near(_CHECKED_PX)
+        self._template = Template(features[reference])
+        self._motions: dict[int, Motion] = {}  # of the frames whose images told it
+
+    def match(self, order: list[int]) -> Match:
+        identity = Motion.identity(self._stack.size)
+        found = {self._reference: FrameAlignment(identity, 1.0, correlation=1.0, source="reference")}
+        rank = order.index(self._reference)
+        for outwards in (order[rank + 1 :], order[:rank][::-1]):
+            neighbour = self._reference
+            for frame in outwards:
+                found[frame] = self._match_frame(frame, neighbour, found[neighbour].motion)
+                if not found[frame].dropped:
+                    neighbour = frame
+        return Match(self._reference, tuple(found[i] for i in range(len(order))), self._breathing)
+
+    def _match_frame(self, frame: int, neighbour: int, neighbour_motion: Motion) -> FrameAlignment:
+        expected = self._breathing.expected(frame, neighbour, neighbour_motion)
+        estimate = FrameAlignment(expected, math.exp(self._breathing.step(self._reference, frame)))
+        if not (self._textured(frame) and self._textured(self._reference)):
+            return replace(estimate, dropped=self._untextured_reason(frame))
+        start, levels = self._start(frame, expected)
+        motion = register(self._features[frame], self._template, start, expected, levels, self._config.iterations)
+        likeness = self._likeness(frame, motion)
+        reason = self._implausible(motion, likeness, estimate.prior_scale)
+        if not reason:
+            self._motions[frame] = motion
+            self._breathing.learn(self._reference, self._motions)
+            motion = self._with_local(frame, motion)
+            return replace(estimate, motion=motion, correlation=likeness, source="images")
+        likeness = self._likeness(frame, expected)
+        enough = likeness >= self._config.min_correlation
+        return replace(estimate, correlation=likeness, dropped="" if enough else reason)
+
+    def _start(self, frame: int, expected: Motion) -> tuple[Motion, range]:
+        """Where to start from, and at which levels: an earlier estimate that still fits needs only fine ones."""
+        levels = len(self._template.features.levels)
+        if self._initial is not None:
+            before, reference = self._initial[frame], self._initial[self._reference]
+            earlier = before.motion.after(reference.motion.inverse())
+            if before.source == "images" and self._likeness(frame, earlier) > before.correlation - _STILL_FITS_WITHIN:
+                return earlier, range(max(levels - 2, 0), levels)
+        far = shifted(self._features[frame], self._template, expected, self._checked)
+        return max(expected, far, key=lambda motion: self._likeness(frame, motion)), range(levels)
+
+    def _likeness(self, frame: int, motion: Motion) -> float:
+        value = correlation(self._features[frame], self._template, motion, self._checked)
+        return -1.0 if math.isnan(value) else value
+
+    def _implausible(self, motion: Motion, likeness: float, prior_scale: float) -> str:
+        """Why a motion is not to be believed; empty if it is."""
+        config = self._config
+        longest_px = max(self._stack.size)
+        shift = math.hypot(*motion.shift_px) / longest_px
+        zoom = abs(motion.scale / prior_scale - 1.0)
+        rotation = abs(math.degrees(motion.rotation_rad))
+        if likeness < config.min_correlation:
+            least = config.min_correlation
+            return f"it does not show the same scene: correlation {likeness:.2f}, expected {least:g} or more"
+        if shift > config.max_shift:
+            return (
+                f"it is shifted by {shift * longest_px:.0f} px, expected at most {config.max_shift * longest_px:.0f} px"
+            )
+        if zoom > config.max_zoom:
+            return f"its scale is {motion.scale:.3f}, expected {prior_scale:.3f} within {config.max_zoom:.0%}"
+        if rotation > config.max_rotation_deg:
+            return f"it is rotated by {rotation:.1f} deg, expected at most {config.max_rotation_deg:g} deg"
+        return ""
+
+    def _textured(self, frame: int) -> bool:
+        return self._features[frame].contrast(self._checked) >= self._config.min_contrast
+
+    def _untextured_reason(self, frame: int) -> str:
+        """Empty if blur explains why one image shows nothing of what the other does."""
+        pair = [frame, self._reference]
+        focus = self._stack.focus_diopters[pair]
+        blur_px = float(np.ptp(focus) * optics.coc_px_per_diopter(focus, self._stack.camera).max())
+        reduced = self._features[frame].levels[self._checked].shape[0] / self._stack.size[0]
+        # No depth makes the difference of blur larger than this. A disk is as wide as a Gaussian of a quarter of its
+        # diameter.
+        left = [self._features[i].contrast(self._checked, blur_px * reduced / 4.0) for i in pair]
+        if max(left) < 2.0 * self._config.min_contrast:
+            return ""
+        return f"it has no texture in common with the reference: contrast {left[0]:.1f} and {left[1]:.1f} grey levels"
+
+    def _with_local(self, frame: int, motion: Motion) -> Motion:
+        if not self._config.local_motion:
+            return motion
+        features = self._features[frame]
+        level = features.level_near(_LOCAL_PX)
+        unexplained = 1.0 - correlation(features, self._template, motion, level)
+        if unexplained < _NOTHING_LEFT:
+            return motion
+        bent = register_local(features, self._template, motion, level, _LOCAL_ITERATIONS)
+        moved_px = bent.local_rms * max(features.levels[level].shape) / 2.0
+        left = 1.0 - correlation(features, self._template, bent, level)
+        return bent if moved_px >= _LOCAL_LEAST_PX and left <= _LOCAL_LEAVES * unexplained else motion

@@ -1,0 +1,349 @@
+"""Where the pixels of one image lie in another of the same scene, focused elsewhere: the machinery under alignment.
+
+Images are compared as locally normalised brightness, which neither a gain nor a slow change of brightness alters and in
+which a blurred edge still resembles the sharp one: a blur that is symmetric does not move the optimum.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Plane = NDArray[np.float32]
+
+_WINDOW_PX = 17  # neighbourhood of the local normalisation, at every level
+_NOISE_LEVELS = 4.0  # grey levels of contrast below which a neighbourhood counts as flat
+_COARSEST_PX = 48  # a pyramid stops when its longest side is under this
+_OUTSIDE, _INSIDE = 1e5, 1e3  # marks pixels from beyond the border, even when interpolated; features stay far below
+_MIN_OVERLAP = 0.25
+_OUTLIER = 3.0  # residuals of this many times the mean count a half
+_CONVERGED_PX = 0.01
+# Neighbouring residuals are alike, so an image holds fewer independent measurements than pixels.
+_PIXELS_PER_MEASUREMENT = 64.0
+# Standard deviation, about what is expected, of shift x, shift y, log scale, rotation and radial term.
+_EXPECTED_WITHIN = (0.1, 0.1, 0.01, 0.05, 0.003)
+_LOCAL_CELLS = 24  # along the longer side
+_LOCAL_WITHIN = 0.01  # standard deviation of local motion, half longer sides
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """A smooth map from pixels of one image, the reference, to where the same point of the scene is in another.
+
+    ``x' = A (1 + k |x|^2) x + u(x)``, the origin at the image centre, the unit half the longer side.
+
+    Parameters
+    ----------
+    size
+        (height, width) of the images in pixels.
+    affine
+        A, float64 (3, 3), homogeneous: scale, rotation and shift.
+    radial
+        k: focusing changes a lens' distortion along with its magnification.
+    local
+        u on a coarse grid over the image, float32 (rows, columns, 2), or None: what moves on its own.
+    """
+
+    size: tuple[int, int]
+    affine: Array
+    radial: float = 0.0
+    local: Plane | None = None
+
+    @classmethod
+    def identity(cls, size: tuple[int, int]) -> Motion:
+        return cls(size, np.eye(3))
+
+    @classmethod
+    def from_parameters(
+        cls, size: tuple[int, int], shift: tuple[float, float], log_scale: float, rotation: float, radial: float
+    ) -> Motion:
+        """Scale, then rotation [rad], then shift [half longer sides]."""
+        scale = math.exp(log_scale)
+        c, s = scale * math.cos(rotation), scale * math.sin(rotation)
+        return cls(size, np.array([[c, -s, shift[0]], [s, c, shift[1]], [0.0, 0.0, 1.0]]), radial)
+
+    @property
+    def log_scale(self) -> float:
+        """Natural logarithm of :attr:`scale`."""
+        return 0.5 * math.log(abs(float(np.linalg.det(self.affine[:2, :2]))))
+
+    @property
+    def scale(self) -> float:
+        """How much larger the other image shows the scene than the reference."""
+        return math.exp(self.log_scale)
+
+    @property
+    def unit_px(self) -> float:
+        """Half the longer side."""
+        return max(self.size) / 2.0
+
+    @property
+    def rotation_rad(self) -> float:
+        a = self.affine
+        return math.atan2(float(a[1, 0] - a[0, 1]), float(a[0, 0] + a[1, 1]))
+
+    @property
+    def shift_px(self) -> tuple[float, float]:
+        """Displacement (x, y) of the image centre in pixels."""
+        return float(self.affine[0, 2]) * self.unit_px, float(self.affine[1, 2]) * self.unit_px
+
+    @property
+    def local_rms(self) -> float:
+        """Root mean square of the local motion, in half longer sides."""
+        return 0.0 if self.local is None else float(np.sqrt(np.mean(np.sum(np.square(self.local), axis=-1))))
+
+    def after(self, other: Motion) -> Motion:
+        """First `other`, then this one; exact but for the product of the radial terms. Local motion is left out."""
+        return Motion(self.size, self.affine @ other.affine, self.radial + other.radial)
+
+    def inverse(self) -> Motion:
+        """The way back, to first order in the radial term. Local motion is left out."""
+        return Motion(self.size, np.asarray(np.linalg.inv(self.affine), np.float64), -self.radial)
+
+    def maps(self, shape: tuple[int, int]) -> tuple[Plane, Plane]:
+        """x' and y' of every pixel, float32 (h, w) each, in pixels, of images reduced to `shape`."""
+        x, y = _coordinates(self.size, shape)
+        stretch = np.float32(1.0) + np.float32(self.radial) * (x * x + y * y)
+        per_x, per_y = self.unit_px * shape[1] / self.size[1], self.unit_px * shape[0] / self.size[0]
+        a = self.affine
+        ax, ay = (a[0] * per_x).astype(np.float32), (a[1] * per_y).astype(np.float32)
+        map_x = (ax[0] * x + ax[1] * y) * stretch + (ax[2] + np.float32((shape[1] - 1) / 2.0))
+        map_y = (ay[0] * x + ay[1] * y) * stretch + (ay[2] + np.float32((shape[0] - 1) / 2.0))
+        if self.local is not None:
+            local = cv2.resize(self.local, shape[::-1], interpolation=cv2.INTER_CUBIC)
+            map_x += local[..., 0] * np.float32(per_x)
+            map_y += local[..., 1] * np.float32(per_y)
+        return map_x, map_y
+
+    def largest_displacement_px(self) -> float:
+        """How far the farthest pixel moves, in pixels of the full image."""
+        shape = (9, 9)
+        map_x, map_y = self.maps(shape)
+        dx = (map_x - np.arange(9, dtype=np.float32)[None, :]) * (self.size[1] / 9)
+        dy = (map_y - np.arange(9, dtype=np.float32)[:, None]) * (self.size[0] / 9)
+        return float(np.hypot(dx, dy).max()) * 9 / 8  # the outermost samples are half a cell inside the border
+
+
+def _coordinates(size: tuple[int, int], shape: tuple[int, int]) -> tuple[Plane, Plane]:
+    """Column (1, w) and row (h, 1) coordinates of an image of `size` reduced to `shape`."""
+    height, width = size
+    unit = max(size) / 2.0
+    x = ((np.arange(shape[1]) + 0.5) * (width / shape[1]) - width / 2.0) / unit
+    y = ((np.arange(shape[0]) + 0.5) * (height / shape[0]) - height / 2.0) / unit
+    return x.astype(np.float32)[None, :], y.astype(np.float32)[:, None]
+
+
+class Features:
+    """An image as locally normalised brightness on a pyramid, coarse to fine.
+
+    ``n = (I - mean(I)) / sqrt(var(I) + c^2)`` over a neighbourhood, c the contrast of noise.
+
+    Parameters
+    ----------
+    image
+        uint8 (H, W, 3) RGB or (H, W).
+    longest_px
+        The finest level's longest side, at most.
+    """
+
+    def __init__(self, image: NDArray[np.uint8], longest_px: int) -> None:
+        self.size = (int(image.shape[0]), int(image.shape[1]))
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image
+        plane = _reduced(grey, max(1, math.ceil(max(self.size) / longest_px))).astype(np.float32)
+        self.brightness = [plane]
+        while max(plane.shape) >= 1.5 * _COARSEST_PX and min(plane.shape) >= 16:
+            plane = _reduced(plane, 2)
+            self.brightness.insert(0, plane)
+        self.levels = [_normalized(p) for p in self.brightness]
+
+    def level_near(self, longest_px: int) -> int:
+        """The finest level whose longest side is at most that, or the coarsest."""
+        return max(0, sum(1 for p in self.levels if max(p.shape) <= longest_px) - 1)
+
+    def contrast(self, level: int, blur_px: float = 0.0) -> float:
+        """Root mean square of local contrast in grey levels; of a blurred image if `blur_px` (sigma) is over 0."""
+        plane = self.brightness[level]
+        if blur_px > 0:
+            plane = cv2.GaussianBlur(plane, (0, 0), blur_px, borderType=cv2.BORDER_REFLECT)
+        return float(np.sqrt(np.mean(np.square(_contrast(plane)))))
+
+    def seen_through(self, motion: Motion, level: int) -> Plane:
+        """Level `level` in the geometry that `motion` starts from; pixels from beyond the border are over 1e3."""
+        plane = self.levels[level]
+        map_x, map_y = motion.maps((plane.shape[0], plane.shape[1]))
+        seen = cv2.remap(plane, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=_OUTSIDE)
+        return np.asarray(seen, np.float32)
+
+
+def _reduced(plane: Any, step: int) -> Any:
+    if step == 1:
+        return plane
+    size = (max(plane.shape[1] // step, 1), max(plane.shape[0] // step, 1))
+    return cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
+
+
+def _contrast(plane: Plane) -> Plane:
+    smooth = cv2.GaussianBlur(plane, (5, 5), 0.8)
+    return np.asarray(smooth - cv2.blur(smooth, (_WINDOW_PX, _WINDOW_PX), borderType=cv2.BORDER_REFLECT))
+
+
+def _normalized(plane: Plane) -> Plane:
+    contrast = _contrast(plane)
+    variance = cv2.blur(contrast * contrast, (_WINDOW_PX, _WINDOW_PX), borderType=cv2.BORDER_REFLECT)
+    return np.asarray(contrast / np.sqrt(variance + np.float32(_NOISE_LEVELS**2)))
+
+
+@dataclass(frozen=True, eq=False)
+class _TemplateLevel:
+    shape: tuple[int, int]
+    features: Plane  # (pixels,)
+    derivatives: Plane  # (parameters, pixels), by shift x, shift y, log scale, rotation, radial
+
+    @classmethod
+    def of(cls, plane: Plane, size: tuple[int, int]) -> _TemplateLevel:
+        shape = (int(plane.shape[0]), int(plane.shape[1]))
+        x, y = _coordinates(size, shape)
+        unit = max(size) / 2.0
+        slope_x = cv2.Sobel(plane, cv2.CV_32F, 1, 0, ksize=3, scale=unit * shape[1] / size[1] / 8.0)
+        slope_y = cv2.Sobel(plane, cv2.CV_32F, 0, 1, ksize=3, scale=unit * shape[0] / size[0] / 8.0)
+        outward = slope_x * x + slope_y * y
+        columns = (slope_x, slope_y, outward, slope_y * x - slope_x * y, outward * (x * x + y * y))
+        derivatives = np.stack([np.asarray(c, np.float32).ravel() for c in columns])
+        return cls(shape, plane.ravel(), derivatives)
+
+
+class Template:
+    """An image that others are registered to, with how each parameter of a motion changes its features."""
+
+    def __init__(self, features: Features) -> None:
+        self.features = features
+        self._levels: dict[int, _TemplateLevel] = {}
+
+    def level(self, index: int) -> _TemplateLevel:
+        if index not in self._levels:
+            self._levels[index] = _TemplateLevel.of(self.features.levels[index], self.features.size)
+        return self._levels[index]
+
+
+def correlation(moving: Features, template: Template, motion: Motion, level: int) -> float:
+    """Normalised correlation of features where both images reach; NaN where they hardly overlap or are flat."""
+    fixed = template.level(level)
+    seen = moving.seen_through(motion, level).ravel()
+    inside = (np.abs(seen) < _INSIDE).astype(np.float32)
+    if inside.mean() < _MIN_OVERLAP:
+        return math.nan
+    seen, fixed_features = seen * inside, fixed.features * inside
+    power = float(seen @ seen) * float(fixed_features @ fixed_features)
+    return float(seen @ fixed_features) / math.sqrt(power) if power > 0 else math.nan
+
+
+def shifted(moving: Features, template: Template, motion: Motion, level: int) -> Motion:
+    """`motion` with the shift added that phase correlation finds: however large, but to a pixel of that level only."""
+    fixed = template.level(level)
+    seen = moving.seen_through(motion, level)
+    seen[np.abs(seen) > _INSIDE] = 0.0
+    window = cv2.createHanningWindow(fixed.shape[::-1], cv2.CV_32F)
+    # A copy, because phaseCorrelate applies the window to its arguments in place.
+    (dx, dy), _ = cv2.phaseCorrelate(fixed.features.reshape(fixed.shape).copy(), seen, window)
+    pixel = 2.0 / max(fixed.shape)
+    shift = Motion.from_parameters(motion.size, (dx * pixel, dy * pixel), 0.0, 0.0, 0.0)
+    return motion.after(shift)
+
+
+def register(
+    moving: Features,
+    template: Template,
+    start: Motion,
+    expected: Motion,
+    levels: range,
+    iterations: int,
+) -> Motion:
+    """The motion that makes `moving` look most like the template, by robust Gauss-Newton, coarse to fine.
+
+    Minimises ``sum rho(g n(x') - n_t(x)) / sigma^2`` over `levels`, at most `iterations` steps at each, plus a weak
+    pull towards `expected` that decides what the images leave open. g is the best gain of contrast and sigma^2 the
+    variance that remains. Inverse compositional: the derivatives are the template's (Baker and Matthews, IJCV 56, 2004).
+    """
+    motion = start
+    for level in levels:
+        fixed = template.level(level)
+        smallest = _CONVERGED_PX * 2.0 / max(fixed.shape)
+        for _ in range(iterations):
+            residual, weight, variance = _residual(fixed, moving.seen_through(motion, level).ravel())
+            information = 1.0 / (variance * _PIXELS_PER_MEASUREMENT)
+            weighted = fixed.derivatives * weight
+            pull, pulled = _pull(motion, expected)
+            normal = pull + information * (weighted @ fixed.derivatives.T)
+            step = np.linalg.solve(normal, pulled + information * (weighted @ residual))
+            motion = _moved(motion, np.asarray(step, np.float64))
+            if np.abs(step).max() < smallest:
+                break
+    return motion
+
+
+def _residual(fixed: _TemplateLevel, seen: Plane) -> tuple[Plane, Plane, float]:
+    """Residual and weight (pixels,), and the residual's variance."""
+    inside = (np.abs(seen) < _INSIDE).astype(np.float32)
+    seen = seen * inside
+    power = float(seen @ seen)
+    gain = float(seen @ fixed.features) / power if power > 0 else 0.0
+    # An image that does not resemble the template must not look like a perfect match for gain 0.
+    residual = np.float32(max(gain, 0.1)) * seen - fixed.features * inside
+    count = max(float(inside.sum()), 1.0)
+    typical = float(np.abs(residual).sum()) / count + 1e-6
+    weight = inside / (np.float32(1.0) + np.square(residual * np.float32(1.0 / (_OUTLIER * typical))))
+    variance = float((residual * weight) @ residual) / max(float(weight.sum()), 1.0)
+    return residual, np.asarray(weight, np.float32), max(variance, 1e-6)
+
+
+def _pull(motion: Motion, expected: Motion) -> tuple[Array, Array]:
+    difference = np.array(
+        [
+            motion.affine[0, 2] - expected.affine[0, 2],
+            motion.affine[1, 2] - expected.affine[1, 2],
+            motion.log_scale - expected.log_scale,
+            motion.rotation_rad - expected.rotation_rad,
+            motion.radial - expected.radial,
+        ]
+    )
+    information = np.array([1 / s**2 for s in _EXPECTED_WITHIN])
+    return np.diag(information), information * difference
+
+
+def _moved(motion: Motion, step: Array) -> Motion:
+    shift_x, shift_y, scale, rotation, radial = (float(v) for v in step)
+    inner = Motion.from_parameters(motion.size, (shift_x, shift_y), scale, rotation, 0.0).affine
+    return replace(motion, affine=motion.affine @ np.linalg.inv(inner), radial=motion.radial - radial)
+
+
+def register_local(moving: Features, template: Template, motion: Motion, level: int, iterations: int) -> Motion:
+    """`motion` with what moves on its own added, on a coarse grid: parallax, rolling shutter.
+
+    Lucas-Kanade in wide windows, held to the global motion where there is little texture.
+    """
+    fixed = template.level(level)
+    shape = fixed.shape
+    cell = max(shape) / _LOCAL_CELLS
+    grid = (max(2, round(shape[0] / cell)), max(2, round(shape[1] / cell)))
+    hold = np.float32(1.0 / _LOCAL_WITHIN**2)
+    gx, gy = fixed.derivatives[:2]
+    local = np.zeros((*grid, 2), np.float32)
+    for _ in range(iterations):
+        residual, weight, variance = _residual(fixed, moving.seen_through(replace(motion, local=local), level).ravel())
+        information = weight * np.float32(cell * cell / (variance * _PIXELS_PER_MEASUREMENT))
+
+        def gathered(product: Plane, information: Plane = information) -> Plane:
+            cells = cv2.resize((product * information).reshape(shape), grid[::-1], interpolation=cv2.INTER_AREA)
+            return np.asarray(cv2.GaussianBlur(cells, (0, 0), 1.0, borderType=cv2.BORDER_REFLECT), np.float32)
+
+        xx, xy, yy = gathered(gx * gx) + hold, gathered(gx * gy), gathered(gy * gy) + hold
+        rx, ry = gathered(gx * residual) + hold * local[..., 0], gathered(gy * residual) + hold * local[..., 1]
+        determinant = xx * yy - xy * xy
+        local = local - np.stack([(yy * rx - xy * ry) / determinant, (xx * ry - xy * rx) / determinant], axis=-1)
+    return replace(motion, local=local)

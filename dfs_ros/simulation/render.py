@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -47,6 +48,28 @@ def render_stack(
     camera: Camera,
     focus_diopters: ArrayLike,
     *,
+    breathing: bool = _DEFAULT.breathing,
+    **settings: Any,
+) -> FocalStack:
+    """The images of :func:`render_images`, which has the parameters and errors, as a focal stack.
+
+    Without `breathing` the stack says that it does not breathe (magnification 1), else its magnification is unknown.
+    """
+    images = render_images(rgb, depth_m, camera, focus_diopters, breathing=breathing, **settings)
+    return FocalStack(
+        images=images,
+        focus_diopters=np.atleast_1d(np.asarray(focus_diopters, np.float64)),
+        camera=camera,
+        magnification=np.full(len(images), math.nan if breathing else 1.0),
+    )
+
+
+def render_images(
+    rgb: NDArray[np.uint8] | Image,
+    depth_m: NDArray[np.floating],
+    camera: Camera,
+    focus_diopters: ArrayLike,
+    *,
     oversampling: int = 1,
     rng: np.random.Generator | int = 0,
     noise: float = _DEFAULT.noise,
@@ -57,8 +80,8 @@ def render_stack(
     gain: ArrayLike | None = None,
     layer_step_px: float = _DEFAULT.layer_step_px,
     max_layers: int = _DEFAULT.max_layers,
-) -> FocalStack:
-    """The focal stack a thin lens takes of a scene given as one sharp image and its depth.
+) -> NDArray[np.uint8]:
+    """The images (F, H, W, 3), uint8, that a thin lens takes of a scene given as one sharp image and its depth.
 
     Parameters
     ----------
@@ -80,8 +103,7 @@ def render_stack(
         ``srgb``: values are decoded, blurred in linear light and encoded again; ``linear``: values are light.
     breathing
         Scale each image about its centre by ``magnification(focus) / magnification(camera.reference_focus_diopters)``;
-        `rgb` and `depth_m` are in the geometry of the reference focus. Without it the stack says that it does not
-        breathe (magnification 1).
+        `rgb` and `depth_m` are in the geometry of the reference focus.
     shift_px
         (F, 2) image motion (right, down) of each image, as of a hand-held camera.
     gain
@@ -117,12 +139,7 @@ def render_stack(
         moved = _moved(frame, float(scale[i]), oversampling * motion[i])
         light = reduce_image(moved, oversampling) * np.float32(exposure[i])
         images.append(_developed(light, transfer_curve, noise, noise_space, generator))
-    return FocalStack(
-        images=np.stack(images),
-        focus_diopters=focus,
-        camera=camera,
-        magnification=np.full(len(focus), math.nan if breathing else 1.0),
-    )
+    return np.stack(images)
 
 
 def decode(image: NDArray[np.uint8] | Image, transfer_curve: str = "srgb") -> Image:

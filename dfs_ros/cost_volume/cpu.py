@@ -94,8 +94,9 @@ def _residual_slice(problem: Problem, spectra: Spectra, transfer: TransferFuncti
     """What one sharp image, blurred again for each focus, fails to explain."""
     x, k = joint_sharp_spectrum(problem, spectra, transfer, d)
     energy = np.zeros(problem.stack.size, np.float32)
+    residual = np.empty_like(x)
     for k_f, spectrum in zip(k, spectra, strict=True):
-        residual = k_f * x
+        np.multiply(k_f, x, out=residual)
         np.subtract(spectrum, residual, out=residual)
         for plane in to_pixels(residual, problem):
             cv2.accumulateSquare(plane, energy)
@@ -113,11 +114,13 @@ def joint_sharp_spectrum(problem: Problem, spectra: Spectra, transfer: TransferF
 
 
 def to_pixels(spectrum: Real, problem: Problem) -> Real:
-    """Inverse FFT without the border, float32 (C, H, W)."""
+    """Inverse FFT without the border, float32 (C, H, W); overwrites the spectrum."""
     (top, _), (left, _) = problem.pad_px
     height, width = problem.stack.size
-    pixels = fft.irfft2(spectrum.view(np.complex64), problem.padded_size, overwrite_x=True)
-    return np.asarray(pixels[:, top : top + height, left : left + width])
+    # One axis after the other: rows of the border need not be transformed along themselves.
+    rows = fft.ifft(spectrum.view(np.complex64), axis=-2, overwrite_x=True)[:, top : top + height]
+    pixels = fft.irfft(rows, problem.padded_size[1], axis=-1)
+    return np.asarray(pixels[..., left : left + width], np.float32)
 
 
 def _window(planes: Real, problem: Problem) -> Real:

@@ -77,8 +77,8 @@ def noise_gain(problem: Problem) -> Float:
 
         N(d) = F - 1 + mean over frequency of (eps / (sum_f k_f^2 + eps))^2,
 
-    the trace of the squared residual operator ``I - k k^T / (k^T k + eps)``. Without dividing by it, noise alone would prefer
-    hypotheses near the focus of an image. A Gaussian stands for its own transfer function, all other PSFs for the disk.
+    the trace of the squared residual operator ``I - k k^T / (k^T k + eps)``. Without dividing by it, noise alone would
+    prefer hypotheses near the focus of an image. The disk stands for the tabulated disk too.
     """
     model = optics.gaussian_transfer if problem.cost.psf == "gaussian" else optics.disk_transfer
     # One octant of the frequency square holds every radius with its share.

@@ -1,0 +1,205 @@
+"""Speed and memory of the cost volumes on this machine.
+
+First the volumes side by side on one problem, 256 x 256, 5 images, 64 hypotheses unless told otherwise: `released` also
+by scikit-image's `restoration.wiener`, as many threads as ours. Then the time against image size, number of images
+and number of hypotheses, with a straight line fitted to each. With --output, bench.json and bench.png are written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.util
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import dfs_ros
+
+SIZES_PX = (128, 192, 256, 320, 384, 448, 512)
+IMAGES = (2, 3, 4, 5, 6, 8, 10)
+HYPOTHESES = (8, 16, 32, 48, 64, 96)
+METHODS = ("released", "residual")
+UNITS = {"megapixels": "megapixel", "images": "image", "hypotheses": "hypothesis"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", metavar="DIR", help="folder for bench.json and bench.png")
+    parser.add_argument("--size", metavar="PX", type=int, default=256, help="height and width (default: 256)")
+    parser.add_argument("--images", metavar="N", type=int, default=5, help="images in the stack (default: 5)")
+    parser.add_argument("--hypotheses", metavar="N", type=int, default=64, help="depths tried (default: 64)")
+    parser.add_argument("--threads", metavar="N", type=int, default=0, help="CPU threads (default: all cores)")
+    parser.add_argument(
+        "--repeats", metavar="N", type=int, default=7, help="calls of each case, the best counts (default: 7)"
+    )
+    parser.add_argument(
+        "--growth-hypotheses",
+        metavar="N",
+        type=int,
+        default=16,
+        help="depths in the second part where not varied (default: 16)",
+    )
+    parser.add_argument("--no-growth", action="store_true", help="only the volumes side by side")
+
+
+def run(args: argparse.Namespace) -> int:
+    for name, low in (
+        ("size", 16),
+        ("images", 2),
+        ("hypotheses", 2),
+        ("threads", 0),
+        ("repeats", 1),
+        ("growth_hypotheses", 2),
+    ):
+        if getattr(args, name) < low:
+            raise ValueError(f"--{name.replace('_', '-')}: expected {low} or more, received {getattr(args, name)}")
+    from dfs_ros.io.atomic import prepare_output, staged
+
+    if args.output:
+        prepare_output(args.output)
+    report: dict[str, Any] = {"versions": _versions(), "arguments": vars(args).copy(), **_side_by_side(args)}
+    _print_side_by_side(report)
+    if not args.no_growth:
+        report["growth"] = _growth(args)
+        _print_growth(report["growth"])
+    if args.output:
+        with staged(args.output, last="bench.json") as folder:
+            if not args.no_growth:
+                draw(report["growth"], folder / "bench.png")
+            (folder / "bench.json").write_text(json.dumps(report, indent=2) + "\n")
+        print(f"written to {args.output}")
+    return 0
+
+
+def _side_by_side(args: argparse.Namespace) -> dict[str, Any]:
+    from tqdm import tqdm
+
+    from dfs_ros.evaluation.speed import SpeedCase, measure
+
+    case = SpeedCase(
+        "released",
+        height=args.size,
+        width=args.size,
+        images=args.images,
+        hypotheses=args.hypotheses,
+        threads=args.threads,
+        repeats=args.repeats,
+    )
+    cases = {name: dataclasses.replace(case, method=name) for name in ("released", "paper", "residual")}
+    cases["residual, luma"] = dataclasses.replace(case, method="residual", channels="luma")
+    if importlib.util.find_spec("skimage") is not None:
+        cases["released by scikit-image"] = dataclasses.replace(case, method="skimage", repeats=min(args.repeats, 2))
+    results = {}
+    for name in tqdm(cases, desc="side by side", unit="case", leave=False, disable=None):
+        results[name] = dataclasses.asdict(measure(cases[name]))
+    return {"case": dataclasses.asdict(case), "side_by_side": results}
+
+
+def _print_side_by_side(report: dict[str, Any]) -> None:
+    case, results = report["case"], report["side_by_side"]
+    print(f"{case['width']} x {case['height']} RGB, {case['images']} images, {case['hypotheses']} hypotheses")
+    print(f"{'cost volume':<26}{'best':>9}{'first':>9}{'extra memory':>15}")
+    for name, result in results.items():
+        times = f"{result['best_s']:>7.3f} s{result['first_s']:>7.3f} s"
+        print(f"{name:<26}{times}{result['peak_extra_mb']:>12.0f} MB")
+    ours, theirs = results["released"], results.get("released by scikit-image")
+    if theirs is None:
+        print("scikit-image is not installed: nothing to compare with (pip install scikit-image)")
+        return
+    difference = abs(ours["checksum"] / theirs["checksum"] - 1)
+    print(f"released: {theirs['best_s'] / ours['best_s']:.1f} times as fast as scikit-image", end="")
+    print(f" ({theirs['best_s'] / ours['first_s']:.1f} at the first call), mean cost equal to {difference:.0e}")
+    print(f"residual: {results['residual']['best_s'] / ours['best_s']:.2f} times the time of released")
+
+
+def _growth(args: argparse.Namespace) -> dict[str, Any]:
+    """Times over the number of pixels, images and hypotheses, all else as in the case, with a line fitted to each."""
+    from tqdm import tqdm
+
+    from dfs_ros.evaluation.speed import SpeedCase, measure_here
+
+    base = SpeedCase("released", hypotheses=args.growth_hypotheses, threads=args.threads, repeats=1)
+    axes: dict[str, list[tuple[float, SpeedCase]]] = {
+        "megapixels": [(n * n / 1e6, dataclasses.replace(base, height=n, width=n)) for n in SIZES_PX],
+        "images": [(n, dataclasses.replace(base, images=n)) for n in IMAGES],
+        "hypotheses": [(n, dataclasses.replace(base, hypotheses=n)) for n in HYPOTHESES],
+    }
+    jobs = [(axis, m, i) for axis, points in axes.items() for m in METHODS for i in range(len(points))]
+    best = dict.fromkeys(jobs, np.inf)
+    # Rounds over all cases, the best of each: what else the machine does then spreads over them evenly.
+    for job in tqdm(jobs * args.repeats, desc="growth", unit="call", leave=False, disable=None):
+        axis, method, i = job
+        best[job] = min(best[job], measure_here(dataclasses.replace(axes[axis][i][1], method=method)).best_s)
+    growth: dict[str, Any] = {}
+    for axis, points in axes.items():
+        x = [value for value, _ in points]
+        growth[axis] = {m: fitted_line(x, [best[axis, m, i] for i in range(len(x))]) for m in METHODS}
+    return growth
+
+
+def fitted_line(x: list[float], seconds: list[float]) -> dict[str, Any]:
+    """The points with the slope, offset and R^2 of their least-squares line."""
+    slope, offset = np.polyfit(x, seconds, 1)
+    y = np.asarray(seconds)
+    unexplained = float(((y - (slope * np.asarray(x) + offset)) ** 2).sum())
+    total = float(((y - y.mean()) ** 2).sum())
+    return {
+        "x": x,
+        "seconds": seconds,
+        "slope_s": float(slope),
+        "offset_s": float(offset),
+        "r_squared": 1.0 - unexplained / total if total > 0 else 1.0,
+    }
+
+
+def _print_growth(growth: dict[str, Any]) -> None:
+    print("growth of the time, all else as it was (5 images, 256 x 256 RGB)")
+    for axis, methods in growth.items():
+        for method, line in methods.items():
+            slope = f"{1000 * line['slope_s']:8.2f} ms per {UNITS[axis]}"
+            print(f"  {method:<10}{slope:<27} + {1000 * line['offset_s']:6.1f} ms, R^2 {line['r_squared']:.4f}")
+
+
+def draw(growth: dict[str, Any], path: Path) -> None:
+    """Plot measured times and fitted lines, one panel for each axis of growth."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, len(growth), figsize=(13, 4), constrained_layout=True)
+    for panel, (axis, methods) in zip(panels, growth.items(), strict=True):
+        for method, line in methods.items():
+            (points,) = panel.plot(line["x"], line["seconds"], "o")
+            ends = np.array([0.0, max(line["x"])])
+            label = f"{method}, R² = {line['r_squared']:.3f}"
+            panel.plot(ends, line["slope_s"] * ends + line["offset_s"], color=points.get_color(), label=label)
+        panel.set_xlabel(axis)
+        panel.set_ylabel("seconds")
+        panel.set_xlim(left=0)
+        panel.set_ylim(bottom=0)
+        panel.grid(alpha=0.3)
+        panel.legend()
+    figure.suptitle("Time of a cost volume; 256 x 256 RGB and 5 images where not varied")
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def _versions() -> dict[str, Any]:
+    import os
+
+    import cv2
+    import scipy
+
+    return {
+        "dfs_ros": dfs_ros.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "opencv": cv2.__version__,
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+    }

@@ -17,9 +17,14 @@ from typing import TYPE_CHECKING
 
 import dfs_ros
 from dfs_ros.cli.common import add_config_arguments, config_from_arguments
+from dfs_ros.config import Config
 
 if TYPE_CHECKING:
     from dfs_ros.evaluation.rendered import RenderedStack
+
+
+_PROTOCOL = {"hypotheses": {"min_depth_m": 0.31, "max_depth_m": 10.0, "count": 64}}
+"""The range is given, not found: the same for every method and scene."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    config = config_from_arguments(args)
+    config = config_from_arguments(args, Config.from_dict(_PROTOCOL))
     cameras, names = _names(args.cameras, "--cameras"), _names(args.methods, "--methods")
     if args.width < 32:
         raise ValueError(f"--width: expected 32 or more, received {args.width}")

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from dfs_ros.network.weights import save_network
     from dfs_ros.training.card import Record, model_card
     from dfs_ros.training.loop import Trainer
-    from dfs_ros.training.stacks import Sources, StackSet
+    from dfs_ros.training.stacks import Sources, StackSet, cache_folder
 
     device = "cuda" if args.device == "cuda" or (args.device == "auto" and torch.cuda.is_available()) else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
@@ -64,14 +64,13 @@ def run(args: argparse.Namespace) -> int:
     sources = Sources.find(args.rgbd)
     if args.rgbd is None:
         print("no --rgbd folder: training on procedural scenes only, which is worse on photos", file=sys.stderr)
-    stack_set = StackSet(
-        sources, settings.stacks, settings.seed, **({"folder": Path(args.cache)} if args.cache else {})
-    )
+    folder = Path(args.cache) if args.cache else cache_folder()
+    stack_set = StackSet(sources, settings.stacks, settings.seed, folder=folder)
     with tqdm(total=settings.stacks, desc="rendering stacks", unit="stack", disable=None) as bar:
         for done in stack_set.prepare(cores):
             bar.update(done - bar.n)
 
-    # One core prepares samples; the convolutions are small, and threads that wait for each other cost more than they bring.
+    # One core prepares samples. The convolutions are small: threads that wait for each other cost more than they bring.
     torch.set_num_threads(max(1, cores - 1))
     trainer = Trainer(settings, stack_set.load(), device=device, workers=max(1, cores - 1))
     checkpoint = output / f"{name}.checkpoint"

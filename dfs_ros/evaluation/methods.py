@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dfs_ros.config import Config
 from dfs_ros.cost_volume import cost_volume_from_config
-from dfs_ros.optics import depth_hypotheses
+from dfs_ros.pipeline import DepthEstimator, hypotheses_for
 from dfs_ros.types import FocalStack
 
 RAW_METHODS = ("released", "paper", "residual")
@@ -45,10 +45,8 @@ def make_method(name: str, config: Config) -> Method:
 
 
 def _argmin(config: Config) -> Method:
-    h = config.hypotheses
-    depths_m = depth_hypotheses(h.min_depth_m, h.max_depth_m, h.count, h.spacing)
-
     def predict(stack: FocalStack) -> Prediction:
+        depths_m = hypotheses_for(stack, config.hypotheses)
         cost = cost_volume_from_config(stack, depths_m, config.cost, threads=config.processing.threads)
         return Prediction(depths_m[cost.argmin(axis=0)].astype(np.float32))
 
@@ -56,8 +54,6 @@ def _argmin(config: Config) -> Method:
 
 
 def _estimator(config: Config) -> Method:
-    from dfs_ros.pipeline import DepthEstimator
-
     estimator = DepthEstimator(config)
 
     def predict(stack: FocalStack) -> Prediction:

@@ -1,6 +1,6 @@
 """From a probability over depth hypotheses to inverse depth and its standard deviation: the same for every method.
 
-In units of hypotheses, with p the probability, m its peak (centre of the most probable 3 in a row) and w the window:
+In units of hypotheses, with p the probability, m its peak (of p smoothed by 1/4 1/2 1/4) and w the window:
 
     i     = sum over |d - m| <= w of p_d d / sum of p_d           soft-argmin around the peak: a second peak cannot pull
     f     = i - floor(i)
@@ -54,7 +54,7 @@ def peak_and_spread(probability: Array) -> tuple[Array, Array]:
     depths = len(probability)
     padded = np.zeros((depths + 2, *probability.shape[1:]), np.float32)
     padded[1:-1] = probability
-    mode = (padded[:-2] + padded[1:-1] + padded[2:]).argmax(axis=0)
+    mode = (padded[:-2] + 2.0 * padded[1:-1] + padded[2:]).argmax(axis=0)
     weight = np.zeros(probability.shape[1:], np.float32)
     moment = np.zeros_like(weight)
     for offset in range(-WINDOW, WINDOW + 1):

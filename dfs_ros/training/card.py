@@ -35,8 +35,9 @@ class Record:
     def line(self, step: Step) -> str:
         """Loss, its parts, rate and time left."""
         parts = ", ".join(f"{name} {np.mean(values):.3f}" for name, values in self._parts.items())
-        left = round(step.remaining_s)
-        return f"loss {np.mean(self._loss):.3f} ({parts}), rate {step.learning_rate:.1e}, {left // 60}:{left % 60:02d} left"
+        minutes, seconds = divmod(round(step.remaining_s), 60)
+        rate = f"{step.learning_rate:.1e}"
+        return f"loss {np.mean(self._loss):.3f} ({parts}), rate {rate}, {minutes}:{seconds:02d} left"
 
     def facts(self, trainer: Trainer, stacks: StackSet) -> dict[str, Any]:
         """All that the model card tells, as plain values."""
@@ -59,6 +60,7 @@ class Record:
 
 def model_card(name: str, facts: dict[str, Any]) -> str:
     """Markdown: what it is, what it was trained on, for how long, on what, and how it ended."""
+    made_by = f"dfs_ros {facts['dfs_ros']} (renderer {facts['renderer']}, recipe {facts['recipe']})"
     settings = "\n".join(f"- `{key}`: {value}" for key, value in facts["settings"].items())
     last = ", ".join(f"{key} {value}" for key, value in facts["last"].items())
     return f"""# {name}
@@ -68,9 +70,10 @@ hypothesis, so that any camera, range and number of hypotheses will do ({facts["
 Architecture: `dfs_ros/network/light.py`. Made by `dfs train`; the safetensors file carries these facts too.
 
 ## Data
-{facts["stacks"]} focal stacks rendered by dfs_ros {facts["dfs_ros"]} (renderer {facts["renderer"]}, recipe {facts["recipe"]}),
-through random lenses. {facts["data"].capitalize()}. Noise, misalignment, exposure, errors of f-number and focus, PSF,
-transfer curve and depth hypotheses are drawn anew for every sample.
+{facts["stacks"]} focal stacks rendered by {made_by} through random lenses. {facts["data"]}.
+
+Noise, misalignment, exposure, errors of f-number and focus, PSF, transfer curve and depth hypotheses are drawn anew for
+every sample.
 
 ## Training
 {facts["steps"]} steps in {facts["hours"]} hours on {facts["hardware"]}, PyTorch {facts["torch"]}.

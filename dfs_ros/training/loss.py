@@ -70,8 +70,8 @@ def peak_and_spread(probability: Tensor) -> tuple[Tensor, Tensor]:
     """:func:`dfs_ros.network.readout.peak_and_spread` of a batch (B, D, H, W), to differentiate."""
     depths = probability.shape[1]
     with torch.no_grad():
-        three = F.avg_pool3d(probability[:, None], (3, 1, 1), stride=1, padding=(1, 0, 0))[:, 0]
-        mode = three.argmax(dim=1, keepdim=True)
+        padded = F.pad(probability, (0, 0, 0, 0, 1, 1))
+        mode = (padded[:, :-2] + 2.0 * padded[:, 1:-1] + padded[:, 2:]).argmax(dim=1, keepdim=True)
     at = mode + torch.arange(-WINDOW, WINDOW + 1, device=mode.device)[:, None, None]
     p = probability.gather(1, at.clamp(0, depths - 1)) * ((at >= 0) & (at < depths))
     index = (p * at).sum(dim=1) / p.sum(dim=1).clamp(min=1e-12)

@@ -20,7 +20,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.evaluation.rendered import RgbdScene, cache_folder, load_rgbd, rgbd_folders
+from dfs_ros.evaluation import rendered
+from dfs_ros.evaluation.rendered import RgbdScene, load_rgbd, rgbd_folders
 from dfs_ros.optics import coc_px
 from dfs_ros.simulation.render import RENDERER_VERSION, render_stack
 from dfs_ros.simulation.scenes import random_scene
@@ -66,7 +67,12 @@ class Sources:
         """For the model card."""
         scenes = ", ".join(path.name for path in self.rgbd) or "none"
         photos = ", ".join(path.name for path in self.photos if path.name != "rgb.png") or "none"
-        return f"photos with depth: {scenes}; further textures from photos: {photos}; the rest is procedural"
+        return f"Photos with depth: {scenes}; further textures from photos: {photos}; the rest is procedural"
+
+
+def cache_folder() -> Path:
+    """Where training stacks are kept: beside those of the evaluation."""
+    return rendered.cache_folder().parent / "training"
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ class StackSet:
     count: int
     seed: int = 0
     size_px: int = SIZE_PX
-    folder: Path = field(default_factory=lambda: cache_folder().parent / "training")
+    folder: Path = field(default_factory=cache_folder)
 
     def __post_init__(self) -> None:
         if self.count < 1:

@@ -1,0 +1,256 @@
+"""The light network, what it is fed with, what is read out of it, and its files."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from dfs_ros.config import NetworkConfig
+from dfs_ros.network import Network, known_models, load_network
+from dfs_ros.network.inputs import guide_image, image_planes
+from dfs_ros.network.light import LightArchitecture, LightNetwork
+from dfs_ros.network.readout import SIGMA_FLOOR, WINDOW, at_index, peak_and_spread, read_out
+from dfs_ros.network.weights import FORMAT, load_weights, model_file, save_network
+from dfs_ros.optics import depth_hypotheses
+from dfs_ros.regularization import probability_of
+from dfs_ros.runner.torch import TorchRunner
+
+SMALL = LightArchitecture(channels=(8, 8, 12, 16), image_channels=8)
+
+
+def stirred(seed=0, architecture=SMALL):
+    """A network whose every weight counts: untrained, its scores are 0 and hide the rest."""
+    torch.manual_seed(seed)
+    network = LightNetwork(architecture)
+    with torch.no_grad():
+        network.score.weight.normal_(std=0.2)
+        network.pixel.weight.normal_(std=0.2)
+    return network.eval()
+
+
+def inputs(depths=12, height=64, width=96, seed=1):
+    rng = np.random.default_rng(seed)
+    energy = rng.normal(0, 1, (depths, height, width)).astype(np.float32)
+    smoothed = rng.normal(0, 1, (depths, height, width)).astype(np.float32)
+    guide = rng.random((height, width), dtype=np.float32)
+    image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return energy, smoothed, guide, image
+
+
+def network_of(module):
+    return Network("test", TorchRunner(module, "cpu"))
+
+
+def probability(module, energy, smoothed, image):
+    with torch.inference_mode():
+        return module(*(torch.from_numpy(np.ascontiguousarray(x))[None] for x in (energy, smoothed, image)))[0].numpy()
+
+
+def test_probability_adds_up_at_any_size_and_number_of_hypotheses():
+    for depths, height, width in [(2, 64, 64), (7, 50, 75), (33, 64, 37)]:
+        p = network_of(stirred()).probability(*inputs(depths, height, width))
+        assert p.shape == (depths, height, width) and p.dtype == np.float32
+        assert p.min() >= 0
+        np.testing.assert_allclose(p.sum(axis=0), 1.0, atol=1e-5)
+
+
+def test_untrained_it_is_the_answer_of_the_smoothed_energy():
+    torch.manual_seed(0)
+    module = LightNetwork(SMALL)
+    with torch.no_grad():
+        module.pixel.weight.zero_()
+    energy, smoothed, guide, image = inputs()
+    p = network_of(module.eval()).probability(energy, smoothed, guide, image)
+    np.testing.assert_allclose(p, probability_of(smoothed, SMALL.initial_sharpness), atol=1e-5)
+
+
+def test_more_hypotheses_on_either_side_move_the_answer_along():
+    """Weights are shared along depth: hypotheses that explain nothing, added before, shift the rest and no more."""
+    module = stirred()
+    energy, smoothed, guide, image = inputs(depths=64)
+    image = image_planes(guide, image)
+    added = 8
+    # Far from both ends the same curve, with hopeless hypotheses around it, must be answered the same.
+    hopeless = np.full((40, *guide.shape), 20.0, np.float32)
+    first = [np.concatenate([hopeless, x[:16], hopeless]) for x in (energy, smoothed)]
+    moved = [np.concatenate([hopeless, hopeless[:added], x[:16], hopeless[:-added]]) for x in (energy, smoothed)]
+    p, q = probability(module, *first, image), probability(module, *moved, image)
+    # Clarity is a mean over all hypotheses, as many in both.
+    np.testing.assert_allclose(q[added:], p[:-added], atol=1e-4)
+    assert np.abs(q - p).max() > 0.1  # the comparison can tell
+
+
+def test_an_offset_of_the_energy_does_not_matter():
+    energy, smoothed, guide, image = inputs()
+    network = network_of(stirred())
+    p = network.probability(energy, smoothed, guide, image)
+    q = network.probability(energy - 5.0, smoothed + 3.0, guide, image)
+    np.testing.assert_allclose(p, q, atol=1e-3)
+
+
+def test_an_odd_number_of_hypotheses_is_paired_with_its_last():
+    module = stirred()
+    energy, smoothed, guide, image = inputs(depths=9)
+    planes = image_planes(guide, image)
+    p = probability(module, energy, smoothed, planes)
+    assert p.shape[0] == 9
+    other = energy.copy()
+    other[8] += 2.0
+    assert np.abs(probability(module, other, smoothed, planes) - p)[8].max() > 1e-4
+
+
+def test_padding_does_not_reach_far():
+    energy, smoothed, guide, image = inputs(depths=6, height=70, width=90)
+    p = network_of(stirred()).probability(energy, smoothed, guide, image)
+    assert np.isfinite(p).all() and p.shape == (6, 70, 90)
+
+
+def test_inputs_that_do_not_belong_together_are_refused():
+    energy, smoothed, guide, image = inputs()
+    network = network_of(stirred())
+    with pytest.raises(ValueError, match=r"received \(12, 64, 96\) and \(11, 64, 96\)"):
+        network.probability(energy, smoothed[1:], guide, image)
+    with pytest.raises(ValueError, match="D of 2 or more"):
+        network.probability(energy[:1], smoothed[:1], guide, image)
+    with pytest.raises(ValueError, match="guide and image"):
+        network.probability(energy, smoothed, guide[1:], image)
+
+
+def test_the_light_network_is_light():
+    assert sum(p.numel() for p in LightNetwork().parameters()) < 2_000_000
+
+
+def test_guide_is_the_mean_brightness():
+    images = np.zeros((2, 16, 20, 3), np.uint8)
+    images[0, 3, 5] = 255
+    guide = guide_image(images)
+    assert guide.dtype == np.float32 and guide[3, 5] == pytest.approx(0.5) and guide.sum() == pytest.approx(0.5)
+    assert guide_image(images[..., 0])[3, 5] == pytest.approx(0.5)
+    grey = image_planes(guide, images[0, ..., 0])
+    np.testing.assert_array_equal(grey, image_planes(guide, images[0]))
+
+
+# --- readout
+
+
+def probability_at(positions, depths=20):
+    """(D, 1, N): each pixel's probability split between the two hypotheses around a fractional index."""
+    positions = np.asarray(positions, np.float64)
+    d = np.arange(depths)[:, None]
+    return np.clip(1.0 - np.abs(d - positions), 0.0, 1.0).astype(np.float32)[:, None, :]
+
+
+def test_readout_finds_positions_between_hypotheses():
+    positions = np.array([0.0, 0.3, 4.0, 7.5, 11.9, 19.0])
+    index, sigma = peak_and_spread(probability_at(positions))
+    np.testing.assert_allclose(index[0], positions, atol=1e-5)
+    # As sharp as a probability on a grid can be: nothing but the floor.
+    np.testing.assert_allclose(sigma[0], SIGMA_FLOOR, atol=1e-4)
+
+
+def test_a_second_peak_makes_unsure_but_does_not_pull():
+    p = 0.7 * probability_at([5.2]) + 0.3 * probability_at([15.0])
+    index, sigma = peak_and_spread(p)
+    assert index[0, 0] == pytest.approx(5.2, abs=1e-4)
+    assert sigma[0, 0] == pytest.approx(np.sqrt(np.pi / 2) * (0.3 * 9.8 + 0.7 * 0.32 - 0.32) + SIGMA_FLOOR, abs=1e-3)
+
+
+def test_sigma_of_a_gaussian_is_its_own():
+    d = np.arange(64, dtype=np.float64)[:, None, None]
+    p = np.exp(-0.5 * ((d - 30.0) / 6.0) ** 2)
+    _, sigma = peak_and_spread((p / p.sum(axis=0)).astype(np.float32))
+    assert sigma[0, 0] == pytest.approx(6.0 + SIGMA_FLOOR, rel=0.01)
+
+
+def test_readout_in_dioptres_either_way_round():
+    depths = depth_hypotheses(0.5, 5.0, 20)
+    p = probability_at([3.0, 10.25])
+    step = (2.0 - 0.2) / 19
+    inverse, sigma = read_out(p, depths)
+    np.testing.assert_allclose(inverse[0], 2.0 - step * np.array([3.0, 10.25]), rtol=1e-5)
+    np.testing.assert_allclose(sigma[0], step * SIGMA_FLOOR, rtol=1e-2)
+    inverse_up, sigma_up = read_out(p[::-1].copy(), depths[::-1])
+    np.testing.assert_allclose(inverse_up, inverse, rtol=1e-5)
+    np.testing.assert_allclose(sigma_up, sigma, rtol=1e-2)
+
+
+def test_readout_with_uneven_hypotheses():
+    inverse, sigma = read_out(probability_at([0.5, 2.0], depths=3), [1.0, 2.0, 10.0])
+    np.testing.assert_allclose(inverse[0], [0.75, 0.1], rtol=1e-5)
+    np.testing.assert_allclose(sigma[0], SIGMA_FLOOR * np.array([0.475, 0.4]), rtol=0.02)
+    assert at_index([1.0, 3.0], np.array([0.25], np.float32))[0] == pytest.approx(1.5)
+
+
+def test_readout_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match=r"received \(20, 1, 1\) and \(3,\)"):
+        read_out(probability_at([5.0]), [1.0, 2.0, 3.0])
+
+
+def test_window_is_what_it_says():
+    p = 0.6 * probability_at([8.0]) + 0.2 * probability_at([8.0 + WINDOW]) + 0.2 * probability_at([8.0 + WINDOW + 1])
+    index, _ = peak_and_spread(p)
+    assert index[0, 0] == pytest.approx(8.0 + 0.2 * WINDOW / 0.8, abs=1e-5)
+
+
+# --- files
+
+
+def test_saved_and_loaded_it_answers_the_same(tmp_path):
+    module = stirred()
+    file = tmp_path / "mine.safetensors"
+    save_network(file, module.state_dict(), SMALL, {"steps": 3})
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.safetensors"]
+    network = load_network(NetworkConfig(name=str(file)), device="cpu")
+    np.testing.assert_array_equal(network.probability(*inputs()), network_of(module).probability(*inputs()))
+    assert "torch on cpu" in network.description
+
+
+def test_unknown_names_list_what_there_is():
+    with pytest.raises(FileNotFoundError, match=r"unknown model; known: .*none"):
+        load_network(NetworkConfig(name="heavy"))
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        model_file("nowhere/light.safetensors")
+    with pytest.raises(ValueError, match="none is the regularised argmin"):
+        load_network(NetworkConfig(name="none"))
+
+
+def test_files_that_are_no_networks_are_refused(tmp_path):
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(b"not weights")
+    with pytest.raises(ValueError, match="not readable as safetensors"):
+        load_weights(damaged)
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"weight": torch.zeros(3)}, foreign)
+    with pytest.raises(ValueError, match="expected format"):
+        load_weights(foreign)
+    for metadata in (
+        {"format": FORMAT},
+        {"format": FORMAT, "architecture": json.dumps({"layers": 3})},
+        {"format": FORMAT, "architecture": json.dumps({"channels": [8, 8, 12, 16]})},
+    ):
+        save_file({"weight": torch.zeros(3)}, foreign, metadata)
+        with pytest.raises(ValueError, match="do not fit this version"):
+            load_weights(foreign)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_cuda_answers_as_the_cpu():
+    module = stirred()
+    p = network_of(module).probability(*inputs())
+    q = Network("test", TorchRunner(module, "cuda")).probability(*inputs())
+    np.testing.assert_allclose(p, q, atol=1e-3)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA GPU")
+def test_cuda_where_there_is_none_is_an_error():
+    with pytest.raises(ValueError, match="finds no CUDA GPU"):
+        TorchRunner(stirred(), "cuda")
+
+
+def test_models_that_ship_can_be_loaded():
+    assert "light" in known_models()
+    for name in known_models():
+        assert model_file(name).with_suffix(".md").is_file(), "every model has its model card"
+        assert sum(p.numel() for p in load_weights(model_file(name)).parameters()) > 1000

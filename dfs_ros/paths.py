@@ -1,7 +1,8 @@
-"""Where the package's shared files (models, config, launch) lie: beside the source, or installed under share/dfs_ros."""
+"""Where the package's shared files (models, config, launch) lie, and where it keeps what it need not make again."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -21,3 +22,8 @@ def share_folder(name: str) -> Path:
         if candidate.is_dir():
             return candidate
     raise FileNotFoundError(f"{name}: not found in {', '.join(map(str, candidates))}; reinstall dfs_ros")
+
+
+def cache_folder(name: str) -> Path:
+    """Folder of the user's cache for files of one kind: `$XDG_CACHE_HOME` (default ~/.cache) /dfs_ros/NAME."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dfs_ros" / name

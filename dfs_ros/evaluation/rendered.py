@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dfs_ros import paths
 from dfs_ros.config import SimulationConfig
 from dfs_ros.simulation.render import RENDERER_VERSION, decode, encode_uint8, reduce_image, render_stack
 from dfs_ros.types import Camera, FocalStack
@@ -137,8 +138,7 @@ def evaluation_stacks(
 
 def cache_folder() -> Path:
     """Where rendered stacks are kept: `$XDG_CACHE_HOME` (default ~/.cache) /dfs_ros/rendered."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "dfs_ros" / "rendered"
+    return paths.cache_folder("rendered")
 
 
 def _rendered(scene: RgbdScene, camera_name: str, cache: Path) -> RenderedStack:

@@ -20,6 +20,8 @@ from dfs_ros.types import Camera
 _DEMO_SEED = 1
 DEMO_FOCUS_DIOPTERS = (2.2, 1.6, 1.1, 0.7, 0.35)
 """A sweep that covers the demo scene from 0.45 m to its wall."""
+DEMO_PERIOD_S = 12.0
+"""After this long the sway before the demo scene repeats."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +67,11 @@ def demo_camera(width: int = 320) -> Camera:
 def demo_scene(width: int = 320, height: int = 240, time_s: float = 0.0) -> Scene:
     """A table top with things at 0.45 to 2.2 m before a wall at 3 m, seen by :func:`demo_camera`.
 
-    The camera sways sideways and up and down by a few centimetres, a period of 12 s, never towards the scene, so the
-    known depths stay.
+    The camera sways sideways and up and down by a few centimetres in :data:`DEMO_PERIOD_S`, never towards the scene, so
+    the known depths stay.
     """
     fx_px = 0.025 / demo_camera(width).pixel_pitch_m
-    phase = 2 * math.pi * time_s / 12.0
+    phase = 2 * math.pi * time_s / DEMO_PERIOD_S
     origin = (0.03 * math.sin(phase), 0.012 * math.sin(2 * phase), 0.0)
     return _scene(_demo_objects(), width, height, fx_px, origin)
 

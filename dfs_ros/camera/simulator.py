@@ -1,0 +1,221 @@
+"""A simulated focus-sweeping camera before the demo scene, which has planes at known depths.
+
+Images are rendered once (seconds; a minute or two where the camera sways) and kept in the user's cache folder; noise
+is added as they are sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dfs_ros.camera.source import SourceFrame, sweep_order
+from dfs_ros.config import CameraConfig
+from dfs_ros.geometry import intrinsics
+from dfs_ros.io.atomic import staged
+from dfs_ros.paths import cache_folder
+from dfs_ros.simulation.render import RENDERER_VERSION, render_images
+from dfs_ros.simulation.scenes import DEMO_FOCUS_DIOPTERS, DEMO_PERIOD_S, demo_camera, demo_scene
+from dfs_ros.types import FocusMetadata, LensState
+
+_LOG = logging.getLogger(__name__)
+_IMAGES_FILE = "images.npy"
+_NOISE_MARGIN_PX = 64
+_SEED = 1
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One image of the loop: when in the loop and where in its sweep it is taken, and the focus over its exposure."""
+
+    time_s: float
+    focus_start_diopters: float
+    focus_end_diopters: float
+    index: int
+    count: int
+
+    @property
+    def focus_diopters(self) -> float:
+        return (self.focus_start_diopters + self.focus_end_diopters) / 2
+
+    @property
+    def moving(self) -> bool:
+        return self.focus_start_diopters != self.focus_end_diopters
+
+
+class SimulatedSource:
+    """Thin-lens images of the demo scene, still or swaying, swept over its depths, in a loop.
+
+    Parameters
+    ----------
+    config
+        Size, rate, sweep, noise and the like.
+    progress
+        Called with the share of the images that is rendered, while rendering.
+    cache
+        Where rendered images are kept; None = the user's cache folder.
+    """
+
+    def __init__(
+        self, config: CameraConfig, progress: Callable[[float], None] | None = None, cache: Path | None = None
+    ) -> None:
+        self._config = config
+        self._camera = demo_camera(config.width)
+        self._shots = loop_of_shots(config)
+        self.size = (config.height, config.width)
+        self.intrinsics = intrinsics(self._camera, self.size)
+        self.frames_per_sweep = self._shots[0].count
+        self.description = (
+            f"simulated camera, {config.width} x {config.height}, {'swaying' if config.moving else 'still'}, "
+            f"{len(DEMO_FOCUS_DIOPTERS)} focus positions from {min(DEMO_FOCUS_DIOPTERS):g} to "
+            f"{max(DEMO_FOCUS_DIOPTERS):g} dioptres"
+        )
+        self._images = _rendered(config, self._shots, progress or (lambda share: None), cache or cache_folder("camera"))
+
+    def frames(self) -> Iterator[SourceFrame]:
+        """The loop again and again, with fresh noise and rising sweep ids."""
+        add_noise = _Noise(self.size, self._config.noise)
+        image_of = _image_numbers(self._shots)
+        sweep_id = -1
+        for shot in itertools.cycle(self._shots):
+            sweep_id += shot.index == 0
+            focus = FocusMetadata(
+                stamp_ns=0,
+                focus_diopters=shot.focus_diopters,
+                focus_start_diopters=shot.focus_start_diopters,
+                focus_end_diopters=shot.focus_end_diopters,
+                lens_state=LensState.MOVING if shot.moving else LensState.STATIONARY,
+                focal_length_m=self._camera.focal_length_m,
+                f_number=self._camera.f_number,
+                magnification=math.nan if self._config.breathing else 1.0,
+                sweep_id=sweep_id % 2**32,
+                index=shot.index,
+                count=shot.count,
+            )
+            yield SourceFrame(add_noise(self._images[image_of[shot.time_s, shot.focus_diopters]]), focus)
+
+
+def loop_of_shots(config: CameraConfig) -> list[Shot]:
+    """The images of the loop: a cycle of the lens before a still scene, a period of the sway before a moving one."""
+    cycle = [shot for sweep in sweep_order(len(DEMO_FOCUS_DIOPTERS), config.sweep) for shot in _sweep(sweep, config)]
+    if not config.moving:
+        return cycle
+    cycles = max(1, round(DEMO_PERIOD_S * config.rate_hz / len(cycle)))
+    step_s = DEMO_PERIOD_S / (cycles * len(cycle))
+    return [
+        Shot(i * step_s, shot.focus_start_diopters, shot.focus_end_diopters, shot.index, shot.count)
+        for i, shot in enumerate(cycle * cycles)
+    ]
+
+
+def _sweep(order: list[int], config: CameraConfig) -> list[Shot]:
+    """One sweep; the lens flies back at the start of a saw-tooth, and turns without moving in a triangle."""
+    focus = [DEMO_FOCUS_DIOPTERS[i] for i in order]
+    at = focus[-1] if config.sweep == "sawtooth" else focus[0]
+    spans: list[tuple[float, float]] = []
+    for target in focus:
+        if target != at:
+            ends = np.linspace(at, target, config.moving_frames + 1).tolist()
+            spans += itertools.pairwise(ends) if config.moving_frames else []
+        spans.append((target, target))
+        at = target
+    return [Shot(0.0, start, end, i, len(spans)) for i, (start, end) in enumerate(spans)]
+
+
+def _image_numbers(shots: list[Shot]) -> dict[tuple[float, float], int]:
+    """Number of the image to each time and focus; a still scene needs each focus once."""
+    wanted = dict.fromkeys((shot.time_s, shot.focus_diopters) for shot in shots)
+    return {key: number for number, key in enumerate(wanted)}
+
+
+def _rendered(
+    config: CameraConfig, shots: list[Shot], progress: Callable[[float], None], cache: Path
+) -> NDArray[np.uint8]:
+    """Images (N, H, W, 3) without noise, from the cache or rendered and put there."""
+    keys = list(_image_numbers(shots))
+    oversampling = 1 if config.moving else 2  # exact edges cost five times as much: for a few images only
+    shape = (len(keys), config.height, config.width, 3)
+    recipe = f"{RENDERER_VERSION} {demo_camera(config.width)} {shape} {oversampling} {config.breathing} {keys}"
+    folder = cache / hashlib.sha256(recipe.encode()).hexdigest()[:24]
+    images = _load(folder, shape)
+    if images is None:
+        images = _render(keys, shape, oversampling, config.breathing, progress)
+        try:
+            with staged(folder, last=_IMAGES_FILE) as staging:
+                np.save(staging / _IMAGES_FILE, images, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            _LOG.warning("rendered images are not kept: %s", error)
+    return images
+
+
+def _load(folder: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
+    try:
+        # Mapped: a minute of images is not read into memory at once.
+        images = np.load(folder / _IMAGES_FILE, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError) as error:
+        _LOG.warning("cached images %s are not readable and are rendered again: %s", folder, error)
+        return None
+    return images if images.shape == shape and images.dtype == np.uint8 else None
+
+
+def _render(
+    keys: list[tuple[float, float]],
+    shape: tuple[int, ...],
+    oversampling: int,
+    breathing: bool,
+    progress: Callable[[float], None],
+) -> NDArray[np.uint8]:
+    height, width = shape[1:3]
+    images = np.empty(shape, np.uint8)
+    scenes = {time_s: demo_scene(width * oversampling, height * oversampling, time_s) for time_s in {keys[0][0]}}
+
+    def render(number: int) -> None:
+        time_s, focus = keys[number]
+        scene = scenes.get(time_s) or demo_scene(width * oversampling, height * oversampling, time_s)
+        images[number] = render_images(
+            scene.rgb,
+            scene.depth_m,
+            demo_camera(width),
+            [focus],
+            oversampling=oversampling,
+            noise=0.0,
+            breathing=breathing,
+        )[0]
+
+    workers = ThreadPoolExecutor(os.cpu_count())
+    try:
+        progress(0.0)
+        for done, _ in enumerate(workers.map(render, range(len(keys))), start=1):
+            progress(done / len(keys))
+    finally:
+        workers.shutdown(cancel_futures=True)
+    return images
+
+
+class _Noise:
+    """Adds Gaussian noise to 8-bit images, cut from one large tile at random places: drawing it anew is too slow."""
+
+    def __init__(self, size: tuple[int, int], sigma: float) -> None:
+        self._rng = np.random.default_rng(_SEED)
+        shape = (size[0] + _NOISE_MARGIN_PX, size[1] + _NOISE_MARGIN_PX, 3)
+        grain = self._rng.standard_normal(shape, np.float32) * np.float32(255.0 * sigma)
+        self._tile = np.rint(grain).astype(np.int16)
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        height, width = image.shape[:2]
+        y, x = self._rng.integers(_NOISE_MARGIN_PX, size=2)
+        noisy = cv2.add(image, self._tile[y : y + height, x : x + width], dtype=cv2.CV_8U)
+        return np.asarray(noisy, np.uint8)

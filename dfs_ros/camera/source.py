@@ -1,0 +1,99 @@
+"""A focus-sweeping camera on a transport: frames of a source, at a steady rate, as ROS messages.
+
+Publishes `image` (sensor_msgs/Image), `camera_info` and `focus` (dfs_ros/FrameFocus), all with one stamp.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfs_ros.config import CameraConfig
+from dfs_ros.geometry import Intrinsics
+from dfs_ros.transport.base import Transport
+from dfs_ros.transport.messages import (
+    CAMERA_INFO,
+    FOCUS,
+    IMAGE,
+    Diagnostic,
+    camera_info_message,
+    focus_message,
+    image_message,
+)
+from dfs_ros.types import FocusMetadata
+
+_RATE_WINDOW_NS = 3 * 10**9
+_ENOUGH_OF_RATE = 0.9
+
+
+@dataclass(frozen=True, eq=False)
+class SourceFrame:
+    """An image, uint8 (H, W, 3) or (H, W), and what the driver says of its focus; stamped when it is sent."""
+
+    image: NDArray[np.uint8]
+    focus: FocusMetadata
+
+
+class FrameSource(Protocol):
+    """Where frames come from. `intrinsics` hold at the reference focus of the settings; `size` is (height, width)."""
+
+    description: str
+    size: tuple[int, int]
+    intrinsics: Intrinsics
+    frames_per_sweep: int
+
+    def frames(self) -> Iterator[SourceFrame]:
+        """Frames without end."""
+
+
+class SweepCamera:
+    """Publishes the frames of a source, `camera.rate_hz` a second, until the transport is shut down."""
+
+    def __init__(self, transport: Transport, source: FrameSource, config: CameraConfig) -> None:
+        self._transport = transport
+        self._source = source
+        self._frames = source.frames()
+        self._config = config
+        self._image = transport.create_publisher("image", IMAGE)
+        self._info = transport.create_publisher("camera_info", CAMERA_INFO)
+        self._focus = transport.create_publisher("focus", FOCUS)
+        self._sent_ns: deque[int] = deque()
+        transport.create_timer(1.0 / config.rate_hz, self.send)
+        transport.add_diagnostic("camera", self._diagnostic)
+
+    def send(self) -> None:
+        """Publish the next frame, stamped now."""
+        frame = next(self._frames)
+        stamp, frame_id = self._transport.now_ns(), self._config.frame_id
+        # The small messages first: who has the image then has all.
+        self._focus.publish(focus_message(dataclasses.replace(frame.focus, stamp_ns=stamp), frame_id))
+        self._info.publish(camera_info_message(self._source.intrinsics, self._source.size, stamp, frame_id))
+        self._image.publish(image_message(frame.image, stamp, frame_id))
+        self._sent_ns.append(stamp)
+        while stamp - self._sent_ns[0] > _RATE_WINDOW_NS:
+            self._sent_ns.popleft()
+
+    def _diagnostic(self) -> Diagnostic:
+        seconds = (self._sent_ns[-1] - self._sent_ns[0]) * 1e-9 if self._sent_ns else 0.0
+        rate_hz = (len(self._sent_ns) - 1) / seconds if seconds > 0 else 0.0
+        values = {"sent_hz": f"{rate_hz:.2f}", "wanted_hz": f"{self._config.rate_hz:g}"}
+        if seconds > 1.0 and rate_hz < _ENOUGH_OF_RATE * self._config.rate_hz:
+            wanted = f"{self._config.rate_hz:g} were asked for: this machine is too busy"
+            return Diagnostic("WARN", f"sends {rate_hz:.1f} images a second, {wanted}", values)
+        return Diagnostic("OK", self._source.description, values)
+
+
+def sweep_order(positions: int, sweep: str) -> list[list[int]]:
+    """Which focus position each image of each sweep has, until it repeats.
+
+    >>> sweep_order(3, "triangular"), sweep_order(3, "sawtooth")
+    ([[0, 1, 2], [2, 1, 0]], [[0, 1, 2]])
+    """
+    forth = list(range(positions))
+    return [forth, forth[::-1]] if sweep == "triangular" else [forth]

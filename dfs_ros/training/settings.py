@@ -12,7 +12,7 @@ from dfs_ros.config import setting
 class TrainingSettings:
     """What makes the weights what they are, beside the code and the photos; written beside them."""
 
-    steps: int = setting(4000, "Optimiser steps", low=1, high=10**7)
+    steps: int = setting(2400, "Optimiser steps", low=1, high=10**7)
     hours: float = setting(
         0.0,
         "Longest time; the schedule follows the clock where that is shorter; 0 = no limit",
@@ -20,7 +20,7 @@ class TrainingSettings:
         low=0,
         high=1000,
     )
-    stacks: int = setting(1000, "Rendered focal stacks", low=1, high=10**6)
+    stacks: int = setting(640, "Rendered focal stacks", low=1, high=10**6)
     seed: int = setting(0, "Of stacks, samples and initial weights", low=0, high=2**31)
     learning_rate: float = setting(2e-3, "Largest learning rate", low=1e-7, high=1)
     warmup_steps: int = setting(100, "Steps until the learning rate is at its largest", low=0, high=10**6)

@@ -1,0 +1,383 @@
+"""The depth node: images with focus metadata in; depth, points and an all-in-focus image out, whatever the transport.
+
+    image, focus, camera_info -> StackAssembler -> newest stack -> DepthEstimator -> topics
+         callbacks: only parse and assemble        |            worker thread
+
+The callbacks take milliseconds. Depth takes longer than a sweep on a slow machine: then the newest stack wins and the
+others are counted as superseded. Nothing is computed that nobody subscribes to.
+
+Subscribes to `image`, `camera_info` and `focus` (or to `/diagnostics` for the lens position, setting
+`node.focus_source`); publishes `depth/image`, `depth/camera_info`, `depth/points`, `depth/sigma`, `all_in_focus/image`,
+`all_in_focus/camera_info` with the stamp and the frame of the image that they are in the geometry of, and
+`/diagnostics`; `~/capture` writes the newest stack to disk. Images over `processing.max_megapixels` are reduced by a
+whole number as they come, and depth is published at that size, with its camera_info.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dfs_ros.config import StackConfig
+from dfs_ros.io.stack_folder import save_stack
+from dfs_ros.node_health import Health, Situation
+from dfs_ros.node_lens import LensError, LensTracker
+from dfs_ros.node_outputs import Outputs
+from dfs_ros.stack import StackAssembler, Sweep
+from dfs_ros.transport.base import SENSOR_DATA, Transport
+from dfs_ros.transport.messages import (
+    CAMERA_INFO,
+    DIAGNOSTICS,
+    FOCUS,
+    IMAGE,
+    TRIGGER,
+    Diagnostic,
+    Message,
+    camera_info_from_message,
+    focus_from_diagnostics,
+    focus_from_message,
+    image_from_message,
+    stamp_ns,
+    trigger_response,
+)
+from dfs_ros.types import Camera, DepthResult, FocalStack, FocusMetadata, Frame, check_image
+from dfs_ros.worker import LatestWorker
+
+if TYPE_CHECKING:
+    from dfs_ros.pipeline import DepthEstimator
+
+_Self = TypeVar("_Self", bound="DepthNode")
+_SIZES_REMEMBERED = 4
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """A stack to compute, with what is known of its camera."""
+
+    sweep: Sweep
+    camera: Camera
+    frame_id: str
+    distortion: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Alignment:
+    """How the images of the last stack were aligned."""
+
+    focus_diopters: NDArray[np.float64]
+    shape: tuple[int, ...]
+    frames: tuple[Any, ...]
+
+
+class _Interrupted(Exception):
+    """The node was told to stop while it computed."""
+
+
+class DepthNode:
+    """See the head of this module.
+
+    Parameters
+    ----------
+    transport
+        The node's connection, with its parameters. Whoever makes the node spins it.
+    inline
+        Compute each stack within the callback that completes it, and give none up: for recordings, whose results then
+        do not depend on the speed of the machine.
+    """
+
+    def __init__(self, transport: Transport, *, inline: bool = False) -> None:
+        config = transport.parameters.config
+        self._transport = transport
+        self._inline = inline
+        self._health = Health(transport.now_ns)
+        self._lens = LensTracker(config.lens)
+        self._stack_settings: StackConfig = config.stack
+        self._assembler = self._new_assembler()
+        self._flushed = True
+        self._frame_id = ""
+        self._original_sizes: dict[tuple[int, ...], tuple[int, int]] = {}  # (height, width) of reduced images
+        self._newest: Sweep | None = None
+        self._worker: LatestWorker[_Job] | None = None
+        self._superseded = 0  # by workers of the past
+        self._estimator: DepthEstimator | None = None
+        self._previous: _Alignment | None = None
+        self._active = False
+
+        self._outputs = Outputs(transport)
+        subscribe = transport.create_subscription
+        subscribe("camera_info", CAMERA_INFO, self._on_camera_info, SENSOR_DATA)
+        if config.node.focus_source == "focus":
+            subscribe("focus", FOCUS, lambda msg: self._on_focus(focus_from_message(msg)), SENSOR_DATA)
+        else:
+            subscribe("/diagnostics", DIAGNOSTICS, lambda msg: self._on_focus(focus_from_diagnostics(msg)), SENSOR_DATA)
+        self._images = subscribe("image", IMAGE, self._on_image, SENSOR_DATA)
+        transport.create_service("~/capture", TRIGGER, self._capture)
+        transport.create_timer(1.0, self._end_stack_on_silence)
+        transport.add_diagnostic("depth", self._diagnostic)
+
+    def activate(self) -> None:
+        """Take images and compute depth. The network is loaded first, in the worker's thread.
+
+        A network that cannot be loaded ends the spinning of the transport with the exception.
+        """
+        if self._active:
+            return
+        self._active = True
+        self._health.start()
+        if self._inline:
+            self._load_estimator()
+        else:
+            self._worker = LatestWorker("depth", self._prepare_work, self._fail)
+
+    def deactivate(self) -> None:
+        """Take no more images and forget what was taken; returns when nothing is computed any more."""
+        self._active = False
+        if self._worker is not None:
+            self._worker.close()
+            self._superseded += self._worker.superseded
+            self._worker = None
+        self._previous = self._newest = None
+        self._assembler.flush()
+        self._flushed = True
+
+    def close(self) -> None:
+        """Deactivate, and give the network up; the transport is its owner's to shut down."""
+        self.deactivate()
+        self._estimator = None
+
+    def __enter__(self: _Self) -> _Self:
+        self.activate()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # -- what comes in: on the thread that spins ------------------------------------------------------------------
+
+    def _on_image(self, msg: Message) -> None:
+        if not self._active:
+            return
+        self._health.add_image()
+        try:
+            image = self._image(msg)
+        except ValueError as error:
+            self._health.add_fault("bad_image", str(error))
+            raise
+        self._frame_id = msg.header.frame_id
+        self._flushed = False
+        self._take(self._assembler.add_image(stamp_ns(msg.header.stamp), image))
+
+    def _image(self, msg: Message) -> NDArray[np.uint8]:
+        """The image of a message, reduced to what will be worked on."""
+        settings = self._transport.parameters.config.processing
+        megapixels = msg.width * msg.height * 1e-6
+        if megapixels > settings.max_input_megapixels:
+            raise ValueError(
+                f"image: expected at most {settings.max_input_megapixels:g} megapixels, received {msg.width} x "
+                f"{msg.height}; raise processing.max_input_megapixels if that is meant"
+            )
+        image = reduced_by(image_from_message(msg), math.ceil(math.sqrt(megapixels / settings.max_megapixels)))
+        check_image(image, "image")
+        self._original_sizes[image.shape[:2]] = (int(msg.height), int(msg.width))
+        while len(self._original_sizes) > _SIZES_REMEMBERED:
+            del self._original_sizes[next(iter(self._original_sizes))]
+        return image
+
+    def _on_focus(self, focus: FocusMetadata | None) -> None:
+        if not self._active or focus is None:
+            return
+        self._lens.add_focus(focus)
+        self._take(self._assembler.add_focus(focus))
+
+    def _on_camera_info(self, msg: Message) -> None:
+        try:
+            self._lens.add_info(camera_info_from_message(msg))
+        except ValueError as error:
+            self._lens.refuse_info(str(error))
+            self._health.add_fault("bad_camera_info", str(error))
+            raise
+
+    def _end_stack_on_silence(self) -> None:
+        """What would wait for the next image to be complete is complete when none comes."""
+        if self._active and not self._flushed and self._health.silence_s() > self._stack_settings.max_span_s:
+            self._flushed = True
+            self._take(self._assembler.flush())
+
+    def _take(self, sweeps: Iterable[Sweep]) -> None:
+        for sweep in sweeps:
+            self._newest = sweep
+            if not self._outputs.wanted():
+                continue
+            try:
+                camera = self._camera_of(sweep)
+            except LensError as error:
+                self._health.add_fault(error.cause, str(error))
+                self._transport.log("error", f"no depth: {error}", key=error.cause, every_s=5.0)
+                continue
+            job = _Job(sweep, camera, self._frame_id, self._plumb_bob())
+            if self._worker is not None:
+                self._worker.put(job)
+            elif self._inline:
+                self._compute(job)
+
+    def _camera_of(self, sweep: Sweep) -> Camera:
+        """The camera of the reduced images of a sweep."""
+        shape = sweep.frames[0].image.shape[:2]
+        original = self._original_sizes.get(shape, (shape[0], shape[1]))
+        return self._lens.camera(original).scaled(1.0 / (original[1] // shape[1]))
+
+    def _plumb_bob(self) -> tuple[float, ...]:
+        distortion = self._lens.distortion
+        if distortion:
+            self._transport.log(
+                "warning",
+                "camera_info says that the images are distorted: points lie off towards the corners; rectify the "
+                "images first (image_proc)",
+                key="distortion",
+                every_s=60.0,
+            )
+        return distortion[:5] if self._lens.distortion_model == "plumb_bob" else ()
+
+    def _new_assembler(self) -> StackAssembler:
+        return StackAssembler(self._stack_settings, self._transport.parameters.config.lens.focal_length_m)
+
+    # -- depth: on the worker's thread ----------------------------------------------------------------------------
+
+    def _prepare_work(self) -> Callable[[_Job], None]:
+        self._load_estimator()
+        return self._compute
+
+    def _load_estimator(self) -> None:
+        if self._estimator is not None:
+            return
+        from dfs_ros.pipeline import DepthEstimator
+
+        began = time.monotonic()
+        config = self._transport.parameters.config
+        self._estimator = DepthEstimator(config)
+        network = "without a network" if config.network.name == "none" else f"network {config.network.name}"
+        self._transport.log("info", f"ready: {network}, loaded in {time.monotonic() - began:.1f} s")
+
+    def _compute(self, job: _Job) -> None:
+        topics = self._outputs.wanted()
+        if not topics or self._estimator is None:
+            return
+        config = self._transport.parameters.config
+        self._estimator.config = config  # live settings
+        try:
+            result = self._estimate(self._estimator, job, sharpen="all_in_focus/image" in topics)
+        except _Interrupted:
+            return
+        except Exception as error:
+            # Whatever is wrong with one stack, or with the device for a moment, must not end the node.
+            self._previous = None
+            self._health.add_fault("failed", f"{type(error).__name__}: {error}")
+            self._transport.log("error", f"no depth of this stack: {error}", key="failed", every_s=5.0)
+            return
+        self._outputs.publish(result, topics, job.frame_id, config.node, job.distortion)
+        self._health.add_result(result, job.sweep.newest_stamp_ns)
+
+    def _estimate(self, estimator: DepthEstimator, job: _Job, sharpen: bool) -> DepthResult:
+        # In focus order, so that sweeps there and back are alike and the last alignment is a start for the next.
+        frames = sorted(job.sweep.frames, key=lambda frame: frame.focus_diopters)
+        stack = FocalStack.from_frames(frames, job.camera)
+        result = estimator.estimate(
+            stack,
+            reference=self._reference(frames),
+            initial_alignment=self._alignment_before(stack),
+            sharpen=sharpen,
+            progress=self._check_stop,
+        )
+        self._previous = _Alignment(stack.focus_diopters, stack.images.shape, result.alignment)
+        return result
+
+    def _reference(self, frames: list[Frame]) -> int | None:
+        """Sliding stacks: the newest frame, so that each result has a stamp of its own; else the estimator's choice."""
+        if self._stack_settings.mode != "sliding":
+            return None
+        return max(range(len(frames)), key=lambda i: frames[i].stamp_ns)
+
+    def _alignment_before(self, stack: FocalStack) -> tuple[Any, ...] | None:
+        """The alignment of the last stack, if that had the same focus sequence."""
+        if self._previous is None:
+            return None
+        before, tolerance = self._previous, self._stack_settings.focus_tolerance_diopters
+        if before.shape != stack.images.shape or len(before.frames) != len(stack):
+            return None
+        alike = np.abs(before.focus_diopters - stack.focus_diopters).max() <= tolerance
+        return before.frames if alike else None
+
+    def _check_stop(self, step: str, share_done: float) -> None:
+        if self._worker is not None and self._worker.stopping:
+            raise _Interrupted
+
+    def _fail(self, error: BaseException) -> None:
+        def end_spinning() -> None:
+            raise error
+
+        self._transport.call_soon(end_spinning)
+
+    # -- diagnostics and services ---------------------------------------------------------------------------------
+
+    def _diagnostic(self) -> Diagnostic:
+        wanted = bool(self._outputs.wanted())
+        if not self._active:
+            state = "inactive"
+        elif self._estimator is None:
+            state = "loading the network"
+        elif not wanted:
+            state = "ready; nobody subscribes to depth"
+        else:
+            state = "computing depth"
+        config = self._transport.parameters.config
+        worker = self._worker
+        diagnostic = self._health.diagnostic(
+            Situation(
+                state=state,
+                working=self._active and self._estimator is not None and wanted,
+                image_topic=self._images.topic,
+                image_publishers=self._images.publisher_count(),
+                silence_s=config.node.silence_s if self._active else math.inf,
+                superseded=self._superseded + (worker.superseded if worker is not None else 0),
+                counts=self._assembler.counts,
+            )
+        )
+        setup = {"network": config.network.name, "cost": config.cost.method, "hypotheses": config.hypotheses.count}
+        return diagnostic._replace(values={**diagnostic.values, **setup})
+
+    def _capture(self, request: Message) -> Message:
+        if self._newest is None:
+            return trigger_response(False, "no focal stack has come yet")
+        folder = Path(self._transport.parameters.config.node.capture_folder).expanduser()
+        try:
+            stack = FocalStack.from_frames(list(self._newest.frames), self._camera_of(self._newest))
+            taken = datetime.fromtimestamp(self._newest.newest_stamp_ns / 1e9, timezone.utc)
+            path = save_stack(stack, _unused(folder / f"stack_{taken:%Y%m%dT%H%M%S}_{taken.microsecond // 1000:03d}"))
+        except (ValueError, OSError) as error:
+            return trigger_response(False, str(error))
+        self._transport.log("info", f"captured {path}")
+        return trigger_response(True, str(path))
+
+
+def reduced_by(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    """The image with blocks of `factor` x `factor` pixels averaged; rows and columns left over are cut off."""
+    if factor <= 1:
+        return image
+    height, width = image.shape[0] // factor, image.shape[1] // factor
+    whole = image[: height * factor, : width * factor]
+    return np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _unused(path: Path) -> Path:
+    """`path`, or with a number behind it where that is there already."""
+    names = [path, *(path.with_name(f"{path.name}_{i}") for i in range(2, 1000))]
+    return next((name for name in names if not name.exists()), path)

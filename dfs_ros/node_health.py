@@ -1,0 +1,169 @@
+"""How the depth node is doing, in numbers and plain words, as /diagnostics shows it."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from dfs_ros.stack import EVENTS, OUTCOMES
+from dfs_ros.transport.messages import Diagnostic
+from dfs_ros.types import DepthResult
+
+FAULTS: Mapping[str, str] = {
+    "bad_image": "images that cannot be read: unsupported encoding, sizes that do not fit the data, too large",
+    "bad_camera_info": "camera_info messages that make no sense, or of an uncalibrated camera",
+    "wrong_camera_info": "stacks whose camera_info is of another image size",
+    "no_lens": "stacks without a known lens",
+    "failed": "stacks of which no depth could be computed",
+}
+"""What keeps a node from computing depth, counted; each message or stack at most once."""
+
+WINDOW_S = 10.0
+MAX_LATENCY_S = 60.0  # more is another clock: a recording with its old stamps
+_HARDLY_ANY = 0.01
+# Outcomes of images that point to something wrong with the camera or on the way from it.
+_WORTH_A_WARNING = ("dropped", "late", "duplicate", "no_focus", "invalid_focus", "wrong_size", "clock_reset")
+_MEANING = {**OUTCOMES, **EVENTS}
+# A camera that has just been started, or a lens that moves on, makes some of these; only these is another matter.
+_USELESS = ("no_focus", "invalid_focus", "moving", "same_focus", "incomplete")
+
+
+class Situation(NamedTuple):
+    """What the node knows of itself: its state in a few words, whether it should be computing, and its counts."""
+
+    state: str
+    working: bool
+    image_topic: str
+    image_publishers: int
+    silence_s: float
+    superseded: int
+    counts: Mapping[str, int]
+    """Of the StackAssembler."""
+
+
+class _Published(NamedTuple):
+    time_ns: int
+    latency_s: float
+
+
+class Health:
+    """Rates, latencies and faults; what arrives and what is published is told to it, from any thread."""
+
+    def __init__(self, now_ns: Callable[[], int]) -> None:
+        self._now_ns = now_ns
+        self._lock = threading.Lock()
+        self._images_ns: deque[int] = deque()
+        self._published: deque[_Published] = deque()
+        self._published_count = 0
+        self._seconds: dict[str, float] = {}
+        self._coverage = math.nan
+        self._faults: Counter[str] = Counter(dict.fromkeys(FAULTS, 0))
+        self._fault_texts: dict[str, str] = {}
+        self._warnings: list[str] = []
+        self._since_ns = now_ns()
+        self._image_ns: int | None = None
+        self._before: Counter[str] = Counter()
+
+    def start(self) -> None:
+        """From now on images are expected."""
+        with self._lock:
+            self._since_ns, self._image_ns = self._now_ns(), None
+
+    def add_image(self) -> None:
+        """An image arrived."""
+        with self._lock:
+            self._image_ns = self._now_ns()
+            self._images_ns.append(self._image_ns)
+            self._forget()
+
+    def add_result(self, result: DepthResult, newest_stamp_ns: int) -> None:
+        """A depth image was published, of a stack whose newest image has that stamp."""
+        now_ns = self._now_ns()
+        latency_s = (now_ns - newest_stamp_ns) * 1e-9
+        with self._lock:
+            self._published.append(_Published(now_ns, latency_s if 0 <= latency_s <= MAX_LATENCY_S else math.nan))
+            self._published_count += 1
+            self._coverage = result.coverage
+            self._seconds = dict(result.report.get("seconds", {}))
+            self._warnings = list(result.report.get("warnings", []))
+            self._forget()
+
+    def add_fault(self, cause: str, text: str) -> None:
+        """Something of :data:`FAULTS` happened."""
+        with self._lock:
+            self._faults[cause] += 1
+            self._fault_texts[cause] = text
+
+    def silence_s(self) -> float:
+        """How long no image has come."""
+        with self._lock:
+            return (self._now_ns() - (self._image_ns or self._since_ns)) * 1e-9
+
+    def diagnostic(self, situation: Situation) -> Diagnostic:
+        """The state of things, compared with the last call of this."""
+        with self._lock:
+            self._forget()
+            counts = Counter(situation.counts) + Counter()  # a copy without zeros
+            counts.update(self._faults)
+            new = counts - self._before
+            self._before = counts
+            level, text = self._judge(situation, new)
+            return Diagnostic(level, text, self._values(situation))
+
+    def _judge(self, now: Situation, new: Counter[str]) -> tuple[str, str]:
+        errors = [f"{self._fault_texts[cause]} ({new[cause]} times)" for cause in FAULTS if new[cause]]
+        silence_s = (self._now_ns() - (self._image_ns or self._since_ns)) * 1e-9
+        if silence_s > now.silence_s:
+            who = "" if now.image_publishers else ": nobody publishes it"
+            errors.append(f"no image on {now.image_topic} for {silence_s:.0f} s{who}")
+        else:
+            useless = {cause: new[cause] for cause in _USELESS if new[cause]}
+            if not new["stacks"] and sum(useless.values()) > new["received"] / 2:
+                causes = "; ".join(f"{OUTCOMES[cause]} ({times})" for cause, times in useless.items())
+                errors.append(f"images come, but make no stack: {causes}")
+        if errors:
+            return "ERROR", "; ".join(errors)
+        warnings = [f"{_MEANING[name]} ({new[name]})" for name in _WORTH_A_WARNING if new[name]]
+        warnings += self._warnings[:3]
+        if now.working and self._coverage < _HARDLY_ANY:
+            warnings.append(
+                "hardly a pixel has depth: is there texture, and does the scene lie within hypotheses.min_depth_m "
+                "and max_depth_m?"
+            )
+        if warnings:
+            return "WARN", "; ".join(warnings)
+        return "OK", now.state
+
+    def _values(self, situation: Situation) -> dict[str, object]:
+        latencies = [p.latency_s for p in self._published if not math.isnan(p.latency_s)]
+        values: dict[str, object] = {
+            "state": situation.state,
+            "images_hz": f"{_rate(list(self._images_ns)):.2f}",
+            "depth_hz": f"{_rate([p.time_ns for p in self._published]):.2f}",
+            "published": self._published_count,
+            "superseded": situation.superseded,
+        }
+        if latencies:
+            values["latency_s"] = f"{sum(latencies) / len(latencies):.3f}"
+            values["latency_max_s"] = f"{max(latencies):.3f}"
+        if not math.isnan(self._coverage):
+            values["share_with_depth"] = f"{self._coverage:.3f}"
+        values |= {f"seconds {step}": f"{seconds:.3f}" for step, seconds in self._seconds.items()}
+        return values | dict(situation.counts) | dict(self._faults)
+
+    def _forget(self) -> None:
+        now_ns = self._now_ns()
+        oldest_ns = now_ns - round(WINDOW_S * 1e9)
+        while self._images_ns and not oldest_ns <= self._images_ns[0] <= now_ns:  # beyond now: the clock was set back
+            self._images_ns.popleft()
+        while self._published and not oldest_ns <= self._published[0].time_ns <= now_ns:
+            self._published.popleft()
+
+
+def _rate(times_ns: list[int]) -> float:
+    """Events per second between the first and the last."""
+    seconds = (times_ns[-1] - times_ns[0]) * 1e-9 if times_ns else 0.0
+    return (len(times_ns) - 1) / seconds if seconds > 0 else 0.0

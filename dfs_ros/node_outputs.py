@@ -1,0 +1,79 @@
+"""What the depth node publishes: depth, its standard deviation, points, and the all-in-focus image."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+import numpy as np
+
+from dfs_ros.config import NodeConfig
+from dfs_ros.geometry import Intrinsics, intrinsics, points_from_depth
+from dfs_ros.transport.base import Publisher, Transport
+from dfs_ros.transport.messages import (
+    CAMERA_INFO,
+    IMAGE,
+    POINTS,
+    Message,
+    camera_info_message,
+    depth_message,
+    image_message,
+    points_message,
+)
+from dfs_ros.types import DepthResult
+
+_TOPICS = {
+    "depth/camera_info": CAMERA_INFO,
+    "depth/image": IMAGE,
+    "depth/sigma": IMAGE,
+    "depth/points": POINTS,
+    "all_in_focus/camera_info": CAMERA_INFO,
+    "all_in_focus/image": IMAGE,
+}
+
+
+class Outputs:
+    """The publishers of the depth node."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._publishers: dict[str, Publisher] = {
+            topic: transport.create_publisher(topic, kind) for topic, kind in _TOPICS.items()
+        }
+
+    def wanted(self) -> frozenset[str]:
+        """Topics that somebody subscribes to."""
+        return frozenset(topic for topic, publisher in self._publishers.items() if publisher.subscription_count())
+
+    def publish(
+        self,
+        result: DepthResult,
+        topics: Collection[str],
+        frame_id: str,
+        settings: NodeConfig,
+        distortion: Iterable[float] = (),
+    ) -> None:
+        """Publish `topics` of a result, all with its stamp."""
+        stamp, size = result.stamp_ns, result.depth_m.shape
+        pinhole = intrinsics(result.camera, (size[0], size[1]))
+
+        def make(topic: str) -> Message:
+            if topic.endswith("camera_info"):
+                return camera_info_message(pinhole, (size[0], size[1]), stamp, frame_id, distortion)
+            if topic == "depth/image":
+                return depth_message(result.depth_m, stamp, frame_id, settings.depth_encoding)
+            if topic == "depth/sigma":
+                return depth_message(result.sigma_m, stamp, frame_id)
+            if topic == "depth/points":
+                return cloud_message(result, pinhole, frame_id, settings.cloud_skip)
+            return image_message(result.all_in_focus, stamp, frame_id)
+
+        for topic, publisher in self._publishers.items():
+            if topic in topics:
+                publisher.publish(make(topic))
+
+
+def cloud_message(result: DepthResult, pinhole: Intrinsics, frame_id: str, skip: int = 1) -> Message:
+    """The organised sensor_msgs/PointCloud2 of every `skip`-th pixel each way, coloured."""
+    depth_m = np.ascontiguousarray(result.depth_m[::skip, ::skip])
+    fewer = Intrinsics(*(value / skip for value in pinhole))
+    rgb = np.ascontiguousarray(result.all_in_focus[::skip, ::skip])
+    return points_message(points_from_depth(depth_m, fewer), result.stamp_ns, frame_id, rgb)

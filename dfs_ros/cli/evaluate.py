@@ -48,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
     cameras, names = _names(args.cameras, "--cameras"), _names(args.methods, "--methods")
     if args.width < 32:
         raise ValueError(f"--width: expected 32 or more, received {args.width}")
+    if not -0.9 <= args.f_number_error <= 9:
+        raise ValueError(f"--f-number-error: expected a share from -0.9 to 9, received {args.f_number_error}")
 
     from tqdm import tqdm
 

@@ -69,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
     with tqdm(total=settings.stacks, desc="rendering stacks", unit="stack", disable=None) as bar:
         for done in stack_set.prepare(cores):
             bar.update(done - bar.n)
+            if bar.disable and done % 100 == 0:
+                print(f"rendered {done} of {settings.stacks} stacks", flush=True)
 
     # One core prepares samples. The convolutions are small: threads that wait for each other cost more than they bring.
     torch.set_num_threads(max(1, cores - 1))

@@ -61,6 +61,7 @@ def save_network(
     }
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     save_file(dict(weights), temporary, metadata)
+    temporary.chmod(0o644)  # safetensors makes files private
     temporary.replace(file)
 
 

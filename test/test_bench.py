@@ -12,7 +12,15 @@ from dfs_ros.cli.bench import fitted_line
 from dfs_ros.cli.main import main
 from dfs_ros.config import CostConfig
 from dfs_ros.cost_volume import cost_volume_from_config
-from dfs_ros.evaluation.speed import SpeedCase, measure, measure_here, skimage_volume, synthetic_stack
+from dfs_ros.evaluation.speed import (
+    SpeedCase,
+    SpeedResult,
+    best_of,
+    measure,
+    measure_here,
+    skimage_volume,
+    synthetic_stack,
+)
 
 
 def test_the_scikit_image_baseline_is_the_released_volume() -> None:
@@ -33,6 +41,11 @@ def test_measures_in_a_process_of_its_own() -> None:
     assert result.checksum == pytest.approx(measure_here(case).checksum, rel=1e-6)
     with pytest.raises(RuntimeError, match=r"measuring SpeedCase\(method='nonsense'.*expected one of released"):
         measure(SpeedCase("nonsense"))
+
+
+def test_best_of() -> None:
+    rounds = [SpeedResult(2.0, 1.0, 10.0, 0.5), SpeedResult(1.5, 1.2, 30.0, 0.5)]
+    assert best_of(rounds) == SpeedResult(1.5, 1.0, 30.0, 0.5)
 
 
 def test_fitted_line() -> None:

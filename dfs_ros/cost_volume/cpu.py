@@ -73,19 +73,26 @@ def _wiener_slice(problem: Problem, spectra: Spectra, transfer: TransferFunction
     denominator = quadrants * quadrants
     denominator += np.float32(cost.eps) * transfer.laplacian_squared
     wiener = transfer.expanded(quadrants / denominator)
-    sharp = [to_pixels(w * spectrum, problem) for w, spectrum in zip(wiener, spectra, strict=True)]
-    mean = sharp[0].copy()
-    for x in sharp[1:]:
-        mean += x
-    mean *= np.float32(1.0 / len(sharp))
-    mean = _window(mean, problem)
-    variance = np.zeros_like(mean)
-    for x in sharp:
-        x -= mean
-        for plane, sum_of_squares in zip(x, variance, strict=True):
+    # Sums of the differences to the first image and of their squares: no deblurred image need be kept.
+    first = to_pixels(wiener[0] * spectra[0], problem)
+    total, squares, product = np.zeros_like(first), np.zeros_like(first), np.empty_like(spectra[0])
+    for w, spectrum in zip(wiener[1:], spectra[1:], strict=True):
+        x = to_pixels(np.multiply(w, spectrum, out=product), problem)
+        x -= first
+        total += x
+        for plane, sum_of_squares in zip(x, squares, strict=True):
             cv2.accumulateSquare(plane, sum_of_squares)
-    variance *= np.float32(1.0 / len(sharp))
-    variance = _window(variance, problem)
+    total *= np.float32(1.0 / len(spectra))
+    squares *= np.float32(1.0 / len(spectra))
+    offset = _window(first + total, problem)  # mean - first
+    offset -= first
+    # mean (x - M)^2 = mean (x - first)^2 - 2 (M - first) mean (x - first) + (M - first)^2
+    total *= np.float32(-2.0)
+    total += offset
+    total *= offset
+    squares += total
+    variance = _window(squares, problem)
+    np.maximum(variance, 0.0, out=variance)  # rounding
     np.sqrt(variance, out=variance)
     variance.sum(axis=0, out=out)
 

@@ -1,12 +1,12 @@
 """READ FIRST: from a focal stack to depth, the algorithm on one page.
 
-    align        undo focus breathing, motion and exposure differences          alignment.py
-    cost volume  how badly each depth explains the stack, around each pixel     cost_volume/
-    aggregate    the logarithm of it, averaged along the edges of the image     regularization.py
-    decide       a probability over the depths: regularised, or by a network    regularization.py, network/
-    read out     probability -> depth and its standard deviation                network/readout.py
-    judge        NaN where the stack cannot tell
-    sharpen      the all-in-focus image: deblurred at the depth found           cost_volume/sharp.py
+align        undo focus breathing, motion and exposure differences          alignment.py
+cost volume  how badly each depth explains the stack, around each pixel     cost_volume/
+aggregate    the logarithm of it, averaged along the edges of the image     regularization.py
+decide       a probability over the depths: regularised, or by a network    regularization.py, network/
+read out     probability -> depth and its standard deviation                network/readout.py
+judge        NaN where the stack cannot tell
+sharpen      the all-in-focus image: deblurred at the depth found           cost_volume/sharp.py
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from dfs_ros.alignment import AlignedStack, FrameAlignment, align
 from dfs_ros.config import Config, HypothesesConfig
 from dfs_ros.cost_volume import all_in_focus, cost_volume_from_config
 from dfs_ros.network.inputs import guide_image
-from dfs_ros.network.readout import at_index, read_out
+from dfs_ros.network.readout import at_index, read_out, spread_about, step_at
 from dfs_ros.types import DepthResult, FocalStack
 
 Image = NDArray[np.float32]
@@ -81,7 +81,11 @@ class DepthEstimator:
         guide = guide_image(focal_stack.images)
         energy = regularization.log_energy(cost, config.cost.method)
         smoothed = regularization.guided_filter(
-            energy, guide, config.regularization.guided_radius_px, config.regularization.guided_eps, threads=self._threads
+            energy,
+            guide,
+            config.regularization.guided_radius_px,
+            config.regularization.guided_eps,
+            threads=self._threads,
         )
         confidence = regularization.confidence_of(smoothed)
 
@@ -107,7 +111,9 @@ class DepthEstimator:
         clock.end()
         return self._result(stack, aligned, depths_m, depth_m, sigma_m, confidence, sharp, clock.seconds)
 
-    def _regularized(self, smoothed: NDArray[np.float32], guide: Image, depths_m: NDArray[np.float64]) -> tuple[Image, Image]:
+    def _regularized(
+        self, smoothed: NDArray[np.float32], guide: Image, depths_m: NDArray[np.float64]
+    ) -> tuple[Image, Image]:
         """Inverse depth and its standard deviation without a network."""
         config = self.config.regularization
         energy = smoothed
@@ -116,8 +122,8 @@ class DepthEstimator:
                 smoothed, guide, config.smoothness, config.edge_contrast, threads=self._threads
             )
         index = regularization.minimum_with_offset(energy)
-        _, sigma_diopters = read_out(regularization.probability_of(energy, config.sharpness), depths_m)
-        return at_index(1.0 / depths_m, index), sigma_diopters
+        spread = spread_about(regularization.probability_of(energy, config.sharpness), index)
+        return at_index(1.0 / depths_m, index), spread * step_at(1.0 / depths_m, index)
 
     def _result(
         self,

@@ -18,6 +18,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dfs_ros.regularization import first_argmax
+
 Array = NDArray[np.float32]
 
 WINDOW = 3
@@ -51,25 +53,35 @@ def read_out(probability: Array, depths_m: ArrayLike) -> tuple[Array, Array]:
 
 def peak_and_spread(probability: Array) -> tuple[Array, Array]:
     """i and sigma of the module's text, float32 (H, W), in hypotheses."""
-    depths = len(probability)
-    padded = np.zeros((depths + 2, *probability.shape[1:]), np.float32)
-    padded[1:-1] = probability
-    mode = (padded[:-2] + 2.0 * padded[1:-1] + padded[2:]).argmax(axis=0)
-    weight = np.zeros(probability.shape[1:], np.float32)
+    depths, size = len(probability), probability.shape[1:]
+    three = np.multiply(probability, np.float32(2.0))
+    three[1:] += probability[:-1]
+    three[:-1] += probability[1:]
+    mode = first_argmax(three).ravel()
+    flat, pixel = probability.reshape(depths, -1), np.arange(mode.size)  # much faster than take_along_axis
+    weight = np.zeros(mode.size, np.float32)
     moment = np.zeros_like(weight)
     for offset in range(-WINDOW, WINDOW + 1):
         at = mode + offset
-        inside = (at >= 0) & (at < depths)
-        p = np.take_along_axis(probability, np.clip(at, 0, depths - 1)[None], axis=0)[0] * inside
+        p = flat[np.clip(at, 0, depths - 1), pixel] * ((at >= 0) & (at < depths))
         weight += p
-        moment += p * offset
-    index = mode + moment / np.maximum(weight, np.float32(1e-12))
-    deviation = np.zeros_like(weight)
+        moment += p * np.float32(offset)
+    index = (mode + moment / np.maximum(weight, np.float32(1e-12))).astype(np.float32).reshape(size)
+    return index, spread_about(probability, index)
+
+
+def spread_about(probability: Array, index: Array) -> Array:
+    """sigma of the module's text about any i, float32 (H, W), in hypotheses."""
+    deviation = np.zeros_like(index)
+    term = np.empty_like(index)
     for d, p in enumerate(probability):
-        deviation += p * np.abs(d - index)
+        np.subtract(index, np.float32(d), out=term)
+        np.abs(term, out=term)
+        term *= p
+        deviation += term
     fraction = index - np.floor(index)
     excess = np.maximum(deviation - 2.0 * fraction * (1.0 - fraction), 0.0)
-    return index.astype(np.float32), (SIGMA_PER_DEVIATION * excess + SIGMA_FLOOR).astype(np.float32)
+    return (SIGMA_PER_DEVIATION * excess + SIGMA_FLOOR).astype(np.float32)
 
 
 def at_index(values: ArrayLike, index: Array) -> Array:

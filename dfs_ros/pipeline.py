@@ -49,7 +49,7 @@ class DepthEstimator:
         if self.config.network.name != "none":
             from dfs_ros.network import load_network  # torch takes seconds to import, and none does without
 
-            self._network = load_network(self.config.network)
+            self._network = load_network(self.config.network, self.config.processing.device)
 
     def estimate(
         self,
@@ -62,8 +62,7 @@ class DepthEstimator:
     ) -> DepthResult:
         """Depth of `stack`, in the geometry of frame `reference` (None: the middle one in focus, or near it).
 
-        `initial_alignment` is `result.report["alignment"]`'s source, the estimates of the stack before from the same
-        sweep, where there is one. `sharpen=False` leaves out the all-in-focus image: the reference image stands in.
+        `initial_alignment`: the `alignment` of the result before, of the same focus sequence. `sharpen=False` leaves out the all-in-focus image: the reference image stands in.
         Raises ValueError where fewer than two frames show the same scene.
         """
         config, clock = self.config, StepClock(progress)
@@ -175,7 +174,7 @@ class DepthEstimator:
 
 
 def hypotheses_for(stack: FocalStack, config: HypothesesConfig) -> NDArray[np.float64]:
-    """Depth hypotheses in metres, near to far; where the configuration leaves the near end open, from the stack's focus."""
+    """Depth hypotheses in metres, near to far; a near end that the configuration leaves open comes from the focus."""
     nearest = config.min_depth_m or min(0.31, 1.0 / (1.2 * float(stack.focus_diopters.max())))
     return optics.depth_hypotheses(nearest, config.max_depth_m, config.count, config.spacing)
 

@@ -4,7 +4,7 @@ A pixel's own costs are noisy and flat where there is no texture. Two steps brin
 the edges of the guide image, where depth may jump:
 
 1. aggregation: a guided filter (He et al., TPAMI 2013) on each slice of the logarithm of the cost;
-2. optimisation: semi-global matching (Hirschmueller, TPAMI 2008) along the four axis directions, which prefers surfaces.
+2. optimisation: semi-global matching (Hirschmueller, TPAMI 2008) along the four axis directions: it prefers surfaces.
 
 The result is a probability over the hypotheses (softmax of the negative energy), in the form that a network gives.
 """
@@ -25,7 +25,7 @@ COST_FLOOR = 1e-7
 
 
 def log_energy(cost: Volume, method: str) -> Volume:
-    """Logarithm of the mean squared misfit, float32 (D, H, W): minus the log-likelihood of a misfit of unknown variance.
+    """Logarithm of the squared misfit, float32 (D, H, W): minus the log-likelihood of a misfit of unknown variance.
 
     So bright and dark, strong and faint texture weigh alike. `residual` volumes are squared already; `paper` and
     `released` are sums of standard deviations.
@@ -73,7 +73,7 @@ def guided_filter(
 def semi_global(
     volume: Volume, guide: NDArray[np.float32], smoothness: float, edge_contrast: float, *, threads: int = 1
 ) -> Volume:
-    """Mean over four path directions of ``L(p, d) = C(p, d) + min(L(q, d), L(q, d +- 1) + P1, min L(q) + P2) - min L(q)``.
+    """Mean over four directions of ``L(p, d) = C(p, d) + min(L(q, d), L(q, d +- 1) + P1, min L(q) + P2) - min L(q)``.
 
     q is the pixel before p on the path, P1 = `smoothness`, P2 = 10 P1, both reduced by ``exp(-|grad guide| /
     edge_contrast)``: depth may jump where the image does. Volume (D, H, W) in, the same out.

@@ -28,7 +28,7 @@ from dfs_ros.alignment import AlignedStack, FrameAlignment, align
 from dfs_ros.config import Config, HypothesesConfig
 from dfs_ros.cost_volume import all_in_focus, cost_volume_from_config
 from dfs_ros.network.inputs import guide_image
-from dfs_ros.network.readout import at_index, read_out, spread_about, step_at
+from dfs_ros.network.readout import at_index, read_out
 from dfs_ros.types import DepthResult, FocalStack
 
 Image = NDArray[np.float32]
@@ -62,7 +62,8 @@ class DepthEstimator:
     ) -> DepthResult:
         """Depth of `stack`, in the geometry of frame `reference` (None: the middle one in focus, or near it).
 
-        `initial_alignment`: the `alignment` of the result before, of the same focus sequence. `sharpen=False` leaves out the all-in-focus image: the reference image stands in.
+        `initial_alignment`: the `alignment` of the result before, of the same focus sequence. `sharpen=False` leaves
+        out the all-in-focus image: the reference image stands in.
         Raises ValueError where fewer than two frames show the same scene.
         """
         config, clock = self.config, StepClock(progress)
@@ -121,8 +122,8 @@ class DepthEstimator:
                 smoothed, guide, config.smoothness, config.edge_contrast, threads=self._threads
             )
         index = regularization.minimum_with_offset(energy)
-        spread = spread_about(regularization.probability_of(energy, config.sharpness), index)
-        return at_index(1.0 / depths_m, index), spread * step_at(1.0 / depths_m, index)
+        _, sigma_diopters = read_out(regularization.probability_of(energy, config.sharpness), depths_m)
+        return at_index(1.0 / depths_m, index), sigma_diopters
 
     def _result(
         self,

@@ -397,12 +397,6 @@ class DdsConfig:
         low=2**16,
         high=2**30,
     )
-    send_window_bytes: int = setting(
-        64 * 2**20, "Publishing waits while this much is not acknowledged", unit="B", low=2**20, high=2**32
-    )
-    send_timeout_s: float = setting(
-        0.2, "A message is dropped when publishing it has waited this long for a subscriber", unit="s", low=0, high=60
-    )
 
 
 @dataclass(frozen=True)
@@ -449,8 +443,8 @@ class Config:
         if not path.is_file():
             raise FileNotFoundError(f"configuration {path}: no such file")
         try:
-            values = yaml.safe_load(path.read_text())
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or no date
             raise ValueError(f"configuration {path}: not readable as YAML: {error}") from error
         if values is None:
             values = {}
@@ -468,6 +462,7 @@ class Config:
         for name, settings in values.items():
             if name not in known_sections:
                 raise ValueError(unknown_name(str(name), known_sections, "section"))
+            settings = {} if settings is None else settings  # a section whose settings are all commented out
             if not isinstance(settings, Mapping):
                 raise ValueError(f"{name}: expected settings of the section, received {settings!r}")
             known = {f.name for f in dataclasses.fields(known_sections[name])}
@@ -499,8 +494,7 @@ def _checked(value: Any, setting_field: dataclasses.Field[Any], section: type, s
     name = f"{section_name}.{setting_field.name}"
     meta = setting_field.metadata
     expected = get_type_hints(section)[setting_field.name]
-    if expected is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+    value = _as_meant(value, expected, meta["choices"] or ())
     if type(value) is not expected:
         raise ValueError(f"{name}: expected {expected.__name__}, received {value!r}")
     if meta["choices"] is not None and value not in meta["choices"]:
@@ -511,3 +505,13 @@ def _checked(value: Any, setting_field: dataclasses.Field[Any], section: type, s
         unit = f" {meta['unit']}" if meta["unit"] else ""
         raise ValueError(f"{name}: expected {meta['low']} to {meta['high']}{unit}, received {value}")
     return value
+
+
+def _as_meant(value: Any, expected: type, choices: tuple[str, ...]) -> Any:
+    # YAML 1.1 reads `1e-3` as text, for want of a point, and `off` as false.
+    if expected is float and type(value) in (int, str):
+        try:
+            return float(value)
+        except (ValueError, OverflowError):
+            return value
+    return "off" if value is False and "off" in choices else value

@@ -78,7 +78,10 @@ LATCHED = Qos(reliable=True, depth=1, latched=True)
 
 
 class Publisher(ABC):
-    """One topic, outgoing. `dropped`: messages not sent, because a reliable subscriber did not keep up."""
+    """One topic, outgoing, with its counts: `published` messages, and `dropped` ones that could not be sent.
+
+    Publishing does not wait for slow subscribers: what they miss is dropped on their side.
+    """
 
     def __init__(self, topic: str, type_name: str, qos: Qos) -> None:
         self.topic = topic

@@ -28,7 +28,6 @@ from dfs_ros.transport.dds_domain import MAX_PARTICIPANT_INDEX, SharedDomain
 from dfs_ros.transport.dds_services import ServiceClient, ServiceServer
 from dfs_ros.transport.dds_types import dds_qos, idl_type, topic_name
 from dfs_ros.transport.dds_wire import (
-    TIMEOUT,
     Receiver,
     endpoint_id,
     incompatible_qos,
@@ -73,8 +72,7 @@ class _DdsPublisher(Publisher):
             self.published += 1
         elif self.writer is not None:
             self.dropped += 1
-            why = "a reliable subscriber does not keep up" if code == TIMEOUT else f"DDS error {code}"
-            self._transport.log("warning", f"{self.topic}: message dropped: {why}", key=self.topic, every_s=5.0)
+            self._transport.log("error", f"{self.topic}: not sent, DDS error {code}", key=self.topic, every_s=5.0)
 
     def subscription_count(self) -> int:
         writer = self.writer
@@ -142,8 +140,8 @@ class DdsTransport(Transport):
         from cyclonedds.util import duration
 
         self.executor = Executor()
-        self._settings = self.parameters.config.dds
         self._lock = threading.RLock()
+        self._closing = threading.Lock()
         self._is_shutdown = False
         self._topics: dict[str, Any] = {}
         self._writers: list[Any] = []
@@ -151,7 +149,7 @@ class DdsTransport(Transport):
         self._servers: list[ServiceServer] = []
         self._clients: dict[tuple[str, str], ServiceClient] = {}
         self._endpoint_numbers = itertools.count(1)
-        self._domain = SharedDomain.acquire(self._settings)
+        self._domain = SharedDomain.acquire(self.parameters.config.dds)
         try:
             self._participant: Any = _make_participant(self._domain.number)
         except BaseException:
@@ -219,14 +217,15 @@ class DdsTransport(Transport):
         return self._is_shutdown
 
     def shutdown(self) -> None:
-        with self._lock:
-            if self._is_shutdown:
-                return
-            self._is_shutdown = True
+        with self._closing:  # who calls second waits until all is done
+            if not self._is_shutdown:
+                self._is_shutdown = True
+                self._close()
+
+    def _close(self) -> None:
         self.executor.stop()
         self._wake_up.set(True)
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+        self._thread.join()
         self._publish_discovery_info(nodes=False)
         # Cyclone's wrapper deletes an entity when nothing refers to it: what refers to others goes first.
         for publisher in (*self.publishers, self._log_publisher):
@@ -263,7 +262,7 @@ class DdsTransport(Transport):
         from cyclonedds.pub import DataWriter
 
         with self._lock:
-            settings = dds_qos(qos, type_name, self._settings.send_timeout_s, user_data)
+            settings = dds_qos(qos, type_name, user_data)
             writer = DataWriter(self._participant, self._topic(topic, type_name), settings)
             self._writers.append(writer)
             self._publish_discovery_info()
@@ -274,7 +273,7 @@ class DdsTransport(Transport):
     ) -> Receiver:
         """A reader on the receiving thread, announced to ROS."""
         with self._lock:
-            settings = dds_qos(qos, type_name, self._settings.send_timeout_s, user_data)
+            settings = dds_qos(qos, type_name, user_data)
             receiver = Receiver(self._participant, self._topic(topic, type_name), settings, qos.depth, deliver)
             self._receivers.append(receiver)
             self._waitset.attach(receiver.condition)

@@ -19,6 +19,7 @@ from dfs_ros.transport.base import TransportError
 RANGES = ("localhost", "subnet", "off", "system_default")
 # As in rmw_cyclonedds: how many processes of one host can find each other without multicast.
 MAX_PARTICIPANT_INDEX = 32
+ANNOUNCE_S = 2
 
 
 class Discovery(NamedTuple):
@@ -67,8 +68,7 @@ def domain_xml(config: DdsConfig, environment: Mapping[str, str] = os.environ) -
         general.append(f"<Interfaces><NetworkInterface {kind}={quoteattr(config.interface)}/></Interfaces>")
     return (
         f"<CycloneDDS><Domain><General>{''.join(general)}</General>{_discovery_xml(who)}"
-        f'<Internal><SocketReceiveBufferSize max="{config.receive_buffer_bytes}B"/>'
-        f"<Watermarks><WhcHigh>{config.send_window_bytes}B</WhcHigh></Watermarks></Internal>"
+        f'<Internal><SocketReceiveBufferSize max="{config.receive_buffer_bytes}B"/></Internal>'
         f"</Domain></CycloneDDS>,{environment.get('CYCLONEDDS_URI', '')}"
     )
 
@@ -81,13 +81,18 @@ def _discovery_xml(who: Discovery) -> str:
         tag = f"ros_discovery_off_{os.getpid()}"
         return f"<Discovery><ParticipantIndex>none</ParticipantIndex><Tag>{tag}</Tag></Discovery>"
     peers = (("localhost",) if who.range == "localhost" else ()) + who.static_peers
-    # Cyclone DDS 11 would forget a peer that does not answer within 30 s, but the ROS node there may start later.
-    peer_list = "".join(f'<Peer address={quoteattr(peer)} PruneDelay="inf"/>' for peer in peers)
-    return (
-        "<Discovery><ParticipantIndex>auto</ParticipantIndex>"
-        f"<MaxAutoParticipantIndex>{MAX_PARTICIPANT_INDEX}</MaxAutoParticipantIndex>"
-        f"{f'<Peers>{peer_list}</Peers>' if peers else ''}</Discovery>"
-    )
+    items = [
+        "<ParticipantIndex>auto</ParticipantIndex>",
+        f"<MaxAutoParticipantIndex>{MAX_PARTICIPANT_INDEX}</MaxAutoParticipantIndex>",
+        # Cyclone DDS 11 would forget a peer that does not answer within 30 s; it may start later.
+        "<InitialLocatorPruneDelay>inf</InitialLocatorPruneDelay>",
+    ]
+    if peers:
+        items.append("<Peers>" + "".join(f"<Peer address={quoteattr(peer)}/>" for peer in peers) + "</Peers>")
+    if who.range == "localhost":
+        # A ROS node of this host with the range subnet sends to no peers: it is found by sending to it, and often.
+        items.append(f"<SPDPInterval>{ANNOUNCE_S} s</SPDPInterval>")
+    return f"<Discovery>{''.join(items)}</Discovery>"
 
 
 class SharedDomain:

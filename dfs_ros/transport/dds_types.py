@@ -73,7 +73,7 @@ def service_topics(name: str, service_type: str) -> tuple[tuple[str, str], tuple
     return (f"rq{name}Request", request), (f"rr{name}Reply", response)
 
 
-def dds_qos(qos: Qos, type_name: str, send_timeout_s: float, user_data: str = "") -> Any:
+def dds_qos(qos: Qos, type_name: str, user_data: str = "") -> Any:
     """The cyclonedds Qos of an endpoint; `user_data` comes before the type hash."""
     from cyclonedds.qos import Policy
     from cyclonedds.qos import Qos as DdsQos
@@ -81,7 +81,8 @@ def dds_qos(qos: Qos, type_name: str, send_timeout_s: float, user_data: str = ""
 
     history = Policy.History.KeepLast(qos.depth)
     policies = [
-        Policy.Reliability.Reliable(round(send_timeout_s * 1e9)) if qos.reliable else Policy.Reliability.BestEffort,
+        # The longest time to block has no effect: a writer that keeps the last ones never waits for slow readers.
+        Policy.Reliability.Reliable(duration(infinite=True)) if qos.reliable else Policy.Reliability.BestEffort,
         Policy.Durability.TransientLocal if qos.latched else Policy.Durability.Volatile,
         history,
         Policy.WriterDataLifecycle(autodispose=False),

@@ -1,0 +1,542 @@
+"""The DDS transport between real processes: values, stamps, discovery, latching, drops, bad data, a hung peer."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("cyclonedds", reason="cyclonedds, which has no package for this machine, carries this transport")
+
+from dfs_ros.cli import bench_transport
+from dfs_ros.config import Config, DdsConfig
+from dfs_ros.transport import open_transport
+from dfs_ros.transport.base import LATCHED, RELIABLE, Qos, TransportError
+from dfs_ros.transport.dds import DISCOVERY_INFO, DdsTransport
+from dfs_ros.transport.dds_domain import discovery, domain_id, domain_xml
+from dfs_ros.transport.dds_types import dds_qos, idl_type, type_hash
+from dfs_ros.transport.dds_wire import Receiver, take, user_data_value
+from dfs_ros.transport.definitions import deserialize
+from dfs_ros.transport.messages import FOCUS, IMAGE, TRIGGER, image_message, message, trigger_response
+
+INT = "std_msgs/msg/Int32"
+# Linux hands out ports from 32768 on, where domains from 102 on have theirs. A namespace of its own keeps a test run
+# apart from another one that drew the same domain.
+DOMAIN = random.SystemRandom().randint(1, 101)
+NAMESPACE = f"/test_{os.getpid()}_{random.SystemRandom().randint(0, 10**9)}"
+# Only the loopback interface, and type names alone decide on a match: so that a peer can send what does not fit.
+SETTINGS = {"dds": {"interface": "lo", "domain_id": DOMAIN, "discovery_range": "localhost"}}
+TRUSTING = (
+    "<CycloneDDS><Domain><Compatibility><IgnoreTypeInformation>1.16</IgnoreTypeInformation></Compatibility></Domain>"
+    "</CycloneDDS>"
+)
+CONFIG = Config.from_dict(SETTINGS)
+
+PEER = """
+import json, sys, time
+import numpy as np
+from dfs_ros.config import Config
+from dfs_ros.transport import open_transport
+from dfs_ros.transport.base import *
+from dfs_ros.transport.messages import *
+from dfs_ros.types import FocusMetadata, LensState
+
+settings, namespace = json.loads(sys.argv[1])
+node = open_transport("dds", "peer", namespace=namespace, config=Config.from_dict(settings))
+
+def until(condition, timeout_s=20):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "timeout"
+        node.spin_once(0.02)
+
+print("ready", flush=True)
+for line in sys.stdin:
+    result = None
+    exec(json.loads(line))
+    print(json.dumps(result), flush=True)
+node.shutdown()
+"""
+
+
+class Peer:
+    """Another process with a node `peer`, which does what it is told."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PEER, json.dumps([settings, NAMESPACE])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "CYCLONEDDS_URI": TRUSTING},
+        )
+        assert self._answer() == "ready"
+
+    def _answer(self) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline().strip()
+        assert line, "the peer ended; its error is above"
+        return line
+
+    def start(self, code: str) -> None:
+        """Have the peer run Python."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(code) + "\n")
+        self.process.stdin.flush()
+
+    def finish(self) -> Any:
+        """What it left in `result`."""
+        return json.loads(self._answer())
+
+    def run(self, code: str) -> Any:
+        self.start(code)
+        return self.finish()
+
+    def close(self) -> int:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        try:
+            return self.process.wait(20)
+        finally:
+            self.process.kill()
+            self.process.stdout.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cyclonedds_uri() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CYCLONEDDS_URI", TRUSTING)
+        yield
+
+
+@pytest.fixture(scope="module")
+def peer(cyclonedds_uri: None) -> Iterator[Peer]:
+    peer = Peer(SETTINGS)
+    yield peer
+    assert peer.close() == 0  # it was alive to the end, and left in order
+
+
+@pytest.fixture
+def node() -> Iterator[DdsTransport]:
+    with DdsTransport("node", namespace=NAMESPACE, config=CONFIG) as transport:
+        yield transport
+
+
+def until(node: DdsTransport, condition: Callable[[], object], timeout_s: float = 20) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "timeout"
+        node.spin_once(0.02)
+
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+
+def test_images_and_focus_of_another_process_arrive_whole(node, peer):
+    images: list[Any] = []
+    focus: list[Any] = []
+    threads = set()
+    node.create_subscription("image", IMAGE, lambda msg: images.append(msg) or threads.add(threading.get_ident()))
+    node.create_subscription("focus", FOCUS, focus.append, RELIABLE)
+    peer.start("""
+pixels = np.arange(480 * 640 * 3, dtype=np.uint32).reshape(480, 640, 3)
+image, focus = node.create_publisher("image", IMAGE), node.create_publisher("focus", FOCUS)
+until(lambda: image.subscription_count() and focus.subscription_count())
+time.sleep(0.2)
+for i in range(5):
+    stamp = 1_700_000_000_123_456_789 + i * 33_333_333
+    image.publish(image_message((pixels * (i + 1) % 251).astype(np.uint8), stamp, "optical"))
+    focus.publish(focus_message(FocusMetadata(stamp, 0.5 * i, lens_state=LensState.STATIONARY, sweep_id=3, index=i,
+                                              count=5, exposure_ns=10_000_000), "optical"))
+result = [image.published, focus.published]
+""")
+    until(node, lambda: len(images) == 5 and len(focus) == 5)
+    assert peer.finish() == [5, 5]
+    from dfs_ros.transport.messages import focus_from_message, image_from_message, stamp_ns
+
+    pixels = np.arange(480 * 640 * 3, dtype=np.uint32).reshape(480, 640, 3)
+    for i, (image, lens) in enumerate(zip(images, map(focus_from_message, focus), strict=True)):
+        stamp = 1_700_000_000_123_456_789 + i * 33_333_333
+        assert (stamp_ns(image.header.stamp), lens.stamp_ns) == (stamp, stamp)
+        assert image.header.frame_id == "optical"
+        np.testing.assert_array_equal(image_from_message(image), pixels * (i + 1) % 251)
+        assert (lens.focus_diopters, lens.sweep_id, lens.index, lens.count) == (0.5 * i, 3, i, 5)
+        assert lens.exposure_ns == 10_000_000 and lens.lens_state.name == "STATIONARY" and np.isnan(lens.f_number)
+    assert threads == {threading.get_ident()}  # callbacks are made by the thread that spins
+
+
+def test_services_are_called_both_ways_and_parameters_over_the_wire(node, peer):
+    served: list[str] = []
+    node.create_service("~/capture", TRIGGER, lambda request: served.append("x") or trigger_response(True, "café"))
+    peer.start(f"""
+answers = [node.call_service("{NAMESPACE}/node/capture", TRIGGER, message(TRIGGER + "_Request"), 20) for _ in range(2)]
+result = [[a.success, a.message] for a in answers]
+""")
+    until(node, lambda: len(served) == 2)
+    assert peer.finish() == [[True, "café"]] * 2
+    peer.start(
+        "until(lambda: node.parameters.get('hypotheses.count') != 64)\nresult = node.parameters.config.to_dict()"
+    )
+    kind = "rcl_interfaces/srv/SetParameters"
+    value = message("rcl_interfaces/msg/ParameterValue", type=2, integer_value=17)
+    parameter = message("rcl_interfaces/msg/Parameter", name="hypotheses.count", value=value)
+    request = message(f"{kind}_Request", parameters=[parameter])
+    response = node.call_service(f"{NAMESPACE}/peer/set_parameters", kind, request, 20)
+    assert response.results[0].successful
+    assert peer.finish()["hypotheses"]["count"] == 17
+    with pytest.raises(TimeoutError, match="nobody serves it"):
+        node.call_service("nothing", TRIGGER, message(f"{TRIGGER}_Request"), 0.05)
+
+
+@pytest.mark.parametrize(("latched", "expected"), [(True, [3, 4, 5]), (False, [5])])
+def test_a_late_subscription_gets_what_was_latched_if_it_asks_for_it(node, peer, latched, expected):
+    peer.run(f"""
+latched = node.create_publisher("latched_{latched}", "std_msgs/msg/Int32", Qos(True, 2, latched=True))
+for i in range(5):
+    latched.publish(message("std_msgs/msg/Int32", data=i))
+""")
+    received: list[int] = []
+    node.create_subscription(f"latched_{latched}", INT, lambda m: received.append(m.data), Qos(True, 5, latched))
+    until(node, lambda: len(received) == len(expected) - 1)
+    peer.run("until(lambda: latched.subscription_count())\ntime.sleep(0.2)")
+    peer.run("latched.publish(message('std_msgs/msg/Int32', data=5))")
+    until(node, lambda: len(received) == len(expected))
+    assert received == expected
+
+
+# --- what ROS sees ---------------------------------------------------------------------------------------------------
+
+
+def test_ros_sees_a_node_with_its_endpoints(node, peer):
+    from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsParticipant, BuiltinTopicDcpsPublication
+    from cyclonedds.topic import Topic
+
+    peer.run("seen = node.create_publisher('seen', IMAGE)\nnode.create_subscription('seen_too', FOCUS, print)")
+    participant = node._participant
+    topic = Topic(participant, "ros_discovery_info", idl_type(DISCOVERY_INFO))
+    infos: list[Any] = []
+    receiver = Receiver(participant, topic, dds_qos(Qos(True, 50, True), DISCOVERY_INFO), 50, lambda *_: None)
+
+    def peers() -> list[Any]:
+        infos.extend(deserialize(cdr, DISCOVERY_INFO) for cdr, _ in take(receiver.reader, 50))
+        return [(i, n) for i in infos for n in i.node_entities_info_seq if n.node_name == "peer"]
+
+    until(node, peers)
+    info, listed = peers()[-1]
+    assert listed.node_namespace == NAMESPACE
+    whose = bytes(info.gid.data)
+    writers = {bytes(gid.data[:16]) for gid in listed.writer_gid_seq}
+
+    publications: dict[bytes, Any] = {}
+    endpoints = BuiltinDataReader(participant, BuiltinTopicDcpsPublication)
+
+    def endpoint() -> Any:
+        publications.update({e.key.bytes: e for e in endpoints.take(100) if e.participant_key.bytes == whose})
+        return [e for e in publications.values() if e.topic_name == f"rt{NAMESPACE}/seen"]
+
+    until(node, endpoint)
+    (seen,) = endpoint()
+    assert seen.type_name == "sensor_msgs::msg::dds_::Image_"
+    assert user_data_value(seen, "typehash") == type_hash(IMAGE)
+    assert seen.key.bytes in writers
+    topics = {publications[gid].topic_name for gid in writers if gid in publications}
+    assert {f"rr{NAMESPACE}/peer/get_parametersReply", "rt/rosout"} <= topics
+    participants = BuiltinDataReader(participant, BuiltinTopicDcpsParticipant).take(100)
+    (who,) = [p for p in participants if p.key.bytes == whose]
+    assert user_data_value(who, "enclave") == "/"
+
+
+def test_log_lines_go_to_rosout(node, peer):
+    lines: list[Any] = []
+    node.create_subscription("/rosout", "rcl_interfaces/msg/Log", lines.append, Qos(True, 50, latched=True))
+    peer.run("node.log('warning', 'lens stuck')")
+    until(node, lambda: any(line.msg == "lens stuck" for line in lines))
+    (line,) = [line for line in lines if line.msg == "lens stuck"]
+    assert (line.level, line.name) == (30, f"{NAMESPACE[1:]}/peer")
+
+
+def test_qos_that_does_not_match_is_reported(node, peer, caplog):
+    subscription = node.create_subscription("mismatch", INT, lambda m: pytest.fail("no match"), RELIABLE)
+    peer.run("mismatch = node.create_publisher('mismatch', 'std_msgs/msg/Int32', SENSOR_DATA)")
+    until(node, lambda: "reliability of another node does not match" in caplog.text)
+    assert subscription.publisher_count() == 0
+
+
+# --- drops and bad data ----------------------------------------------------------------------------------------------
+
+
+def test_what_a_busy_node_misses_is_counted(node, peer):
+    received: list[int] = []
+    subscription = node.create_subscription("busy", INT, lambda m: received.append(m.data), Qos(True, 3))
+    peer.run("""
+busy = node.create_publisher("busy", "std_msgs/msg/Int32", Qos(True, 50))
+until(lambda: busy.subscription_count())
+time.sleep(0.2)
+for i in range(20):
+    busy.publish(message("std_msgs/msg/Int32", data=i))
+    time.sleep(0.01)
+""")
+    deadline = time.monotonic() + 20
+    while subscription.received < 20 and time.monotonic() < deadline:
+        time.sleep(0.01)  # busy: not spinning
+    until(node, lambda: len(received) >= 3)
+    assert not node.spin_once(0.1)
+    assert received == [17, 18, 19]
+    assert (subscription.received, subscription.dropped) == (20, 17)
+
+
+def test_a_message_that_cannot_be_decoded_is_counted_and_the_next_one_arrives(node, peer, caplog):
+    received: list[str] = []
+    subscription = node.create_subscription("text", "std_msgs/msg/String", lambda m: received.append(m.data), RELIABLE)
+    peer.run("""
+from dfs_ros.transport.dds_wire import write
+text = node.create_publisher("text", "std_msgs/msg/String")
+until(lambda: text.subscription_count())
+time.sleep(0.2)
+for _ in range(3):
+    assert write(text.writer, bytearray(b"\\0\\1\\0\\0" + b"\\5\\0\\0\\0" + b"\\xff\\xfe\\xfd\\xfc\\0" + bytes(3))) == 0
+text.publish(message("std_msgs/msg/String", data="good"))
+""")
+    until(node, lambda: received)
+    assert (received, subscription.malformed, subscription.received) == (["good"], 3, 4)
+    assert caplog.text.count("not a std_msgs/msg/String") == 1
+
+
+def test_cdr_that_does_not_fit_the_type_never_reaches_the_node(node, peer):
+    received: list[int] = []
+    subscription = node.create_subscription("image_garbage", IMAGE, lambda m: received.append(m.width), Qos(True, 50))
+    peer.run("""
+import random
+from cyclonedds.idl import make_idl_struct, types
+from cyclonedds.pub import DataWriter
+from cyclonedds.topic import Topic
+from dfs_ros.transport.dds_types import dds_qos
+from dfs_ros.transport.dds_wire import write
+from dfs_ros.transport.definitions import serialize
+
+# the name of an image, but any bytes may be in it
+good = bytes(serialize(image_message(np.zeros((1, 4, 3), np.uint8), 0, "cam"), IMAGE))
+octets = types.array[types.uint8, len(good) - 4]
+octets = make_idl_struct("Image_", "sensor_msgs.msg.dds_.Image_", {"bytes": octets})
+topic = node.resolve("image_garbage")
+garbage = DataWriter(node._participant, Topic(node._participant, "rt" + topic, octets), dds_qos(RELIABLE, IMAGE))
+until(lambda: garbage.get_matched_subscriptions())
+time.sleep(0.2)
+dice = random.Random(1)
+sent = []
+for i in range(40):
+    cdr = bytearray(good if i % 2 else good[:4] + dice.randbytes(len(good) - 4))
+    if i % 2:
+        cdr[dice.choice([12, 28, 44])] = 255  # a string or sequence longer than the data
+    sent.append(write(garbage, cdr))
+sent.append(write(garbage, bytearray(good)))
+result = sent
+""")
+    until(node, lambda: received)
+    assert received == [4]
+    assert subscription.received == 1
+
+
+def test_garbage_on_the_sockets_is_ignored(node, peer):
+    received: list[int] = []
+    node.create_subscription("after_garbage", INT, lambda m: received.append(m.data), RELIABLE)
+    dice = random.Random(2)
+    header = b"RTPS\x02\x05\x01\x10" + bytes(12)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for port in range(7410 + 250 * DOMAIN, 7410 + 250 * DOMAIN + 6):
+            for _ in range(100):
+                body = dice.randbytes(dice.randint(0, 200))
+                kind, flags, length = dice.choice([6, 7, 8, 9, 14, 21, 22]), dice.randint(0, 255), dice.randint(0, 200)
+                submessage = struct.pack("<BBH", kind, flags, length) + body
+                sender.sendto(dice.choice([body, header + body, header + submessage]), ("127.0.0.1", port))
+    peer.run("""
+after = node.create_publisher("after_garbage", "std_msgs/msg/Int32")
+until(lambda: after.subscription_count())
+time.sleep(0.2)
+after.publish(message("std_msgs/msg/Int32", data=7))
+""")
+    until(node, lambda: received == [7])
+
+
+def test_a_hung_subscriber_holds_up_nobody(node):
+    hung = Peer(SETTINGS)
+    try:
+        hung.run("""
+numbers = []
+node.create_subscription("image", IMAGE, lambda m: numbers.append(int(m.header.frame_id)), RELIABLE)
+""")
+        publisher = node.create_publisher("image", IMAGE)
+        until(node, publisher.subscription_count)
+        time.sleep(0.3)
+        os.kill(hung.process.pid, signal.SIGSTOP)
+        pixels = np.zeros((1000, 1000, 3), np.uint8)
+        started = time.monotonic()
+        for i in range(40):
+            publisher.publish(image_message(pixels, 0, str(i)))
+        assert time.monotonic() - started < 4  # 120 MB, of which a depth of 5 is kept for the subscriber
+        os.kill(hung.process.pid, signal.SIGCONT)
+        numbers = hung.run("until(lambda: numbers and numbers[-1] == 39)\nresult = numbers")
+        assert numbers[-5:] == [35, 36, 37, 38, 39]
+        assert (publisher.published, publisher.dropped) == (40, 0)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(hung.process.pid, signal.SIGCONT)
+        assert hung.close() == 0
+
+
+# --- coming and going ------------------------------------------------------------------------------------------------
+
+
+def test_opening_and_closing_leaves_nothing_behind():
+    def open_and_close() -> None:
+        with DdsTransport("node", namespace=NAMESPACE, config=CONFIG) as node:
+            publisher = node.create_publisher("n", INT, LATCHED)
+            subscription = node.create_subscription("n", INT, lambda m: None, LATCHED)
+            publisher.publish(message(INT, data=1))
+            threading.Timer(0.05, node.shutdown).start()
+            node.spin()
+        node.shutdown()
+        publisher.publish(message(INT, data=2))
+        assert (publisher.subscription_count(), subscription.publisher_count(), node.spin_once(0)) == (0, 0, False)
+        assert publisher.published == 1
+
+    open_and_close()
+    before = (threading.active_count(), len(os.listdir("/proc/self/fd")))  # noqa: PTH208
+    for _ in range(3):
+        open_and_close()
+    assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before  # noqa: PTH208
+
+
+def test_interrupting_a_spinning_node_ends_it_and_others_notice(node):
+    subscription = node.create_subscription("n", INT, lambda m: None)
+    other = Peer(SETTINGS)
+    other.run("publisher = node.create_publisher('n', 'std_msgs/msg/Int32')")
+    until(node, lambda: subscription.publisher_count() == 1)
+    other.start("""
+try:
+    node.spin()
+except KeyboardInterrupt:
+    result = "interrupted"
+""")
+    time.sleep(0.3)
+    other.process.send_signal(signal.SIGINT)
+    assert other.finish() == "interrupted"
+    assert other.close() == 0
+    until(node, lambda: subscription.publisher_count() == 0, timeout_s=5)
+
+
+def test_closing_a_subscription(node):
+    publisher = node.create_publisher("n", INT)
+    subscription = node.create_subscription("n", INT, lambda m: pytest.fail("closed"))
+    until(node, publisher.subscription_count)
+    subscription.close()
+    until(node, lambda: publisher.subscription_count() == 0)
+    publisher.publish(message(INT, data=1))
+    assert not node.spin_once(0.1)
+    assert publisher.published == 0  # nobody to serialise for
+
+
+def test_wrong_use_is_refused(node):
+    publisher = node.create_publisher("n", INT)
+    with pytest.raises(ValueError, match=f"{NAMESPACE}/n: expected a {INT}, received"):
+        publisher.publish(message("std_msgs/msg/Int64"))
+    with pytest.raises(ValueError, match="has the topic with type std_msgs/msg/Int32 already"):
+        node.create_subscription("n", "std_msgs/msg/Int64", print)
+    with pytest.raises(ValueError, match="message type: expected"):
+        node.create_publisher("m", "Int32")
+    with pytest.raises(ValueError, match="period_s"):
+        node.create_timer(-1, print)
+    other = Config.from_dict({"dds": SETTINGS["dds"] | {"receive_buffer_bytes": 2**21}})
+    with pytest.raises(TransportError, match="open in this process with other settings"):
+        open_transport("dds", "other", config=other)
+    nowhere = Config.from_dict({"dds": {"interface": "nosuch0", "domain_id": DOMAIN - 1}})
+    with pytest.raises(TransportError, match=r"cannot be opened.*interface"):
+        open_transport("dds", "other", config=nowhere)
+
+
+# --- configuration ---------------------------------------------------------------------------------------------------
+
+
+def test_domain_id_comes_from_settings_then_environment():
+    assert domain_id(DdsConfig(), {}) == 0
+    assert domain_id(DdsConfig(), {"ROS_DOMAIN_ID": "42"}) == 42
+    assert domain_id(DdsConfig(domain_id=7), {"ROS_DOMAIN_ID": "42"}) == 7
+    for wrong in ("x", "-1", "233", "4.2"):
+        with pytest.raises(ValueError, match=f"ROS_DOMAIN_ID: expected a number from 0 to 232, received '{wrong}'"):
+            domain_id(DdsConfig(), {"ROS_DOMAIN_ID": wrong})
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment", "expected"),
+    [
+        ({}, {}, ("localhost", ())),
+        ({}, {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}, ("subnet", ())),
+        ({}, {"ROS_AUTOMATIC_DISCOVERY_RANGE": "OFF"}, ("off", ())),
+        ({"discovery_range": "localhost"}, {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}, ("localhost", ())),
+        ({}, {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET", "ROS_LOCALHOST_ONLY": "1"}, ("localhost", ())),
+        ({}, {"ROS_STATIC_PEERS": "10.0.0.2;robot.local"}, ("localhost", ("10.0.0.2", "robot.local"))),
+        ({"static_peers": " a ;"}, {"ROS_STATIC_PEERS": "b"}, ("localhost", ("a", "b"))),
+    ],
+)
+def test_discovery_range_as_in_ros(settings, environment, expected):
+    assert discovery(DdsConfig(**settings), environment) == expected
+
+
+def test_unknown_discovery_range_is_refused():
+    with pytest.raises(ValueError, match="expected one of LOCALHOST, SUBNET, OFF, SYSTEM_DEFAULT, received 'NEAR'"):
+        discovery(DdsConfig(), {"ROS_AUTOMATIC_DISCOVERY_RANGE": "NEAR"})
+
+
+def test_domain_configuration():
+    from xml.etree import ElementTree
+
+    def parsed(config: DdsConfig, **environment: str) -> ElementTree.Element:
+        xml, _, uri = domain_xml(config, environment).rpartition(",")
+        assert uri == environment.get("CYCLONEDDS_URI", "")
+        return ElementTree.fromstring(xml).find("Domain")
+
+    closed = parsed(DdsConfig(), CYCLONEDDS_URI="file:///etc/dds.xml")
+    assert closed.findtext("General/AllowMulticast") == "false"
+    assert [p.get("address") for p in closed.findall("Discovery/Peers/Peer")] == ["localhost"]
+    assert (closed.findtext("General/MaxMessageSize"), closed.findtext("General/FragmentSize")) == ("65500B", "65000B")
+    assert closed.find("Internal/SocketReceiveBufferSize").get("max") == "16777216B"
+    assert closed.find("General/Interfaces") is None
+    wide = parsed(DdsConfig(discovery_range="subnet", static_peers='a"<b'))
+    assert wide.find("General/AllowMulticast") is None
+    assert [p.get("address") for p in wide.findall("Discovery/Peers/Peer")] == ['a"<b']
+    off = parsed(DdsConfig(discovery_range="off", static_peers="a"))
+    assert off.find("Discovery/Peers") is None and str(os.getpid()) in off.findtext("Discovery/Tag")
+    assert parsed(DdsConfig(discovery_range="system_default")).find("Discovery") is None
+    for interface, kind in (("lo", "name"), ("10.0.0.1", "address"), ("fe80::1", "address")):
+        assert parsed(DdsConfig(interface=interface)).find("General/Interfaces/NetworkInterface").get(kind) == interface
+
+
+# --- benchmark -------------------------------------------------------------------------------------------------------
+
+
+def test_benchmark_record(tmp_path, capsys):
+    config, output = tmp_path / "config.yaml", tmp_path / "record.json"
+    config.write_text(json.dumps(SETTINGS))
+    options = ["--width=64", "--height=48", "--rate=50", "--duration=0.6", f"--config={config}", f"--output={output}"]
+    assert bench_transport.main(options) == 0
+    record = json.loads(output.read_text())
+    assert (record["sent"], record["received"], record["missed"]) == (30, 30, 0)
+    assert 0 < record["latency_p50_ms"] <= record["latency_p99_ms"] <= record["latency_max_ms"]
+    assert "30 of 30 received, 0 missed" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="--rate: expected over 0"):
+        bench_transport.run(argparse.Namespace(width=1, height=1, rate=0, duration=1))

@@ -11,7 +11,7 @@ from dfs_ros.config import NetworkConfig
 from dfs_ros.network import Network, known_models, load_network
 from dfs_ros.network.inputs import guide_image, image_planes
 from dfs_ros.network.light import LightArchitecture, LightNetwork
-from dfs_ros.network.readout import SIGMA_FLOOR, WINDOW, at_index, peak_and_spread, read_out
+from dfs_ros.network.readout import SIGMA_FLOOR, at_index, median_and_spread, read_out
 from dfs_ros.network.weights import FORMAT, load_weights, model_file, save_network
 from dfs_ros.optics import depth_hypotheses
 from dfs_ros.regularization import probability_of
@@ -136,31 +136,36 @@ def test_guide_is_the_mean_brightness():
 
 
 def probability_at(positions, depths=20):
-    """(D, 1, N): each pixel's probability split between the two hypotheses around a fractional index."""
-    positions = np.asarray(positions, np.float64)
-    d = np.arange(depths)[:, None]
-    return np.clip(1.0 - np.abs(d - positions), 0.0, 1.0).astype(np.float32)[:, None, :]
+    """(D, 1, N): each pixel's probability shared between two hypotheses so that their median is where it should be."""
+    p = np.zeros((depths, 1, len(positions)), np.float32)
+    for n, position in enumerate(positions):
+        below = min(int(position), depths - 2)
+        g = position - below
+        above = g / (g + 0.5) if g < 0.5 else 0.5 / (1.5 - g)
+        p[below, 0, n], p[below + 1, 0, n] = 1.0 - above, above
+    return p
 
 
 def test_readout_finds_positions_between_hypotheses():
     positions = np.array([0.0, 0.3, 4.0, 7.5, 11.9, 19.0])
-    index, sigma = peak_and_spread(probability_at(positions))
+    index, sigma = median_and_spread(probability_at(positions))
     np.testing.assert_allclose(index[0], positions, atol=1e-5)
     # As sharp as a probability on a grid can be: nothing but the floor.
     np.testing.assert_allclose(sigma[0], SIGMA_FLOOR, atol=1e-4)
 
 
 def test_a_second_peak_makes_unsure_but_does_not_pull():
-    p = 0.7 * probability_at([5.2]) + 0.3 * probability_at([15.0])
-    index, sigma = peak_and_spread(p)
-    assert index[0, 0] == pytest.approx(5.2, abs=1e-4)
-    assert sigma[0, 0] == pytest.approx(np.sqrt(np.pi / 2) * (0.3 * 9.8 + 0.7 * 0.32 - 0.32) + SIGMA_FLOOR, abs=1e-3)
+    p = np.zeros((20, 1, 1), np.float32)
+    p[5], p[15] = 0.7, 0.3
+    index, sigma = median_and_spread(p)
+    assert index[0, 0] == pytest.approx(4.5 + 0.5 / 0.7, abs=1e-5)
+    assert sigma[0, 0] == pytest.approx(np.sqrt(np.pi / 2) * (0.3 * 9.786 + 0.7 * 0.214 - 0.386), abs=0.03)
 
 
 def test_sigma_of_a_gaussian_is_its_own():
     d = np.arange(64, dtype=np.float64)[:, None, None]
     p = np.exp(-0.5 * ((d - 30.0) / 6.0) ** 2)
-    _, sigma = peak_and_spread((p / p.sum(axis=0)).astype(np.float32))
+    _, sigma = median_and_spread((p / p.sum(axis=0)).astype(np.float32))
     assert sigma[0, 0] == pytest.approx(6.0 + SIGMA_FLOOR, rel=0.01)
 
 
@@ -188,10 +193,13 @@ def test_readout_refuses_what_does_not_fit():
         read_out(probability_at([5.0]), [1.0, 2.0, 3.0])
 
 
-def test_window_is_what_it_says():
-    p = 0.6 * probability_at([8.0]) + 0.2 * probability_at([8.0 + WINDOW]) + 0.2 * probability_at([8.0 + WINDOW + 1])
-    index, _ = peak_and_spread(p)
-    assert index[0, 0] == pytest.approx(8.0 + 0.2 * WINDOW / 0.8, abs=1e-5)
+def test_readout_of_a_broad_probability_is_its_median():
+    rng = np.random.default_rng(0)
+    p = rng.random((15, 4, 5)).astype(np.float32)
+    p /= p.sum(axis=0)
+    index, _ = median_and_spread(p)
+    cells = np.clip(index - np.arange(15)[:, None, None] + 0.5, 0.0, 1.0)  # share of each cell below the median
+    np.testing.assert_allclose((p * cells).sum(axis=0), 0.5, atol=1e-5)
 
 
 # --- files

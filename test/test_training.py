@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from dfs_ros.network.light import LightArchitecture
-from dfs_ros.network.readout import peak_and_spread as peak_and_spread_numpy
+from dfs_ros.network.readout import median_and_spread as median_and_spread_numpy
 from dfs_ros.network.weights import load_weights
 from dfs_ros.optics import coc_px, depth_hypotheses
 from dfs_ros.training.loop import Trainer
-from dfs_ros.training.loss import cross_entropy, peak_and_spread, pinball, training_loss
+from dfs_ros.training.loss import cross_entropy, median_and_spread, pinball, training_loss
 from dfs_ros.training.samples import cropped, index_of, random_hypotheses, random_sample
 from dfs_ros.training.settings import TrainingSettings, preset
 from dfs_ros.training.stacks import Sources, StackSet, random_lens, random_stack
@@ -151,9 +151,9 @@ def test_readout_is_the_same_to_train_and_to_run():
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 3, (2, 24, 9, 11)).astype(np.float32)
     p = torch.softmax(torch.from_numpy(logits), dim=1)
-    index, sigma = peak_and_spread(p)
+    index, sigma = median_and_spread(p)
     for b in range(2):
-        expected_index, expected_sigma = peak_and_spread_numpy(p[b].numpy())
+        expected_index, expected_sigma = median_and_spread_numpy(p[b].numpy())
         np.testing.assert_allclose(index[b], expected_index, atol=1e-4)
         np.testing.assert_allclose(sigma[b], expected_sigma, atol=1e-3)
 
@@ -161,10 +161,11 @@ def test_readout_is_the_same_to_train_and_to_run():
 def test_cross_entropy_is_least_at_the_truth():
     target = torch.tensor([[[2.25]]])
     best = torch.full((1, 6, 1, 1), 1e-6)
-    best[0, 2], best[0, 3] = 0.75, 0.25
+    best[0, 2], best[0, 3] = 2 / 3, 1 / 3
+    assert float(median_and_spread(best)[0]) == pytest.approx(2.25, abs=1e-4), "read out, it is the truth"
     least = cross_entropy(best.log(), target)
-    assert float(least) == pytest.approx(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)), rel=1e-4)
-    for other in (0.6, 0.9):
+    assert float(least) == pytest.approx(-(2 / 3 * math.log(2 / 3) + 1 / 3 * math.log(1 / 3)), rel=1e-4)
+    for other in (0.5, 0.8):
         wrong = best.clone()
         wrong[0, 2], wrong[0, 3] = other, 1 - other
         assert cross_entropy(wrong.log(), target) > least

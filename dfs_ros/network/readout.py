@@ -1,14 +1,14 @@
 """From a probability over depth hypotheses to inverse depth and its standard deviation: the same for every method.
 
-In units of hypotheses, with p the probability, m its peak (of p smoothed by 1/4 1/2 1/4) and w the window:
+In units of hypotheses, with p the probability, spread evenly over a cell from d - 1/2 to d + 1/2:
 
-    i     = sum over |d - m| <= w of p_d d / sum of p_d           soft-argmin around the peak: a second peak cannot pull
-    f     = i - floor(i)
-    sigma = sqrt(pi / 2) max(sum over all d of p_d |d - i| - 2 f (1 - f), 0) + 0.02
+    i     = median: half of the probability lies on either side
+    sigma = sqrt(pi / 2) max(sum over d of p_d |d - i| - least(i), 0) + 0.02
 
-Sigma is the mean absolute deviation, as of a Gaussian, less the least that any probability on a grid has whose mean
-falls between two hypotheses; a second peak counts in it. Both become dioptres along the list of hypotheses.
-:func:`peak_and_spread` here is for numpy; :func:`dfs_ros.training.loss.peak_and_spread` the same to differentiate.
+The median has the least expected absolute error of all estimates; a second, lesser peak cannot pull it. Sigma is
+the mean absolute deviation, as of a Gaussian, less what two neighbouring hypotheses that share all of the probability
+have: a surface between two of them is no doubt. Both become dioptres along the list of hypotheses.
+:func:`median_and_spread` here is for numpy; :func:`dfs_ros.training.loss.median_and_spread` the same to differentiate.
 """
 
 from __future__ import annotations
@@ -18,12 +18,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dfs_ros.regularization import first_argmax
-
 Array = NDArray[np.float32]
-
-WINDOW = 3
-"""Hypotheses on each side of the peak that count towards the depth."""
 
 SIGMA_PER_DEVIATION = math.sqrt(math.pi / 2.0)
 SIGMA_FLOOR = 0.02
@@ -47,41 +42,43 @@ def read_out(probability: Array, depths_m: ArrayLike) -> tuple[Array, Array]:
             "probability and depths_m: expected (D, H, W) and (D,), received "
             f"{getattr(probability, 'shape', type(probability).__name__)} and {inverse.shape}"
         )
-    index, spread = peak_and_spread(probability)
+    index, spread = median_and_spread(probability)
     return at_index(inverse, index), spread * step_at(inverse, index)
 
 
-def peak_and_spread(probability: Array) -> tuple[Array, Array]:
+def median_and_spread(probability: Array) -> tuple[Array, Array]:
     """i and sigma of the module's text, float32 (H, W), in hypotheses."""
-    depths, size = len(probability), probability.shape[1:]
-    three = np.multiply(probability, np.float32(2.0))
-    three[1:] += probability[:-1]
-    three[:-1] += probability[1:]
-    mode = first_argmax(three).ravel()
-    flat, pixel = probability.reshape(depths, -1), np.arange(mode.size)  # much faster than take_along_axis
-    weight = np.zeros(mode.size, np.float32)
-    moment = np.zeros_like(weight)
-    for offset in range(-WINDOW, WINDOW + 1):
-        at = mode + offset
-        p = flat[np.clip(at, 0, depths - 1), pixel] * ((at >= 0) & (at < depths))
-        weight += p
-        moment += p * np.float32(offset)
-    index = (mode + moment / np.maximum(weight, np.float32(1e-12))).astype(np.float32).reshape(size)
-    return index, spread_about(probability, index)
+    last = len(probability) - 1
+    cell = np.zeros(probability.shape[1:], np.int16)  # the hypothesis that the median lies in
+    total = np.zeros(probability.shape[1:], np.float32)
+    for p in probability[:-1]:
+        total += p
+        cell += total < 0.5
+    total += probability[-1]
+    before = np.zeros_like(total)  # probability of the hypotheses before that, and their first moment
+    before_moment = np.zeros_like(total)
+    for d in range(last):
+        p = probability[d] * (cell > d)
+        before += p
+        p *= np.float32(d)
+        before_moment += p
+    moment = np.tensordot(np.arange(last + 1, dtype=np.float32), probability, axes=1)
+
+    inside = np.take_along_axis(probability, cell[None].astype(np.intp), axis=0)[0]
+    position = cell.astype(np.float32)
+    half = np.clip((0.5 - before) / np.maximum(inside, np.float32(1e-12)), 0.0, 1.0)
+    index = np.clip(position + half - 0.5, 0.0, last).astype(np.float32)
+    after = total - before - inside
+    after_moment = moment - before_moment - position * inside
+    deviation = index * before - before_moment + inside * np.abs(position - index) + after_moment - index * after
+    excess = np.maximum(deviation - least_deviation(index - np.floor(index)), 0.0)
+    return index, (SIGMA_PER_DEVIATION * excess + SIGMA_FLOOR).astype(np.float32)
 
 
-def spread_about(probability: Array, index: Array) -> Array:
-    """sigma of the module's text about any i, float32 (H, W), in hypotheses."""
-    deviation = np.zeros_like(index)
-    term = np.empty_like(index)
-    for d, p in enumerate(probability):
-        np.subtract(index, np.float32(d), out=term)
-        np.abs(term, out=term)
-        term *= p
-        deviation += term
-    fraction = index - np.floor(index)
-    excess = np.maximum(deviation - 2.0 * fraction * (1.0 - fraction), 0.0)
-    return (SIGMA_PER_DEVIATION * excess + SIGMA_FLOOR).astype(np.float32)
+def least_deviation(fraction: Array) -> Array:
+    """Mean absolute deviation from their median of two neighbouring hypotheses whose median lies at this fraction."""
+    near = np.minimum(fraction, 1.0 - fraction)
+    return np.asarray(near * (1.5 - near) / (near + 0.5), np.float32)
 
 
 def at_index(values: ArrayLike, index: Array) -> Array:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from dfs_ros.network.readout import SIGMA_FLOOR, SIGMA_PER_DEVIATION, WINDOW
+from dfs_ros.network.readout import SIGMA_FLOOR, SIGMA_PER_DEVIATION
 
 _SHARE_WITHIN_SIGMA = 0.683
 _MOST_DISTANCE = 8.0  # farther off is wrong, however far
 _DISTANCE_WEIGHT = 1.0
 _SIGMA_WEIGHT = 0.1
 _SCORE_WEIGHT = 0.2
+_LEAST_INSIDE = 1e-3  # bounds the gradient of the median
 
 
 def training_loss(logits: Tensor, score: Tensor, truth: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -34,7 +34,7 @@ def training_loss(logits: Tensor, score: Tensor, truth: Tensor) -> tuple[Tensor,
 
     log_probability = logits.log_softmax(dim=1)
     entropy = mean(cross_entropy(log_probability, target))
-    index, sigma = peak_and_spread(log_probability.exp())
+    index, sigma = median_and_spread(log_probability.exp())
     error = (index - target).abs()
     distance = mean(error.clamp(max=_MOST_DISTANCE))
     calibration = mean(pinball(error.detach(), sigma))
@@ -53,11 +53,12 @@ def training_loss(logits: Tensor, score: Tensor, truth: Tensor) -> tuple[Tensor,
 
 
 def cross_entropy(log_probability: Tensor, target: Tensor) -> Tensor:
-    """(B, H, W) of log-probability (B, D, H, W) with an index (B, H, W), shared between neighbours."""
+    """(B, H, W) of log-probability (B, D, H, W) with two hypotheses whose median is an index (B, H, W)."""
     below = target.floor().long().clamp(max=max(log_probability.shape[1] - 2, 0))
-    share = target - below
+    fraction = target - below
+    above = torch.where(fraction < 0.5, fraction / (fraction + 0.5), 0.5 / (1.5 - fraction))
     both = log_probability.gather(1, torch.stack([below, below + 1], dim=1))
-    return -(1.0 - share) * both[:, 0] - share * both[:, 1]
+    return -(1.0 - above) * both[:, 0] - above * both[:, 1]
 
 
 def pinball(error: Tensor, sigma: Tensor) -> Tensor:
@@ -66,17 +67,18 @@ def pinball(error: Tensor, sigma: Tensor) -> Tensor:
     return torch.maximum(_SHARE_WITHIN_SIGMA * excess, (_SHARE_WITHIN_SIGMA - 1.0) * excess)
 
 
-def peak_and_spread(probability: Tensor) -> tuple[Tensor, Tensor]:
-    """:func:`dfs_ros.network.readout.peak_and_spread` of a batch (B, D, H, W), to differentiate."""
+def median_and_spread(probability: Tensor) -> tuple[Tensor, Tensor]:
+    """:func:`dfs_ros.network.readout.median_and_spread` of a batch (B, D, H, W), to differentiate."""
     depths = probability.shape[1]
+    cumulative = probability.cumsum(dim=1)
     with torch.no_grad():
-        padded = F.pad(probability, (0, 0, 0, 0, 1, 1))
-        mode = (padded[:, :-2] + 2.0 * padded[:, 1:-1] + padded[:, 2:]).argmax(dim=1, keepdim=True)
-    at = mode + torch.arange(-WINDOW, WINDOW + 1, device=mode.device)[:, None, None]
-    p = probability.gather(1, at.clamp(0, depths - 1)) * ((at >= 0) & (at < depths))
-    index = (p * at).sum(dim=1) / p.sum(dim=1).clamp(min=1e-12)
-    every = torch.arange(depths, device=mode.device, dtype=probability.dtype)[:, None, None]
-    deviation = (probability * (every - index[:, None].detach()).abs()).sum(dim=1)
-    fraction = (index - index.floor()).detach()
-    excess = (deviation - 2.0 * fraction * (1.0 - fraction)).clamp(min=0.0)
+        cell = (cumulative < 0.5).sum(dim=1, keepdim=True).clamp(max=depths - 1)
+    inside = probability.gather(1, cell).clamp(min=_LEAST_INSIDE)
+    before = cumulative.gather(1, cell) - probability.gather(1, cell)
+    index = (cell + (0.5 - before) / inside - 0.5).clamp(0.0, depths - 1.0)[:, 0]
+    fixed = index.detach()
+    every = torch.arange(depths, device=fixed.device, dtype=probability.dtype)[:, None, None]
+    deviation = (probability * (every - fixed[:, None]).abs()).sum(dim=1)
+    near = torch.minimum(fixed - fixed.floor(), fixed.floor() + 1.0 - fixed)
+    excess = (deviation - near * (1.5 - near) / (near + 0.5)).clamp(min=0.0)
     return index, SIGMA_PER_DEVIATION * excess + SIGMA_FLOOR

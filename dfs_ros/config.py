@@ -50,13 +50,17 @@ class LensConfig:
     )
 
 
+NEAREST_DEPTH_M = 0.31
+"""The nearest depth tried, unless the settings say or a stack is focused nearer."""
+
+
 @dataclass(frozen=True)
 class HypothesesConfig:
     """The depths that are tried at every pixel."""
 
     min_depth_m: float = setting(
         0.0,
-        "Nearest depth tried; 0 = 0.31 m, or a fifth nearer than the nearest focus where that is nearer",
+        f"Nearest depth tried; 0 = {NEAREST_DEPTH_M} m, or a fifth nearer than the nearest focus where that is nearer",
         unit="m",
         low=0,
         high=1000,

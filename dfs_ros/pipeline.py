@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 import dfs_ros
 from dfs_ros import optics, regularization
 from dfs_ros.alignment import AlignedStack, FrameAlignment, align
-from dfs_ros.config import Config, HypothesesConfig
+from dfs_ros.config import NEAREST_DEPTH_M, Config, HypothesesConfig
 from dfs_ros.cost_volume import all_in_focus, cost_volume_from_config
 from dfs_ros.network.inputs import guide_image
 from dfs_ros.network.readout import at_index, read_out
@@ -176,7 +176,7 @@ class DepthEstimator:
 
 def hypotheses_for(stack: FocalStack, config: HypothesesConfig) -> NDArray[np.float64]:
     """Depth hypotheses in metres, near to far; a near end that the configuration leaves open comes from the focus."""
-    nearest = config.min_depth_m or min(0.31, 1.0 / (1.2 * float(stack.focus_diopters.max())))
+    nearest = config.min_depth_m or min(NEAREST_DEPTH_M, 1.0 / (1.2 * float(stack.focus_diopters.max())))
     return optics.depth_hypotheses(nearest, config.max_depth_m, config.count, config.spacing)
 
 

@@ -40,7 +40,8 @@ def confidence_of(smoothed: Volume) -> NDArray[np.float32]:
     ``1 - exp(min E - mean E)`` over the hypotheses of the aggregated energy: the share of the typical (geometric mean)
     misfit that the best one removes. Noise alone, which every hypothesis explains equally badly, gives 0.
     """
-    return np.asarray(1.0 - np.exp(smoothed.min(axis=0) - smoothed.mean(axis=0)))
+    # Rounding alone can put the mean of equal values below their minimum.
+    return np.asarray(1.0 - np.exp(np.minimum(smoothed.min(axis=0) - smoothed.mean(axis=0), 0.0)))
 
 
 def guided_filter(

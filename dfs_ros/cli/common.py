@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from typing import Any, get_type_hints
+from typing import Any
 
 import yaml
 
@@ -59,7 +59,7 @@ def config_from_arguments(args: argparse.Namespace, base: Config | None = None) 
         section, dot, key = name.partition(".")
         if not (equals and dot):
             raise ValueError(f"--set {text}: expected SECTION.SETTING=VALUE, such as hypotheses.count=32")
-        changes.setdefault(section.strip(), {})[key.strip()] = yaml.safe_load(value)
+        changes.setdefault(section.strip(), {})[key.strip()] = _value(value, text)
     for argument, (section, key) in _SHORTHANDS.items():
         value = getattr(args, argument, None)
         if value is not None:
@@ -67,12 +67,19 @@ def config_from_arguments(args: argparse.Namespace, base: Config | None = None) 
     return config.updated(changes)
 
 
+def _value(value: str, text: str) -> Any:
+    """A value as YAML reads it; nothing is the empty text."""
+    try:
+        return yaml.safe_load(value) if value.strip() else ""
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise ValueError(f"--set {text}: expected a number, a word, true or false, or text in quotes") from None
+
+
 def describe_settings(config: Config) -> str:
     """All settings as commented YAML: valid input for `--config`."""
     lines = []
     for name, section in sections(config):
         lines.append(f"{name}:  # {(type(section).__doc__ or '').splitlines()[0]}")
-        hints = get_type_hints(type(section))
         for setting in dataclasses.fields(section):
             meta = setting.metadata
             notes = [meta["doc"]]
@@ -82,9 +89,9 @@ def describe_settings(config: Config) -> str:
                 notes.append("one of " + ", ".join(meta["choices"]))
             elif meta["low"] is not None or meta["high"] is not None:
                 notes.append(f"{meta['low']} to {meta['high']}")
-            value = getattr(section, setting.name)
-            text = str(value).lower() if hints[setting.name] is bool else ('""' if value == "" else str(value))
-            lines.append(f"  {setting.name}: {text}  # {'; '.join(notes)}")
+            # Not str: YAML reads a bare `off` as false and `1e-05` as text.
+            value = yaml.safe_dump(getattr(section, setting.name)).splitlines()[0]
+            lines.append(f"  {setting.name}: {value}  # {'; '.join(notes)}")
     return "\n".join(lines)
 
 

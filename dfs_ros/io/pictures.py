@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from dfs_ros.config import HypothesesConfig
+from dfs_ros.config import NEAREST_DEPTH_M, HypothesesConfig
 from dfs_ros.types import FocalStack
 
 Picture = NDArray[np.uint8]
@@ -63,7 +63,7 @@ def depth_range(depth_m: NDArray[np.float32]) -> tuple[float, float]:
     depth = np.asarray(depth_m)
     values = depth[np.isfinite(depth) & (depth > 0)]
     if values.size == 0:
-        return HypothesesConfig.min_depth_m, HypothesesConfig.max_depth_m
+        return NEAREST_DEPTH_M, HypothesesConfig.max_depth_m
     low, high = (float(v) for v in np.percentile(values, [1, 99]))
     if high < 1.05 * low:
         middle = math.sqrt(low * high)

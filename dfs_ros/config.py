@@ -31,7 +31,7 @@ def setting(
     choices: tuple[str, ...] | None = None,
     live: bool = False,
 ) -> Any:
-    """A dataclass field that knows its description, unit, inclusive range or choices; `live` = safe to change while running."""
+    """A dataclass field that knows its description, unit, inclusive range or choices; `live` = may change while a node runs."""
     metadata = {"doc": doc, "unit": unit, "low": low, "high": high, "choices": choices, "live": live}
     return field(default=default, metadata=metadata)
 
@@ -75,7 +75,8 @@ class HypothesesConfig:
 
 # What "auto", 0 and -1 mean for each cost volume. The DDFS volumes follow their authors' code and text. Those of
 # `residual` are measured on rendered stacks: luma costs 7 % of accuracy for a third of the time; a raw argmin likes a
-# wider window (3 px), but regularisation and network, which look around a pixel themselves, a narrower one (1 to 1.5 px).
+# wider window (3 px), but regularisation and network, which look around a pixel themselves, a narrower one (1 to
+# 1.5 px).
 _COST_METHODS: dict[str, dict[str, Any]] = {
     "released": {
         "psf": "table",
@@ -146,7 +147,9 @@ class RegularizationConfig:
     guided_radius_px: int = setting(
         4, "Radius of the guided filter on each cost slice; 0 = off", unit="px", low=0, high=64, live=True
     )
-    guided_eps: float = setting(1e-3, "Contrast under which the guide counts as flat, squared", low=1e-8, high=1, live=True)
+    guided_eps: float = setting(
+        1e-3, "Contrast under which the guide counts as flat, squared", low=1e-8, high=1, live=True
+    )
     smoothness: float = setting(
         0.2, "Cost of a depth step of one hypothesis between neighbours; 0 = off", low=0, high=100, live=True
     )
@@ -154,7 +157,11 @@ class RegularizationConfig:
         0.05, "Image contrast at which a depth step costs a third", low=1e-3, high=10, live=True
     )
     sharpness: float = setting(
-        4.0, "Probability = softmax of minus the energy times this; sets sigma, not depth", low=0.01, high=1000, live=True
+        4.0,
+        "Probability = softmax of minus the energy times this; sets sigma, not depth",
+        low=0.01,
+        high=1000,
+        live=True,
     )
 
 
@@ -174,10 +181,18 @@ class ConfidenceConfig:
 
     dense: bool = setting(False, "Depth at every pixel, however unsure", live=True)
     min_confidence: float = setting(
-        0.4, "Pixels whose best depth removes less than this share of the typical misfit get no depth", low=0, high=1, live=True
+        0.4,
+        "Pixels whose best depth removes less than this share of the typical misfit get no depth",
+        low=0,
+        high=1,
+        live=True,
     )
     max_relative_sigma: float = setting(
-        0.3, "Pixels whose standard deviation is over this share of their depth get no depth", low=0.001, high=10, live=True
+        0.3,
+        "Pixels whose standard deviation is over this share of their depth get no depth",
+        low=0.001,
+        high=10,
+        live=True,
     )
 
 
@@ -199,11 +214,21 @@ class AlignmentConfig:
         live=True,
     )
     zoom_slope_m: float = setting(
-        0.0, "Calibrated growth of the image per dioptre of focus; a thin lens' is its focal length", unit="m", low=-1, high=1, live=True
+        0.0,
+        "Calibrated growth of the image per dioptre of focus; a thin lens' is its focal length",
+        unit="m",
+        low=-1,
+        high=1,
+        live=True,
     )
     zoom_intercept: float = setting(1.0, "Calibrated magnification at infinity", low=0.01, high=100, live=True)
     target_focus_diopters: float = setting(
-        -1.0, "Focus whose magnification the images get; -1 = the reference image's", unit="1/m", low=-1, high=100, live=True
+        -1.0,
+        "Focus whose magnification the images get; -1 = the reference image's",
+        unit="1/m",
+        low=-1,
+        high=100,
+        live=True,
     )
     normalize_exposure: bool = setting(True, "Bring all images to the exposure of the reference", live=True)
     transfer_curve: str = setting(
@@ -213,17 +238,30 @@ class AlignmentConfig:
         True, "Also remove what moves on its own (parallax), where that explains the images better", live=True
     )
     estimation_px: int = setting(
-        640, "Longest side of the images that motion is found in; images are halved at least", unit="px", low=64, high=4096, live=True
+        640,
+        "Longest side of the images that motion is found in; images are halved at least",
+        unit="px",
+        low=64,
+        high=4096,
+        live=True,
     )
     iterations: int = setting(6, "Most steps at each size of image", low=1, high=100, live=True)
-    min_correlation: float = setting(0.4, "Images less alike than this do not belong to the stack", low=-1, high=1, live=True)
+    min_correlation: float = setting(
+        0.4, "Images less alike than this do not belong to the stack", low=-1, high=1, live=True
+    )
     min_contrast: float = setting(
         1.0, "Images of less local contrast have no texture to align by", unit="grey levels", low=0, high=255, live=True
     )
     max_shift: float = setting(
-        0.15, "Largest shift of the image centre that is believed, as a share of the longer side", low=0, high=1, live=True
+        0.15,
+        "Largest shift of the image centre that is believed, as a share of the longer side",
+        low=0,
+        high=1,
+        live=True,
     )
-    max_zoom: float = setting(0.1, "Largest difference of scale from the expected one that is believed", low=0, high=1, live=True)
+    max_zoom: float = setting(
+        0.1, "Largest difference of scale from the expected one that is believed", low=0, high=1, live=True
+    )
     max_rotation_deg: float = setting(10.0, "Largest rotation that is believed", unit="deg", low=0, high=180, live=True)
 
 
@@ -288,7 +326,11 @@ class ProcessingConfig:
     device: str = setting("auto", "Where cost volume and network run", choices=("auto", "cpu", "cuda"))
     threads: int = setting(0, "CPU threads; 0 = all cores", low=0, high=256)
     max_megapixels: float = setting(
-        1.5, "Larger images are reduced to this for processing and the depth enlarged again", unit="Mpx", low=0.01, high=50
+        1.5,
+        "Larger images are reduced to this for processing and the depth enlarged again",
+        unit="Mpx",
+        low=0.01,
+        high=50,
     )
     max_input_megapixels: float = setting(50.0, "Larger images are refused", unit="Mpx", low=0.01, high=200)
 
@@ -337,7 +379,9 @@ class CameraConfig:
     width: int = setting(320, "Width of simulated images", unit="px", low=32, high=4096)
     height: int = setting(240, "Height of simulated images", unit="px", low=32, high=4096)
     moving: bool = setting(False, "The simulated camera sways before the scene, or stands still")
-    breathing: bool = setting(True, "Simulated image scale follows focus, as of a thin lens, which the driver does not report")
+    breathing: bool = setting(
+        True, "Simulated image scale follows focus, as of a thin lens, which the driver does not report"
+    )
     noise: float = setting(
         0.004, "Standard deviation of simulated image noise, as a share of full scale", low=0, high=0.5
     )
@@ -351,7 +395,8 @@ class ViewerConfig:
     """The live view in the browser."""
 
     host: str = setting(
-        "127.0.0.1", "Address the page is served at; 0.0.0.0 shows the camera to everybody on the network, without a password"
+        "127.0.0.1",
+        "Address the page is served at; 0.0.0.0 shows the camera to everybody on the network, without a password",
     )
     port: int = setting(8080, "Port of the page; 0 = any free one", low=0, high=65535)
     rate_hz: float = setting(8.0, "The page is brought up to date at most this often", unit="Hz", low=0.1, high=60)
@@ -374,9 +419,7 @@ class SimulationConfig:
         "srgb", "How pixel values relate to light, in which blur happens", choices=("srgb", "linear")
     )
     breathing: bool = setting(False, "Image scale follows focus, as of a thin lens")
-    layer_step_px: float = setting(
-        0.5, "Blur diameter between neighbouring depth layers", unit="px", low=0.05, high=10
-    )
+    layer_step_px: float = setting(0.5, "Blur diameter between neighbouring depth layers", unit="px", low=0.05, high=10)
     max_layers: int = setting(128, "Depth layers are farther apart where it took more than this", low=1, high=1024)
 
 
@@ -505,9 +548,10 @@ def _checked(value: Any, setting_field: dataclasses.Field[Any], section: type, s
         raise ValueError(f"{name}: expected one of {', '.join(meta['choices'])}, received {value!r}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name}: expected a finite number, received {value}")
-    if meta["low"] is not None and value < meta["low"] or meta["high"] is not None and value > meta["high"]:
+    low, high = meta["low"], meta["high"]
+    if (low is not None and value < low) or (high is not None and value > high):
         unit = f" {meta['unit']}" if meta["unit"] else ""
-        raise ValueError(f"{name}: expected {meta['low']} to {meta['high']}{unit}, received {value}")
+        raise ValueError(f"{name}: expected {low} to {high}{unit}, received {value}")
     return value
 
 

@@ -57,7 +57,7 @@ def test_fitted_line() -> None:
 
 def test_bench_writes_table_numbers_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "bench"
-    sizes = ["--size", "24", "--images", "2", "--hypotheses", "3", "--repeats", "1"]
+    sizes = ["--size", "24", "--images", "2", "--hypotheses", "3", "--repeats", "1", "--rounds", "1"]
     assert main(["bench", *sizes, "--output", str(output), "--growth-hypotheses", "2"]) == 0
     said = capsys.readouterr().out
     report = json.loads((output / "bench.json").read_text())
@@ -74,7 +74,7 @@ def test_bench_writes_table_numbers_and_plot(tmp_path: Path, capsys: pytest.Capt
     assert (output / "bench.png").read_bytes()[:4] == b"\x89PNG"
 
 
-@pytest.mark.parametrize("option", ["--size", "--images", "--hypotheses", "--threads", "--repeats"])
+@pytest.mark.parametrize("option", ["--size", "--images", "--hypotheses", "--threads", "--repeats", "--rounds"])
 def test_bench_refuses_nonsense(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", option, "-1"]) == 2
     assert f"{option}: expected" in capsys.readouterr().err

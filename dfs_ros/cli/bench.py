@@ -1,8 +1,9 @@
 """Speed and memory of the cost volumes on this machine.
 
 First the volumes side by side on one problem, 256 x 256, 5 images, 64 hypotheses unless told otherwise: `released` also
-through scikit-image's `restoration.wiener`, on one thread and on as many as ours. Then the time against image size, number of images
-and number of hypotheses, with a straight line fitted to each. With --output, bench.json and bench.png are written.
+through scikit-image's `restoration.wiener`, on one thread and on as many as ours. Then the time against image size,
+number of images and number of hypotheses, with a straight line fitted to each. With --output, bench.json and bench.png
+are written.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ SIZES_PX = (128, 192, 256, 320, 384, 448, 512)
 IMAGES = (2, 3, 4, 5, 6, 8, 10)
 HYPOTHESES = (8, 16, 32, 48, 64, 96)
 METHODS = ("released", "residual")
-ROUNDS = 3
 UNITS = {"megapixels": "megapixel", "images": "image", "hypotheses": "hypothesis"}
 
 
@@ -38,8 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=int,
         default=4,
-        help="calls of each case in each round; the best of 3 rounds counts (default: 4)",
+        help="calls of each case in a round; the best counts (default: 4)",
     )
+    parser.add_argument("--rounds", metavar="N", type=int, default=3, help="rounds over all cases (default: 3)")
     parser.add_argument(
         "--growth-hypotheses",
         metavar="N",
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         ("hypotheses", 2),
         ("threads", 0),
         ("repeats", 1),
+        ("rounds", 1),
         ("growth_hypotheses", 2),
     ):
         if getattr(args, name) < low:
@@ -101,7 +103,7 @@ def _side_by_side(args: argparse.Namespace) -> dict[str, Any]:
         cases["scikit-image, threads"] = theirs
     # Rounds over all cases, the best of each: what else the machine does then spreads over them evenly.
     results: dict[str, list[SpeedResult]] = {name: [] for name in cases}
-    for name in tqdm([*cases] * ROUNDS, desc="side by side", unit="case", leave=False, disable=None):
+    for name in tqdm([*cases] * args.rounds, desc="side by side", unit="case", leave=False, disable=None):
         results[name].append(measure(cases[name]))
     best = {name: dataclasses.asdict(best_of(rounds)) for name, rounds in results.items()}
     return {"case": dataclasses.asdict(case), "side_by_side": best}
@@ -141,7 +143,7 @@ def _growth(args: argparse.Namespace) -> dict[str, Any]:
     }
     jobs = [(axis, m, i) for axis, points in axes.items() for m in METHODS for i in range(len(points))]
     best = dict.fromkeys(jobs, np.inf)
-    for job in tqdm(jobs * (args.repeats * ROUNDS), desc="growth", unit="call", leave=False, disable=None):
+    for job in tqdm(jobs * (args.repeats * args.rounds), desc="growth", unit="call", leave=False, disable=None):
         axis, method, i = job
         best[job] = min(best[job], measure_here(dataclasses.replace(axes[axis][i][1], method=method)).best_s)
     growth: dict[str, Any] = {}

@@ -273,7 +273,7 @@ def test_log_lines_go_to_rosout(node, peer):
 def test_qos_that_does_not_match_is_reported(node, peer, caplog):
     subscription = node.create_subscription("mismatch", INT, lambda m: pytest.fail("no match"), RELIABLE)
     peer.run("mismatch = node.create_publisher('mismatch', 'std_msgs/msg/Int32', SENSOR_DATA)")
-    until(node, lambda: "reliability of another node does not match" in caplog.text)
+    until(node, lambda: f" {NAMESPACE}/mismatch: reliability of another node does not match" in caplog.text)
     assert subscription.publisher_count() == 0
 
 
@@ -449,6 +449,14 @@ def test_closing_a_subscription(node):
     publisher.publish(message(INT, data=1))
     assert not node.spin_once(0.1)
     assert publisher.published == 0  # nobody to serialise for
+
+
+def test_auto_is_dds_where_there_is_no_ros(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "rclpy", None)
+    with caplog.at_level("INFO"), open_transport("auto", "node", namespace=NAMESPACE, config=CONFIG) as transport:
+        assert isinstance(transport, DdsTransport)
+        assert (transport.domain_id, transport.full_name) == (DOMAIN, f"{NAMESPACE}/node")
+    assert "DDS without ROS 2" in caplog.text and "rclpy" in caplog.text
 
 
 def test_wrong_use_is_refused(node):

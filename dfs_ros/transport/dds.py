@@ -332,8 +332,8 @@ class DdsTransport(Transport):
             for receiver in receivers:
                 try:
                     receiver.receive()
-                except ValueError as error:
-                    self.log("error", f"{receiver.reader.topic.name}: {error}", key="receive", every_s=5.0)
+                except Exception as error:  # whatever a peer sent, the thread that receives for all goes on
+                    self.log("error", f"{receiver.reader.topic.name}: {error!r}", key="receive", every_s=5.0)
             if time.monotonic() - looked_at >= _HOUSEKEEPING_S:
                 looked_at = time.monotonic()
                 self._report_incompatible_qos([receiver.reader for receiver in receivers] + list(writers))
@@ -342,10 +342,8 @@ class DdsTransport(Transport):
         for endpoint in endpoints:
             policy = incompatible_qos(endpoint)
             if policy:
-                self.log(
-                    "warning",
-                    f"{endpoint.topic.name}: {policy} of another node does not match: no messages pass between them",
-                )
+                name = endpoint.topic.name.removeprefix("rt")
+                self.log("warning", f"{name}: {policy} of another node does not match: no messages pass between them")
 
 
 def _make_participant(domain_number: int) -> Any:

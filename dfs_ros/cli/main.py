@@ -5,15 +5,21 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import dfs_ros
 
 COMMANDS = {
     "run": ("dfs_ros.cli.run", "camera, depth node and viewer, live"),
+    "node": ("dfs_ros.cli.depth_node", "the depth node alone, for a camera that is there already"),
+    "camera": ("dfs_ros.cli.sweep_camera", "a simulated or recorded camera alone"),
+    "view": ("dfs_ros.cli.view", "the viewer alone"),
     "estimate": ("dfs_ros.cli.estimate", "depth of a focal stack on disk"),
     "import": ("dfs_ros.cli.import_stack", "make a focal stack from a folder of photos"),
+    "calibrate": ("dfs_ros.cli.calibrate", "fit how wide the lens blurs, from a focal stack"),
     "simulate": ("dfs_ros.cli.simulate", "render a focal stack with known depth"),
     "train": ("dfs_ros.cli.train", "train the network on rendered stacks"),
     "eval": ("dfs_ros.cli.evaluate", "score depth on rendered stacks"),
@@ -35,25 +41,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"dfs: error: unknown command {name!r}; known: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    module_name, summary = COMMANDS[name]
     logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(message)s", stream=sys.stderr)
+    try:
+        return _run(name, argv[1:])
+    except BrokenPipeError:  # whoever read the output has seen enough, as in `dfs estimate --list-settings | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ValueError, TypeError, OSError, MemoryError) as error:
+        print(f"dfs {name}: error: {str(error) or type(error).__name__}", file=sys.stderr)
+        return 2
+    except ImportError as error:
+        print(f"dfs {name}: error: {error}; `dfs doctor` says what is missing", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"\ndfs {name}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _run(name: str, arguments: Sequence[str]) -> int:
+    module_name, summary = COMMANDS[name]
     module = importlib.import_module(module_name)
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"dfs {name}",
         description=module.__doc__ or summary,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     module.add_arguments(parser)
-    try:
-        args = parser.parse_args(argv[1:])
-        return int(module.run(args))
-    except (ValueError, TypeError, OSError, MemoryError) as error:
-        print(f"dfs {name}: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"\ndfs {name}: interrupted", file=sys.stderr)
-        return 130
+    return int(module.run(parser.parse_args(arguments)))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # One line, as for all other wrong input; argparse would print its whole usage before it.
+        raise ValueError(f"{message}; see `{self.prog} --help`")
 
 
 def _usage() -> str:

@@ -54,6 +54,13 @@ def open_transport(
     return DdsTransport(node_name, **names)
 
 
+def chosen_kind(kind: str) -> str:
+    """What `auto` means on this machine, ros or dds; any other kind is itself."""
+    if kind != "auto":
+        return kind
+    return "dds" if _native_transport()[0] is None else "ros"
+
+
 def _native_transport() -> tuple[Any, str]:
     """(RosTransport, "") or (None, why not)."""
     try:

@@ -1,0 +1,28 @@
+"""The depth node alone: takes image, camera_info and focus; publishes depth. Ctrl-C ends it."""
+
+from __future__ import annotations
+
+import argparse
+
+from dfs_ros.cli.common import add_config_arguments, config_from_arguments
+from dfs_ros.cli.participants import DEPTH_NODE, add_participant_arguments, participant
+from dfs_ros.transport.base import Transport
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_participant_arguments(parser)
+    add_config_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    with participant(args, DEPTH_NODE, config_from_arguments(args)) as transport:
+        serve(transport)
+    return 0
+
+
+def serve(transport: Transport) -> None:
+    """Run the depth node until the transport stops spinning."""
+    from dfs_ros.node import DepthNode
+
+    with DepthNode(transport):
+        transport.spin()

@@ -1,0 +1,169 @@
+"""What commands that take part in ROS share: their options, and how they stop."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from dfs_ros.camera.source import FrameSource
+from dfs_ros.config import CameraConfig, Config
+from dfs_ros.transport import open_transport
+from dfs_ros.transport.base import Transport
+from dfs_ros.transport.names import parse_remappings
+
+CAMERA_NODE, DEPTH_NODE, VIEWER_NODE, MONITOR_NODE = "dfs_camera", "dfs", "dfs_viewer", "dfs_run"
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class _Stop(Exception):
+    """A signal said to stop."""
+
+
+def add_participant_arguments(parser: argparse.ArgumentParser, kinds: tuple[str, ...] = ("auto", "ros", "dds")) -> None:
+    """`--transport`, `--namespace`, `--remap`."""
+    parser.add_argument(
+        "--transport",
+        choices=kinds,
+        default="auto",
+        help="what carries the messages (default: native ROS 2 where it is installed, else DDS)",
+    )
+    parser.add_argument("--namespace", metavar="NAME", default="/", help="namespace of the topics (default: /)")
+    parser.add_argument(
+        "--remap", metavar="FROM:=TO", action="append", default=[], help="another name for a topic; may be repeated"
+    )
+    parser.add_argument("--exit-with-parent", action="store_true", help=argparse.SUPPRESS)
+
+
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--source`, and shorthands of the settings of section camera."""
+    parser.add_argument(
+        "--source",
+        metavar=("sim|stack", "DIR"),
+        nargs="+",
+        default=["sim"],
+        help="camera: sim (simulated, the default), or stack DIR (the photos of a focal stack, sweep after sweep)",
+    )
+    default = CameraConfig()
+    parser.add_argument(
+        "--rate", metavar="HZ", type=float, help=f"images per second of the camera (default: {default.rate_hz:g})"
+    )
+    size = f"{default.width}x{default.height}"
+    parser.add_argument("--size", metavar="WxH", type=_size, help=f"size of the simulated images (default: {size})")
+    parser.add_argument("--moving", action="store_true", default=None, help="the simulated camera sways")
+
+
+def with_camera_arguments(config: Config, args: argparse.Namespace) -> Config:
+    """The configuration with what :func:`add_source_arguments` added. Raises ValueError for what makes no sense."""
+    stack_of(args)
+    changes: dict[str, object] = {}
+    if args.rate is not None:
+        changes["rate_hz"] = args.rate
+    if args.size is not None:
+        changes["width"], changes["height"] = args.size
+    if args.moving is not None:
+        changes["moving"] = args.moving
+    return config.updated({"camera": changes})
+
+
+def stack_of(args: argparse.Namespace) -> str | None:
+    """The folder of `--source stack DIR`; None for the simulated camera."""
+    kind, *rest = args.source
+    if kind == "sim" and not rest:
+        return None
+    if kind == "stack" and len(rest) == 1:
+        return str(rest[0])
+    raise ValueError(f"--source: expected 'sim' or 'stack DIR', received '{' '.join(args.source)}'")
+
+
+def make_source(args: argparse.Namespace, config: Config) -> FrameSource:
+    """The camera source of `--source`; renders the simulated images, with progress, where they are not cached."""
+    stack = stack_of(args)
+    if stack is not None:
+        from dfs_ros.camera.recorded import RecordedSource
+
+        return RecordedSource(stack, config.camera, config.lens)
+    from dfs_ros.camera.simulator import SimulatedSource
+
+    with _rendering_progress() as progress:
+        return SimulatedSource(config.camera, progress)
+
+
+@contextmanager
+def _rendering_progress() -> Iterator[Callable[[float], None]]:
+    from tqdm import tqdm
+
+    bar: tqdm[None] | None = None
+
+    def show(share: float) -> None:
+        nonlocal bar
+        if bar is None:
+            if not sys.stderr.isatty():
+                print("rendering the simulated scene, once ...", file=sys.stderr, flush=True)
+            layout = "{desc} {bar} {n:3.0f}% {elapsed}"
+            bar = tqdm(total=100, desc="rendering the scene", bar_format=layout, disable=None, leave=False)
+        bar.update(100.0 * share - bar.n)
+
+    try:
+        yield show
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+@contextmanager
+def participant(args: argparse.Namespace, node_name: str, config: Config) -> Iterator[Transport]:
+    """A node on the transport that the options name. The block ends quietly on SIGINT, SIGTERM and SIGHUP."""
+    transport = open_transport(
+        args.transport,
+        node_name,
+        namespace=args.namespace,
+        remappings=parse_remappings(args.remap),
+        config=config,
+    )
+    with transport, stopped_by_signals(transport):
+        if args.exit_with_parent:
+            threading.Thread(target=_end_with_parent, args=(transport,), daemon=True).start()
+        yield transport
+
+
+@contextmanager
+def stopped_by_signals(transport: Transport) -> Iterator[None]:
+    """Leave the block, which spins, between two callbacks when a signal comes; a second signal ends the process."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for each in STOP_SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        transport.call_soon(_raise_stop)
+
+    before = {each: signal.signal(each, stop) for each in STOP_SIGNALS}
+    try:
+        yield
+    except _Stop:
+        pass
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _raise_stop() -> None:
+    raise _Stop
+
+
+def _end_with_parent(transport: Transport) -> None:
+    """Stop when standard input ends, as it does when the process that holds its other end is gone, however it went."""
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    transport.call_soon(_raise_stop)
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT such as 640x480, received {text!r}")
+    return int(width), int(height)

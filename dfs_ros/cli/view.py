@@ -1,0 +1,43 @@
+"""The viewer alone: shows in the browser what camera and depth node publish. Ctrl-C ends it."""
+
+from __future__ import annotations
+
+import argparse
+
+from dfs_ros.cli.common import add_config_arguments, config_from_arguments
+from dfs_ros.cli.participants import CAMERA_NODE, DEPTH_NODE, VIEWER_NODE, add_participant_arguments, participant
+from dfs_ros.config import Config, ViewerConfig
+from dfs_ros.transport.base import Transport
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_participant_arguments(parser)
+    add_config_arguments(parser)
+    add_port_argument(parser)
+
+
+def add_port_argument(parser: argparse.ArgumentParser) -> None:
+    """`--port`."""
+    default = ViewerConfig.port
+    parser.add_argument(
+        "--port", metavar="PORT", type=int, help=f"port of the viewer's page (default: {default}; 0 = any free one)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    config = with_port(config_from_arguments(args), args.port)
+    with participant(args, VIEWER_NODE, config) as transport:
+        serve(transport, config)
+    return 0
+
+
+def with_port(config: Config, port: int | None) -> Config:
+    """The configuration with the port of `--port`, where that is given."""
+    return config if port is None else config.updated({"viewer": {"port": port}})
+
+
+def serve(transport: Transport, config: Config) -> None:
+    """Serve the page until the transport stops spinning."""
+    from dfs_ros.viewer import app
+
+    app.run(transport, config, nodes=(DEPTH_NODE, CAMERA_NODE))

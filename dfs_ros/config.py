@@ -31,7 +31,7 @@ def setting(
     choices: tuple[str, ...] | None = None,
     live: bool = False,
 ) -> Any:
-    """A dataclass field that knows its description, unit, inclusive range or choices; `live` = may change while a node runs."""
+    """A dataclass field with description, unit, inclusive range or choices; `live` = may change while a node runs."""
     metadata = {"doc": doc, "unit": unit, "low": low, "high": high, "choices": choices, "live": live}
     return field(default=default, metadata=metadata)
 
@@ -47,6 +47,13 @@ class LensConfig:
     )
     reference_focus_diopters: float = setting(
         0.0, "Focus at which camera_info was calibrated", unit="1/m", low=0, high=100
+    )
+    aperture_scale: float = setting(
+        1.0,
+        "True blur over what focal length, f-number and pixel size say; `dfs calibrate` fits it",
+        low=0.1,
+        high=10,
+        live=True,
     )
 
 
@@ -100,7 +107,7 @@ _COST_METHODS: dict[str, dict[str, Any]] = {
         "window_sigma_px": 1.5,
         "padding_px": 16,
         "transfer_curve": "srgb",
-        "channels": "rgb",
+        "channels": "luma",
     },
 }
 
@@ -492,7 +499,7 @@ class Config:
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
         except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or no date
-            raise ValueError(f"configuration {path}: not readable as YAML: {error}") from error
+            raise ValueError(f"configuration {path}: not readable as YAML: {yaml_problem(error)}") from error
         if values is None:
             values = {}
         if not isinstance(values, Mapping):
@@ -535,6 +542,14 @@ def unknown_name(name: str, known: Any, what: str) -> str:
     close = difflib.get_close_matches(name.rpartition(".")[2], list(known), 1)
     hint = f"did you mean '{close[0]}'? " if close else ""
     return f"{name}: unknown {what}; {hint}known: {', '.join(sorted(known))}"
+
+
+def yaml_problem(error: Exception) -> str:
+    """What is wrong with a YAML text, in one line."""
+    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+    if problem and mark:
+        return f"line {mark.line + 1}: {problem}"
+    return " ".join(str(error).split())
 
 
 def _checked(value: Any, setting_field: dataclasses.Field[Any], section: type, section_name: str) -> Any:

@@ -78,7 +78,7 @@ def disk_psf(diameter_px: float, size: int) -> Array:
         psf = np.zeros((size, size))
         psf[half, half] = 1.0
         return psf
-    edges = np.arange(size + 1) - half - 0.5
+    edges = np.arange(size + 1, dtype=np.float64) - half - 0.5
     corner = _disk_area_below(edges[:, None], edges[None, :], radius)
     area = corner[1:, 1:] - corner[:-1, 1:] - corner[1:, :-1] + corner[:-1, :-1]
     area = np.clip(area, 0.0, 1.0)
@@ -90,7 +90,8 @@ def _disk_area_below(x: Array, y: Array, r: float) -> Array:
     x, y = np.broadcast_arrays(np.clip(x, -r, r), np.clip(y, -r, r))
     quarter = np.pi * r * r / 4.0
     # By symmetry from the signed area between the axes and the corner (x, y).
-    return quarter + _half_strip(x, r) + _half_strip(y, r) + _corner_area(x, y, r)
+    area: Array = quarter + _half_strip(x, r) + _half_strip(y, r) + _corner_area(x, y, r)
+    return area
 
 
 def _half_strip(x: Array, r: float) -> Array:

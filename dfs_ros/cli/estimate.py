@@ -1,21 +1,27 @@
 """Depth of a focal stack on disk.
 
-STACK is a focal-stack/1 folder (`stack.yaml` beside its images; `dfs import` makes one from photos). Writes depth.npy and
-sigma.npy (float32 metres, NaN where unknown), depth.png (colours, with scale), depth_mm.png (uint16), points.ply,
+STACK is a focal-stack/1 folder (`stack.yaml` beside its images; `dfs import` makes one from photos). Writes depth.npy
+and sigma.npy (float32 metres, NaN where unknown), depth.png (colours, with scale), depth_mm.png (uint16), points.ply,
 all_in_focus.png and report.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dfs_ros.cli.common import add_config_arguments, config_from_arguments
+
+if TYPE_CHECKING:
+    from dfs_ros.types import DepthResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("stack", metavar="STACK", help="folder with stack.yaml and its images")
-    parser.add_argument("--output", metavar="DIR", required=True, help="folder for the results, made if it is not there")
+    parser.add_argument(
+        "--output", metavar="DIR", required=True, help="folder for the results, made if it is not there"
+    )
     add_config_arguments(parser)
 
 
@@ -26,15 +32,21 @@ def run(args: argparse.Namespace) -> int:
     from dfs_ros.io.stack_folder import load_stack
 
     # Everything that can be wrong is found before the long work starts.
-    prepare_output(args.output)
-    stack = load_stack(args.stack, lens=config.lens)
+    folder = _stack_folder(args.stack)
+    if prepare_output(args.output).resolve() == folder:
+        raise ValueError(
+            f"--output {args.output}: is the folder of the stack, whose files stay as they are; name another"
+        )
+    stack = load_stack(args.stack, config.lens, config.processing.max_input_megapixels)
 
     from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
 
     from dfs_ros.pipeline import DepthEstimator
 
     estimator = DepthEstimator(config)
-    with tqdm(total=100, unit="%", leave=False, bar_format="{desc:<14}{bar}{n:3.0f}% {elapsed}", disable=None) as bar:
+    layout = "{desc:<14}{bar}{n:3.0f}% {elapsed}"
+    with logging_redirect_tqdm(), tqdm(total=100, leave=False, bar_format=layout, disable=None) as bar:
 
         def show(step: str, share: float) -> None:
             bar.set_description_str(step)
@@ -42,12 +54,20 @@ def run(args: argparse.Namespace) -> int:
 
         result = estimator.estimate(stack, progress=show)
         show("writing", 1.0)
-        write_result(result, args.output)
-    for warning in result.report["warnings"]:
-        print(f"warning: {warning}", file=sys.stderr)
-    height, width = result.depth_m.shape
-    print(
-        f"{args.output}: {width} x {height} depth from {len(stack)} images in {result.report['seconds']['total']:.2f} s, "
-        f"{100 * result.coverage:.0f} % of pixels with depth, {result.report['depth_range_m']['text']}"
-    )
+        write_result(result, args.output, dense=config.confidence.dense, title=f"Depth of {folder.name}")
+    print(f"{args.output}: {_summary(result, len(stack))}")
     return 0
+
+
+def _stack_folder(stack: str) -> Path:
+    path = Path(stack).resolve()
+    return path if path.is_dir() else path.parent
+
+
+def _summary(result: DepthResult, images: int) -> str:
+    height, width = result.depth_m.shape
+    took = f"{width} x {height} depth from {images} images in {result.report['seconds']['total']:.2f} s"
+    low, high = result.report["depth_range_m"]
+    if low is None:
+        return f"{took}, but nowhere do the images tell depth: no texture, or none that is sharper in one than another"
+    return f"{took}, {100 * result.coverage:.0f} % of pixels with depth, {low:.3g} to {high:.3g} m"

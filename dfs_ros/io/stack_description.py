@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from dfs_ros.config import LensConfig, unknown_name
+from dfs_ros.config import LensConfig, unknown_name, yaml_problem
 from dfs_ros.geometry import pixel_pitch_from_intrinsics
 from dfs_ros.types import Camera, FocalStack
 
@@ -172,7 +172,7 @@ def _read_yaml(source: Path) -> dict[str, Any]:
     try:
         document = yaml.safe_load(source.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise ValueError(f"{source}: not readable as YAML: {error}") from error
+        raise ValueError(f"{source}: not readable as YAML: {yaml_problem(error)}") from error
     if not isinstance(document, dict):
         raise ValueError(f"{source}: expected keys {', '.join(_TOP_KEYS)}, received {_show(document)}")
     return document

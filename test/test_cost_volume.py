@@ -168,7 +168,8 @@ def test_kept_spectra_give_the_same_volume_and_are_used() -> None:
         np.testing.assert_array_equal(volume, cost_volume(window, depths))
     assert (cache.misses, cache.hits) == (6, 6)
     # Other settings are other spectra, and an old frame had to go.
-    cost_volume_from_config(window, depths, CostConfig(channels="luma"), spectra_cache=cache, frame_keys=keys)
+    other = "rgb" if CostConfig().resolved().channels == "luma" else "luma"
+    cost_volume_from_config(window, depths, CostConfig(channels=other), spectra_cache=cache, frame_keys=keys)
     assert (cache.misses, cache.hits) == (10, 6)
     with pytest.raises(ValueError, match="frame_keys: expected one for each of the 4 images, received 1"):
         cost_volume_from_config(window, depths, CostConfig(), spectra_cache=cache, frame_keys=[1])
@@ -261,7 +262,9 @@ def test_all_in_focus_is_the_sharp_image() -> None:
         return float(np.sqrt(((image - truth)[8:-8, 8:-8] ** 2).mean()))
 
     assert error(sharp) < 0.7 * min(error(image) for image in stack.images)
-    exact = joint_sharp_image(make_problem(stack, [0.9], CostConfig()), optics.coc_px(1 / 0.9, FOCUS_DIOPTERS, CAMERA))
+    exact = joint_sharp_image(
+        make_problem(stack, [0.9], CostConfig(channels="rgb")), optics.coc_px(1 / 0.9, FOCUS_DIOPTERS, CAMERA)
+    )
     np.testing.assert_allclose(sharp, encode_light(np.moveaxis(exact, 0, -1), "srgb"), atol=1)  # float32: a tie
 
 
@@ -299,6 +302,17 @@ def test_raw_confidence_is_high_on_texture_and_low_without() -> None:
     expected = np.median(volume - volume.min(axis=0), axis=0) / volume.min(axis=0)
     np.testing.assert_allclose(confidence, expected, rtol=1e-4, atol=1e-6)
     assert np.median(confidence[:, :35]) > 20 * np.median(confidence[:, 60:])
+
+
+@pytest.mark.parametrize("count", [2, 3, 6])
+def test_noise_alone_prefers_no_hypothesis(count: int) -> None:
+    """The residual volume of white noise is its variance, whatever the blur of the hypothesis."""
+    rng = np.random.default_rng(1)
+    images = np.clip(128 + 10 * rng.standard_normal((count, 120, 130)), 0, 255).round().astype(np.uint8)
+    stack = FocalStack(images, np.linspace(2.0, 0.1, count), CAMERA)
+    volume = cost_volume(stack, optics.depth_hypotheses(0.4, 8.0, 12), transfer_curve="linear")
+    variance = (100 + 1 / 12) / 255**2  # and that of rounding to 8 bits
+    np.testing.assert_allclose(volume[:, 16:-16, 16:-16].mean(axis=(1, 2)), variance, rtol=0.04)
 
 
 def test_bound_and_scale() -> None:

@@ -1,6 +1,14 @@
 """Packaging for pip; a ROS 2 workspace builds the same root with CMakeLists.txt."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
+
+
+def shared(folder: str) -> tuple[str, list[str]]:
+    """Files of a top-level folder, installed where `dfs_ros.paths.share_folder` looks for them."""
+    return f"share/dfs_ros/{folder}", [str(path) for path in sorted(Path(folder).iterdir()) if path.is_file()]
+
 
 setup(
     name="dfs_ros",
@@ -9,6 +17,7 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["dfs_ros", "dfs_ros.*"]),
     package_data={"dfs_ros": ["py.typed", "**/*.cu", "**/*.cuh"]},
+    data_files=[shared("models"), shared("msg")],
     python_requires=">=3.10",
     install_requires=[
         "numpy>=1.24",

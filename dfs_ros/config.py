@@ -239,7 +239,7 @@ class AlignmentConfig:
     )
     normalize_exposure: bool = setting(True, "Bring all images to the exposure of the reference", live=True)
     transfer_curve: str = setting(
-        "srgb", "How pixel values relate to light, for the exposure", choices=("srgb", "linear"), live=True
+        "srgb", "How pixel values relate to light, in which images are compared", choices=("srgb", "linear"), live=True
     )
     local_motion: bool = setting(
         True, "Also remove what moves on its own (parallax), where that explains the images better", live=True

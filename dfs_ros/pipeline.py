@@ -46,7 +46,12 @@ class DepthEstimator:
         self.config = config or Config()
         self._threads = self.config.processing.threads or usable_cores()
         self._network = None
-        if self.config.network.name != "none":
+        if self.config.network.name == "none":
+            if self.config.processing.device == "cuda":
+                raise ValueError(
+                    "processing.device: cuda was asked for, but without a network all runs on the CPU; use auto"
+                )
+        else:
             from dfs_ros.network import load_network  # torch takes seconds to import, and none does without
 
             self._network = load_network(self.config.network, self.config.processing.device)
@@ -68,7 +73,7 @@ class DepthEstimator:
         """
         config, clock = self.config, StepClock(progress)
         clock.begin("align", 0.0)
-        working = reduced(stack, config.processing.max_megapixels)
+        working = opened(reduced(stack, config.processing.max_megapixels), config.lens.aperture_scale)
         aligned = align(working, config.alignment, reference=reference, initial=initial_alignment)
         focal_stack = aligned.stack
         image = focal_stack.images[aligned.reference]
@@ -143,9 +148,10 @@ class DepthEstimator:
         if worked_at != (height, width):
             # Nearest for depth: between two surfaces there is no third one.
             depth_m, sigma_m, confidence = (
-                cv2.resize(x, (width, height), interpolation=cv2.INTER_NEAREST) for x in (depth_m, sigma_m, confidence)
+                np.asarray(cv2.resize(x, (width, height), interpolation=cv2.INTER_NEAREST), np.float32)
+                for x in (depth_m, sigma_m, confidence)
             )
-            sharp = cv2.resize(sharp, (width, height), interpolation=cv2.INTER_LINEAR)
+            sharp = np.asarray(cv2.resize(sharp, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
             camera = camera.scaled(width / worked_at[1])
         known = depth_m[np.isfinite(depth_m)]
         low, high = (float(known.min()), float(known.max())) if known.size else (None, None)
@@ -158,6 +164,10 @@ class DepthEstimator:
             "worked_at_px": [worked_at[1], worked_at[0]],
             "hypotheses_m": [float(depths_m.min()), float(depths_m.max()), len(depths_m)],
             "alignment": aligned.report(),
+            "ran_on": {
+                "cost volume": f"cpu, {self._threads} threads",
+                "network": "none" if self._network is None else self._network.description,
+            },
             "configuration": self.config.to_dict(),
             "versions": {"dfs_ros": dfs_ros.__version__, "python": platform.python_version(), "numpy": np.__version__},
             "warnings": [f"image {i} left out: {e.dropped}" for i, e in enumerate(aligned.estimates) if e.dropped],
@@ -189,6 +199,14 @@ def reduced(stack: FocalStack, max_megapixels: float) -> FocalStack:
     size = (max(16, round(width * factor)), max(16, round(height * factor)))
     images = np.stack([cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in stack.images])
     return dataclasses.replace(stack, images=images, camera=stack.camera.scaled(size[0] / width))
+
+
+def opened(stack: FocalStack, aperture_scale: float) -> FocalStack:
+    """The stack as of a lens whose blur is `aperture_scale` times as wide."""
+    if aperture_scale == 1.0:
+        return stack
+    camera = dataclasses.replace(stack.camera, f_number=stack.camera.f_number / aperture_scale)
+    return dataclasses.replace(stack, camera=camera)
 
 
 def usable_cores() -> int:

@@ -1,0 +1,56 @@
+"""How wide the lens really blurs: fits one factor on the blur to a focal stack.
+
+The factor stands for what f-number, focal length and pixel size get wrong together. Use the result as
+`--set lens.aperture_scale=...`, or as the f-number in stack.yaml. Take a still scene with texture everywhere and near
+and far things in it. Focus positions that are all off by the same dioptres cannot be seen in a stack and stay so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from dfs_ros.cli.common import add_config_arguments, config_from_arguments
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("stack", metavar="STACK", help="folder with stack.yaml and its images")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    add_config_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    config = config_from_arguments(args)
+
+    from tqdm import tqdm
+
+    from dfs_ros.calibration import FACTORS, fit_aperture
+    from dfs_ros.io.stack_folder import load_stack
+
+    stack = load_stack(args.stack, lens=config.lens)
+    with tqdm(total=len(FACTORS), leave=False, desc="fitting", disable=None) as bar:
+        fit = fit_aperture(stack, config, progress=lambda done, _: bar.update(done - bar.n))
+    if args.json:
+        print(
+            json.dumps(
+                {
+                    "aperture_scale": fit.aperture_scale,
+                    "sigma": fit.sigma,
+                    "f_number": fit.f_number,
+                    "share_of_pixels": fit.share,
+                    "factors": fit.factors.tolist(),
+                    "misfit": fit.misfit.tolist(),
+                }
+            )
+        )
+        return 0
+    widest = max(fit.misfit)
+    print("aperture scale   misfit (logarithm of the squared residual, over the best)")
+    for factor, misfit in zip(fit.factors, fit.misfit, strict=True):
+        print(f"{factor:14.3f}   {misfit:6.3f} {'#' * round(50 * misfit / widest)}")
+    print(
+        f"\nbest: lens.aperture_scale = {fit.aperture_scale:.3f} +- {fit.sigma:.3f}, "
+        f"an f-number of {fit.f_number:.2f} where the stack says {stack.camera.f_number:.2f} "
+        f"({100 * fit.share:.0f} % of the pixels counted)"
+    )
+    return 0

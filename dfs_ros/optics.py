@@ -81,8 +81,9 @@ def disk_psf(diameter_px: float, size: int) -> Array:
     edges = np.arange(size + 1, dtype=np.float64) - half - 0.5
     corner = _disk_area_below(edges[:, None], edges[None, :], radius)
     area = corner[1:, 1:] - corner[:-1, 1:] - corner[1:, :-1] + corner[:-1, :-1]
-    area = np.clip(area, 0.0, 1.0)
-    return area / area.sum()
+    psf = np.clip(area, 0.0, 1.0)
+    psf /= psf.sum()
+    return psf
 
 
 def _disk_area_below(x: Array, y: Array, r: float) -> Array:
@@ -90,8 +91,7 @@ def _disk_area_below(x: Array, y: Array, r: float) -> Array:
     x, y = np.broadcast_arrays(np.clip(x, -r, r), np.clip(y, -r, r))
     quarter = np.pi * r * r / 4.0
     # By symmetry from the signed area between the axes and the corner (x, y).
-    area: Array = quarter + _half_strip(x, r) + _half_strip(y, r) + _corner_area(x, y, r)
-    return area
+    return quarter + _half_strip(x, r) + _half_strip(y, r) + _corner_area(x, y, r)
 
 
 def _half_strip(x: Array, r: float) -> Array:
@@ -118,7 +118,7 @@ def depth_of_field(focus_diopters: float, camera: Camera, max_coc_px: float = 1.
 
 
 def magnification(focus_diopters: ArrayLike, camera: Camera) -> Array:
-    """Image scale of a thin lens relative to its scale when focused at infinity, ``1 / (1 - f D_f)`` (focus breathing)."""
+    """Image scale of a thin lens relative to that at infinity focus, ``1 / (1 - f D_f)`` (focus breathing)."""
     focus = np.asarray(focus_diopters, np.float64)
     for value in focus.ravel():
         check_focus(float(value), camera.focal_length_m)
@@ -129,7 +129,7 @@ def depth_hypotheses(min_depth_m: float, max_depth_m: float, count: int, spacing
     """Depth hypotheses in metres, near to far, evenly spaced in inverse depth or in depth; shape (count,)."""
     if not (0 < min_depth_m < max_depth_m) or count < 2:
         raise ValueError(
-            f"depth hypotheses: expected 0 < min < max and at least 2, received {min_depth_m} to {max_depth_m} m, {count}"
+            f"hypotheses: expected 0 < min < max and 2 or more, received {min_depth_m} to {max_depth_m} m, {count}"
         )
     if spacing == "linear":
         return np.linspace(min_depth_m, max_depth_m, count)

@@ -16,7 +16,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -30,6 +30,9 @@ from dfs_ros.cost_volume import all_in_focus, cost_volume_from_config
 from dfs_ros.network.inputs import guide_image
 from dfs_ros.network.readout import at_index, read_out
 from dfs_ros.types import DepthResult, FocalStack
+
+if TYPE_CHECKING:
+    from dfs_ros.network import Network
 
 Image = NDArray[np.float32]
 Progress = Callable[[str, float], None]
@@ -45,16 +48,7 @@ class DepthEstimator:
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
         self._threads = self.config.processing.threads or usable_cores()
-        self._network = None
-        if self.config.network.name == "none":
-            if self.config.processing.device == "cuda":
-                raise ValueError(
-                    "processing.device: cuda was asked for, but without a network all runs on the CPU; use auto"
-                )
-        else:
-            from dfs_ros.network import load_network  # torch takes seconds to import, and none does without
-
-            self._network = load_network(self.config.network, self.config.processing.device)
+        self._network = network_for(self.config)
 
     def estimate(
         self,
@@ -182,6 +176,19 @@ class DepthEstimator:
             alignment=aligned.estimates,
             report=report,
         )
+
+
+def network_for(config: Config) -> Network | None:
+    """The network of a configuration; None for `none`. Raises ValueError for a device that nothing would run on."""
+    if config.network.name == "none":
+        if config.processing.device == "cuda":
+            raise ValueError(
+                "processing.device: cuda was asked for, but without a network all runs on the CPU; use auto"
+            )
+        return None
+    from dfs_ros.network import load_network  # torch takes seconds to import, and none does without
+
+    return load_network(config.network, config.processing.device)
 
 
 def hypotheses_for(stack: FocalStack, config: HypothesesConfig) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ def all_in_focus(
     depth_m: ArrayLike,
     cost: CostConfig | None = None,
     *,
-    count: int = 24,
+    count: int = 12,
     threads: int = 0,
 ) -> NDArray[np.uint8]:
     """The scene sharp everywhere, uint8 (H, W, 3) RGB (grey stacks: three equal channels).

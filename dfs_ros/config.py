@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -555,7 +556,7 @@ def yaml_problem(error: Exception) -> str:
 def _checked(value: Any, setting_field: dataclasses.Field[Any], section: type, section_name: str) -> Any:
     name = f"{section_name}.{setting_field.name}"
     meta = setting_field.metadata
-    expected = get_type_hints(section)[setting_field.name]
+    expected = _hints(section)[setting_field.name]
     value = _as_meant(value, expected, meta["choices"] or ())
     if type(value) is not expected:
         raise ValueError(f"{name}: expected {expected.__name__}, received {value!r}")
@@ -568,6 +569,11 @@ def _checked(value: Any, setting_field: dataclasses.Field[Any], section: type, s
         unit = f" {meta['unit']}" if meta["unit"] else ""
         raise ValueError(f"{name}: expected {low} to {high}{unit}, received {value}")
     return value
+
+
+@functools.cache
+def _hints(section: type) -> dict[str, Any]:
+    return get_type_hints(section)  # slow: compiles each annotation
 
 
 def _as_meant(value: Any, expected: type, choices: tuple[str, ...]) -> Any:

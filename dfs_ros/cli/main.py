@@ -23,9 +23,11 @@ COMMANDS = {
     "simulate": ("dfs_ros.cli.simulate", "render a focal stack with known depth"),
     "train": ("dfs_ros.cli.train", "train the network on rendered stacks"),
     "eval": ("dfs_ros.cli.evaluate", "score depth on rendered stacks"),
-    "bench": ("dfs_ros.cli.bench", "measure speed and memory on this machine"),
+    "bench": ("dfs_ros.cli.bench", "measure speed and memory on this machine (with --node: of the depth node)"),
     "doctor": ("dfs_ros.cli.doctor", "what this machine has, and what will be used"),
 }
+
+_VARIANTS = {"bench --node": ("dfs_ros.cli.bench_node", "measure the depth node on this machine")}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"dfs {dfs_ros.__version__}")
         return 0
     name = argv[0]
-    if name not in COMMANDS:
+    if argv[:2] == ["bench", "--node"]:
+        name = "bench --node"
+        argv = argv[1:]
+    if name not in COMMANDS and name not in _VARIANTS:
         print(f"dfs: error: unknown command {name!r}; known: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(message)s", stream=sys.stderr)
@@ -59,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
-    module_name, summary = COMMANDS[name]
+    module_name, summary = {**COMMANDS, **_VARIANTS}[name]
     module = importlib.import_module(module_name)
     parser = _Parser(
         prog=f"dfs {name}",

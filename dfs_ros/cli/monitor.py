@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dfs_ros.cli.participants import DEPTH_NODE
-from dfs_ros.geometry import pixel_pitch_from_intrinsics
 from dfs_ros.node_health import FAULTS, MAX_LATENCY_S
+from dfs_ros.node_lens import LensTracker
 from dfs_ros.stack import OUTCOMES
 from dfs_ros.transport.base import RELIABLE, SENSOR_DATA, Transport
 from dfs_ros.transport.messages import (
@@ -20,6 +22,7 @@ from dfs_ros.transport.messages import (
     DIAGNOSTICS,
     FOCUS,
     IMAGE,
+    CameraInfo,
     Message,
     camera_info_from_message,
     depth_from_message,
@@ -34,7 +37,7 @@ _PARTS = ("depth/image", "depth/sigma", "depth/camera_info", "all_in_focus/image
 _SETS_KEPT = 4
 _FOCUS_KEPT = 4096
 _LATENCIES_KEPT = 100_000
-_RATE_WINDOW_NS = 5 * 10**9
+_RATE_WINDOW_NS = 10 * 10**9
 _LEVELS = ("OK", "WARN", "ERROR", "STALE")
 
 
@@ -76,10 +79,9 @@ class Monitor:
         self.node = NodeState()
         self.latencies_s: deque[float] = deque(maxlen=_LATENCIES_KEPT)
         """From the newest image of a sweep to the depth image of that sweep, received here."""
+        self.times_ns: deque[int] = deque(maxlen=_LATENCIES_KEPT)
+        """When depth images were received."""
         self.depth_count = 0
-        self.first_depth_ns: int | None = None
-        self.last_depth_ns: int | None = None
-        self._recent_ns: deque[int] = deque()
         self._focus: dict[int, FocusMetadata] = {}
         self._sweep_ends: dict[int, int] = {}
         self._sets: dict[int, dict[str, Message]] = {}
@@ -87,7 +89,10 @@ class Monitor:
         self._newest_focus: FocusMetadata | None = None
         quality = RELIABLE if collect else SENSOR_DATA
         subscribe = transport.create_subscription
+        self._lens = LensTracker(transport.parameters.config.lens)
+        self._input_size = (0, 0)
         subscribe("focus", FOCUS, self._add_focus, SENSOR_DATA)
+        subscribe("camera_info", CAMERA_INFO, self._add_camera_info, SENSOR_DATA)
         subscribe("/diagnostics", DIAGNOSTICS, self._add_diagnostics, SENSOR_DATA)
         self._depth = subscribe("depth/image", IMAGE, self._add_depth, quality)
         if collect:
@@ -95,20 +100,22 @@ class Monitor:
                 kind = CAMERA_INFO if topic.endswith("info") else IMAGE
                 subscribe(topic, kind, partial(self._add_part, topic), quality)
 
+    def restart(self) -> None:
+        """Count depth images, rates and latencies from now on."""
+        self.times_ns.clear()
+        self.latencies_s.clear()
+        self.depth_count = 0
+
     @property
     def depth_hz(self) -> float:
         """Depth images a second of late; 0 before the second one."""
-        now_ns, times = self._transport.now_ns(), self._recent_ns
-        while times and now_ns - times[0] > _RATE_WINDOW_NS:
-            times.popleft()
-        return (len(times) - 1) * 1e9 / (times[-1] - times[0]) if len(times) > 1 else 0.0
+        oldest_ns = self._transport.now_ns() - _RATE_WINDOW_NS
+        return _rate_hz(list(takewhile(lambda time_ns: time_ns >= oldest_ns, reversed(self.times_ns)))[::-1])
 
     @property
     def mean_hz(self) -> float:
         """Depth images a second between the first and the last."""
-        if self.depth_count < 2 or self.first_depth_ns is None or self.last_depth_ns is None:
-            return 0.0
-        return (self.depth_count - 1) * 1e9 / (self.last_depth_ns - self.first_depth_ns)
+        return _rate_hz(self.times_ns)
 
     @property
     def latency(self) -> Spread:
@@ -137,12 +144,25 @@ class Monitor:
             sigma_m=depth_from_message(parts["depth/sigma"]),
             confidence=np.full(depth_m.shape, np.nan, np.float32),
             all_in_focus=image_from_message(parts["all_in_focus/image"]),
-            camera=_camera(parts["depth/camera_info"], self._newest_focus),
+            camera=self._camera(camera_info_from_message(parts["depth/camera_info"])),
             stamp_ns=stamp_ns(parts["depth/image"].header.stamp),
         )
 
+    def _camera(self, info: CameraInfo) -> Camera:
+        """The lens as the camera says it, with the intrinsics that came with the depth."""
+        lens = self._lens.camera(self._input_size).scaled(info.size[1] / self._input_size[1])
+        fx, fy, cx, cy = info.intrinsics
+        at_diopters = self._newest_focus.focus_diopters if self._newest_focus is not None else 0.0
+        return replace(lens, fx_px=fx, fy_px=fy, cx_px=cx, cy_px=cy, reference_focus_diopters=at_diopters)
+
+    def _add_camera_info(self, msg: Message) -> None:
+        info = camera_info_from_message(msg)
+        self._lens.add_info(info)
+        self._input_size = info.size
+
     def _add_focus(self, msg: Message) -> None:
         focus = focus_from_message(msg)
+        self._lens.add_focus(focus)
         self._focus[focus.stamp_ns] = focus
         self._sweep_ends[focus.sweep_id] = focus.stamp_ns
         for memory in (self._focus, self._sweep_ends):
@@ -152,9 +172,7 @@ class Monitor:
     def _add_depth(self, msg: Message) -> None:
         now_ns = self._transport.now_ns()
         self.depth_count += 1
-        self.first_depth_ns = now_ns if self.first_depth_ns is None else self.first_depth_ns
-        self.last_depth_ns = now_ns
-        self._recent_ns.append(now_ns)
+        self.times_ns.append(now_ns)
         focus = self._focus.get(stamp_ns(msg.header.stamp))
         if focus is not None:
             latency_s = (now_ns - self._sweep_ends[focus.sweep_id]) * 1e-9
@@ -218,10 +236,5 @@ def _number(value: float, form: str, unit: str) -> str:
     return "-" if math.isnan(value) else f"{value:{form}}{unit}"
 
 
-def _camera(info_msg: Message, focus: FocusMetadata | None) -> Camera:
-    if focus is None:
-        raise ValueError("no focus message with the stamp of the depth image was received")
-    pinhole = camera_info_from_message(info_msg).intrinsics
-    at_diopters = focus.focus_diopters
-    pitch_m = pixel_pitch_from_intrinsics(pinhole.fx, focus.focal_length_m, at_diopters)
-    return Camera(focus.focal_length_m, focus.f_number, pitch_m, *pinhole, reference_focus_diopters=at_diopters)
+def _rate_hz(times_ns: Sequence[int]) -> float:
+    return (len(times_ns) - 1) * 1e9 / (times_ns[-1] - times_ns[0]) if len(times_ns) > 1 else 0.0

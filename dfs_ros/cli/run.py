@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     setup = Setup(args, fitted(config, source.frames_per_sweep), source, not args.no_viewer)
     status = StatusLine()
     parts = ThreadParts(setup) if args.transport == "local" else ProcessParts(setup, status.print_from)
-    with _signals() as stop, setup.open_transport(MONITOR_NODE) as transport, status, parts:
+    with signals_noted() as stop, setup.open_transport(MONITOR_NODE) as transport, status, parts:
         monitor = Monitor(transport, collect=args.output is not None)
         failure = _watch(transport, monitor, parts, status, stop, args.duration)
         problems = parts.stop()
@@ -95,7 +95,7 @@ def fitted(config: Config, frames_per_sweep: int) -> Config:
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
+def signals_noted() -> Iterator[list[int]]:
     """The signals that have come. A second one ends this process at once; its children notice."""
     stop: list[int] = []
 
@@ -121,6 +121,7 @@ def _watch(
     duration_s: float | None,
 ) -> str | None:
     """Show how it goes until a signal or the end of the duration; returns what went wrong."""
+    ends_at: float | None = None
     began = time.monotonic()
     shown_at, warned = began, False
     while not stop:
@@ -136,10 +137,12 @@ def _watch(
                 status.print("warning: another node publishes depth as well; use another ROS_DOMAIN_ID or --namespace")
         if duration_s is None:
             continue
-        if monitor.first_depth_ns is None:
+        if not monitor.depth_count:
             if now - began > STARTUP_S:
                 return f"no depth within {STARTUP_S:.0f} s; the depth node says: {monitor.node.message}"
-        elif (transport.now_ns() - monitor.first_depth_ns) * 1e-9 >= duration_s:
+        elif ends_at is None:
+            ends_at = now + duration_s
+        elif now >= ends_at:
             break
     return None
 

@@ -1,0 +1,159 @@
+"""Speed and memory of the depth node on this machine: camera and node as processes, depth received by a third.
+
+Without other settings: 320 x 240, 5 images a sweep, 32 hypotheses, luma, no network, for 60 s. Prints a summary and,
+with --output, writes bench_node.json. Latency is from the stamp of the newest image of a sweep to the moment at which
+its depth image is received.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import psutil
+
+import dfs_ros
+from dfs_ros.cli.common import add_config_arguments, config_from_arguments
+from dfs_ros.cli.monitor import Monitor, drops_text, status_line, summary
+from dfs_ros.cli.participants import (
+    MONITOR_NODE,
+    add_participant_arguments,
+    add_source_arguments,
+    make_source,
+    with_camera_arguments,
+)
+from dfs_ros.cli.parts import ProcessParts, Setup
+from dfs_ros.cli.run import fitted, signals_noted
+from dfs_ros.cli.statusline import StatusLine
+from dfs_ros.config import Config
+
+SETTINGS = {"hypotheses": {"count": 32}, "cost": {"channels": "luma"}, "network": {"name": "none"}}
+_STARTUP_S = 120.0
+_WARM_UP_S = 3.0  # after the first depth image: caches fill, memory pools grow
+_SAMPLE_S = 1.0
+
+
+class Sample(NamedTuple):
+    """The depth node's process at one time."""
+
+    seconds: float
+    rss_mb: float
+    cpu_seconds: float
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--duration", metavar="S", type=float, default=60.0, help="seconds (default: %(default)g)")
+    parser.add_argument("--output", metavar="DIR", help="folder for bench_node.json")
+    add_source_arguments(parser)
+    add_participant_arguments(parser)
+    add_config_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    if not args.duration > 0:
+        raise ValueError(f"--duration: expected seconds over 0, received {args.duration:g}")
+    if args.output is not None:
+        from dfs_ros.io.atomic import prepare_output
+
+        prepare_output(args.output)
+    config = with_camera_arguments(config_from_arguments(args, Config.from_dict(SETTINGS)), args)
+    source = make_source(args, config)
+    setup = Setup(args, fitted(config, source.frames_per_sweep), source, with_viewer=False)
+    record = measure(setup, args.duration)
+    print(describe(record))
+    if args.output is not None:
+        folder = Path(args.output)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "bench_node.json").write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    return 0
+
+
+def measure(setup: Setup, duration_s: float) -> dict[str, Any]:
+    """Run camera and node for that long after warming up. Raises OSError if they fail, KeyboardInterrupt on Ctrl-C."""
+    status = StatusLine()
+    parts = ProcessParts(setup, status.print_from)
+    samples: list[Sample] = []
+    with signals_noted() as stop, setup.open_transport(MONITOR_NODE) as transport, status, parts:
+        monitor = Monitor(transport, collect=False)
+        node = psutil.Process(parts.processes.pid("node"))
+
+        def spin(until: Callable[[], bool], each_s: Callable[[], None]) -> None:
+            next_s = time.monotonic() + _SAMPLE_S
+            while not until():
+                transport.spin_once(0.1)
+                if stop:
+                    raise KeyboardInterrupt
+                if (failure := parts.failure()) is not None:
+                    raise OSError(failure)
+                if time.monotonic() >= next_s:
+                    next_s += _SAMPLE_S
+                    each_s()
+
+        deadline = time.monotonic() + _STARTUP_S
+        spin(lambda: monitor.depth_count > 0 or time.monotonic() > deadline, lambda: status.show("starting"))
+        if not monitor.depth_count:
+            raise OSError(f"no depth within {_STARTUP_S:.0f} s: {monitor.node.message}")
+        warm = time.monotonic() + _WARM_UP_S
+        spin(lambda: time.monotonic() > warm, lambda: status.show("warming up"))
+        monitor.restart()
+        began = time.monotonic()
+
+        def sample() -> None:
+            usage = node.cpu_times()
+            rss_mb = node.memory_info().rss / 2**20
+            samples.append(Sample(time.monotonic() - began, rss_mb, usage.user + usage.system))
+            status.show(status_line(monitor))
+
+        sample()
+        spin(lambda: time.monotonic() - began > duration_s, sample)
+        sample()
+    return _record(setup, monitor, samples)
+
+
+def describe(record: dict[str, Any]) -> str:
+    """The record as a person reads it."""
+    latency, memory = record["latency_s"], record["node_rss_mb"]
+    return "\n".join(
+        [
+            f"{record['source']}, {record['camera_hz']:g} images a second; {record['setup']}",
+            f"depth    {record['depth_hz']:.2f} a second over {record['seconds']:.0f} s, "
+            f"jitter of their intervals {1e3 * record['jitter_s']:.0f} ms",
+            f"latency  {1e3 * latency['p50']:.0f} ms (99 %: {1e3 * latency['p99']:.0f} ms, first "
+            f"{1e3 * latency['first']:.0f} ms, last {1e3 * latency['last']:.0f} ms)",
+            record["drops_text"],
+            f"node     {memory['first']:.0f} MB at the start, {memory['last']:.0f} MB at the end, most "
+            f"{memory['most']:.0f} MB; {100 * record['node_cpu']:.0f} % of a core ({record['machine']['cores']} cores)",
+        ]
+    )
+
+
+def _record(setup: Setup, monitor: Monitor, samples: list[Sample]) -> dict[str, Any]:
+    config, latencies = setup.config, list(monitor.latencies_s)
+    channels = config.cost.resolved().channels
+    rss = [sample.rss_mb for sample in samples]
+    seconds = samples[-1].seconds - samples[0].seconds
+    values = summary(monitor)
+    values["latency_s"] |= {"first": latencies[0], "last": latencies[-1]} if latencies else {}
+    return {
+        "source": setup.source.description,
+        "camera_hz": config.camera.rate_hz,
+        "setup": f"{config.hypotheses.count} hypotheses, {channels}, network {config.network.name}",
+        "seconds": seconds,
+        **values,
+        "jitter_s": float(np.std(np.diff(monitor.times_ns))) * 1e-9 if len(monitor.times_ns) > 2 else math.inf,
+        "drops_text": drops_text(monitor.node),
+        "node_rss_mb": {"first": rss[0], "last": rss[-1], "most": max(rss)},
+        "node_cpu": (samples[-1].cpu_seconds - samples[0].cpu_seconds) / seconds,
+        "rss_mb": [round(value, 1) for value in rss],
+        "machine": {"cores": len(os.sched_getaffinity(0)), "processor": platform.processor() or platform.machine()},
+        "versions": {"dfs_ros": dfs_ros.__version__, "python": platform.python_version(), "numpy": np.__version__},
+        "configuration": config.to_dict(),
+    }

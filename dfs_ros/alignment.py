@@ -197,7 +197,8 @@ def _resample(
     if motion.largest_displacement_px() >= _LEAST_MOTION_PX:
         map_x, map_y = motion.maps(motion.size)
         source = np.asarray(cv2.remap(source, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT))
-        inside = (map_x >= 0) & (map_x <= width - 1) & (map_y >= 0) & (map_y <= height - 1)
+        # A pixel reaches half a pixel around its centre.
+        inside = (map_x >= -0.5) & (map_x <= width - 0.5) & (map_y >= -0.5) & (map_y <= height - 0.5)
     if source.dtype != np.uint8:
         # Rounds and saturates in one pass; OpenCV's stubs do not know of scalars.
         source = np.asarray(cv2.add(source, (0.0, 0.0, 0.0, 0.0), dtype=cv2.CV_8U))  # type: ignore[call-overload]

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dfs_ros.light import light_table, pixel_value
 from dfs_ros.registration import Motion
 
 _LONGEST_PX = 160
@@ -13,14 +14,6 @@ _BLUR_PX = 2.0  # differences of focus matter less in a blurred image
 _BLACK, _SATURATED = 8, 245
 _MIN_SHARE = 0.02  # of the pixels, for a ratio to mean something
 _SAME_WITHIN = 0.002  # gains this close to 1 are rounding
-
-
-def _light(transfer_curve: str) -> NDArray[np.float32]:
-    """Light, 0 to 1, of each of the 256 pixel values: the sRGB curve of IEC 61966-2-1, or linear."""
-    value = np.arange(256) / 255.0
-    if transfer_curve == "srgb":
-        value = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-    return value.astype(np.float32)
 
 
 class Exposure:
@@ -32,7 +25,9 @@ class Exposure:
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         channels = small.reshape(size[1], size[0], -1).shape[2]
         usable = cv2.inRange(small, (_BLACK,) * channels, (_SATURATED,) * channels)
-        light = cv2.transform(cv2.LUT(small, _light(transfer_curve)), np.full((1, channels), 1.0 / channels))
+        light = cv2.transform(
+            cv2.LUT(small, light_table(transfer_curve).astype(np.float32)), np.full((1, channels), 1.0 / channels)
+        )
         self.light = cv2.GaussianBlur(light, (0, 0), _BLUR_PX)
         # Blur spreads what is clipped.
         self.usable = cv2.erode(usable, np.ones((5, 5), np.uint8))
@@ -57,7 +52,4 @@ def exposure_gain(reference: Exposure, frame: Exposure, motion: Motion) -> float
 
 def gain_table(gain: float, transfer_curve: str) -> NDArray[np.float32]:
     """Unrounded pixel value of each of the 256 pixel values after its light is multiplied by `gain`; float32 (256,)."""
-    light = np.clip(_light(transfer_curve) * gain, 0.0, 1.0)
-    if transfer_curve == "srgb":
-        light = np.where(light <= 0.0031308, light * 12.92, 1.055 * np.maximum(light, 0.0031308) ** (1 / 2.4) - 0.055)
-    return np.asarray(light * 255.0, np.float32)
+    return pixel_value(light_table(transfer_curve) * gain, transfer_curve).astype(np.float32)

@@ -24,13 +24,14 @@ _LOCAL_ITERATIONS = 4
 # Differences of blur look like a little local motion: it is believed if it leaves at most this share of what the
 # global one did not explain, and if it is at least that large (root mean square, pixels of the images it is found in).
 _LOCAL_LEAVES, _LOCAL_LEAST_PX = 0.85, 0.2
-_STILL_FITS_WITHIN = 0.05  # an earlier estimate is a good start if correlation is lower by no more
+_LOCAL_WITHIN, _LOCAL_WITHIN_BELIEVED = 0.01, 0.03  # its standard deviation before and after, half longer sides
+_STILL_FITS_WITHIN = 0.05  # a motion explains an image as well as another if correlation is lower by no more
 _NOTHING_LEFT = 0.01  # less than this unexplained is not worth a search
 _REFERENCES_TRIED = 3
 _BREATHING_WITHIN = 1.0  # standard deviation of a lens' breathing about the model's
 _KNOWN_WITHIN = 0.02  # the same where the driver knows the magnification
 _RADIAL_WITHIN = 0.5  # standard deviation of the radial term per unit of log magnification
-_FRAME_WITHIN = 0.003  # standard deviation of one frame's log scale and radial term about a smooth lens
+_FRAME_WITHIN = 0.001  # standard deviation of one frame's log scale and radial term about a smooth lens
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,7 @@ class FrameAlignment:
     gain
         What the frame's light was multiplied by to match the reference.
     correlation
-        With the reference, of locally normalised brightness, -1 to 1; NaN where there is no texture to compare, or
+        With the reference, of locally normalised light, -1 to 1; NaN where there is no texture to compare, or
         none was computed.
     source
         Where the motion is from: ``reference`` (this is it), ``images``, ``prior`` (the lens model) or ``off``.
@@ -177,7 +178,7 @@ def match_frames(
         return _without_images(stack, config, candidates[0])
     # Half the image is enough for a tenth of a pixel, and quicker; small images are needed whole.
     longest_px = min(config.estimation_px, max(max(stack.size) // 2, _SMALLEST_PX))
-    features = [Features(image, longest_px) for image in stack.images]
+    features = [Features(image, longest_px, config.transfer_curve) for image in stack.images]
     matches = []
     for candidate in candidates[:_REFERENCES_TRIED]:
         matches.append(_Matcher(stack, config, features, candidate, initial).match(order))
@@ -241,9 +242,11 @@ class _Matcher:
             self._breathing.learn(self._reference, self._motions)
             motion = self._with_local(frame, motion)
             return replace(estimate, motion=motion, correlation=likeness, source="images")
-        likeness = self._likeness(frame, expected)
-        enough = likeness >= self._config.min_correlation
-        return replace(estimate, correlation=likeness, dropped="" if enough else reason)
+        # Where the images were misleading, the lens model explains them as well as what was found in them.
+        by_model = self._likeness(frame, expected)
+        if by_model >= max(self._config.min_correlation, likeness - _STILL_FITS_WITHIN):
+            return replace(estimate, correlation=by_model)
+        return replace(estimate, correlation=likeness, dropped=reason)
 
     def _start(self, frame: int, expected: Motion) -> tuple[Motion, range]:
         """Where to start from, and at which levels: an earlier estimate that still fits needs only fine ones."""
@@ -304,7 +307,9 @@ class _Matcher:
         unexplained = 1.0 - correlation(features, self._template, motion, level)
         if unexplained < _NOTHING_LEFT:
             return motion
-        bent = register_local(features, self._template, motion, level, _LOCAL_ITERATIONS)
+        bent = register_local(features, self._template, motion, level, _LOCAL_ITERATIONS, _LOCAL_WITHIN)
         moved_px = bent.local_rms * max(features.levels[level].shape) / 2.0
         left = 1.0 - correlation(features, self._template, bent, level)
-        return bent if moved_px >= _LOCAL_LEAST_PX and left <= _LOCAL_LEAVES * unexplained else motion
+        if moved_px < _LOCAL_LEAST_PX or left > _LOCAL_LEAVES * unexplained:
+            return motion
+        return register_local(features, self._template, bent, level, _LOCAL_ITERATIONS, _LOCAL_WITHIN_BELIEVED)

@@ -1,0 +1,22 @@
+"""Pixel values and light: the sRGB curve of IEC 61966-2-1, or none."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def light_table(transfer_curve: str) -> NDArray[np.float64]:
+    """Light in [0, 1] of each of the 256 pixel values, float64 (256,), for ``srgb`` or ``linear`` images."""
+    value = np.arange(256) / 255.0
+    if transfer_curve == "linear":
+        return value
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+def pixel_value(light: ArrayLike, transfer_curve: str) -> NDArray[np.float64]:
+    """Unrounded pixel value, 0 to 255, of light; the inverse of :func:`light_table`, clipped to [0, 1]."""
+    value = np.clip(np.asarray(light, np.float64), 0.0, 1.0)
+    if transfer_curve == "srgb":
+        value = np.where(value <= 0.0031308, value * 12.92, 1.055 * np.maximum(value, 0.0031308) ** (1 / 2.4) - 0.055)
+    return np.asarray(value * 255.0)

@@ -1,0 +1,6 @@
+"""What all tests share: property tests draw the same examples every time, and a busy machine may take its time."""
+
+from hypothesis import settings
+
+settings.register_profile("dfs_ros", derandomize=True, deadline=None)
+settings.load_profile("dfs_ros")

@@ -54,7 +54,9 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
         "--rate", metavar="HZ", type=float, help=f"images per second of the camera (default: {default.rate_hz:g})"
     )
     size = f"{default.width}x{default.height}"
-    parser.add_argument("--size", metavar="WxH", type=_size, help=f"size of the simulated images (default: {size})")
+    parser.add_argument(
+        "--size", metavar="WxH", type=size_argument, help=f"size of the simulated images (default: {size})"
+    )
     parser.add_argument("--moving", action="store_true", default=None, help="the simulated camera sways")
 
 
@@ -162,7 +164,8 @@ def _end_with_parent(transport: Transport) -> None:
     transport.call_soon(_raise_stop)
 
 
-def _size(text: str) -> tuple[int, int]:
+def size_argument(text: str) -> tuple[int, int]:
+    """(width, height) of text such as 640x480."""
     width, _, height = text.lower().partition("x")
     if not (width.isdecimal() and height.isdecimal()):
         raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT such as 640x480, received {text!r}")

@@ -181,8 +181,16 @@ def load_reference_depth(path: str | Path) -> NDArray[np.float32] | None:
     return depth
 
 
-def save_stack(stack: FocalStack, path: str | Path, note: str = "") -> Path:
+def save_stack(
+    stack: FocalStack,
+    path: str | Path,
+    note: str = "",
+    reference_depth_m: NDArray[np.float32] | None = None,
+    reference_depth_file: str = "reference_depth.npy",
+) -> Path:
     """Write a stack as a focal-stack/1 folder with PNG images; :func:`load_stack` gives back the same, bit for bit.
+
+    `reference_depth_m` (H, W) metres, NaN = unknown, goes with it as `reference_depth_file`.
 
     The folder appears complete or not at all. Returns it. Raises ValueError where it cannot be written or is there
     already with something in it.
@@ -199,7 +207,11 @@ def save_stack(stack: FocalStack, path: str | Path, note: str = "") -> Path:
             (staging / file).write_bytes(data.tobytes())
             focus, stamp = float(stack.focus_diopters[i]), int(stack.stamp_ns[i])
             frames.append(FrameEntry(file, focus, stamp, float(stack.magnification[i]), float(stack.blur_scale[i])))
-        write_description(stack_document(stack.camera, frames, note), staging / DESCRIPTION_FILE)
+        document = stack_document(stack.camera, frames, note)
+        if reference_depth_m is not None:
+            np.save(staging / reference_depth_file, np.asarray(reference_depth_m, np.float32), allow_pickle=False)
+            document["reference_depth"] = reference_depth_file
+        write_description(document, staging / DESCRIPTION_FILE)
     return folder
 
 

@@ -64,13 +64,13 @@ def demo_camera(width: int = 320) -> Camera:
     return Camera(focal_length_m=0.025, f_number=1.4, pixel_pitch_m=12.8e-3 / width)
 
 
-def demo_scene(width: int = 320, height: int = 240, time_s: float = 0.0) -> Scene:
-    """A table top with things at 0.45 to 2.2 m before a wall at 3 m, seen by :func:`demo_camera`.
+def demo_scene(width: int = 320, height: int = 240, time_s: float = 0.0, fx_px: float = 0.0) -> Scene:
+    """A table top with things at 0.45 to 2.2 m before a wall at 3 m, seen by :func:`demo_camera` unless `fx_px` says.
 
     The camera sways sideways and up and down by a few centimetres in :data:`DEMO_PERIOD_S`, never towards the scene, so
     the known depths stay.
     """
-    fx_px = 0.025 / demo_camera(width).pixel_pitch_m
+    fx_px = fx_px or 0.025 / demo_camera(width).pixel_pitch_m
     phase = 2 * math.pi * time_s / DEMO_PERIOD_S
     origin = (0.03 * math.sin(phase), 0.012 * math.sin(2 * phase), 0.0)
     return _scene(_demo_objects(), width, height, fx_px, origin)

@@ -1,7 +1,8 @@
 """Render the focal stack that a thin lens takes of a scene of known depth.
 
 Writes a focal-stack/1 folder (stack.yaml and its images) with the true depth as true_depth.npy (float32 metres) and
-true_depth.png, and the sharp scene as scene.png. With --breathing the true depth is in the geometry of focus at infinity.
+true_depth.png, and the sharp scene as scene.png. With --breathing the true depth is in the geometry of focus at
+infinity.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import argparse
 
 from dfs_ros.cli.participants import size_argument
-from dfs_ros.config import SimulationConfig
+from dfs_ros.config import Config, SimulationConfig
 from dfs_ros.types import Camera
 
 _SENSOR_WIDTH_M = 12.8e-3
@@ -59,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from dfs_ros.simulation.render import render_stack
     from dfs_ros.simulation.scenes import DEMO_FOCUS_DIOPTERS, Scene, demo_scene, plane_scene, random_scene
 
+    settings = Config.from_dict({"simulation": {"noise": args.noise, "breathing": args.breathing}}).simulation
     width, height = args.size
     if min(args.size) < 16:
         raise ValueError(f"--size: expected at least 16x16, received {width}x{height}")
@@ -88,11 +90,12 @@ def run(args: argparse.Namespace) -> int:
         focus,
         oversampling=_OVERSAMPLING,
         rng=args.seed,
-        noise=args.noise,
-        breathing=args.breathing,
+        noise=settings.noise,
+        breathing=settings.breathing,
     )
     seen = scene.reduced(_OVERSAMPLING)
-    note = f"Rendered: scene {args.scene}, seed {args.seed}, noise {args.noise:g}, breathing {str(args.breathing).lower()}."
+    breathing = "breathing" if args.breathing else "no breathing"
+    note = f"Rendered: scene {args.scene}, seed {args.seed}, noise {args.noise:g}, {breathing}."
     save_stack(stack, folder, note, reference_depth_m=seen.depth_m, reference_depth_file="true_depth.npy")
     for name, picture in (("true_depth.png", depth_picture(seen.depth_m, "True depth")), ("scene.png", seen.rgb)):
         (folder / name).write_bytes(cv2.imencode(".png", picture[..., ::-1])[1].tobytes())

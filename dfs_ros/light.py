@@ -14,9 +14,14 @@ def light_table(transfer_curve: str) -> NDArray[np.float64]:
     return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
 
 
-def pixel_value(light: ArrayLike, transfer_curve: str) -> NDArray[np.float64]:
+def pixel_value(light: ArrayLike, transfer_curve: str) -> NDArray[np.floating]:
     """Unrounded pixel value, 0 to 255, of light; the inverse of :func:`light_table`, clipped to [0, 1]."""
-    value = np.clip(np.asarray(light, np.float64), 0.0, 1.0)
+    value = np.clip(np.asarray(light), 0.0, 1.0)  # float32 stays float32
     if transfer_curve == "srgb":
         value = np.where(value <= 0.0031308, value * 12.92, 1.055 * np.maximum(value, 0.0031308) ** (1 / 2.4) - 0.055)
     return np.asarray(value * 255.0)
+
+
+def encode_light(light: ArrayLike, transfer_curve: str) -> NDArray[np.uint8]:
+    """Pixel values of light in [0, 1], rounded; values outside are clipped."""
+    return np.asarray(np.rint(pixel_value(light, transfer_curve)), np.uint8)

@@ -194,7 +194,7 @@ class FocalStack:
     blur_scale
         float64 (F,): how much alignment enlarged each image, and its blur with it (1 = not at all).
     magnification
-        float64 (F,): image scale of each frame as the driver or a calibration knows it; NaN = unknown, thin lens assumed.
+        float64 (F,): image scale of each frame as the driver or a calibration knows it; NaN = unknown: thin lens.
     """
 
     images: NDArray[np.uint8]
@@ -207,7 +207,8 @@ class FocalStack:
     def __post_init__(self) -> None:
         images = self.images
         if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
-            raise TypeError(f"images: expected a uint8 array, received {getattr(images, 'dtype', type(images).__name__)}")
+            received = getattr(images, "dtype", type(images).__name__)
+            raise TypeError(f"images: expected a uint8 array, received {received}")
         if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3):
             raise ValueError(f"images: expected shape (F, H, W, 3) RGB or (F, H, W), received {images.shape}")
         count = images.shape[0]
@@ -223,7 +224,7 @@ class FocalStack:
             check_focus(float(value), self.camera.focal_length_m, f"focus_diopters[{i}]")
         if np.ptp(focus) < 1e-6:
             raise ValueError(
-                f"focus_diopters: all {count} images are at {focus[0]:g} dioptres; depth needs at least two different focus"
+                f"focus_diopters: all {count} images are at {focus[0]:g} dioptres; depth needs two or more"
             )
         object.__setattr__(self, "focus_diopters", focus)
         self._fill("stamp_ns", np.int64, 0)
@@ -274,9 +275,22 @@ class FocalStack:
 class DepthResult:
     """Depth of a focal stack, in the geometry of its reference image.
 
-    `depth_m`, `sigma_m` float32 (H, W), NaN where the stack cannot tell (sigma: one standard deviation);
-    `confidence` float32 (H, W) in [0, 1]; `all_in_focus` uint8 (H, W, 3) RGB; `camera` with the intrinsics of
-    these images; `stamp_ns` of the reference frame; `alignment` of each frame, a start for the next stack of the sweep; `report` what was estimated, dropped and how long each step took.
+    Parameters
+    ----------
+    depth_m, sigma_m
+        float32 (H, W), NaN where the stack cannot tell; sigma is one standard deviation.
+    confidence
+        float32 (H, W) in [0, 1].
+    all_in_focus
+        uint8 (H, W, 3) RGB.
+    camera
+        With the intrinsics of these images.
+    stamp_ns
+        Of the reference frame.
+    alignment
+        Of each frame, a start for the next stack of the sweep.
+    report
+        What was estimated and dropped, and how long each step took.
     """
 
     depth_m: NDArray[np.float32]

@@ -24,8 +24,9 @@ from dfs_ros.cost_volume import (
     cost_volume_from_config,
     raw_confidence,
 )
-from dfs_ros.cost_volume.problem import encode_light, light_table, make_problem
+from dfs_ros.cost_volume.problem import make_problem
 from dfs_ros.cost_volume.reference import joint_sharp_image, table_psf
+from dfs_ros.light import encode_light, light_table
 from dfs_ros.types import Camera, FocalStack
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "data" / "golden"
@@ -358,7 +359,7 @@ def test_wrong_types_say_what_is_wrong() -> None:
         cost_volume(stack, ["far"])  # type: ignore[list-item]
     with pytest.raises(TypeError, match="cost: expected a CostConfig, received dict"):
         cost_volume_from_config(stack, [1.0], {})  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="backend: expected one of cpu, reference, received 'gpu'"):
+    with pytest.raises(ValueError, match="backend: expected one of auto, cpu, cuda, reference, received 'gpu'"):
         cost_volume_from_config(stack, [1.0], CostConfig(), backend="gpu")
     with pytest.raises(ValueError, match="capacity"):
         SpectraCache(capacity=0)

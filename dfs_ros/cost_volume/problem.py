@@ -118,19 +118,3 @@ def _padding(size: tuple[int, int], padding_px: int) -> tuple[tuple[int, int], t
         return (0, 0), (0, 0)
     height, width = (next_fast_len(n + 2 * padding_px, real=True) for n in size)
     return (padding_px, height - size[0] - padding_px), (padding_px, width - size[1] - padding_px)
-
-
-def light_table(transfer_curve: str) -> Float:
-    """Light in [0, 1] of each of the 256 pixel values, float64 (256,); the sRGB curve of IEC 61966-2-1, or linear."""
-    value = np.arange(256) / 255.0
-    if transfer_curve == "linear":
-        return value
-    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-
-
-def encode_light(light: ArrayLike, transfer_curve: str) -> NDArray[np.uint8]:
-    """Pixel values of light in [0, 1], the inverse of :func:`light_table`; values outside are clipped."""
-    value = np.clip(np.asarray(light), 0.0, 1.0)
-    if transfer_curve == "srgb":
-        value = np.where(value <= 0.0031308, value * 12.92, 1.055 * np.maximum(value, 0.0031308) ** (1 / 2.4) - 0.055)
-    return np.asarray(np.rint(value * 255.0), np.uint8)

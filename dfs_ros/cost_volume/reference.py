@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from dfs_ros import optics
-from dfs_ros.cost_volume.problem import LUMA_WEIGHTS, Problem, light_table, noise_gain
+from dfs_ros.cost_volume.problem import LUMA_WEIGHTS, Problem, noise_gain
+from dfs_ros.light import light_table
 
 Float = NDArray[np.float64]
 Complex = NDArray[np.complex128]

@@ -6,17 +6,22 @@ import functools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from dfs_ros.cost_volume.problem import LUMA_WEIGHTS, Problem, light_table
+from dfs_ros.cost_volume.problem import LUMA_WEIGHTS, Problem
+from dfs_ros.light import light_table
 
 # Half a spectrum as float32, real and imaginary parts alternating along the last axis.
 Spectrum = NDArray[np.float32]  # (C, H', 2 (W' // 2 + 1))
 Spectra = NDArray[np.float32]  # (F, C, H', 2 (W' // 2 + 1))
+
+
+Kept = TypeVar("Kept")
 
 
 class SpectraCache:
@@ -30,18 +35,19 @@ class SpectraCache:
         if capacity < 1:
             raise ValueError(f"capacity: expected 1 frame or more, received {capacity}")
         self._capacity = capacity
-        self._entries: OrderedDict[Hashable, Spectrum] = OrderedDict()
+        self._entries: OrderedDict[Hashable, Any] = OrderedDict()  # arrays, or tensors on a device
         self._lock = threading.Lock()
         self.hits = 0
         self.misses = 0
 
-    def get(self, key: Hashable, compute: Callable[[], Spectrum]) -> Spectrum:
+    def get(self, key: Hashable, compute: Callable[[], Kept]) -> Kept:
         """The spectrum kept under `key`, computed if there is none."""
         with self._lock:
             if key in self._entries:
                 self.hits += 1
                 self._entries.move_to_end(key)
-                return self._entries[key]
+                kept: Kept = self._entries[key]
+                return kept
         spectrum = compute()
         with self._lock:
             self.misses += 1

@@ -30,6 +30,7 @@ from scipy import fft
 
 from dfs_ros import optics
 from dfs_ros.config import SimulationConfig
+from dfs_ros.light import light_table, pixel_value
 from dfs_ros.types import Camera, FocalStack
 
 Image = NDArray[np.float32]
@@ -152,19 +153,13 @@ def decode(image: NDArray[np.uint8] | Image, transfer_curve: str = "srgb") -> Im
         return image.astype(np.float32)
     if image.dtype != np.uint8:
         raise TypeError(f"rgb: expected uint8, or float32 linear light, received {image.dtype}")
-    value = np.arange(256) / 255.0
-    if transfer_curve == "srgb":
-        value = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-    decoded: Image = value.astype(np.float32)[image]
+    decoded: Image = light_table(transfer_curve).astype(np.float32)[image]
     return decoded
 
 
 def encode(linear: Image, transfer_curve: str = "srgb") -> Image:
     """Encoded values, 0 to 1, of linear light; the inverse of :func:`decode` before rounding."""
-    light = np.clip(linear, 0.0, 1.0)
-    if transfer_curve == "srgb":
-        return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** np.float32(1 / 2.4) - 0.055)
-    return light
+    return np.asarray(pixel_value(linear, transfer_curve) * np.float32(1 / 255), np.float32)
 
 
 def encode_uint8(linear: Image, transfer_curve: str = "srgb") -> NDArray[np.uint8]:

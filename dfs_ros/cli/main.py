@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS and name not in _VARIANTS:
         print(f"dfs: error: unknown command {name!r}; known: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname).1s %(message)s", stream=sys.stderr)
+    logging.getLogger("dfs_ros").setLevel(logging.INFO)
     try:
         return _run(name, argv[1:])
     except BrokenPipeError:  # whoever read the output has seen enough, as in `dfs estimate --list-settings | head`

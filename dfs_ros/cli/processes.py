@@ -43,6 +43,7 @@ class Processes:
         self._children: dict[str, subprocess.Popen[str]] = {}
         self._readers: dict[str, threading.Thread] = {}
         self._lines: dict[str, deque[str]] = {}
+        self._reported: set[str] = set()
 
     def start(self, name: str, arguments: Sequence[str]) -> None:
         """Start `dfs ARGUMENTS`."""
@@ -65,16 +66,17 @@ class Processes:
         return self._children[name].pid
 
     def ended(self) -> Ended | None:
-        """A child that has ended, or None."""
+        """A child that has ended by itself, or None."""
         for name, child in self._children.items():
             status = child.poll()
             if status is not None:
                 self._readers[name].join(1.0)  # what it wrote last
+                self._reported.add(name)
                 return Ended(name, status, tuple(self._lines[name]))
         return None
 
     def stop(self, timeout_s: float = _STOP_TIMEOUT_S) -> list[Ended]:
-        """End all children; returns those that ended with an error, or had to be killed."""
+        """End all children; returns those that ended with an error now, or had to be killed."""
         for child in self._children.values():
             if child.poll() is None:
                 child.send_signal(signal.SIGINT)
@@ -88,7 +90,7 @@ class Processes:
         return [
             Ended(name, child.returncode, tuple(self._lines[name]))
             for name, child in self._children.items()
-            if child.returncode not in _GOOD_ENDS
+            if child.returncode not in _GOOD_ENDS and name not in self._reported
         ]
 
     def _kill(self) -> None:

@@ -101,8 +101,7 @@ def _add_path_costs(costs: Volume, weights: NDArray[np.float32], smoothness: flo
     """Path costs along the first axis, forwards plus backwards, into `total`; costs (n, D, M), weights (n - 1, M)."""
     n = len(costs)
     path, best, stepped = (np.empty(costs.shape[1:], np.float32) for _ in range(3))
-    for order in (range(n), range(n - 1, -1, -1)):
-        forwards = order[0] == 0
+    for forwards, order in ((True, range(n)), (False, range(n - 1, -1, -1))):
         for step, i in enumerate(order):
             if step == 0:
                 path[:] = costs[i]

@@ -35,7 +35,16 @@ setup(
         "viser>=1.1,<2",  # movable panels
     ],
     extras_require={
-        "test": ["pytest>=7", "pytest-timeout", "hypothesis>=6", "scikit-image>=0.20", "ruff", "mypy", "types-PyYAML"],
+        "test": [
+            "pytest>=7",
+            "pytest-timeout",
+            "hypothesis>=6",
+            "scikit-image>=0.20",
+            "ruff",
+            "mypy",
+            "types-PyYAML",
+            'nvidia-cuda-nvrtc>=13; platform_system == "Linux"',  # compiles the CUDA kernels, without a GPU
+        ],
     },
     entry_points={"console_scripts": ["dfs = dfs_ros.cli.main:main"]},
 )

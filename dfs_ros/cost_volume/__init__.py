@@ -1,11 +1,13 @@
 """Cost volumes: how badly each depth hypothesis explains an aligned focal stack, around every pixel.
 
-Three methods of one function, each as a readable float64 reference (:mod:`.reference`, read this for the formulas)
-and a fast CPU path (:mod:`.cpu`), with the same signature and held to the same goldens.
+Three methods of one function, each as a readable float64 reference (:mod:`.reference`, read this for the formulas),
+a fast CPU path (:mod:`.cpu`) and a CUDA path (:mod:`.cuda`), with the same signature and held to the same goldens.
 """
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -14,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dfs_ros.config import CostConfig
 from dfs_ros.cost_volume.confidence import bound_and_scale, raw_confidence
-from dfs_ros.cost_volume.problem import make_problem
+from dfs_ros.cost_volume.problem import Problem, make_problem
 from dfs_ros.cost_volume.sharp import all_in_focus
 from dfs_ros.cost_volume.spectra import SpectraCache
 from dfs_ros.types import FocalStack
@@ -28,8 +30,10 @@ __all__ = [
     "raw_confidence",
 ]
 
-DEVICES = ("auto", "cpu")
-BACKENDS = ("cpu", "reference")
+DEVICES = ("auto", "cpu", "cuda")
+BACKENDS = (*DEVICES, "reference")
+
+_log = logging.getLogger(__name__)
 
 
 def cost_volume(
@@ -52,7 +56,8 @@ def cost_volume(
     method
         `residual`, `paper` or `released`.
     device
-        `cpu`, or `auto` = the fastest there is.
+        `cpu`, `cuda`, or `auto` = CUDA where it can be used. Where a GPU's memory does not suffice, the CPU does it,
+        with a warning.
     max_coc_px
         Blur diameters are clamped here, in pixels.
     settings
@@ -66,7 +71,7 @@ def cost_volume(
     Raises
     ------
     TypeError, ValueError
-        For unknown names, values out of range, and depths that are not depths.
+        For unknown names, values out of range, depths that are not depths, and `cuda` where it cannot be used.
     """
     if device not in DEVICES:
         raise ValueError(f"device: expected one of {', '.join(DEVICES)}, received {device!r}")
@@ -74,7 +79,7 @@ def cost_volume(
         cost = CostConfig(method=method, max_coc_px=max_coc_px, **settings)
     except TypeError as error:
         raise ValueError(f"cost volume settings: {error}; see dfs_ros.config.CostConfig") from None
-    return cost_volume_from_config(stack, depths_m, cost)
+    return cost_volume_from_config(stack, depths_m, cost, backend=device)
 
 
 def cost_volume_from_config(
@@ -92,20 +97,54 @@ def cost_volume_from_config(
     Parameters
     ----------
     backend
-        `cpu` (fast, float32) or `reference` (slow, float64 inside).
+        `cpu` (float32), `cuda`, `auto` = CUDA where it can be used, or `reference` (slow, float64 inside).
+        :func:`dfs_ros.cost_volume.cuda.cost_volume` leaves the volume on the device.
     threads
         CPU threads, 0 = all cores this process may use.
     spectra_cache, frame_keys
         Frames met before, by the caller's own key for each ALIGNED image (F,), are not transformed again: stacks of
-        a sliding window overlap. `cpu` only.
+        a sliding window overlap. Not for `reference`.
     """
     problem = make_problem(stack, depths_m, cost)
     if backend == "reference":
         from dfs_ros.cost_volume import reference
 
         return reference.cost_volume(problem).astype(np.float32)
-    if backend != "cpu":
+    if backend not in BACKENDS:
         raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, received {backend!r}")
+    if backend != "cpu":
+        volume = _on_gpu(problem, spectra_cache, frame_keys, required=backend == "cuda")
+        if volume is not None:
+            return volume
     from dfs_ros.cost_volume import cpu
 
     return cpu.cost_volume(problem, threads=threads, spectra_cache=spectra_cache, frame_keys=frame_keys)
+
+
+def _on_gpu(
+    problem: Problem, spectra_cache: SpectraCache | None, frame_keys: Sequence[Hashable] | None, required: bool
+) -> NDArray[np.float32] | None:
+    """The volume from a GPU; None where there is none (unless `required`) or its memory does not suffice."""
+    from dfs_ros.cost_volume import cuda
+
+    if not required and cuda.why_not() is not None:
+        return None
+    try:
+        volume = cuda.cost_volume(problem, spectra_cache=spectra_cache, frame_keys=frame_keys)
+        return np.asarray(volume.cpu().numpy(), np.float32)
+    except cuda.CudaUnavailable as error:
+        if required:
+            raise
+        _warn_once(f"cost volumes are computed on the CPU: {error}")
+    except RuntimeError as error:
+        from dfs_ros.cost_volume.cuda.volume import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        _log.warning("cost volume computed on the CPU: the GPU's memory does not suffice (%s)", error)
+    return None
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    _log.warning("%s", message)

@@ -1,0 +1,100 @@
+"""The cost volumes on NVIDIA GPUs: frames as uint8 in, a volume on the device out, nothing in between on the host.
+
+    kernels.cu, elements.cuh   everything but the FFTs, in CUDA C++
+    build.py, driver.py        compiled at first use or ahead, launched through the CUDA driver: no torch headers
+    tables.py, volume.py       what the kernels look up, and in which order they run
+
+Importing this needs no CUDA; torch is imported when a volume is asked for.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING
+
+from dfs_ros.cost_volume.cuda.build import CudaUnavailable
+from dfs_ros.cost_volume.cuda.driver import cuda_kernels, why_not
+from dfs_ros.cost_volume.problem import Problem
+from dfs_ros.cost_volume.spectra import SpectraCache
+
+if TYPE_CHECKING:
+    import torch
+
+    from dfs_ros.cost_volume.cuda.volume import VolumeEngine
+
+__all__ = ["CudaUnavailable", "cost_volume", "why_not"]
+
+_ENGINES_KEPT = 8
+
+_engines: OrderedDict[Hashable, VolumeEngine] = OrderedDict()
+_lock = threading.Lock()
+
+
+def cost_volume(
+    problem: Problem,
+    device: str | torch.device = "cuda",
+    *,
+    images: torch.Tensor | None = None,
+    output: str = "cost",
+    dtype: torch.dtype | None = None,
+    spectra_cache: SpectraCache | None = None,
+    frame_keys: Sequence[Hashable] | None = None,
+    block_bytes: int = 0,
+    graph: bool = False,
+) -> torch.Tensor:
+    """Cost volume (D, H, W) on the device, of a checked problem; does not wait for the device.
+
+    Parameters
+    ----------
+    device
+        `cuda`, or one of several as `cuda:1`.
+    images
+        uint8, the shape of the stack's: the images where they are on the device already; the stack's are then not read.
+    output, dtype, block_bytes, graph
+        As in :class:`dfs_ros.cost_volume.cuda.volume.VolumeEngine`: `cost`, `log_energy` or `bounded`; torch.float32
+        (the default) or torch.float16. With `graph`, the volume is overwritten by the next one of the same sizes.
+    spectra_cache, frame_keys
+        As in :func:`dfs_ros.cost_volume.cost_volume_from_config`. Used on one stream.
+
+    Raises
+    ------
+    CudaUnavailable
+        Where there is no CUDA device, or the kernels cannot be compiled for it.
+    torch.cuda.OutOfMemoryError
+        Where not even one hypothesis at a time fits into the device's memory.
+    """
+    cause = why_not()
+    if cause is not None:
+        raise CudaUnavailable(f"device {device}: CUDA cannot be used: {cause}; use the device cpu or auto")
+    import torch
+
+    device = torch.device(device)
+    if device.type != "cuda":
+        raise ValueError(f"device: expected cuda or cuda:N, received {device}")
+    device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
+    with torch.cuda.device(device), torch.inference_mode():
+        engine = _engine(problem, device, output, dtype or torch.float32, block_bytes, graph)
+        spectra = engine.spectra(problem.stack.images if images is None else images, spectra_cache, frame_keys)
+        return engine.volume(spectra, problem.coc_px)
+
+
+def _engine(
+    problem: Problem, device: torch.device, output: str, dtype: torch.dtype, block_bytes: int, graph: bool
+) -> VolumeEngine:
+    """The engine of these sizes and settings, kept from the last time."""
+    from dfs_ros.cost_volume.cuda.volume import VolumeEngine
+
+    sizes = (problem.stack.images.shape, problem.coc_px.shape)
+    key = (device, sizes, problem.cost, output, dtype, block_bytes, graph)
+    with _lock:
+        if key not in _engines:
+            kernels = cuda_kernels(device.index)
+            _engines[key] = VolumeEngine(
+                problem, kernels, device, output=output, dtype=dtype, block_bytes=block_bytes, graph=graph
+            )
+        _engines.move_to_end(key)
+        while len(_engines) > _ENGINES_KEPT:
+            _engines.popitem(last=False)
+        return _engines[key]

@@ -1,0 +1,368 @@
+"""From frames to cost volume with kernels and FFTs, in blocks of hypotheses. Formulas: ../reference.py.
+
+    light_planes       uint8 -> light, with a reflected border
+    FFT                spectra of the images; kept between stacks that share frames
+    for every block of hypotheses:
+      table_transfer                     transfer functions, where they are not radial
+      residual_pairs | wiener_pairs      residual or deblurred spectra, two real images in one complex FFT
+      inverse FFT
+      energy_rows, residual_columns      squares over images and colours, window, over noise gain, epilogue
+      | mean_rows, mean_columns, variance_rows, variance_columns
+    scale_over_depth                     for the bounded volumes
+
+Nothing here knows whether the kernels run on a GPU: tensors, FFTs and memory are torch's, on whatever device.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import logging
+import math
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dfs_ros.cost_volume.confidence import BOUND_C_MAX, BOUND_F1
+from dfs_ros.cost_volume.cuda.driver import Kernels
+from dfs_ros.cost_volume.cuda.tables import RADIAL_ENTRIES_PER_UNIT, make_tables
+from dfs_ros.cost_volume.problem import Problem
+from dfs_ros.cost_volume.spectra import SpectraCache
+from dfs_ros.regularization import COST_FLOOR
+
+OUTPUTS = ("cost", "log_energy", "bounded")
+DTYPES = (torch.float32, torch.float16)
+
+_THREADS = 256
+_SPECTRUM_THREADS = 128  # transfer functions of up to 64 images times this many floats fit in 48 kB of shared memory
+_TILE = 32
+_OCTANT = 136
+_BLOCK_BYTES_BEYOND_L2 = 64 << 20  # where not even one hypothesis fits in the L2 cache
+_BLOCK_BYTES_UNKNOWN_L2 = 32 << 20
+
+_log = logging.getLogger(__name__)
+
+
+class Job(ctypes.Structure):
+    """`Job` of elements.cuh, field by field."""
+
+    _fields_ = [
+        ("frames", ctypes.c_int),
+        ("channels", ctypes.c_int),
+        ("image_channels", ctypes.c_int),
+        ("depths", ctypes.c_int),
+        ("height", ctypes.c_int),
+        ("width", ctypes.c_int),
+        ("padded_height", ctypes.c_int),
+        ("padded_width", ctypes.c_int),
+        ("pad_top", ctypes.c_int),
+        ("pad_left", ctypes.c_int),
+        ("window_radius", ctypes.c_int),
+        ("taps", ctypes.c_int),
+        ("residual", ctypes.c_int),
+        ("tabulated", ctypes.c_int),
+        ("mix_channels", ctypes.c_int),
+        ("epilogue", ctypes.c_int),
+        ("half_output", ctypes.c_int),
+        ("unused", ctypes.c_int),
+        ("eps", ctypes.c_float),
+        ("table_entries_per_unit", ctypes.c_float),
+        ("bound", ctypes.c_float),
+        ("log_floor", ctypes.c_float),
+        ("images", ctypes.c_void_p),
+        ("light", ctypes.c_void_p),
+        ("planes", ctypes.c_void_p),
+        ("spectra", ctypes.c_void_p),
+        ("diameters", ctypes.c_void_p),
+        ("radial", ctypes.c_void_p),
+        ("disks", ctypes.c_void_p),
+        ("row_cosines", ctypes.c_void_p),
+        ("column_cosines", ctypes.c_void_p),
+        ("quadrants", ctypes.c_void_p),
+        ("row_laplacian", ctypes.c_void_p),
+        ("column_laplacian", ctypes.c_void_p),
+        ("window", ctypes.c_void_p),
+        ("mixing", ctypes.c_void_p),
+        ("gains", ctypes.c_void_p),
+        ("pairs", ctypes.c_void_p),
+        ("rows", ctypes.c_void_p),
+        ("mean", ctypes.c_void_p),
+        ("volume", ctypes.c_void_p),
+    ]
+
+
+class VolumeEngine:
+    """Cost volumes of one image size, number of images and hypotheses, CostConfig and form of output, on one device.
+
+    It keeps its tables on the device. One stream at a time; nothing waits for the device.
+
+    Parameters
+    ----------
+    problem
+        Any problem of these sizes; its images and blur diameters do not count here.
+    output
+        `cost`: as :func:`dfs_ros.cost_volume.cost_volume` has it. `log_energy`: its logarithm, as the networks take it
+        (:func:`dfs_ros.regularization.log_energy`). `bounded`: as :func:`dfs_ros.cost_volume.bound_and_scale` has it.
+    dtype
+        torch.float32 or torch.float16, of the volume; inside it is float32.
+    block_bytes
+        Memory of the spectra and images of a block of hypotheses; 0 = what the device's L2 cache holds.
+    graph
+        Record the launches in a CUDA graph at the first volume and replay them from then on. A volume is then
+        overwritten by the next one.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        kernels: Kernels,
+        device: torch.device,
+        *,
+        output: str = "cost",
+        dtype: torch.dtype = torch.float32,
+        block_bytes: int = 0,
+        graph: bool = False,
+    ) -> None:
+        if output not in OUTPUTS:
+            raise ValueError(f"output: expected one of {', '.join(OUTPUTS)}, received {output!r}")
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype: expected torch.float32 or torch.float16, received {dtype}")
+        if block_bytes < 0:
+            raise ValueError(f"block_bytes: expected 0 (from the L2 cache) or more, received {block_bytes}")
+        self._kernels, self._device, self._output, self._dtype = kernels, device, output, dtype
+        self._residual = problem.cost.method == "residual"
+        self._images_shape: tuple[int, ...] = tuple(problem.stack.images.shape)
+        self._image_channels = 3 if problem.stack.images.ndim == 4 else 1
+        self._channels = problem.channel_count
+        self._size, self._padded = problem.stack.size, problem.padded_size
+        self._diameters = torch.empty(problem.coc_px.shape, dtype=torch.float32, device=device)
+        tables = make_tables(self._padded, problem.cost, self._image_channels)
+        self._tables = {f.name: self._upload(getattr(tables, f.name)) for f in dataclasses.fields(tables)}
+        self._job = self._constant_part(problem)
+        self._block = self._depths_in(block_bytes)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._use_graph = graph and device.type == "cuda"
+        curve = problem.cost.transfer_curve
+        self._prepared = (self._images_shape[1:], problem.pad_px, curve, self._channels, str(device))
+
+    def spectra(
+        self,
+        images: NDArray[np.uint8] | torch.Tensor,
+        cache: SpectraCache | None = None,
+        frame_keys: Sequence[Hashable] | None = None,
+    ) -> torch.Tensor:
+        """Half spectra of images (F, H, W[, 3]) on host or device, complex64 (F, C, H', W' // 2 + 1).
+
+        With a cache, only images met for the first time are uploaded and transformed; keys as in
+        :func:`dfs_ros.cost_volume.spectra.stack_spectra`.
+        """
+        if tuple(images.shape) != self._images_shape:
+            raise ValueError(f"images: expected shape {self._images_shape}, received {tuple(images.shape)}")
+        if cache is None:
+            return self._transformed(images)
+        if frame_keys is None or len(frame_keys) != len(images):
+            received = "none" if frame_keys is None else len(frame_keys)
+            raise ValueError(f"frame_keys: expected one for each of the {len(images)} images, received {received}")
+        kept = []
+        for i, key in enumerate(frame_keys):
+            kept.append(cache.get((key, self._prepared), lambda i=i: self._transformed(images[i : i + 1])))  # type: ignore[misc]
+        return torch.cat(kept)
+
+    def volume(self, spectra: torch.Tensor, coc_px: NDArray[np.float64]) -> torch.Tensor:
+        """The volume (D, H, W) on the device, for blur diameters (D, F) in pixels, at most `max_coc_px`.
+
+        Where the device's memory does not suffice, blocks of hypotheses are halved, with a warning; then
+        torch.cuda.OutOfMemoryError.
+        """
+        if coc_px.shape != tuple(self._diameters.shape):
+            raise ValueError(f"coc_px: expected shape {tuple(self._diameters.shape)}, received {coc_px.shape}")
+        self._diameters.copy_(self._upload(np.ascontiguousarray(coc_px, np.float32)))
+        while True:
+            try:
+                return self._replayed(spectra) if self._use_graph else self._computed(spectra)
+            except RuntimeError as error:
+                if not is_out_of_memory(error) or self._block == 1:
+                    raise
+            # Outside of `except`: the error holds on to what had been allocated.
+            self._block = (self._block + 1) // 2
+            self._graph = None
+            _log.warning("out of device memory: blocks of %d hypotheses from now on", self._block)
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _constant_part(self, problem: Problem) -> Job:
+        """The job without what changes from block to block."""
+        cost = problem.cost
+        job = Job(frames=len(problem.stack), channels=self._channels, image_channels=self._image_channels)
+        (job.height, job.width), (job.padded_height, job.padded_width) = self._size, self._padded
+        (job.pad_top, _), (job.pad_left, _) = problem.pad_px
+        job.window_radius = len(self._tables["window"]) - 1
+        job.taps = self._tables["disks"].shape[-1]
+        job.residual, job.tabulated = self._residual, cost.psf == "table"
+        job.mix_channels = cost.method == "released" and self._channels == 3
+        job.epilogue = OUTPUTS.index(self._output)
+        # Bounded costs are scaled in float32 before they are rounded.
+        job.half_output = self._dtype is torch.float16 and self._output != "bounded"
+        job.eps, job.table_entries_per_unit, job.log_floor = cost.eps, RADIAL_ENTRIES_PER_UNIT, COST_FLOOR
+        job.bound = math.atanh(BOUND_F1) / BOUND_C_MAX
+        for name, table in self._tables.items():
+            setattr(job, name, table.data_ptr())
+        return job
+
+    def _depths_in(self, block_bytes: int) -> int:
+        """Hypotheses of a block: as many as fit, in blocks of nearly equal size."""
+        depths = len(self._diameters)
+        each = 16 * self._pairs * self._padded[0] * self._padded[1]  # complex64 before and after the inverse FFT
+        if block_bytes == 0:
+            block_bytes = _l2_bytes(self._device) * 3 // 4
+            if each > block_bytes:
+                block_bytes = _BLOCK_BYTES_BEYOND_L2
+        blocks = -(-depths // max(1, block_bytes // each))
+        return -(-depths // blocks)
+
+    @property
+    def _pairs(self) -> int:
+        return (self._images_shape[0] * self._channels + 1) // 2
+
+    def _transformed(self, images: NDArray[np.uint8] | torch.Tensor) -> torch.Tensor:
+        on_device = self._upload(images) if isinstance(images, np.ndarray) else images.to(self._device).contiguous()
+        if on_device.dtype != torch.uint8:
+            raise TypeError(f"images: expected uint8, received {on_device.dtype}")
+        planes = self._empty(len(images), self._channels, *self._padded)
+        job = self._job_with(images=on_device, planes=planes)
+        self._launch("light_planes", (_blocks(self._padded[1]), self._padded[0], len(images)), job)
+        spectra: torch.Tensor = torch.fft.rfft2(planes)
+        return spectra
+
+    def _computed(self, spectra: torch.Tensor) -> torch.Tensor:
+        depths = len(self._diameters)
+        bounded = self._output == "bounded"
+        volume = self._empty(depths, *self._size, dtype=torch.float32 if bounded else self._dtype)
+        gains = self._noise_gains() if self._residual else None
+        for first in range(0, depths, self._block):
+            block = slice(first, min(first + self._block, depths))
+            if gains is not None:
+                self._residual_block(spectra, self._diameters[block], gains[block], volume[block])
+            else:
+                self._wiener_block(spectra, self._diameters[block], volume[block])
+        return self._scaled(volume) if bounded else volume
+
+    def _noise_gains(self) -> torch.Tensor:
+        gains = self._empty(len(self._diameters))
+        job = self._job_with(diameters=self._diameters, gains=gains)
+        self._launch("noise_gains", (len(gains), 1, 1), job, shared=_OCTANT)
+        return gains
+
+    def _residual_block(
+        self, spectra: torch.Tensor, diameters: torch.Tensor, gains: torch.Tensor, volume: torch.Tensor
+    ) -> None:
+        depths = len(diameters)
+        images = self._images_of("residual_pairs", spectra, diameters)
+        rows = self._empty(depths, *self._size)
+        job = self._job_with(depths=depths, pairs=images, rows=rows, gains=gains, volume=volume)
+        self._launch_rows("energy_rows", depths, job)
+        self._launch_columns("residual_columns", depths, 1, job)
+
+    def _wiener_block(self, spectra: torch.Tensor, diameters: torch.Tensor, volume: torch.Tensor) -> None:
+        depths, planes = len(diameters), len(diameters) * self._channels
+        images = self._images_of("wiener_pairs", spectra, diameters)
+        rows, mean = self._empty(planes, *self._size), self._empty(planes, *self._size)
+        job = self._job_with(depths=depths, pairs=images, rows=rows, mean=mean, volume=volume)
+        self._launch_rows("mean_rows", planes, job)
+        self._launch_columns("mean_columns", depths, self._channels, job)
+        self._launch_rows("variance_rows", planes, job)
+        self._launch_columns("variance_columns", depths, self._channels, job)
+
+    def _images_of(self, kernel: str, spectra: torch.Tensor, diameters: torch.Tensor) -> torch.Tensor:
+        """What a spectral kernel makes of the stack, two real images in each complex one, (d, pairs, H', W')."""
+        depths, columns = len(diameters), self._padded[1] // 2 + 1
+        pairs = self._empty(depths, self._pairs, *self._padded, dtype=torch.complex64)
+        job = self._job_with(depths=depths, spectra=spectra, diameters=diameters, pairs=pairs)
+        if job.tabulated:
+            rows = self._padded[0] // 2 + 1
+            quadrants = self._empty(diameters.numel(), rows, columns)
+            job.quadrants = quadrants.data_ptr()
+            self._launch("table_transfer", (_blocks(columns), rows, diameters.numel()), job, shared=job.taps)
+        bins = self._padded[0] * columns
+        self._launch(
+            kernel,
+            (_blocks(bins, _SPECTRUM_THREADS), depths, 1),
+            job,
+            threads=_SPECTRUM_THREADS,
+            shared=job.frames * _SPECTRUM_THREADS if kernel == "residual_pairs" else 0,
+        )
+        images: torch.Tensor = torch.fft.ifft2(pairs, norm="forward")
+        return images
+
+    def _scaled(self, bounded: torch.Tensor) -> torch.Tensor:
+        volume = torch.empty_like(bounded, dtype=self._dtype)
+        job = self._job_with(depths=len(bounded), rows=bounded, volume=volume)
+        job.half_output = self._dtype is torch.float16
+        self._launch("scale_over_depth", (_blocks(bounded[0].numel()), 1, 1), job)
+        return volume
+
+    def _replayed(self, spectra: torch.Tensor) -> torch.Tensor:
+        if self._graph is None:
+            self._static_spectra = spectra.clone()
+            # Plans of the FFTs and the kernels themselves are made before recording, on a stream of their own.
+            side = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+            side.wait_stream(torch.cuda.current_stream(self._device))
+            with torch.cuda.stream(side):
+                self._computed(self._static_spectra)
+            torch.cuda.current_stream(self._device).wait_stream(side)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                self._static_volume = self._computed(self._static_spectra)
+            self._graph = graph
+        self._static_spectra.copy_(spectra)
+        self._graph.replay()
+        return self._static_volume
+
+    def _job_with(self, depths: int = 0, **arrays: torch.Tensor) -> Job:
+        job = Job.from_buffer_copy(self._job)
+        job.depths = depths
+        for name, array in arrays.items():
+            setattr(job, name, array.data_ptr())
+        return job
+
+    def _launch_rows(self, kernel: str, planes: int, job: Job) -> None:
+        grid = (_blocks(self._size[1]), self._size[0], planes)
+        self._launch(kernel, grid, job, shared=_THREADS + 2 * job.window_radius)
+
+    def _launch_columns(self, kernel: str, depths: int, planes: int, job: Job) -> None:
+        height, width = self._size
+        shared = _TILE * (_TILE + 2 * job.window_radius) + planes * _TILE * _TILE
+        self._launch(kernel, (_blocks(width, _TILE), _blocks(height, _TILE), depths), job, shared=shared)
+
+    def _launch(
+        self, kernel: str, grid: tuple[int, int, int], job: Job, *, threads: int = _THREADS, shared: int = 0
+    ) -> None:
+        """`shared` in floats."""
+        self._kernels.launch(kernel, grid, threads, 4 * shared, job)
+
+    def _empty(self, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype, device=self._device)
+
+    def _upload(self, array: NDArray[np.generic]) -> torch.Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        if self._device.type != "cuda":
+            return tensor
+        # From pinned memory the host need not wait for the copy.
+        return tensor.pin_memory().to(self._device, non_blocking=True)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch, or cuFFT through torch, found too little device memory."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "CUFFT_ALLOC_FAILED" in str(error)
+
+
+def _blocks(count: int, threads: int = _THREADS) -> int:
+    return -(-count // threads)
+
+
+def _l2_bytes(device: torch.device) -> int:
+    if device.type != "cuda":
+        return _BLOCK_BYTES_UNKNOWN_L2
+    return int(getattr(torch.cuda.get_device_properties(device), "L2_cache_size", _BLOCK_BYTES_UNKNOWN_L2))

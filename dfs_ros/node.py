@@ -262,10 +262,10 @@ class DepthNode:
         from dfs_ros.pipeline import DepthEstimator
 
         began = time.monotonic()
-        config = self._transport.parameters.config
-        self._estimator = DepthEstimator(config)
-        network = "without a network" if config.network.name == "none" else f"network {config.network.name}"
-        self._transport.log("info", f"ready: {network}, loaded in {time.monotonic() - began:.1f} s")
+        self._estimator = DepthEstimator(self._transport.parameters.config)
+        self._transport.log(
+            "info", f"ready, network: {self._estimator.network} (loaded in {time.monotonic() - began:.1f} s)"
+        )
 
     def _compute(self, job: _Job) -> None:
         topics = self._outputs.wanted()
@@ -351,7 +351,11 @@ class DepthNode:
                 counts=self._assembler.counts,
             )
         )
-        setup = {"network": config.network.name, "cost": config.cost.method, "hypotheses": config.hypotheses.count}
+        setup = {
+            "network": config.network.name if self._estimator is None else self._estimator.network,
+            "cost volume": config.cost.method,
+            "hypotheses": config.hypotheses.count,
+        }
         return diagnostic._replace(values={**diagnostic.values, **setup})
 
     def _capture(self, request: Message) -> Message:

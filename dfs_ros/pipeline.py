@@ -50,6 +50,11 @@ class DepthEstimator:
         self._threads = self.config.processing.threads or usable_cores()
         self._network = network_for(self.config)
 
+    @property
+    def network(self) -> str:
+        """Name, runner and device of the network, or "none"."""
+        return "none" if self._network is None else self._network.description
+
     def estimate(
         self,
         stack: FocalStack,

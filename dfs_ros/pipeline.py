@@ -79,7 +79,9 @@ class DepthEstimator:
 
         clock.begin("cost volume", 0.2)
         depths_m = hypotheses_for(stack, config.hypotheses)
-        cost = cost_volume_from_config(focal_stack, depths_m, config.cost, threads=self._threads)
+        cost = cost_volume_from_config(
+            focal_stack, depths_m, config.cost, backend=config.processing.device, threads=self._threads
+        )
 
         clock.begin("aggregate", 0.6)
         guide = guide_image(focal_stack.images)

@@ -233,7 +233,7 @@ class VolumeEngine:
         planes = self._empty(len(images), self._channels, *self._padded)
         job = self._job_with(images=on_device, planes=planes)
         self._launch("light_planes", (_blocks(self._padded[1]), self._padded[0], len(images)), job)
-        spectra: torch.Tensor = torch.fft.rfft2(planes)
+        spectra: torch.Tensor = torch.fft.rfft2(planes).contiguous()
         return spectra
 
     def _computed(self, spectra: torch.Tensor) -> torch.Tensor:
@@ -293,7 +293,7 @@ class VolumeEngine:
             threads=_SPECTRUM_THREADS,
             shared=job.frames * _SPECTRUM_THREADS if kernel == "residual_pairs" else 0,
         )
-        images: torch.Tensor = torch.fft.ifft2(pairs, norm="forward")
+        images: torch.Tensor = torch.fft.ifft2(pairs, norm="forward").contiguous()
         return images
 
     def _scaled(self, bounded: torch.Tensor) -> torch.Tensor:

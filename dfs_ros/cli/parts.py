@@ -87,13 +87,14 @@ class ProcessParts(Parts):
     def __init__(self, setup: Setup, show: Callable[[str, str], None]) -> None:
         self._setup = setup
         self._show = show
-        self._folder = tempfile.TemporaryDirectory(prefix="dfs_run_")
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self.processes = Processes(self._show_line)
         self._stopped: list[str] | None = None
 
     def start(self) -> None:
         setup, arguments = self._setup, self._setup.arguments
         kind = setup.kind
+        self._folder = tempfile.TemporaryDirectory(prefix="dfs_run_")
         settings = Path(self._folder.name) / "settings.yaml"
         settings.write_text(yaml.safe_dump(setup.config.to_dict(), sort_keys=False), encoding="utf-8")
         common = ["--config", str(settings), "--transport", kind, "--namespace", arguments.namespace]
@@ -114,7 +115,8 @@ class ProcessParts(Parts):
                 "\n".join([f"the {name} ended with status {status}", *lines[-5:]])
                 for name, status, lines in self.processes.stop()
             ]
-            self._folder.cleanup()
+            if self._folder is not None:
+                self._folder.cleanup()
         return self._stopped
 
     def _show_line(self, name: str, line: str) -> None:

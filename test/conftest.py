@@ -1,6 +1,9 @@
 """What all tests share: property tests draw the same examples every time, and a busy machine may take its time."""
 
 from hypothesis import settings
+from node_rig import make_rig, plane, rig
+
+__all__ = ["make_rig", "plane", "rig"]  # fixtures
 
 settings.register_profile("dfs_ros", derandomize=True, deadline=None)
 settings.load_profile("dfs_ros")

@@ -35,8 +35,6 @@ from dfs_ros.transport.messages import (
     stamp_ns,
 )
 
-pytest_plugins = ("node_rig",)
-
 
 # -- depth that is right ----------------------------------------------------------------------------------------------
 

@@ -22,8 +22,6 @@ from dfs_ros.transport.messages import (
 )
 from dfs_ros.types import LensState
 
-pytest_plugins = ("node_rig",)
-
 
 def with_fields(msg: Any, **fields: Any) -> Any:
     return dataclasses.replace(msg, **fields)

@@ -35,7 +35,6 @@ from dfs_ros.transport.messages import (
     stamp_ns,
 )
 
-
 # -- depth that is right ----------------------------------------------------------------------------------------------
 
 

@@ -26,7 +26,7 @@ import dfs_ros
 from dfs_ros import optics, regularization
 from dfs_ros.alignment import AlignedStack, FrameAlignment, align
 from dfs_ros.config import NEAREST_DEPTH_M, Config, HypothesesConfig
-from dfs_ros.cost_volume import all_in_focus, cost_volume_from_config
+from dfs_ros.cost_volume import all_in_focus, cost_volume_from_config, cuda
 from dfs_ros.network.inputs import guide_image
 from dfs_ros.network.readout import at_index, read_out
 from dfs_ros.types import DepthResult, FocalStack
@@ -186,12 +186,12 @@ class DepthEstimator:
 
 
 def network_for(config: Config) -> Network | None:
-    """The network of a configuration; None for `none`. Raises ValueError for a device that nothing would run on."""
+    """The network of a configuration; None for `none`. Raises ValueError for a device that is not there."""
+    if config.processing.device == "cuda":
+        cause = cuda.why_not()
+        if cause is not None:
+            raise ValueError(f"processing.device: cuda was asked for, but cannot be used: {cause}; use auto or cpu")
     if config.network.name == "none":
-        if config.processing.device == "cuda":
-            raise ValueError(
-                "processing.device: cuda was asked for, but without a network all runs on the CPU; use auto"
-            )
         return None
     from dfs_ros.network import load_network  # torch takes seconds to import, and none does without
 

@@ -15,9 +15,9 @@ KERNEL_FOLDER = Path(build.__file__).parent
 class HostKernels:
     """Runs kernels as loops over blocks and threads; `launched` counts them by name."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, optimisation: str = "-O2") -> None:
         library = folder / "kernels.so"
-        command = [compiler(), "-O2", "-std=c++17", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+        command = [compiler(), optimisation, "-std=c++17", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
         source = str(KERNEL_FOLDER / build.KERNEL_FILE)
         subprocess.run([*command, "-x", "c++", source, "-o", str(library)], check=True, timeout=100)
         self.library = ctypes.CDLL(str(library))

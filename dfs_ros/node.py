@@ -33,7 +33,7 @@ from dfs_ros.node_health import Health, Situation
 from dfs_ros.node_lens import LensError, LensTracker
 from dfs_ros.node_outputs import Outputs
 from dfs_ros.stack import StackAssembler, Sweep
-from dfs_ros.transport.base import SENSOR_DATA, Transport
+from dfs_ros.transport.base import Qos, Transport
 from dfs_ros.transport.messages import (
     CAMERA_INFO,
     DIAGNOSTICS,
@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 
 _Self = TypeVar("_Self", bound="DepthNode")
 _SIZES_REMEMBERED = 4
+# Sensor data, with room for a third of a second at 30 Hz: a busy machine may let the receiving threads wait that long.
+_INPUT = Qos(reliable=False, depth=10)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,12 +116,12 @@ class DepthNode:
 
         self._outputs = Outputs(transport)
         subscribe = transport.create_subscription
-        subscribe("camera_info", CAMERA_INFO, self._on_camera_info, SENSOR_DATA)
+        subscribe("camera_info", CAMERA_INFO, self._on_camera_info, _INPUT)
         if config.node.focus_source == "focus":
-            subscribe("focus", FOCUS, lambda msg: self._on_focus(focus_from_message(msg)), SENSOR_DATA)
+            subscribe("focus", FOCUS, lambda msg: self._on_focus(focus_from_message(msg)), _INPUT)
         else:
-            subscribe("/diagnostics", DIAGNOSTICS, lambda msg: self._on_focus(focus_from_diagnostics(msg)), SENSOR_DATA)
-        self._images = subscribe("image", IMAGE, self._on_image, SENSOR_DATA)
+            subscribe("/diagnostics", DIAGNOSTICS, lambda msg: self._on_focus(focus_from_diagnostics(msg)), _INPUT)
+        self._images = subscribe("image", IMAGE, self._on_image, _INPUT)
         transport.create_service("~/capture", TRIGGER, self._capture)
         transport.create_timer(1.0, self._end_stack_on_silence)
         transport.add_diagnostic("depth", self._diagnostic)
@@ -167,6 +169,8 @@ class DepthNode:
         if not self._active:
             return
         self._health.add_image()
+        if self._estimator is None:
+            return  # until it is loaded: what is lost meanwhile is no loss
         try:
             image = self._image(msg)
         except ValueError as error:
@@ -193,7 +197,7 @@ class DepthNode:
         return image
 
     def _on_focus(self, focus: FocusMetadata | None) -> None:
-        if not self._active or focus is None:
+        if not self._active or self._estimator is None or focus is None:
             return
         self._lens.add_focus(focus)
         self._take(self._assembler.add_focus(focus))

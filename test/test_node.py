@@ -197,9 +197,12 @@ def test_settings_change_while_running(rig: Rig) -> None:
 def test_the_newest_stack_wins(make_rig: Callable[..., Rig]) -> None:
     rig = make_rig(inline=False)
     rig.listen("depth/image")
+    deadline = time.monotonic() + 30
+    while rig.status()[2]["state"] != "computing depth":  # but loading still
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     for _ in range(12):  # far faster than depth can be computed
         stamps = rig.send_sweep()
-    deadline = time.monotonic() + 30
     while not (rig.depths() and stamp_ns(rig.depths()[-1].header.stamp) in stamps):
         rig.spin()
         assert time.monotonic() < deadline

@@ -430,7 +430,7 @@ def test_diagnostics_once_a_second_with_what_got_lost(bus):
 
 def test_log_levels_and_repetition(caplog):
     node = LocalTransport("node")
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG, logger="dfs_ros"):  # which the command line may have set otherwise
         for i in range(5):
             node.log("warning", f"again {i}", key="again", every_s=60)
             node.log("debug", "always")

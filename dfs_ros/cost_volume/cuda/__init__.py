@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from dfs_ros.cost_volume.cuda.volume import VolumeEngine
 
-__all__ = ["CudaUnavailable", "cost_volume", "why_not"]
+__all__ = ["CudaUnavailable", "cost_volume", "cuda_kernels", "why_not"]
 
 _ENGINES_KEPT = 8
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import threading
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from dfs_ros.cost_volume.cuda import build
@@ -21,25 +22,16 @@ class Kernels(Protocol):
 
 
 class CudaKernels:
-    """The kernels on one device. Raises CudaUnavailable where they cannot be compiled or loaded."""
+    """The kernels in the device context that is current in this thread, for cards of one compute capability.
 
-    def __init__(self, device_index: int) -> None:
-        import torch
+    `stream` tells the stream to launch on. Raises CudaUnavailable where no machine code can be had that loads.
+    """
 
-        cause = why_not()
-        if cause is not None:
-            raise CudaUnavailable(f"CUDA cannot be used: {cause}; use the device cpu or auto")
-        if not 0 <= device_index < torch.cuda.device_count():
-            raise CudaUnavailable(f"CUDA device {device_index}: this machine has {torch.cuda.device_count()} of them")
-        self._driver = _driver()
-        self._stream_of = torch.cuda.current_stream
-        self._device = torch.device("cuda", device_index)
-        with torch.cuda.device(self._device):
-            torch.empty(1, device=self._device)  # makes the context that torch and these kernels share
-            self._context = ctypes.c_void_p()
-            self._driver.call("cuCtxGetCurrent", ctypes.byref(self._context))
-            major, minor = torch.cuda.get_device_capability(self._device)
-            self._module, self.origin = self._load(10 * major + minor)
+    def __init__(self, driver: Driver, architecture: int, stream: Callable[[], int]) -> None:
+        self._driver, self._stream = driver, stream
+        self._context = ctypes.c_void_p()
+        driver.call("cuCtxGetCurrent", ctypes.byref(self._context))
+        self._module, self.origin = self._load(architecture)
         self._functions: dict[str, ctypes.c_void_p] = {}
 
     def launch(self, name: str, grid: Grid, threads: int, shared_bytes: int, job: ctypes.Structure) -> None:
@@ -50,7 +42,7 @@ class CudaKernels:
             "cuLaunchKernel",
             self._function(name),
             *(ctypes.c_uint(n) for n in (*grid, threads, 1, 1, shared_bytes)),
-            ctypes.c_void_p(self._stream_of(self._device).cuda_stream),
+            ctypes.c_void_p(self._stream()),
             arguments,
             None,
         )
@@ -92,13 +84,29 @@ def cuda_kernels(device_index: int = 0) -> CudaKernels:
     with _loading:
         if device_index not in _loaded:
             try:
-                _loaded[device_index] = CudaKernels(device_index)
+                _loaded[device_index] = _kernels_of_torch(device_index)
             except CudaUnavailable as error:
                 _loaded[device_index] = error
         outcome = _loaded[device_index]
     if isinstance(outcome, CudaUnavailable):
         raise CudaUnavailable(str(outcome))
     return outcome
+
+
+def _kernels_of_torch(device_index: int) -> CudaKernels:
+    """The kernels in torch's context of a device, on torch's streams."""
+    cause = why_not()
+    if cause is not None:
+        raise CudaUnavailable(f"CUDA cannot be used: {cause}; use the device cpu or auto")
+    import torch
+
+    if not 0 <= device_index < torch.cuda.device_count():
+        raise CudaUnavailable(f"CUDA device {device_index}: this machine has {torch.cuda.device_count()} of them")
+    device = torch.device("cuda", device_index)
+    with torch.cuda.device(device):
+        torch.empty(1, device=device)  # makes the context
+        major, minor = torch.cuda.get_device_capability(device)
+        return CudaKernels(_driver(), 10 * major + minor, lambda: torch.cuda.current_stream(device).cuda_stream)
 
 
 @functools.cache
@@ -121,11 +129,11 @@ def why_not() -> str | None:
     return None
 
 
-class _Driver:
+class Driver:
     """The functions of libcuda; every one that fails raises RuntimeError."""
 
-    def __init__(self) -> None:
-        self._lib: Any = ctypes.CDLL("libcuda.so.1")
+    def __init__(self, library: str = "libcuda.so.1") -> None:
+        self._lib: Any = ctypes.CDLL(library)
         self.call("cuInit", ctypes.c_uint(0))
 
     def call(self, function: str, *arguments: object) -> None:
@@ -138,5 +146,5 @@ class _Driver:
 
 
 @functools.cache
-def _driver() -> _Driver:
-    return _Driver()
+def _driver() -> Driver:
+    return Driver()

@@ -1,0 +1,140 @@
+"""Every default of the package, written once.
+
+The command line, YAML files and ROS parameters are all made from these dataclasses: each setting carries its
+description, unit, range and whether it may change while a node runs. Unknown keys and values out of range are errors.
+
+>>> Config.from_dict({"hypotheses": {"count": 32}}).hypotheses.count
+32
+>>> Config.from_dict({"hypotheses": {"cuont": 32}})
+Traceback (most recent call last):
+ValueError: hypotheses.cuont: unknown setting; did you mean 'count'? known: count, max_depth_m, min_depth_m, spacing
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dfs_ros.config.estimation import (
+    NEAREST_DEPTH_M,
+    AlignmentConfig,
+    ConfidenceConfig,
+    CostConfig,
+    HypothesesConfig,
+    LensConfig,
+    NetworkConfig,
+    ProcessingConfig,
+    RegularizationConfig,
+)
+from dfs_ros.config.live import CameraConfig, DdsConfig, NodeConfig, SimulationConfig, StackConfig, ViewerConfig
+from dfs_ros.config.setting import checked, setting, unknown_name, yaml_problem
+
+__all__ = [
+    "NEAREST_DEPTH_M",
+    "AlignmentConfig",
+    "CameraConfig",
+    "ConfidenceConfig",
+    "Config",
+    "CostConfig",
+    "DdsConfig",
+    "HypothesesConfig",
+    "LensConfig",
+    "NetworkConfig",
+    "NodeConfig",
+    "ProcessingConfig",
+    "RegularizationConfig",
+    "SimulationConfig",
+    "StackConfig",
+    "ViewerConfig",
+    "sections",
+    "setting",
+    "unknown_name",
+    "yaml_problem",
+]
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings. Frozen; make variants with :func:`dataclasses.replace` or :meth:`from_dict`."""
+
+    lens: LensConfig = field(default_factory=LensConfig)
+    hypotheses: HypothesesConfig = field(default_factory=HypothesesConfig)
+    cost: CostConfig = field(default_factory=CostConfig)
+    regularization: RegularizationConfig = field(default_factory=RegularizationConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    confidence: ConfidenceConfig = field(default_factory=ConfidenceConfig)
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+    stack: StackConfig = field(default_factory=StackConfig)
+    processing: ProcessingConfig = field(default_factory=ProcessingConfig)
+    simulation: SimulationConfig = field(default_factory=SimulationConfig)
+    node: NodeConfig = field(default_factory=NodeConfig)
+    camera: CameraConfig = field(default_factory=CameraConfig)
+    viewer: ViewerConfig = field(default_factory=ViewerConfig)
+    dds: DdsConfig = field(default_factory=DdsConfig)
+
+    def __post_init__(self) -> None:
+        for name, section in sections(self):
+            for setting_field in dataclasses.fields(section):
+                value = checked(getattr(section, setting_field.name), setting_field, type(section), name)
+                object.__setattr__(section, setting_field.name, value)
+        if self.hypotheses.min_depth_m >= self.hypotheses.max_depth_m:
+            raise ValueError(
+                f"hypotheses: expected min_depth_m < max_depth_m, received {self.hypotheses.min_depth_m} and "
+                f"{self.hypotheses.max_depth_m}"
+            )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Config:
+        """Defaults changed by a nested mapping ``{section: {setting: value}}``; unknown keys are errors."""
+        return cls().updated(values)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Config:
+        """Defaults changed by a YAML file of the same nesting."""
+        import yaml
+
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"configuration {path}: no such file")
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or no date
+            raise ValueError(f"configuration {path}: not readable as YAML: {yaml_problem(error)}") from error
+        if values is None:
+            values = {}
+        if not isinstance(values, Mapping):
+            raise ValueError(f"configuration {path}: expected sections with settings, received {type(values).__name__}")
+        try:
+            return cls.from_dict(values)
+        except ValueError as error:
+            raise ValueError(f"configuration {path}: {error}") from error
+
+    def updated(self, values: Mapping[str, Any]) -> Config:
+        """This configuration with a nested mapping of changes."""
+        changed = {}
+        known_sections = dict(sections(self))
+        for name, settings in values.items():
+            if name not in known_sections:
+                raise ValueError(unknown_name(str(name), known_sections, "section"))
+            settings = {} if settings is None else settings  # a section whose settings are all commented out
+            if not isinstance(settings, Mapping):
+                raise ValueError(f"{name}: expected settings of the section, received {settings!r}")
+            known = {f.name for f in dataclasses.fields(known_sections[name])}
+            for key in settings:
+                if key not in known:
+                    raise ValueError(unknown_name(f"{name}.{key}", known, "setting"))
+            changed[name] = dataclasses.replace(known_sections[name], **settings)
+        return dataclasses.replace(self, **changed)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Nested plain values, as :meth:`from_dict` takes them."""
+        return dataclasses.asdict(self)
+
+
+def sections(config: Config) -> Iterator[tuple[str, Any]]:
+    """(name, section) of a configuration, in order."""
+    for f in dataclasses.fields(config):
+        yield f.name, getattr(config, f.name)

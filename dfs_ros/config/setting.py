@@ -1,0 +1,73 @@
+"""What a setting is: a dataclass field that knows its description, unit and range, and the checks from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import math
+from dataclasses import field
+from typing import Any, get_type_hints
+
+
+def setting(
+    default: Any,
+    doc: str,
+    *,
+    unit: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] | None = None,
+    live: bool = False,
+) -> Any:
+    """A dataclass field with description, unit, inclusive range or choices; `live` = may change while a node runs."""
+    metadata = {"doc": doc, "unit": unit, "low": low, "high": high, "choices": choices, "live": live}
+    return field(default=default, metadata=metadata)
+
+
+def unknown_name(name: str, known: Any, what: str) -> str:
+    """The message for a name that is not known, with the nearest that is."""
+    close = difflib.get_close_matches(name.rpartition(".")[2], list(known), 1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    return f"{name}: unknown {what}; {hint}known: {', '.join(sorted(known))}"
+
+
+def yaml_problem(error: Exception) -> str:
+    """What is wrong with a YAML text, in one line."""
+    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+    if problem and mark:
+        return f"line {mark.line + 1}: {problem}"
+    return " ".join(str(error).split())
+
+
+def checked(value: Any, setting_field: dataclasses.Field[Any], section: type, section_name: str) -> Any:
+    name = f"{section_name}.{setting_field.name}"
+    meta = setting_field.metadata
+    expected = _hints(section)[setting_field.name]
+    value = _as_meant(value, expected, meta["choices"] or ())
+    if type(value) is not expected:
+        raise ValueError(f"{name}: expected {expected.__name__}, received {value!r}")
+    if meta["choices"] is not None and value not in meta["choices"]:
+        raise ValueError(f"{name}: expected one of {', '.join(meta['choices'])}, received {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name}: expected a finite number, received {value}")
+    low, high = meta["low"], meta["high"]
+    if (low is not None and value < low) or (high is not None and value > high):
+        unit = f" {meta['unit']}" if meta["unit"] else ""
+        raise ValueError(f"{name}: expected {low} to {high}{unit}, received {value}")
+    return value
+
+
+@functools.cache
+def _hints(section: type) -> dict[str, Any]:
+    return get_type_hints(section)  # slow: compiles each annotation
+
+
+def _as_meant(value: Any, expected: type, choices: tuple[str, ...]) -> Any:
+    # YAML 1.1 reads `1e-3` as text, for want of a point, and `off` as false.
+    if expected is float and type(value) in (int, str):
+        try:
+            return float(value)
+        except (ValueError, OverflowError):
+            return value
+    return "off" if value is False and "off" in choices else value

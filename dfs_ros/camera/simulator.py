@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.camera.source import SourceFrame, sweep_order
-from dfs_ros.config import CameraConfig
+from dfs_ros.config import CameraConfig, SimulationConfig
 from dfs_ros.geometry import intrinsics
 from dfs_ros.io.atomic import staged
 from dfs_ros.paths import cache_folder
@@ -144,13 +144,15 @@ def _rendered(
 ) -> NDArray[np.uint8]:
     """Images (N, H, W, 3) without noise, from the cache or rendered and put there."""
     keys = list(_image_numbers(shots))
-    oversampling = 1 if config.moving else 2  # exact edges cost five times as much: for a few images only
+    # Exact edges and many layers cost eight times as much: for a few images only.
+    oversampling, layer_step_px = (1, 1.0) if config.moving else (2, SimulationConfig().layer_step_px)
     shape = (len(keys), config.height, config.width, 3)
-    recipe = f"{RENDERER_VERSION} {demo_camera(config.width)} {shape} {oversampling} {config.breathing} {keys}"
+    rendering = f"{RENDERER_VERSION} {oversampling} {layer_step_px} {config.breathing}"
+    recipe = f"{rendering} {demo_camera(config.width)} {shape} {keys}"
     folder = cache / hashlib.sha256(recipe.encode()).hexdigest()[:24]
     images = _load(folder, shape)
     if images is None:
-        images = _render(keys, shape, oversampling, config.breathing, progress)
+        images = _render(keys, shape, oversampling, layer_step_px, config.breathing, progress)
         try:
             with staged(folder, last=_IMAGES_FILE) as staging:
                 np.save(staging / _IMAGES_FILE, images, allow_pickle=False)
@@ -175,6 +177,7 @@ def _render(
     keys: list[tuple[float, float]],
     shape: tuple[int, ...],
     oversampling: int,
+    layer_step_px: float,
     breathing: bool,
     progress: Callable[[float], None],
 ) -> NDArray[np.uint8]:
@@ -193,6 +196,7 @@ def _render(
             oversampling=oversampling,
             noise=0.0,
             breathing=breathing,
+            layer_step_px=layer_step_px,
         )[0]
 
     workers = ThreadPoolExecutor(os.cpu_count())

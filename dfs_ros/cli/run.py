@@ -152,7 +152,7 @@ def _status(monitor: Monitor, seconds: float) -> str:
     if not monitor.depth_count:
         return f"waiting for depth, {seconds:.0f} s: {node.message}"
     line = status_line(monitor)
-    return line if node.level == "OK" else f"{line} | {node.level}: {node.message}"
+    return f"{line} | {node.level}: {node.message}" if node.level in ("WARN", "ERROR") else line
 
 
 def _closing_words(monitor: Monitor) -> str:

@@ -220,7 +220,7 @@ def depth_on_device(problem: Problem, module: torch.nn.Module, images: Tensor, e
 
     Height and width must fit the network.
     """
-    from dfs_ros.training.loss import median_and_spread
+    from dfs_ros.network.readout_torch import median_and_spread
 
     settings = Config().regularization
     guide = images.float().mean(dim=(0, 3)) / 255.0

@@ -8,7 +8,7 @@ In units of hypotheses, with p the probability, spread evenly over a cell from d
 The median has the least expected absolute error of all estimates; a second, lesser peak cannot pull it. Sigma is
 the mean absolute deviation, as of a Gaussian, less what two neighbouring hypotheses that share all of the probability
 have: a surface between two of them is no doubt. Both become dioptres along the list of hypotheses.
-:func:`median_and_spread` here is for numpy; :func:`dfs_ros.training.loss.median_and_spread` the same to differentiate.
+:func:`median_and_spread` here is for numpy; :mod:`dfs_ros.network.readout_torch` has the same to differentiate.
 """
 
 from __future__ import annotations

@@ -10,14 +10,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dfs_ros.network.readout import SIGMA_FLOOR, SIGMA_PER_DEVIATION
+from dfs_ros.network.readout import SIGMA_FLOOR
+from dfs_ros.network.readout_torch import median_and_spread
 
 _SHARE_WITHIN_SIGMA = 0.683
 _MOST_DISTANCE = 8.0  # farther off is wrong, however far
 _DISTANCE_WEIGHT = 1.0
 _SIGMA_WEIGHT = 0.1
 _SCORE_WEIGHT = 0.2
-_LEAST_INSIDE = 1e-3  # bounds the gradient of the median
 
 
 def training_loss(logits: Tensor, score: Tensor, truth: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -65,20 +65,3 @@ def pinball(error: Tensor, sigma: Tensor) -> Tensor:
     """Least on average where sigma is the 68.3 % quantile of the error, which the logarithm does not move."""
     excess = torch.log(error + SIGMA_FLOOR) - torch.log(sigma + SIGMA_FLOOR)
     return torch.maximum(_SHARE_WITHIN_SIGMA * excess, (_SHARE_WITHIN_SIGMA - 1.0) * excess)
-
-
-def median_and_spread(probability: Tensor) -> tuple[Tensor, Tensor]:
-    """:func:`dfs_ros.network.readout.median_and_spread` of a batch (B, D, H, W), to differentiate."""
-    depths = probability.shape[1]
-    cumulative = probability.cumsum(dim=1)
-    with torch.no_grad():
-        cell = (cumulative < 0.5).sum(dim=1, keepdim=True).clamp(max=depths - 1)
-    inside = probability.gather(1, cell).clamp(min=_LEAST_INSIDE)
-    before = cumulative.gather(1, cell) - probability.gather(1, cell)
-    index = (cell + (0.5 - before) / inside - 0.5).clamp(0.0, depths - 1.0)[:, 0]
-    fixed = index.detach()
-    every = torch.arange(depths, device=fixed.device, dtype=probability.dtype)[:, None, None]
-    deviation = (probability * (every - fixed[:, None]).abs()).sum(dim=1)
-    near = torch.minimum(fixed - fixed.floor(), fixed.floor() + 1.0 - fixed)
-    excess = (deviation - near * (1.5 - near) / (near + 0.5)).clamp(min=0.0)
-    return index, SIGMA_PER_DEVIATION * excess + SIGMA_FLOOR

@@ -71,6 +71,26 @@ def guided_filter(
     return result
 
 
+def semi_global_at_half(
+    volume: Volume, guide: NDArray[np.float32], smoothness: float, edge_contrast: float, *, threads: int = 1
+) -> Volume:
+    """What :func:`semi_global` changes at half the size, enlarged and added to `volume`: a third of the time.
+
+    As accurate for an aggregated volume, which has detail at the scale of a pixel only along edges; and those stay.
+    """
+    height, width = guide.shape
+    half = ((width + 1) // 2, (height + 1) // 2)
+    reduced = np.stack([cv2.resize(plane, half, interpolation=cv2.INTER_AREA) for plane in volume])
+    change = semi_global(
+        reduced, cv2.resize(guide, half, interpolation=cv2.INTER_AREA), smoothness, edge_contrast, threads=threads
+    )
+    change -= reduced
+    result = np.empty_like(volume)
+    for plane, difference, out in zip(volume, change, result, strict=True):
+        np.add(plane, cv2.resize(difference, (width, height), interpolation=cv2.INTER_LINEAR), out=out)
+    return result
+
+
 def semi_global(
     volume: Volume, guide: NDArray[np.float32], smoothness: float, edge_contrast: float, *, threads: int = 1
 ) -> Volume:

@@ -20,6 +20,7 @@ from dfs_ros.regularization import (
     minimum_with_offset,
     probability_of,
     semi_global,
+    semi_global_at_half,
 )
 
 Volume = NDArray[np.float32]
@@ -279,3 +280,23 @@ def test_probability_is_a_softmax(sharpness: float, seed: int) -> None:
     expected = softmax(-sharpness * energy.astype(np.float64), axis=0)
     np.testing.assert_allclose(probability, expected, atol=1e-4)
     np.testing.assert_allclose(probability.sum(axis=0), 1, rtol=1e-5)
+
+
+def test_semi_global_at_half_keeps_detail_and_smooths_noise() -> None:
+    # Two planes of hypotheses that meet where the guide has its edge, with noise, of odd size.
+    rng = np.random.default_rng(4)
+    guide = np.zeros((41, 63), np.float32)
+    guide[:, 30:] = 1.0
+    true = np.where(guide > 0.5, 9, 3)
+    energy = 0.1 * np.abs(np.arange(14)[:, None, None] - true).astype(np.float32)
+    noisy = energy + rng.normal(0.0, 0.6, energy.shape).astype(np.float32)
+    aggregated = guided_filter(noisy, guide, 2, 1e-3)
+    smooth = semi_global_at_half(aggregated, guide, 0.1, 0.05)
+    assert smooth.shape == noisy.shape and smooth.dtype == np.float32
+
+    def within_one(volume: Volume) -> float:
+        return float((np.abs(volume.argmin(axis=0) - true) <= 1).mean())
+
+    assert within_one(aggregated) < 0.95 and within_one(smooth) > 0.98
+    flat = np.full((5, 41, 63), 2.0, np.float32)
+    np.testing.assert_allclose(semi_global_at_half(flat, guide, 0.1, 0.05), flat, atol=1e-6)

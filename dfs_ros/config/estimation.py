@@ -131,7 +131,7 @@ class RegularizationConfig:
         1e-3, "Contrast under which the guide counts as flat, squared", low=1e-8, high=1, live=True
     )
     smoothness: float = setting(
-        0.2, "Cost of a depth step of one hypothesis between neighbours; 0 = off", low=0, high=100, live=True
+        0.1, "Cost of a depth step of one hypothesis between neighbours; 0 = off", low=0, high=100, live=True
     )
     edge_contrast: float = setting(
         0.05, "Image contrast at which a depth step costs a third", low=1e-3, high=10, live=True

@@ -139,6 +139,7 @@ def _record(setup: Setup, monitor: Monitor, samples: list[Sample]) -> dict[str, 
     config, latencies = setup.config, list(monitor.latencies_s)
     channels = config.cost.resolved().channels
     rss = [sample.rss_mb for sample in samples]
+    fifth = max(1, len(rss) // 5)  # it goes up and down with each stack: medians tell whether it grows
     seconds = samples[-1].seconds - samples[0].seconds
     values = summary(monitor)
     values["latency_s"] |= {"first": latencies[0], "last": latencies[-1]} if latencies else {}
@@ -150,7 +151,11 @@ def _record(setup: Setup, monitor: Monitor, samples: list[Sample]) -> dict[str, 
         **values,
         "jitter_s": float(np.std(np.diff(monitor.times_ns))) * 1e-9 if len(monitor.times_ns) > 2 else math.inf,
         "drops_text": drops_text(monitor.node),
-        "node_rss_mb": {"first": rss[0], "last": rss[-1], "most": max(rss)},
+        "node_rss_mb": {
+            "first": float(np.median(rss[:fifth])),
+            "last": float(np.median(rss[-fifth:])),
+            "most": max(rss),
+        },
         "node_cpu": (samples[-1].cpu_seconds - samples[0].cpu_seconds) / seconds,
         "rss_mb": [round(value, 1) for value in rss],
         "machine": {"cores": len(os.sched_getaffinity(0)), "processor": platform.processor() or platform.machine()},

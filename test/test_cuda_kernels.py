@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import itertools
 import logging
 import re
 from pathlib import Path
@@ -195,6 +196,43 @@ def test_wrong_kernels_are_rejected(kernels: HostKernels, tmp_path: Path, monkey
             (folder / name).write_text(text.replace(before, after) if name == file else text)
         monkeypatch.setattr("cuda_host.KERNEL_FOLDER", folder)
         assert relative_error(host_volume(HostKernels(folder, "-O0"), problem), expected) > 1e-3
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_threads_and_blocks_in_any_order_give_the_same(kernels: HostKernels, method: str) -> None:
+    problem = make_problem(random_stack(3, (37, 45, 3)), DEPTHS_M, CostConfig(method=method, channels="rgb"))
+    backwards = ctypes.c_int.in_dll(kernels.library, "host_backwards")
+    for output in ("cost", "bounded"):
+        forth = host_volume(kernels, problem, output=output)
+        backwards.value = 1
+        try:
+            back = host_volume(kernels, problem, output=output)
+        finally:
+            backwards.value = 0
+        np.testing.assert_array_equal(back, forth)
+
+
+def phases_without_barrier(source: str) -> list[str]:
+    """Functions in which a phase follows another without a barrier, which no run on the CPU could show."""
+    bad = []
+    for function in re.findall(r"^ELEMENT void (\w+)\(.*?\{\n(.*?)^\}", source, re.M | re.S):
+        # window_columns begins with a phase and ends with a barrier.
+        steps = re.findall(r"EACH_THREAD|BARRIER\(\)|window_columns\(", function[1])
+        if any(a == b == "EACH_THREAD" for a, b in itertools.pairwise(steps)):
+            bad.append(function[0])
+    return bad
+
+
+def test_a_barrier_stands_between_phases() -> None:
+    source = (KERNEL_FOLDER / build.KERNEL_FILE).read_text()
+    assert source.count("BARRIER();") == 5
+    assert phases_without_barrier(source) == []
+    assert phases_without_barrier(source.replace("BARRIER();", "")) == [
+        "table_transfer_block",
+        "noise_gains_block",
+        "rows_of",
+        "window_columns",
+    ]
 
 
 def test_radial_table_is_exact_to_float32() -> None:

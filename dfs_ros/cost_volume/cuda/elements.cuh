@@ -24,7 +24,7 @@ struct Job {
   int height, width, padded_height, padded_width;
   int pad_top, pad_left, window_radius, taps;
   int residual, tabulated, mix_channels, epilogue;
-  int half_output, unused;
+  int half_output;
   float eps, table_entries_per_unit, bound, log_floor;
   const unsigned char* images;    // (frames, height, width, image_channels)
   const float* light;             // (3, 256): light of a pixel value over padded_height * padded_width, channel weight in

@@ -11,11 +11,11 @@ struct Block {
   int first, step;  // the threads that this call stands for
 };
 
-#define EACH_THREAD for (int thread = block.first; thread < block.threads; thread += block.step)
+#define EACH_THREAD for (int thread = block.first; thread >= 0 && thread < block.threads; thread += block.step)
 
 #ifdef __CUDACC__
 #define BARRIER() __syncthreads()
-#define KERNEL(name)                                                                                  \
+#define KERNEL(name) \
   extern "C" __global__ void __launch_bounds__(256) name(const Job job) {                             \
     extern __shared__ float shared[];                                                                 \
     const Block block = {static_cast<int>(blockIdx.x), static_cast<int>(blockIdx.y),                  \
@@ -27,16 +27,20 @@ struct Block {
 #include <limits>
 #include <vector>
 #define BARRIER()
-// Shared memory starts as NaN, as nothing may be read from it that the block did not write.
-#define KERNEL(name)                                                                                  \
+// Shared memory starts as NaN, as nothing may be read from it that the block did not write. Threads and blocks run
+// forwards or, with host_backwards, backwards: the order must not matter.
+extern "C" { int host_backwards = 0; }
+#define KERNEL(name) \
   extern "C" void name(const Job* job, int blocks_x, int blocks_y, int blocks_z, int threads, int shared_bytes) { \
-    std::vector<float> shared(shared_bytes / sizeof(float));                                          \
-    for (int z = 0; z < blocks_z; ++z)                                                                \
-      for (int y = 0; y < blocks_y; ++y)                                                              \
-        for (int x = 0; x < blocks_x; ++x) {                                                          \
-          shared.assign(shared.size(), std::numeric_limits<float>::quiet_NaN());                      \
-          name##_block(*job, Block{x, y, z, threads, 0, 1}, shared.data());                           \
-        }                                                                                             \
+    std::vector<float> shared(shared_bytes / sizeof(float));                                                    \
+    const int first = host_backwards ? threads - 1 : 0, step = host_backwards ? -1 : 1;                         \
+    const int blocks = blocks_x * blocks_y * blocks_z;                                                          \
+    for (int n = 0; n < blocks; ++n) {                                                                          \
+      const int i = host_backwards ? blocks - 1 - n : n;                                                        \
+      const Block block{i % blocks_x, i / blocks_x % blocks_y, i / blocks_x / blocks_y, threads, first, step};  \
+      shared.assign(shared.size(), std::numeric_limits<float>::quiet_NaN());                                    \
+      name##_block(*job, block, shared.data());                                                                 \
+    }                                                                                                           \
   }
 extern "C" int job_bytes() { return static_cast<int>(sizeof(Job)); }
 #endif

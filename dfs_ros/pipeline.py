@@ -26,7 +26,7 @@ import dfs_ros
 from dfs_ros import optics, regularization
 from dfs_ros.alignment import AlignedStack, FrameAlignment, align
 from dfs_ros.config import NEAREST_DEPTH_M, Config, HypothesesConfig
-from dfs_ros.cost_volume import all_in_focus, cost_volume_from_config, cuda
+from dfs_ros.cost_volume import all_in_focus, chosen_device, cost_volume_from_config
 from dfs_ros.network.inputs import guide_image
 from dfs_ros.network.readout import at_index, read_out
 from dfs_ros.types import DepthResult, FocalStack
@@ -48,6 +48,7 @@ class DepthEstimator:
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
         self._threads = self.config.processing.threads or usable_cores()
+        self._device = chosen_device(self.config.processing.device)
         self._network = network_for(self.config)
 
     @property
@@ -79,9 +80,7 @@ class DepthEstimator:
 
         clock.begin("cost volume", 0.2)
         depths_m = hypotheses_for(stack, config.hypotheses)
-        cost = cost_volume_from_config(
-            focal_stack, depths_m, config.cost, backend=config.processing.device, threads=self._threads
-        )
+        cost = cost_volume_from_config(focal_stack, depths_m, config.cost, backend=self._device, threads=self._threads)
 
         clock.begin("aggregate", 0.6)
         guide = guide_image(focal_stack.images)
@@ -124,7 +123,7 @@ class DepthEstimator:
         config = self.config.regularization
         energy = smoothed
         if config.smoothness > 0:
-            energy = regularization.semi_global(
+            energy = regularization.semi_global_at_half(
                 smoothed, guide, config.smoothness, config.edge_contrast, threads=self._threads
             )
         index = regularization.minimum_with_offset(energy)
@@ -166,8 +165,8 @@ class DepthEstimator:
             "hypotheses_m": [float(depths_m.min()), float(depths_m.max()), len(depths_m)],
             "alignment": aligned.report(),
             "ran_on": {
-                "cost volume": f"cpu, {self._threads} threads",
-                "network": "none" if self._network is None else self._network.description,
+                "cost volume": "cuda" if self._device == "cuda" else f"cpu, {self._threads} threads",
+                "network": self.network,
             },
             "configuration": self.config.to_dict(),
             "versions": {"dfs_ros": dfs_ros.__version__, "python": platform.python_version(), "numpy": np.__version__},
@@ -186,11 +185,7 @@ class DepthEstimator:
 
 
 def network_for(config: Config) -> Network | None:
-    """The network of a configuration; None for `none`. Raises ValueError for a device that is not there."""
-    if config.processing.device == "cuda":
-        cause = cuda.why_not()
-        if cause is not None:
-            raise ValueError(f"processing.device: cuda was asked for, but cannot be used: {cause}; use auto or cpu")
+    """The network of a configuration; None for `none`."""
     if config.network.name == "none":
         return None
     from dfs_ros.network import load_network  # torch takes seconds to import, and none does without

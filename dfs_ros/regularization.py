@@ -81,9 +81,8 @@ def semi_global_at_half(
     height, width = guide.shape
     half = ((width + 1) // 2, (height + 1) // 2)
     reduced = np.stack([cv2.resize(plane, half, interpolation=cv2.INTER_AREA) for plane in volume])
-    change = semi_global(
-        reduced, cv2.resize(guide, half, interpolation=cv2.INTER_AREA), smoothness, edge_contrast, threads=threads
-    )
+    guide = np.asarray(cv2.resize(guide, half, interpolation=cv2.INTER_AREA), np.float32)
+    change = semi_global(reduced, guide, smoothness, edge_contrast, threads=threads)
     change -= reduced
     result = np.empty_like(volume)
     for plane, difference, out in zip(volume, change, result, strict=True):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import dfs_ros
 from dfs_ros import optics
 from dfs_ros.config import NEAREST_DEPTH_M, Config
-from dfs_ros.cost_volume import cuda
+from dfs_ros.cost_volume import chosen_device, cuda
 from dfs_ros.geometry import intrinsics
 from dfs_ros.pipeline import DepthEstimator, hypotheses_for, reduced
 from dfs_ros.simulation.render import render_stack
@@ -291,9 +291,6 @@ def test_few_hypotheses_are_enough_to_run(count: int) -> None:
 
 
 def test_what_cannot_be_is_told_before_any_work() -> None:
-    if cuda.why_not() is not None:
-        with pytest.raises(ValueError, match=r"cuda was asked for, but cannot be used: .*; use auto or cpu"):
-            DepthEstimator(config_of(processing={"device": "cuda"}))
     with pytest.raises(FileNotFoundError, match="network 'lihgt': unknown model; known: light"):
         DepthEstimator(Config.from_dict({"network": {"name": "lihgt"}}))
     with pytest.raises(ValueError, match=r"expected 0 < min < max and 2 or more, received 0\.31 to 0\.2 m"):
@@ -301,6 +298,20 @@ def test_what_cannot_be_is_told_before_any_work() -> None:
     for reference in (5, -1):
         with pytest.raises(ValueError, match=f"reference: expected the index of one of 5 frames, .* {reference}"):
             DepthEstimator(config_of()).estimate(plane_stack(0.8), reference=reference)
+
+
+def test_cuda_is_used_or_refused_before_any_work() -> None:
+    config = config_of(processing={"device": "cuda"})
+    if cuda.why_not() is not None:
+        with pytest.raises(ValueError, match=r"device cuda: it cannot be used: .*; use the device cpu or auto"):
+            DepthEstimator(config)
+        assert chosen_device("auto") == chosen_device("cpu") == "cpu"
+        return
+    on_gpu = DepthEstimator(config).estimate(plane_stack(0.8))
+    on_cpu = DepthEstimator(config_of(processing={"device": "cpu"})).estimate(plane_stack(0.8))
+    assert on_gpu.report["ran_on"]["cost volume"] == "cuda"
+    assert np.percentile(errors(on_gpu, 0.8), 95) < 0.03
+    assert np.nanpercentile(np.abs(on_gpu.depth_m / on_cpu.depth_m - 1), 99) < 1e-3
 
 
 def test_infinity_in_the_sweep() -> None:

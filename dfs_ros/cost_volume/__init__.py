@@ -25,6 +25,7 @@ __all__ = [
     "SpectraCache",
     "all_in_focus",
     "bound_and_scale",
+    "chosen_device",
     "cost_volume",
     "cost_volume_from_config",
     "raw_confidence",
@@ -119,6 +120,30 @@ def cost_volume_from_config(
     from dfs_ros.cost_volume import cpu
 
     return cpu.cost_volume(problem, threads=threads, spectra_cache=spectra_cache, frame_keys=frame_keys)
+
+
+def chosen_device(device: str) -> str:
+    """`cpu` or `cuda`: what `auto` means here, once the kernels are loaded; the others are themselves.
+
+    Raises ValueError for other names, and for `cuda` where it cannot be used.
+    """
+    if device not in DEVICES:
+        raise ValueError(f"device: expected one of {', '.join(DEVICES)}, received {device!r}")
+    if device == "cpu":
+        return "cpu"
+    from dfs_ros.cost_volume import cuda
+
+    cause = cuda.why_not()
+    if cause is None:
+        try:
+            cuda.cuda_kernels()
+            return "cuda"
+        except cuda.CudaUnavailable as error:
+            cause = str(error)
+            _warn_once(f"cost volumes are computed on the CPU: {cause}")
+    if device == "cuda":
+        raise cuda.CudaUnavailable(f"device cuda: it cannot be used: {cause}; use the device cpu or auto")
+    return "cpu"
 
 
 def _on_gpu(

@@ -1,0 +1,67 @@
+"""What this machine has, and what will be used on it: :func:`examine`. Printed by `dfs doctor`.
+
+What will be used is not guessed: a small focal stack of known depth is rendered and estimated with the default
+settings, and a node is opened on the transport that `auto` stands for. No probe may fail: what goes wrong is a finding
+too. At its top, nothing here imports more than the standard library, so that it works where installing went wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from dfs_ros.doctor import check, gpu, machine, ros
+from dfs_ros.doctor.finding import Finding, Use, words
+
+__all__ = ["Diagnosis", "Finding", "Use", "examine", "guarded"]
+
+Probe = Callable[[], Iterator[Finding]]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All findings, and what will be used."""
+
+    findings: tuple[Finding, ...]
+    uses: tuple[Use, ...]
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """Names of the findings for which the main job, camera to depth, cannot run."""
+        return tuple(finding.name for finding in self.findings if finding.state == "error")
+
+    @property
+    def can_run(self) -> bool:
+        """Whether the main job, camera to depth, runs here."""
+        return not self.errors
+
+
+def examine() -> Diagnosis:
+    """Everything about this machine. Takes a few seconds, most of them to import torch. Never raises."""
+    uses: list[Use] = []
+    probes: tuple[tuple[str, str, Probe], ...] = (
+        ("machine", "machine", machine.system),
+        ("libraries", "libraries", machine.libraries),
+        ("GPU", "GPU", gpu.devices),
+        ("GPU", "CUDA compiler", gpu.compilers),
+        ("GPU", "network runners", gpu.runners),
+        ("ROS 2", "ROS 2", ros.packages),
+        ("ROS 2", "DDS", ros.discovery),
+        ("ROS 2", "socket buffer", ros.buffers),
+        ("models and viewer", "models", check.models),
+        ("models and viewer", "viewer", check.viewer),
+        ("check", "depth of a rendered plane", lambda: check.estimate(uses)),
+        ("check", "transport", lambda: check.open_node(uses)),
+    )
+    findings = [finding for topic, name, probe in probes for finding in guarded(topic, name, probe)]
+    return Diagnosis(tuple(findings), tuple(uses))
+
+
+def guarded(topic: str, name: str, probe: Probe) -> list[Finding]:
+    """The findings of a probe; where it fails, those up to then and one that says how."""
+    found: list[Finding] = []
+    try:
+        found.extend(probe())
+    except Exception as error:
+        found.append(Finding(topic, name, f"could not be found out: {words(error)}", "warning"))
+    return found

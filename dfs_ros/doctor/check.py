@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
-from dfs_ros.doctor.finding import Finding, Use, version, words
+from dfs_ros.doctor.finding import Finding, Use, installed, version, words
 
 DEPTH_M = 0.8
 TOLERANCE = 0.05
@@ -32,7 +31,7 @@ def models() -> Iterator[Finding]:
 
 def viewer() -> Iterator[Finding]:
     """The page in the browser."""
-    if importlib.util.find_spec("viser") is not None:
+    if installed("viser"):
         yield Finding("models and viewer", "viser", version("viser") or "installed")
     else:
         text = "not installed: no page in the browser; `dfs run --no-viewer` works"

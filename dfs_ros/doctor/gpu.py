@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from dfs_ros.doctor.finding import Finding, version
+from dfs_ros.doctor.finding import Finding, installed, version
 
 _COMMAND_TIMEOUT_S = 10.0
 _DRIVER_FILE = Path("/proc/driver/nvidia/version")
@@ -19,7 +18,7 @@ def devices() -> Iterator[Finding]:
     """CUDA devices that PyTorch can use, and GPUs that it cannot."""
     driver = driver_version()
     build = None
-    if importlib.util.find_spec("torch") is not None:
+    if installed("torch"):
         import torch
 
         build = torch.version.cuda
@@ -86,11 +85,11 @@ def runners() -> Iterator[Finding]:
     """What else than PyTorch can run networks."""
     for module in ("tensorrt", "tensorrt_rtx"):
         # Not imported: that alone takes seconds, and loads the driver.
-        if importlib.util.find_spec(module) is None:
+        if not installed(module):
             yield Finding("GPU", module, "not installed", "absent")
         else:
             yield Finding("GPU", module, version(module) or version(module.replace("_", "-")) or "installed")
-    if importlib.util.find_spec("onnxruntime") is None:
+    if not installed("onnxruntime"):
         yield Finding("GPU", "onnxruntime", "not installed", "absent")
     else:
         import onnxruntime

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from dfs_ros.doctor.finding import Finding, version, words
+from dfs_ros.doctor.finding import Finding, installed, version, words
 
 RMEM_FOR_1080P = 3_500_000
 """net.core.rmem_max, in bytes, from which 1080p colour images get through.
@@ -28,7 +27,7 @@ def packages() -> Iterator[Finding]:
         "rosbags": "pip install rosbags",
     }
     for module, fix in fixes.items():
-        if importlib.util.find_spec(module) is not None:
+        if installed(module):
             yield Finding("ROS 2", module, version(module) or "installed")
         else:
             yield Finding("ROS 2", module, "not installed", "absent", fix)

@@ -49,7 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname).1s %(message)s", stream=sys.stderr)
     logging.getLogger("dfs_ros").setLevel(logging.INFO)
     try:
-        return _run(name, argv[1:])
+        try:
+            return _run(name, argv[1:])
+        finally:
+            sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output has seen enough, as in `dfs estimate --list-settings | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
+import textwrap
 from collections import deque
 from typing import Any
 
@@ -61,6 +62,9 @@ class Record:
 def model_card(name: str, facts: dict[str, Any]) -> str:
     """Markdown: what it is, what it was trained on, for how long, on what, and how it ended."""
     made_by = f"dfs_ros {facts['dfs_ros']} (renderer {facts['renderer']}, recipe {facts['recipe']})"
+    data = textwrap.fill(
+        f"{facts['stacks']} focal stacks rendered by {made_by} through random lenses. {facts['data']}.", width=120
+    )
     settings = "\n".join(f"- `{key}`: {value}" for key, value in facts["settings"].items())
     last = ", ".join(f"{key} {value}" for key, value in facts["last"].items())
     return f"""# {name}
@@ -70,7 +74,7 @@ hypothesis, so that any camera, range and number of hypotheses will do ({facts["
 Architecture: `dfs_ros/network/light.py`. Made by `dfs train`; the safetensors file carries these facts too.
 
 ## Data
-{facts["stacks"]} focal stacks rendered by {made_by} through random lenses. {facts["data"]}.
+{data}
 
 Noise, misalignment, exposure, errors of f-number and focus, PSF, transfer curve and depth hypotheses are drawn anew for
 every sample.

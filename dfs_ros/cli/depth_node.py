@@ -6,6 +6,7 @@ import argparse
 
 from dfs_ros.cli.common import add_config_arguments, config_from_arguments
 from dfs_ros.cli.participants import DEPTH_NODE, add_participant_arguments, participant
+from dfs_ros.memory import keep_freed_memory
 from dfs_ros.transport.base import Transport
 
 
@@ -15,7 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    with participant(args, DEPTH_NODE, config_from_arguments(args)) as transport:
+    config = config_from_arguments(args)
+    if config.node.keep_memory:
+        keep_freed_memory()
+    with participant(args, DEPTH_NODE, config) as transport:
         serve(transport)
     return 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from dfs_ros.stack import EVENTS, OUTCOMES
@@ -44,11 +44,6 @@ class Situation(NamedTuple):
     """Of the StackAssembler."""
 
 
-class _Published(NamedTuple):
-    time_ns: int
-    latency_s: float
-
-
 class Health:
     """Rates, latencies and faults; what arrives and what is published is told to it, from any thread."""
 
@@ -56,7 +51,8 @@ class Health:
         self._now_ns = now_ns
         self._lock = threading.Lock()
         self._images_ns: deque[int] = deque()
-        self._published: deque[_Published] = deque()
+        self._published_ns: deque[int] = deque()
+        self._latencies_s: deque[float] = deque()  # of the same results
         self._published_count = 0
         self._seconds: dict[str, float] = {}
         self._coverage = math.nan
@@ -84,7 +80,8 @@ class Health:
         now_ns = self._now_ns()
         latency_s = (now_ns - newest_stamp_ns) * 1e-9
         with self._lock:
-            self._published.append(_Published(now_ns, latency_s if 0 <= latency_s <= MAX_LATENCY_S else math.nan))
+            self._published_ns.append(now_ns)
+            self._latencies_s.append(latency_s if 0 <= latency_s <= MAX_LATENCY_S else math.nan)
             self._published_count += 1
             self._coverage = result.coverage
             self._seconds = dict(result.report.get("seconds", {}))
@@ -138,11 +135,12 @@ class Health:
         return "OK", now.state
 
     def _values(self, situation: Situation) -> dict[str, object]:
-        latencies = [p.latency_s for p in self._published if not math.isnan(p.latency_s)]
+        now_ns = self._now_ns()
+        latencies = [latency_s for latency_s in self._latencies_s if not math.isnan(latency_s)]
         values: dict[str, object] = {
             "state": situation.state,
-            "images_hz": f"{_rate(list(self._images_ns)):.2f}",
-            "depth_hz": f"{_rate([p.time_ns for p in self._published]):.2f}",
+            "images_hz": f"{rate_hz(self._images_ns, now_ns):.2f}",
+            "depth_hz": f"{rate_hz(self._published_ns, now_ns):.2f}",
             "published": self._published_count,
             "superseded": situation.superseded,
         }
@@ -155,15 +153,26 @@ class Health:
         return values | dict(situation.counts) | dict(self._faults)
 
     def _forget(self) -> None:
+        """Times of long ago, but for the last two; all of them where the clock was set back."""
         now_ns = self._now_ns()
-        oldest_ns = now_ns - round(WINDOW_S * 1e9)
-        while self._images_ns and not oldest_ns <= self._images_ns[0] <= now_ns:  # beyond now: the clock was set back
-            self._images_ns.popleft()
-        while self._published and not oldest_ns <= self._published[0].time_ns <= now_ns:
-            self._published.popleft()
+        for times_ns in (self._images_ns, self._published_ns):
+            if times_ns and times_ns[-1] > now_ns:
+                times_ns.clear()
+            while len(times_ns) > 2 and now_ns - times_ns[0] > WINDOW_S * 1e9:
+                times_ns.popleft()
+        while len(self._latencies_s) > len(self._published_ns):
+            self._latencies_s.popleft()
 
 
-def _rate(times_ns: list[int]) -> float:
-    """Events per second between the first and the last."""
-    seconds = (times_ns[-1] - times_ns[0]) * 1e-9 if times_ns else 0.0
-    return (len(times_ns) - 1) / seconds if seconds > 0 else 0.0
+def rate_hz(times_ns: Sequence[int], now_ns: int) -> float:
+    """Events a second, from the last of their times: those of the last 10 s, or the last two; falls when they cease.
+
+    >>> rate_hz([0, 20 * 10**9, 40 * 10**9], now_ns=45 * 10**9), rate_hz([0, 10**9], now_ns=11 * 10**9)
+    (0.05, 0.1)
+    """
+    recent = [time_ns for time_ns in times_ns if now_ns - time_ns <= WINDOW_S * 1e9]
+    recent = recent if len(recent) > 1 else list(times_ns)[-2:]
+    if len(recent) < 2 or recent[-1] <= recent[0]:
+        return 0.0
+    rate = (len(recent) - 1) * 1e9 / (recent[-1] - recent[0])
+    return min(rate, 1e9 / max(now_ns - recent[-1], 1))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import takewhile
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dfs_ros.cli.participants import DEPTH_NODE
-from dfs_ros.node_health import FAULTS, MAX_LATENCY_S
+from dfs_ros.node_health import FAULTS, MAX_LATENCY_S, rate_hz
 from dfs_ros.node_lens import LensTracker
 from dfs_ros.stack import OUTCOMES
 from dfs_ros.transport.base import RELIABLE, SENSOR_DATA, Transport
@@ -37,7 +36,7 @@ _PARTS = ("depth/image", "depth/sigma", "depth/camera_info", "all_in_focus/image
 _SETS_KEPT = 4
 _FOCUS_KEPT = 4096
 _LATENCIES_KEPT = 100_000
-_RATE_WINDOW_NS = 10 * 10**9
+_RECENT = 100
 _LEVELS = ("OK", "WARN", "ERROR", "STALE")
 
 
@@ -109,13 +108,13 @@ class Monitor:
     @property
     def depth_hz(self) -> float:
         """Depth images a second of late; 0 before the second one."""
-        oldest_ns = self._transport.now_ns() - _RATE_WINDOW_NS
-        return _rate_hz(list(takewhile(lambda time_ns: time_ns >= oldest_ns, reversed(self.times_ns)))[::-1])
+        return rate_hz(list(islice(reversed(self.times_ns), _RECENT))[::-1], self._transport.now_ns())
 
     @property
     def mean_hz(self) -> float:
         """Depth images a second between the first and the last."""
-        return _rate_hz(self.times_ns)
+        times_ns = self.times_ns
+        return (len(times_ns) - 1) * 1e9 / (times_ns[-1] - times_ns[0]) if len(times_ns) > 1 else 0.0
 
     @property
     def latency(self) -> Spread:
@@ -201,7 +200,7 @@ class Monitor:
 def status_line(monitor: Monitor) -> str:
     """Rates, latency, coverage and drops in one line."""
     node = monitor.node
-    parts = [f"images {_number(node.number('images_hz'), '.1f', ' Hz')}", f"depth {monitor.depth_hz:.1f} Hz"]
+    parts = [f"images {_number(node.number('images_hz'), '.1f', ' Hz')}", f"depth {monitor.depth_hz:.2g} Hz"]
     recent = list(monitor.latencies_s)[-10:]
     latency_ms = 1e3 * sum(recent) / len(recent) if recent else math.nan
     parts.append(f"latency {_number(latency_ms, '.0f', ' ms')}")
@@ -234,7 +233,3 @@ def summary(monitor: Monitor) -> dict[str, Any]:
 
 def _number(value: float, form: str, unit: str) -> str:
     return "-" if math.isnan(value) else f"{value:{form}}{unit}"
-
-
-def _rate_hz(times_ns: Sequence[int]) -> float:
-    return (len(times_ns) - 1) * 1e9 / (times_ns[-1] - times_ns[0]) if len(times_ns) > 1 else 0.0

@@ -252,7 +252,7 @@ class ProcessingConfig:
     device: str = setting("auto", "Where cost volume and network run", choices=("auto", "cpu", "cuda"))
     threads: int = setting(0, "CPU threads; 0 = all cores", low=0, high=256)
     max_megapixels: float = setting(
-        1.5,
+        0.5,
         "Larger images are reduced to this for processing and the depth enlarged again",
         unit="Mpx",
         low=0.01,

@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 
 # Parameters of glibc's mallopt, and a size that no array of a stack reaches.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _NEVER_BYTES = 1 << 30
 
 
@@ -14,10 +14,12 @@ def keep_freed_memory() -> bool:
     """Have this process keep the memory it frees; False where the C library cannot be told so (it is not glibc).
 
     By default glibc gives large arrays back to the system, which clears each page again when it is next touched. Depth
-    allocates the same large arrays for each stack: kept, a stack of 8 images of 1088 x 612 took 5.5 s of processor time
-    instead of 8.8 s, and the process a third more memory.
+    allocates the same large arrays for each stack, in several threads: kept, in one arena for all of them, a stack of 8
+    images of 1088 x 612 took 4.2 s of processor time instead of 5.0 s, of the system's 0.14 s instead of 1.04 s.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        return bool(mallopt(_MMAP_THRESHOLD, _NEVER_BYTES)) and bool(mallopt(_TRIM_THRESHOLD, _NEVER_BYTES))
+        # Arenas of single threads hold no large arrays, so these would be given back after all.
+        options = ((_MMAP_THRESHOLD, _NEVER_BYTES), (_TRIM_THRESHOLD, _NEVER_BYTES), (_ARENA_MAX, 1))
+        return all(mallopt(option, value) == 1 for option, value in options)
     return False

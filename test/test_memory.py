@@ -10,15 +10,20 @@ import pytest
 
 _FAULTS = """
 import resource, sys
+import threading
 import numpy as np
 from dfs_ros.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
-np.ones(1 << 23)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(10):
-    np.ones(1 << 23)  # 64 MiB, 16384 pages
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+def work():
+    np.ones(1 << 23)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        np.ones(1 << 23)  # 64 MiB, 16384 pages
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
 """
 
 

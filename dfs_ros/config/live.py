@@ -83,9 +83,7 @@ class NodeConfig:
     silence_s: float = setting(
         3.0, "No image for this long is reported on /diagnostics", unit="s", low=0.1, high=3600, live=True
     )
-    keep_memory: bool = setting(
-        True, "Keep the memory of one stack for the next: up to a third faster, a third more memory (glibc only)"
-    )
+    keep_memory: bool = setting(True, "Keep the memory of one stack for the next, for speed (glibc only)")
     capture_folder: str = setting(
         "captures", "Folder in which ~/capture makes a folder for each stack; ~ is the home folder", live=True
     )

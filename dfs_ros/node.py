@@ -9,8 +9,9 @@ others are counted as superseded. Nothing is computed that nobody subscribes to.
 Subscribes to `image`, `camera_info` and `focus` (or to `/diagnostics` for the lens position, setting
 `node.focus_source`); publishes `depth/image`, `depth/camera_info`, `depth/points`, `depth/sigma`, `all_in_focus/image`,
 `all_in_focus/camera_info` with the stamp and the frame of the image that they are in the geometry of, and
-`/diagnostics`; `~/capture` writes the newest stack to disk. Images over `processing.max_megapixels` are reduced by a
-whole number as they come, and depth is published at that size, with its camera_info.
+`/diagnostics`; `~/capture` writes the newest stack to disk. Images of more than twice the height and width of
+`processing.max_megapixels` are reduced by a whole number as they come; depth is published at that size, with its
+camera_info.
 """
 
 from __future__ import annotations
@@ -189,7 +190,7 @@ class DepthNode:
                 f"image: expected at most {settings.max_input_megapixels:g} megapixels, received {msg.width} x "
                 f"{msg.height}; raise processing.max_input_megapixels if that is meant"
             )
-        image = reduced_by(image_from_message(msg), math.ceil(math.sqrt(megapixels / settings.max_megapixels)))
+        image = reduced_by(image_from_message(msg), int(math.sqrt(megapixels / settings.max_megapixels)))
         check_image(image, "image")
         self._original_sizes[image.shape[:2]] = (int(msg.height), int(msg.width))
         while len(self._original_sizes) > _SIZES_REMEMBERED:

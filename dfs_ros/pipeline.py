@@ -12,6 +12,7 @@ sharpen      the all-in-focus image: deblurred at the depth found           cost
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import platform
 import time
@@ -26,10 +27,10 @@ import dfs_ros
 from dfs_ros import optics, regularization
 from dfs_ros.alignment import AlignedStack, FrameAlignment, align
 from dfs_ros.config import NEAREST_DEPTH_M, Config, HypothesesConfig
-from dfs_ros.cost_volume import all_in_focus, chosen_device, cost_volume_from_config
+from dfs_ros.cost_volume import SpectraCache, all_in_focus, chosen_device, cost_volume_from_config
 from dfs_ros.network.inputs import guide_image
 from dfs_ros.network.readout import at_index, read_out
-from dfs_ros.types import DepthResult, FocalStack
+from dfs_ros.types import MAX_FRAMES, DepthResult, FocalStack
 
 if TYPE_CHECKING:
     from dfs_ros.network import Network
@@ -50,6 +51,8 @@ class DepthEstimator:
         self._threads = self.config.processing.threads or usable_cores()
         self._device = chosen_device(self.config.processing.device)
         self._network = network_for(self.config)
+        # The stacks of a sliding window share all frames but one.
+        self._spectra = SpectraCache(MAX_FRAMES) if self.config.stack.mode == "sliding" else None
 
     @property
     def network(self) -> str:
@@ -80,7 +83,15 @@ class DepthEstimator:
 
         clock.begin("cost volume", 0.2)
         depths_m = hypotheses_for(stack, config.hypotheses)
-        cost = cost_volume_from_config(focal_stack, depths_m, config.cost, backend=self._device, threads=self._threads)
+        cost = cost_volume_from_config(
+            focal_stack,
+            depths_m,
+            config.cost,
+            backend=self._device,
+            threads=self._threads,
+            spectra_cache=self._spectra,
+            frame_keys=None if self._spectra is None else [content_key(frame) for frame in focal_stack.images],
+        )
 
         clock.begin("aggregate", 0.6)
         guide = guide_image(focal_stack.images)
@@ -216,6 +227,11 @@ def opened(stack: FocalStack, aperture_scale: float) -> FocalStack:
         return stack
     camera = dataclasses.replace(stack.camera, f_number=stack.camera.f_number / aperture_scale)
     return dataclasses.replace(stack, camera=camera)
+
+
+def content_key(image: NDArray[np.uint8]) -> bytes:
+    """The same for images with the same pixels, and no others: an aligned frame is known again by what it shows."""
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
 
 
 def usable_cores() -> int:

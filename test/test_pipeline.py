@@ -322,3 +322,18 @@ def test_infinity_in_the_sweep() -> None:
     result = DepthEstimator(config_of(hypotheses={"max_depth_m": 100.0})).estimate(stack)
     assert np.nanmedian(result.depth_m) == pytest.approx(3.0, rel=0.03)
     assert not math.isinf(float(np.nanmax(result.depth_m)))
+
+
+def test_sliding_stacks_use_the_spectra_of_kept_frames_again() -> None:
+    stack = plane_stack(0.9)
+    settings = {"stack": {"mode": "sliding"}, "alignment": {"mode": "off"}, "network": {"name": "none"}}
+    estimator = DepthEstimator(Config.from_dict(settings))
+    estimator.estimate(stack, sharpen=False)
+    newer = dataclasses.replace(stack, images=np.concatenate([stack.images[1:], stack.images[:1] // 2]))
+    newer = dataclasses.replace(newer, focus_diopters=np.roll(stack.focus_diopters, -1))
+    cache = estimator._spectra
+    assert cache is not None and (cache.hits, cache.misses) == (0, len(stack))
+    slid = estimator.estimate(newer, sharpen=False)
+    assert (cache.hits, cache.misses) == (len(stack) - 1, len(stack) + 1)
+    alone = DepthEstimator(Config.from_dict({**settings, "stack": {"mode": "sweep"}})).estimate(newer, sharpen=False)
+    np.testing.assert_array_equal(slid.depth_m, alone.depth_m)

@@ -168,7 +168,7 @@ class ConfidenceConfig:
         live=True,
     )
     max_relative_sigma: float = setting(
-        0.3,
+        0.5,
         "Pixels whose standard deviation is over this share of their depth get no depth",
         low=0.001,
         high=10,

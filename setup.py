@@ -35,6 +35,7 @@ setup(
         "viser>=1.1,<2",  # movable panels
     ],
     extras_require={
+        "onnx": ["onnx>=1.14", "onnxruntime>=1.16"],
         "test": [
             "pytest>=7",
             "pytest-timeout",
@@ -44,6 +45,10 @@ setup(
             "mypy",
             "types-PyYAML",
             'nvidia-cuda-nvrtc>=13; platform_system == "Linux"',  # compiles the CUDA kernels, without a GPU
+            "onnx>=1.14",
+            "onnxruntime>=1.16",
+            # Builds engines without a GPU; 96 MB.
+            'tensorrt-rtx>=1.4; platform_system == "Linux" and platform_machine == "x86_64"',
         ],
     },
     entry_points={"console_scripts": ["dfs = dfs_ros.cli.main:main"]},

@@ -27,7 +27,8 @@ MODULES = {
 MAX_LINES = 400
 
 LAYERS = (
-    ("types", "paths", "config", "light", "memory", "regularization", "runner", "worker"),
+    ("paths",),
+    ("types", "config", "light", "memory", "regularization", "runner", "worker"),
     ("optics", "network", "sweeps", "registration"),
     ("geometry", "stack", "exposure", "matching", "cost_volume", "simulation"),
     ("alignment", "io", "transport"),

@@ -12,7 +12,7 @@ from dfs_ros.network.inputs import image_planes
 from dfs_ros.network.weights import known_models, load_weights, model_file
 
 if TYPE_CHECKING:
-    from dfs_ros.runner.base import Runner
+    from dfs_ros.runner.base import Progress, Runner
 
 Volume = NDArray[np.float32]
 Plane = NDArray[np.float32]
@@ -31,6 +31,11 @@ class Network:
     def description(self) -> str:
         """Name, runner and device, for reports."""
         return f"{self.name}, {self._runner.description}"
+
+    @property
+    def problems(self) -> list[str]:
+        """What went wrong with runners so far though one works, for diagnostics; one line each."""
+        return self._runner.problems
 
     def probability(self, energy: Volume, smoothed: Volume, guide: Plane, image: NDArray[np.uint8]) -> Volume:
         """Probability of every hypothesis at every pixel, float32 (D, H, W), adding up to 1 over D.
@@ -67,21 +72,19 @@ class Network:
         return np.ascontiguousarray(probability[:, :height, :width])
 
 
-def load_network(config: NetworkConfig, device: str = "auto") -> Network:
-    """The network of a configuration, ready to run.
+def load_network(config: NetworkConfig, device: str = "auto", progress: Progress | None = None) -> Network:
+    """The network of a configuration, ready to run. `progress` is told about engines that are built.
 
     Raises FileNotFoundError for an unknown name (it lists those there are), ValueError for a file that is no network, a
     runner that is not there, or the name `none`, which is no network.
     """
     if config.name == "none":
         raise ValueError("network: none is the regularised argmin, which needs no network; see dfs_ros.regularization")
-    if config.runner not in ("auto", "torch"):
-        raise ValueError(f"network.runner: {config.runner} is not available; use auto or torch")
     module = load_weights(model_file(config.name))
 
-    from dfs_ros.runner.torch import TorchRunner
+    from dfs_ros.network.running import make_runner
 
-    return Network(config.name, TorchRunner(module, device))
+    return Network(config.name, make_runner(module, config.runner, device, progress))
 
 
 def _padded(array: NDArray[np.float32], multiple: int) -> NDArray[np.float32]:

@@ -1,0 +1,91 @@
+"""Write the network as ONNX files, for runners of your own; those of dfs_ros make theirs by themselves.
+
+Inputs: energy and smoothed (1, D, H, W), image (1, 4, H, W); output: probability (1, D, H, W); all float32. Height and
+width are multiples of 32. With --verify, each file is compared with PyTorch in every runner that is here.
+
+    dfs export --output onnx --precision both --verify
+    dfs export --output onnx --dynamic
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dfs_ros.network.export import Shape
+    from dfs_ros.network.light import LightNetwork
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--network", default="light", metavar="NAME", help="a model of models/, or a .safetensors file")
+    parser.add_argument("--output", default="onnx", metavar="DIR", help="folder for the files (default: onnx)")
+    parser.add_argument("--precision", choices=("fp32", "fp16", "both"), default="both", help="of the convolutions")
+    parser.add_argument("--hypotheses", type=int, default=64, help="number of depths (default: 64)")
+    parser.add_argument("--height", type=int, default=256, help="in pixels (default: 256)")
+    parser.add_argument("--width", type=int, default=256, help="in pixels (default: 256)")
+    parser.add_argument(
+        "--dynamic",
+        action="store_true",
+        help="files that take any size, and any number of depths that is even or odd as --hypotheses is",
+    )
+    parser.add_argument("--verify", action="store_true", help="compare with PyTorch in every runner that is here")
+
+
+def run(args: argparse.Namespace) -> int:
+    from dfs_ros.network.export import PRECISIONS, Shape, export_onnx
+    from dfs_ros.network.weights import load_weights, model_file
+    from dfs_ros.paths import write_atomically
+
+    shape = Shape(args.hypotheses, args.height, args.width)
+    file = model_file(args.network)
+    module = load_weights(file)
+    output = Path(args.output)
+    output.mkdir(parents=True, exist_ok=True)
+    size = f"dynamic-{'odd' if args.hypotheses % 2 else 'even'}" if args.dynamic else str(shape)
+    good = True
+    for precision in PRECISIONS if args.precision == "both" else (args.precision,):
+        model = export_onnx(module, shape, precision, args.dynamic)
+        path = output / f"{file.stem}-{size}-{precision}.onnx"
+        write_atomically(path, model)
+        print(f"{path}: {len(model) / 1e6:.2f} MB")
+        if args.verify:
+            good &= _verify(module, model, shape, precision)
+    return 0 if good else 1
+
+
+def _verify(module: LightNetwork, model: bytes, shape: Shape, precision: str) -> bool:
+    """Print how far each runner's depth is from PyTorch's; whether all are within the tolerance."""
+    import dataclasses
+
+    from dfs_ros.network.export import INPUTS, golden_inputs
+    from dfs_ros.network.running import engine_model
+    from dfs_ros.runner.base import RunnerError
+    from dfs_ros.runner.onnx import OnnxRunner
+    from dfs_ros.runner.tensorrt import BACKENDS, TensorRTRunner, build_engine, import_backend
+
+    asked = engine_model(module, precision, shape.hypotheses, shape.height, shape.width)
+    asked = dataclasses.replace(asked, onnx=model)
+    good = True
+
+    def report(name: str, far: float) -> bool:
+        within = far <= asked.tolerance
+        print(f"  {name}: largest difference {far:.2g} of the range, {'good' if within else 'WRONG'}")
+        return within
+
+    try:
+        onnx = OnnxRunner(lambda _: model, INPUTS, "cpu")
+        good &= report(onnx.description, asked.difference(onnx.run(*golden_inputs(shape))))
+    except RunnerError as error:
+        print(f"  onnx: not compared: {error}")
+    for backend in BACKENDS:
+        try:
+            trt = import_backend(backend)
+            plan = build_engine(trt, model, asked.shapes)
+            print(f"  {backend} {trt.__version__}: builds, {len(plan) / 1e6:.1f} MB")
+            runner = TensorRTRunner(backend, lambda *_: asked, precision=precision)
+            good &= report(runner.description, asked.difference(runner.run(*golden_inputs(shape))))
+        except RunnerError as error:
+            print(f"  {backend}: not compared: {error}")
+    return good

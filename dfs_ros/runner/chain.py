@@ -1,0 +1,69 @@
+"""Runners one after the other: the first that works runs the network; what failed before is kept for diagnostics."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from dfs_ros.runner.base import Array, Runner, RunnerError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Output = TypeVar("Output")
+
+_log = logging.getLogger(__name__)
+
+
+class ChainRunner(Runner):
+    """The first of `links` (name, what makes the runner) that works, found anew whenever the one in use fails.
+
+    A runner may turn out not to work when it is made, or at its first volume, when its engine is built. Raises
+    RunnerError with every reason where none is left.
+    """
+
+    def __init__(self, links: Sequence[tuple[str, Callable[[], Runner]]]) -> None:
+        self._links = list(links)
+        self._problems: list[str] = []
+        self._runner = self._next()
+
+    @property
+    def description(self) -> str:
+        return self._runner.description
+
+    @property
+    def problems(self) -> list[str]:
+        return [*self._problems, *self._runner.problems]
+
+    def run(self, *inputs: Array) -> Array:
+        return self._until_one_works(lambda runner: runner.run(*inputs))
+
+    def run_tensors(self, *inputs: Tensor) -> Tensor:
+        return self._until_one_works(lambda runner: runner.run_tensors(*inputs))
+
+    def _until_one_works(self, call: Callable[[Runner], Output]) -> Output:
+        while True:
+            try:
+                return call(self._runner)
+            except RunnerError as error:
+                self._report(self._runner.description, error)
+                self._runner = self._next()
+
+    def _next(self) -> Runner:
+        while self._links:
+            name, make = self._links.pop(0)
+            try:
+                runner = make()
+            except RunnerError as error:
+                self._report(name, error)
+                continue
+            reason = "the ones before it cannot be used" if self._problems else "the first choice here"
+            _log.info("network runs in %s: %s", runner.description, reason)
+            return runner
+        raise RunnerError("nothing can run the network here:\n" + "\n".join(f" - {line}" for line in self._problems))
+
+    def _report(self, name: str, error: RunnerError) -> None:
+        text = str(error)
+        self._problems.append(text if text.startswith(name) else f"{name}: {text}")
+        _log.warning("network: %s", self._problems[-1])

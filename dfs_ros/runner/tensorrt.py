@@ -1,0 +1,286 @@
+"""Networks in TensorRT 10.3 to 11 and in TensorRT for RTX, through the calls that all of them have.
+
+Networks are strongly typed: precision is in the ONNX file and no builder flag lowers it. An engine is built for one
+shape, when the first volume of that shape comes, and kept (:mod:`dfs_ros.runner.engine_cache`). Before it is used it answers
+a golden input; where that differs from the reference the engine is not used.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dfs_ros.runner.base import Array, Progress, Runner, RunnerError
+from dfs_ros.runner.engine_cache import EngineCache, EngineKey
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BACKENDS = ("tensorrt", "tensorrt_rtx")
+WORKSPACE_BYTES = 1 << 30
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EngineModel:
+    """What an engine is made of and what it is held to, for volumes of one shape."""
+
+    onnx: bytes
+    precision: str
+    shapes: Mapping[str, tuple[int, ...]]
+    golden_inputs: Callable[[], list[Array]]
+    difference: Callable[[Array], float]
+    """How far an answer to the golden inputs is from the reference's, as a share of the range."""
+    tolerance: float
+
+
+class TensorRTRunner(Runner):
+    """Runs engines of one backend of `BACKENDS` on the current CUDA GPU.
+
+    `model` gives what to build for a number of hypotheses, height and width. Raises RunnerError where the backend
+    is not installed or there is no GPU that PyTorch can use.
+    """
+
+    def __init__(
+        self,
+        backend: str,
+        model: Callable[[int, int, int], EngineModel],
+        *,
+        precision: str,
+        cache: EngineCache | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        import torch
+
+        self._trt = import_backend(backend)
+        if not torch.cuda.is_available():
+            raise RunnerError(f"{backend}: needs a CUDA GPU and a PyTorch with CUDA")
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+        self._backend, self._model, self._precision = backend, model, precision
+        self._cache, self._progress = cache or EngineCache(), progress
+        self._log = make_logger(self._trt)
+        self._runtime = self._trt.Runtime(self._log)
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._loaded: dict[tuple[int, ...], _Loaded] = {}
+
+    @property
+    def description(self) -> str:
+        return f"{self._backend} {self._trt.__version__} {self._precision} on cuda"
+
+    def run(self, *inputs: Array) -> Array:
+        import torch
+
+        tensors = (torch.from_numpy(np.ascontiguousarray(array)).cuda() for array in inputs)
+        output: Array = self.run_tensors(*tensors).cpu().numpy()
+        return output
+
+    def run_tensors(self, *inputs: Tensor) -> Tensor:
+        shape = tuple(inputs[0].shape)
+        if shape not in self._loaded:
+            # The engines of other shapes go: a camera has one size, and memory on a GPU is dear.
+            self._loaded.clear()
+            self._loaded[shape] = self._obtain(*shape)
+        return self._loaded[shape].run(inputs, self._stream)
+
+    def _obtain(self, hypotheses: int, height: int, width: int) -> _Loaded:
+        model = self._model(hypotheses, height, width)
+
+        def check(loaded: _Loaded) -> dict[str, Any]:
+            import torch
+
+            tensors = [torch.from_numpy(array).cuda() for array in model.golden_inputs()]
+            found = model.difference(loaded.run(tensors, self._stream).cpu().numpy())
+            if not found <= model.tolerance:
+                raise RunnerError(
+                    f"{self.description}: its depth differs from PyTorch's by {found:.2g} of the range, "
+                    f"over {model.tolerance:g}"
+                )
+            return {"difference": found, "tolerance": model.tolerance}
+
+        def load(plan: bytes) -> _Loaded:
+            return _Loaded(self._trt, self._runtime, self._log, plan, tuple(model.shapes))
+
+        def build() -> bytes:
+            _log.info("%s: building an engine for %d x %d x %d", self.description, hypotheses, height, width)
+            return build_engine(self._trt, model.onnx, model.shapes, self._progress)
+
+        return self._cache.obtain(engine_key(self._backend, self._trt, model), build, load, check)
+
+
+class _Loaded:
+    """An engine ready to run."""
+
+    def __init__(self, trt: Any, runtime: Any, log: Any, plan: bytes, inputs: tuple[str, ...]) -> None:
+        log.errors.clear()
+        self._engine = runtime.deserialize_cuda_engine(plan)
+        if self._engine is None:
+            raise RunnerError(f"the engine cannot be deserialised: {log.told()}")
+        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        outputs = [name for name in names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT]
+        if set(names) - set(outputs) != set(inputs) or len(outputs) != 1:
+            raise RunnerError(f"the engine has tensors {names}; expected inputs {list(inputs)} and one output")
+        self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise RunnerError(f"no execution context (out of device memory?): {log.told()}")
+        self._inputs, self._output, self._log = inputs, outputs[0], log
+
+    def run(self, inputs: tuple[Tensor, ...] | list[Tensor], stream: Any) -> Tensor:
+        import torch
+
+        batches = [tensor[None].cuda().float().contiguous() for tensor in inputs]
+        for name, batch in zip(self._inputs, batches, strict=True):
+            if not self._context.set_input_shape(name, tuple(batch.shape)):
+                raise RunnerError(f"input {name} of shape {tuple(batch.shape)} does not fit the engine")
+            self._context.set_tensor_address(name, batch.data_ptr())
+        output = torch.empty(tuple(self._context.get_tensor_shape(self._output)), device=batches[0].device)
+        self._context.set_tensor_address(self._output, output.data_ptr())
+        # TensorRT synchronises on the default stream. The current one waits for ours, so memory freed on it is not
+        # used again too early.
+        current = torch.cuda.current_stream()
+        stream.wait_stream(current)
+        self._log.errors.clear()
+        done = self._context.execute_async_v3(stream.cuda_stream)
+        current.wait_stream(stream)
+        if not done:
+            raise RunnerError(f"execution failed: {self._log.told()}")
+        return output[0]
+
+
+def import_backend(backend: str) -> Any:
+    """The Python module of a backend. Raises RunnerError with the reason where it does not import."""
+    if backend not in BACKENDS:
+        raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, received {backend!r}")
+    try:
+        return importlib.import_module(backend)
+    except (ImportError, OSError) as error:
+        raise RunnerError(f"{backend}: cannot be imported ({error})") from error
+
+
+def make_logger(trt: Any) -> Any:
+    """A logger of the backend that hands warnings on and keeps errors for the message of an exception."""
+
+    class Log(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if int(severity) <= int(trt.ILogger.ERROR):
+                self.errors.append(message)
+                _log.debug("%s", message)
+            elif severity == trt.ILogger.WARNING:
+                _log.debug("%s", message)
+
+        def told(self) -> str:
+            return "; ".join(self.errors[-3:]) or "no reason was given"
+
+    return Log()
+
+
+def build_engine(
+    trt: Any, onnx: bytes, shapes: Mapping[str, tuple[int, ...]], progress: Progress | None = None
+) -> bytes:
+    """Parse and build. Needs no GPU with TensorRT for RTX. Raises RunnerError with what the backend said."""
+    log = make_logger(trt)
+    builder = trt.Builder(log)
+    if builder is None:
+        raise RunnerError(f"no builder: {log.told()}")
+    # Required on TensorRT 10; ignored on 11, which knows nothing else.
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse(onnx):
+        said = "; ".join(str(parser.get_error(i).desc()) for i in range(parser.num_errors))
+        raise RunnerError(f"the ONNX file cannot be parsed: {said or log.told()}")
+    found = {network.get_input(i).name for i in range(network.num_inputs)}
+    if found != set(shapes):
+        raise RunnerError(f"expected inputs {sorted(shapes)}, the ONNX file has {sorted(found)}")
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
+    config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32
+    profile = builder.create_optimization_profile()
+    for name, shape in shapes.items():
+        profile.set_shape(name, shape, shape, shape)
+    config.add_optimization_profile(profile)
+    monitor = _make_monitor(trt, progress)
+    if monitor is not None:
+        config.progress_monitor = monitor
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise RunnerError(f"the engine cannot be built: {log.told()}")
+    return bytes(plan)
+
+
+def _make_monitor(trt: Any, progress: Progress | None) -> Any:
+    """Tells how far the outermost phase of building is."""
+    if progress is None:
+        return None
+    tell = progress
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self._outermost, self._steps = "", 1
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            if parent_phase is None:
+                self._outermost, self._steps = phase_name, max(1, num_steps)
+                tell("building engine", 0.0)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            if phase_name == self._outermost:
+                tell("building engine", min(1.0, (step + 1) / self._steps))
+            return True
+
+        def phase_finish(self, phase_name: str) -> None:
+            if phase_name == self._outermost:
+                tell("building engine", 1.0)
+
+    return Monitor()
+
+
+def engine_key(backend: str, trt: Any, model: EngineModel) -> EngineKey:
+    """All that affects the engine of `model` on the current GPU."""
+    import torch
+
+    gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
+    return EngineKey(
+        onnx_sha256=hashlib.sha256(model.onnx).hexdigest(),
+        backend=backend,
+        backend_version=str(trt.__version__),
+        gpu=str(gpu.name),
+        compute_capability=f"{gpu.major}.{gpu.minor}",
+        cuda_version=str(torch.version.cuda),
+        driver_version=driver_version(),
+        precision=model.precision,
+        shapes=repr(sorted(model.shapes.items())),
+        options=f"strongly typed, no tf32, workspace {WORKSPACE_BYTES}",
+    )
+
+
+def driver_version() -> str:
+    """Version of the NVIDIA driver: what CUDA it offers, and its own or that of the Jetson's system."""
+    told = []
+    try:
+        version = ctypes.c_int()
+        if ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version)) == 0:
+            told.append(f"cuda {version.value}")
+    except (OSError, AttributeError):
+        pass
+    for file in ("/proc/driver/nvidia/version", "/etc/nv_tegra_release"):
+        try:
+            first = Path(file).read_text(errors="replace").splitlines()[0]
+        except (OSError, IndexError):
+            continue
+        number = re.search(r"\d+\.\d+(\.\d+)*", first)
+        told.append(number[0] if number and "NVRM" in first else first.strip())
+    return ", ".join(told) or "unknown"

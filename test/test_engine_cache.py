@@ -1,0 +1,233 @@
+"""The engine cache: kept engines are used, wrong ones never, and a folder that fails costs time alone."""
+
+import dataclasses
+import json
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from dfs_ros.runner.base import RunnerError
+from dfs_ros.runner.engine_cache import EngineCache, EngineKey
+
+KEY = EngineKey("ab" * 32, "tensorrt", "10.3.0", "Orin", "8.7", "12.6", "540.4", "fp16", "[...]", "strongly typed")
+PLAN = bytes(range(256)) * 40
+
+
+class Builder:
+    """Counts what is asked of it."""
+
+    def __init__(self, plan: bytes = PLAN) -> None:
+        self.plan, self.built, self.checked = plan, 0, 0
+
+    def obtain(self, cache: EngineCache, key: EngineKey = KEY) -> bytes:
+        return cache.obtain(key, self._build, self._load, self._check)
+
+    def _build(self) -> bytes:
+        self.built += 1
+        return self.plan
+
+    def _load(self, plan: bytes) -> bytes:
+        return plan
+
+    def _check(self, engine: bytes) -> dict[str, float]:
+        self.checked += 1
+        return {"difference": 1e-5}
+
+
+@pytest.fixture
+def cache(tmp_path) -> EngineCache:
+    return EngineCache(tmp_path / "engines")
+
+
+def files(cache: EngineCache, suffix: str):
+    return sorted(cache.folder.glob(f"*{suffix}"))
+
+
+def test_an_engine_is_built_and_checked_once(cache) -> None:
+    builder = Builder()
+    assert [builder.obtain(cache) for _ in range(3)] == [PLAN] * 3
+    assert (builder.built, builder.checked) == (1, 1)
+    assert cache.folder.stat().st_mode & 0o777 == 0o700
+    (plan,), (facts,) = files(cache, ".plan"), files(cache, ".json")
+    assert plan.stem == facts.stem == KEY.digest() and len(plan.stem) == 64
+    told = json.loads(facts.read_text())
+    assert told["key"] == dataclasses.asdict(KEY) and told["checked"] == {"difference": 1e-5}
+    assert told["plan_bytes"] == len(PLAN)
+    assert {file.suffix for file in cache.folder.iterdir()} == {".plan", ".json", ".lock"}
+
+
+@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(EngineKey)])
+def test_whatever_differs_makes_another_engine(cache, field) -> None:
+    other = dataclasses.replace(KEY, **{field: "other"})
+    assert other.digest() != KEY.digest()
+    builder = Builder()
+    builder.obtain(cache)
+    builder.obtain(cache, other)
+    assert builder.built == 2
+
+
+def truncate(cache):
+    files(cache, ".plan")[0].write_bytes(PLAN[:1000])
+
+
+def empty(cache):
+    files(cache, ".plan")[0].write_bytes(b"")
+
+
+def flip_a_bit(cache):
+    files(cache, ".plan")[0].write_bytes(PLAN[:500] + bytes([PLAN[500] ^ 1]) + PLAN[501:])
+
+
+def of_another_version(cache):
+    """As if copied from a machine with another TensorRT, under the name that is asked for here."""
+    facts = files(cache, ".json")[0]
+    told = json.loads(facts.read_text())
+    told["key"]["backend_version"] = "11.0.0"
+    facts.write_text(json.dumps(told))
+
+
+def no_record(cache):
+    files(cache, ".json")[0].write_text("{")
+
+
+def record_of_another_kind(cache):
+    files(cache, ".json")[0].write_text("[1]")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (truncate, "cut short"),
+        (empty, "cut short"),
+        (flip_a_bit, "damaged"),
+        (of_another_version, "something else"),
+        (no_record, "cannot be read"),
+        (record_of_another_kind, "something else"),
+    ],
+)
+def test_what_is_not_as_it_was_kept_is_built_anew(cache, caplog, damage, said) -> None:
+    builder = Builder()
+    builder.obtain(cache)
+    damage(cache)
+    with caplog.at_level(logging.WARNING):
+        assert builder.obtain(cache) == PLAN
+    assert builder.built == 2 and said in caplog.text
+    builder.obtain(cache)
+    assert builder.built == 2  # mended
+
+
+def test_half_of_the_files_is_no_engine(cache) -> None:
+    builder = Builder()
+    for suffix in (".plan", ".json"):
+        builder.obtain(cache)
+        files(cache, suffix)[0].unlink()
+    assert builder.obtain(cache) == PLAN and builder.built == 3
+
+
+def test_what_the_backend_refuses_is_built_anew(cache, caplog) -> None:
+    Builder(b"made by another build of the library").obtain(cache)
+    fresh = Builder()
+
+    def load(plan: bytes) -> bytes:
+        if plan != PLAN:
+            raise RunnerError("wrong version tag")
+        return plan
+
+    with caplog.at_level(logging.WARNING):
+        assert cache.obtain(KEY, fresh._build, load, fresh._check) == PLAN
+    assert fresh.built == 1 and "wrong version tag" in caplog.text
+    assert cache.read(KEY) == PLAN
+
+
+def test_wrong_engines_are_not_kept(cache) -> None:
+    def check(_: bytes) -> dict[str, float]:
+        raise RunnerError("depth differs")
+
+    builder = Builder()
+    with pytest.raises(RunnerError, match="depth differs"):
+        cache.obtain(KEY, builder._build, builder._load, check)
+    assert not files(cache, ".plan") and not files(cache, ".json")
+    builder.obtain(cache)
+    assert builder.built == 2
+
+
+def test_a_folder_that_cannot_be_made_costs_building_and_a_warning(tmp_path, caplog) -> None:
+    (tmp_path / "a file").write_text("")
+    cache, builder = EngineCache(tmp_path / "a file" / "engines"), Builder()
+    with caplog.at_level(logging.WARNING):
+        assert builder.obtain(cache) == PLAN and builder.obtain(cache) == PLAN
+    assert builder.built == 2 and "cannot be written" in caplog.text
+
+
+def test_a_read_only_folder_costs_building_and_a_warning(tmp_path, caplog) -> None:
+    cache, builder = EngineCache(tmp_path), Builder()
+    tmp_path.chmod(0o500)
+    try:
+        if (tmp_path / "probe").parent.stat().st_uid == 0:
+            pytest.skip("the superuser may write everywhere")
+        with caplog.at_level(logging.WARNING):
+            assert builder.obtain(cache) == PLAN
+    finally:
+        tmp_path.chmod(0o700)
+    assert "cannot be written" in caplog.text and not list(tmp_path.iterdir())
+
+
+COMMON = """
+import logging, sys, time
+from pathlib import Path
+from dfs_ros.runner.engine_cache import EngineCache
+sys.path.insert(0, {here!r})
+from test_engine_cache import KEY, PLAN
+logging.basicConfig(level=logging.INFO)
+folder = Path(sys.argv[1])
+"""
+
+
+def start(code: str, *arguments: str) -> "subprocess.Popen[str]":
+    from pathlib import Path
+
+    text = COMMON.format(here=str(Path(__file__).parent)) + code
+    command = [sys.executable, "-c", text, *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_full_disk_costs_a_warning_and_leaves_nothing(tmp_path) -> None:
+    code = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))  # less than the engine
+engine = EngineCache(folder).obtain(KEY, lambda: PLAN, lambda plan: plan, lambda engine: {})
+print(engine == PLAN)
+"""
+    process = start(code, str(tmp_path))
+    out, err = process.communicate(timeout=60)
+    assert out == "True\n" and process.returncode == 0, err
+    assert "cannot be written" in err
+    assert [file.suffix for file in tmp_path.iterdir()] == [".lock"]
+
+
+def test_two_processes_at_once_build_one_engine(tmp_path) -> None:
+    code = """
+def build():
+    with (folder / "builds").open("a") as log:
+        log.write("x")
+    time.sleep(1.0)
+    return PLAN
+print(EngineCache(folder).obtain(KEY, build, lambda plan: plan, lambda engine: {}) == PLAN)
+"""
+    processes = [start(code, str(tmp_path)) for _ in range(3)]
+    for process in processes:
+        out, err = process.communicate(timeout=60)
+        assert out == "True\n" and process.returncode == 0, err
+    assert (tmp_path / "builds").read_text() == "x"
+
+
+def test_a_process_that_dies_while_building_blocks_nobody(tmp_path) -> None:
+    process = start(
+        "import os\nEngineCache(folder).obtain(KEY, lambda: os._exit(3), lambda p: p, lambda e: {})", str(tmp_path)
+    )
+    process.communicate(timeout=60)
+    assert process.returncode == 3
+    builder = Builder()
+    assert builder.obtain(EngineCache(tmp_path)) == PLAN and builder.built == 1

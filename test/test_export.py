@@ -1,0 +1,171 @@
+"""Networks as ONNX: what is in the graph, ONNX Runtime against PyTorch, and engines built without a GPU."""
+
+import numpy as np
+import pytest
+import torch
+
+from dfs_ros.cli.main import main
+from dfs_ros.network.export import (
+    INPUTS,
+    OUTPUT,
+    TOLERANCE,
+    Shape,
+    difference,
+    export_onnx,
+    golden_inputs,
+    onnx_of,
+)
+from dfs_ros.network.light import LightNetwork
+from dfs_ros.network.weights import load_weights, model_file
+from dfs_ros.runner.base import RunnerError
+from dfs_ros.runner.onnx import OnnxRunner
+from dfs_ros.runner.tensorrt import build_engine, import_backend
+from dfs_ros.runner.torch import TorchRunner
+
+onnx = pytest.importorskip("onnx", reason="the package onnx is not installed")
+pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+
+VARIANTS = [(precision, dynamic, parity) for precision in TOLERANCE for dynamic in (False, True) for parity in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def module() -> LightNetwork:
+    return load_weights(model_file("light")).eval()
+
+
+def runner_of(model: bytes) -> OnnxRunner:
+    return OnnxRunner(lambda _: model, INPUTS, "cpu")
+
+
+def nodes_of(model: bytes) -> list[onnx.NodeProto]:
+    return list(onnx.load_from_string(model).graph.node)
+
+
+@pytest.mark.parametrize(("precision", "dynamic", "parity"), VARIANTS)
+def test_onnx_runtime_answers_as_torch(module: LightNetwork, precision: str, dynamic: bool, parity: int) -> None:
+    example = Shape(8 + parity, 64, 96)
+    model = export_onnx(module, example, precision, dynamic)
+    runner, reference = runner_of(model), TorchRunner(module, "cpu")
+    shapes = [example, Shape(2 + parity, 32, 32), Shape(20 + parity, 96, 64)] if dynamic else [example]
+    for shape in shapes:
+        inputs = golden_inputs(shape, seed=3)
+        answer = runner.run(*inputs)
+        assert answer.dtype == np.float32
+        assert difference(answer, reference.run(*inputs)) < 1e-3, shape
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+def test_types_are_strong_and_the_ends_float32(module: LightNetwork, precision: str) -> None:
+    model = onnx.shape_inference.infer_shapes(onnx.load_from_string(export_onnx(module, Shape(8, 64, 64), precision)))
+    onnx.checker.check_model(model, full_check=True)
+    graph = model.graph
+    kinds = {v.name: v.type.tensor_type.elem_type for v in [*graph.input, *graph.output, *graph.value_info]}
+    assert [i.name for i in graph.input] == list(INPUTS) and [o.name for o in graph.output] == [OUTPUT]
+    assert {kinds[v.name] for v in [*graph.input, *graph.output]} == {onnx.TensorProto.FLOAT}
+    softmax = next(node for node in graph.node if node.op_type == "Softmax")
+    assert softmax.output[0] == OUTPUT and kinds[softmax.input[0]] == onnx.TensorProto.FLOAT
+    expected = onnx.TensorProto.FLOAT16 if precision == "fp16" else onnx.TensorProto.FLOAT
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    assert len(convolutions) > 20 and {kinds[node.output[0]] for node in convolutions} == {expected}
+    weights = {w.name: w.data_type for w in graph.initializer}
+    assert {weights[node.input[1]] for node in convolutions} == {expected}
+
+
+def test_no_operation_that_engines_lack(module: LightNetwork) -> None:
+    for precision, dynamic, parity in VARIANTS:
+        names = {node.op_type for node in nodes_of(export_onnx(module, Shape(8 + parity, 64, 64), precision, dynamic))}
+        assert not names & {"GridSample", "DFT", "DeformConv", "Loop", "If", "NonZero"}
+        assert {"Conv", "Softmax"} <= names
+
+
+def test_exports_are_reproducible_and_leave_the_network_alone(module: LightNetwork) -> None:
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    first = export_onnx(module, Shape(8, 64, 64), "fp16")
+    assert export_onnx(module, Shape(8, 64, 64), "fp16") == first
+    for name, tensor in module.state_dict().items():
+        assert tensor.dtype == torch.float32 and torch.equal(tensor, before[name])
+
+
+def test_kept_files_follow_the_weights_and_damage_is_mended(module, tmp_path) -> None:
+    shape = Shape(4, 32, 32)
+    first = onnx_of(module, shape, folder=tmp_path)
+    (file,) = tmp_path.iterdir()
+    stamp = file.stat().st_mtime_ns
+    assert onnx_of(module, shape, folder=tmp_path) == first and file.stat().st_mtime_ns == stamp
+    file.write_bytes(file.read_bytes()[:-100])
+    assert onnx_of(module, shape, folder=tmp_path) == first
+    other = load_weights(model_file("light"))
+    with torch.no_grad():
+        other.stem.weight[0, 0, 0, 0] += 0.1
+    assert onnx_of(other, shape, folder=tmp_path) != first
+    assert len(list(tmp_path.iterdir())) == 2
+    (tmp_path / "a file").write_text("")
+    assert onnx_of(module, shape, folder=tmp_path / "a file" / "folder") == first  # cannot be kept
+
+
+def test_the_comparison_can_tell(module: LightNetwork) -> None:
+    shape = Shape(8, 32, 32)
+    right = TorchRunner(module, "cpu").run(*golden_inputs(shape))
+    assert difference(right, right) == 0.0
+    assert difference(np.roll(right, 1, axis=0), right) > 0.1
+    wrong = right.copy()
+    wrong[:, 3, 4] = wrong[::-1, 3, 4]
+    assert difference(wrong, right) > 0.01
+    wrong[0, 5, 5] = np.nan
+    assert difference(wrong, right) == float("inf")
+    assert difference(np.zeros_like(right), right) == float("inf")
+    assert difference(right[1:], right) == float("inf")
+
+
+def test_shapes_and_precisions_that_cannot_be(module: LightNetwork) -> None:
+    for wrong in ((1, 64, 64), (8, 0, 64)):
+        with pytest.raises(ValueError, match="2 or more hypotheses"):
+            Shape(*wrong)
+    with pytest.raises(ValueError, match="multiples of 32, received 64 x 70"):
+        Shape(8, 64, 70)
+    with pytest.raises(ValueError, match="precision: expected one of fp32, fp16"):
+        export_onnx(module, Shape(8, 64, 64), "int8")
+
+
+@pytest.fixture(scope="module")
+def rtx():
+    """TensorRT for RTX, which parses and builds without a GPU."""
+    return pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+
+
+@pytest.mark.parametrize(("precision", "dynamic", "parity"), VARIANTS)
+def test_every_variant_builds_to_an_engine(rtx, module, precision, dynamic, parity) -> None:
+    shape = Shape(8 + parity, 64, 96)
+    model = export_onnx(module, shape, precision, dynamic)
+    told: list[float] = []
+    plan = build_engine(rtx, model, shape.of_inputs(), lambda step, share: told.append(share))
+    assert len(plan) > 500_000  # more than its weights
+    assert told[0] == 0.0 and told[-1] == 1.0 and all(0.0 <= share <= 1.0 for share in told)
+
+
+def test_wrong_files_and_names_do_not_build(rtx, module: LightNetwork) -> None:
+    shape = Shape(4, 32, 32)
+    model = export_onnx(module, shape)
+    with pytest.raises(RunnerError, match="cannot be parsed"):
+        build_engine(rtx, b"no ONNX", shape.of_inputs())
+    with pytest.raises(RunnerError, match="cannot be parsed"):
+        build_engine(rtx, model[: len(model) // 2], shape.of_inputs())
+    with pytest.raises(RunnerError, match=r"expected inputs \['costs', .* has \['energy', 'image', 'smoothed'\]"):
+        build_engine(rtx, model, {"costs": (1, 4, 32, 32), "smoothed": (1, 4, 32, 32), "image": (1, 4, 32, 32)})
+
+
+def test_backends_that_are_not_there() -> None:
+    with pytest.raises(ValueError, match="backend: expected one of tensorrt, tensorrt_rtx"):
+        import_backend("openvino")
+
+
+def test_the_command_writes_and_verifies(tmp_path, capsys) -> None:
+    size = ["--hypotheses", "6", "--height", "32", "--width", "64"]
+    assert main(["export", "--output", str(tmp_path), *size, "--verify"]) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["light-6x32x64-fp16.onnx", "light-6x32x64-fp32.onnx"]
+    said = capsys.readouterr().out
+    assert said.count("onnxruntime") == 2 and said.count("good") >= 2 and "WRONG" not in said
+    assert main(["export", "--output", str(tmp_path), *size, "--dynamic", "--precision", "fp16"]) == 0
+    assert (tmp_path / "light-dynamic-even-fp16.onnx").is_file()
+    assert main(["export", "--output", str(tmp_path), "--height", "100"]) == 2
+    assert "multiples of 32" in capsys.readouterr().err

@@ -78,7 +78,8 @@ class DepthEstimator:
         clock.begin("align", 0.0)
         working = opened(reduced(stack, config.processing.max_megapixels), config.lens.aperture_scale)
         aligned = align(working, config.alignment, reference=reference, initial=initial_alignment)
-        focal_stack = aligned.stack
+        # To a thousandth: transfer functions are found again when a still camera is aligned a little differently.
+        focal_stack = dataclasses.replace(aligned.stack, blur_scale=np.round(aligned.stack.blur_scale, 3))
         image = focal_stack.images[aligned.reference]
 
         clock.begin("cost volume", 0.2)

@@ -1,8 +1,8 @@
 """Networks in TensorRT 10.3 to 11 and in TensorRT for RTX, through the calls that all of them have.
 
 Networks are strongly typed: precision is in the ONNX file and no builder flag lowers it. An engine is built for one
-shape, when the first volume of that shape comes, and kept (:mod:`dfs_ros.runner.engine_cache`). Before it is used it answers
-a golden input; where that differs from the reference the engine is not used.
+shape, when the first volume of that shape comes, and kept (:mod:`dfs_ros.runner.engine_cache`). Before it is used it
+answers a golden input; where that differs from the reference the engine is not used.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 `$XDG_CACHE_HOME/dfs_ros/engines/<key>.plan` is the engine, `<key>.json` what it was built from and the hash of its
 bytes. The key is the hash of all that affects an engine. Files are written whole or not at all, in a folder that
-nobody else reads; a lock for each key lets one process build while others wait for its result. A folder that cannot be written
-costs building at every start, and a warning.
+nobody else reads; a lock for each key lets one process build while others wait for its result. A folder that cannot be
+written costs building at every start, and a warning.
 """
 
 from __future__ import annotations

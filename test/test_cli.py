@@ -67,6 +67,20 @@ def estimate(stack: Path, output: Path, *options: str) -> int:
 # ---------------------------------------------------------------------------------------------------- what it does
 
 
+def test_estimate_says_how_far_the_result_is_from_the_reference(tmp_path: Path, capsys: Capture) -> None:
+    scene = plane_scene(DEPTH_M, 64, 48, seed=3)
+    stack = render_stack(scene.rgb, scene.depth_m, Camera(0.008, 1.4, 6e-6), [2.2, 1.3, 0.5], rng=1)
+    folder = save_stack(stack, tmp_path / "stack", reference_depth_m=np.full((9, 16), 2 * DEPTH_M, np.float32))
+    assert estimate(folder, tmp_path / "out", "--dense", *FAST) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    depth = np.load(tmp_path / "out" / "depth.npy")
+    expected = np.median(np.abs(depth[6:42] - 2 * DEPTH_M) / (2 * DEPTH_M))  # 16:9 of 64 x 48 is 36 rows
+    assert report["reference"]["median_abs_rel"] == pytest.approx(expected, rel=1e-5) == pytest.approx(0.5, abs=0.03)
+    assert report["reference"]["coverage"] == 1.0
+    printed = capsys.readouterr().out
+    assert re.search(r"; median difference to the reference \d\d\.\d %, 100 % of it with depth\n$", printed)
+
+
 def test_estimate_writes_the_files_it_promises(stack: Path, tmp_path: Path, capsys: Capture) -> None:
     output = tmp_path / "new" / "out"
     before = contents(stack)

@@ -2,7 +2,8 @@
 
 STACK is a focal-stack/1 folder (`stack.yaml` beside its images; `dfs import` makes one from photos). Writes depth.npy
 and sigma.npy (float32 metres, NaN where unknown), depth.png (colours, with scale), depth_mm.png (uint16), points.ply,
-all_in_focus.png and report.json.
+all_in_focus.png and report.json. Where the stack names a `reference_depth`, the report also says how far the result is
+from it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     config = config_from_arguments(args)
 
     from dfs_ros.io.results import prepare_output, write_result
-    from dfs_ros.io.stack_folder import load_stack
+    from dfs_ros.io.stack_folder import load_reference_depth, load_stack
 
     # Everything that can be wrong is found before the long work starts.
     folder = _stack_folder(args.stack)
@@ -38,10 +39,12 @@ def run(args: argparse.Namespace) -> int:
             f"--output {args.output}: is the folder of the stack, whose files stay as they are; name another"
         )
     stack = load_stack(args.stack, config.lens, config.processing.max_input_megapixels)
+    reference_m = load_reference_depth(args.stack)
 
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
+    from dfs_ros.evaluation.reference import against_reference
     from dfs_ros.pipeline import DepthEstimator
 
     estimator = DepthEstimator(config)
@@ -53,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
             bar.update(100.0 * share - bar.n)
 
         result = estimator.estimate(stack, progress=show)
+        if reference_m is not None:
+            result.report["reference"] = against_reference(result.depth_m, reference_m)
         show("writing", 1.0)
         write_result(result, args.output, dense=config.confidence.dense, title=f"Depth of {folder.name}")
     print(f"{args.output}: {_summary(result, len(stack))}")
@@ -70,4 +75,11 @@ def _summary(result: DepthResult, images: int) -> str:
     low, high = result.report["depth_range_m"]
     if low is None:
         return f"{took}, but nowhere do the images tell depth: no texture, or none that is sharper in one than another"
-    return f"{took}, {100 * result.coverage:.0f} % of pixels with depth, {low:.3g} to {high:.3g} m"
+    found = f"{took}, {100 * result.coverage:.0f} % of pixels with depth, {low:.3g} to {high:.3g} m"
+    reference = result.report.get("reference")
+    if reference is None:
+        return found
+    return (
+        f"{found}; median difference to the reference {100 * reference['median_abs_rel']:.1f} %, "
+        f"{100 * reference['coverage']:.0f} % of it with depth"
+    )

@@ -2,8 +2,8 @@
 
 align        undo focus breathing, motion and exposure differences          alignment.py
 cost volume  how badly each depth explains the stack, around each pixel     cost_volume/
-aggregate    the logarithm of it, averaged along the edges of the image     regularization.py
-decide       a probability over the depths: regularised, or by a network    regularization.py, network/
+aggregate    the logarithm of it, smoothed along the edges of the image     regularization.py
+decide       a probability over the depths: of that alone, or by a network  regularization.py, network/
 read out     probability -> depth and its standard deviation                network/readout.py
 judge        NaN where the stack cannot tell
 sharpen      the all-in-focus image: deblurred at the depth found           cost_volume/sharp.py
@@ -97,21 +97,17 @@ class DepthEstimator:
         clock.begin("aggregate", 0.6)
         guide = guide_image(focal_stack.images)
         energy = regularization.log_energy(cost, config.cost.method)
-        smoothed = regularization.guided_filter(
-            energy,
-            guide,
-            config.regularization.guided_radius_px,
-            config.regularization.guided_eps,
-            threads=self._threads,
+        aggregated, smoothed = regularization.smoothed_energy(
+            energy, guide, config.regularization, threads=self._threads
         )
-        confidence = regularization.confidence_of(smoothed)
+        confidence = regularization.confidence_of(aggregated)
 
         clock.begin("decide", 0.65)
         if self._network is None:
-            diopters, sigma_diopters = self._regularized(smoothed, guide, depths_m)
+            diopters, sigma_diopters = self._regularized(smoothed, depths_m)
         else:
             probability = self._network.probability(energy, smoothed, guide, image)
-            diopters, sigma_diopters = read_out(probability, depths_m)
+            diopters, sigma_diopters = read_out(probability, depths_m, self._network.sigma_scale)
 
         clock.begin("sharpen", 0.85)
         sharp = np.broadcast_to(image[..., None], (*image.shape, 3)) if image.ndim == 2 else image
@@ -128,18 +124,11 @@ class DepthEstimator:
         clock.end()
         return self._result(stack, aligned, depths_m, depth_m, sigma_m, confidence, sharp, clock.seconds)
 
-    def _regularized(
-        self, smoothed: NDArray[np.float32], guide: Image, depths_m: NDArray[np.float64]
-    ) -> tuple[Image, Image]:
+    def _regularized(self, smoothed: NDArray[np.float32], depths_m: NDArray[np.float64]) -> tuple[Image, Image]:
         """Inverse depth and its standard deviation without a network."""
-        config = self.config.regularization
-        energy = smoothed
-        if config.smoothness > 0:
-            energy = regularization.semi_global_at_half(
-                smoothed, guide, config.smoothness, config.edge_contrast, threads=self._threads
-            )
-        index = regularization.minimum_with_offset(energy)
-        _, sigma_diopters = read_out(regularization.probability_of(energy, config.sharpness), depths_m)
+        index = regularization.minimum_with_offset(smoothed)
+        probability = regularization.probability_of(smoothed, self.config.regularization.sharpness)
+        _, sigma_diopters = read_out(probability, depths_m)
         return at_index(1.0 / depths_m, index), sigma_diopters
 
     def _result(

@@ -18,6 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dfs_ros.config import RegularizationConfig
+
 Volume = NDArray[np.float32]
 
 # Squared residuals under this carry nothing but 8-bit rounding.
@@ -34,14 +36,28 @@ def log_energy(cost: Volume, method: str) -> Volume:
     return np.log(energy, out=energy)
 
 
-def confidence_of(smoothed: Volume) -> NDArray[np.float32]:
+def confidence_of(aggregated: Volume) -> NDArray[np.float32]:
     """How much better the best depth explains the stack than a typical one, float32 (H, W) in [0, 1].
 
     ``1 - exp(min E - mean E)`` over the hypotheses of the aggregated energy: the share of the typical (geometric mean)
     misfit that the best one removes. Noise alone, which every hypothesis explains equally badly, gives 0.
     """
     # Rounding alone can put the mean of equal values below their minimum.
-    return np.asarray(1.0 - np.exp(np.minimum(smoothed.min(axis=0) - smoothed.mean(axis=0), 0.0)))
+    return np.asarray(1.0 - np.exp(np.minimum(aggregated.min(axis=0) - aggregated.mean(axis=0), 0.0)))
+
+
+def smoothed_energy(
+    energy: Volume, guide: NDArray[np.float32], config: RegularizationConfig, *, threads: int = 1
+) -> tuple[Volume, Volume]:
+    """Both steps of the module's text: the energy aggregated, and that optimised; (D, H, W) each.
+
+    Confidence is judged by the first. The second is what a network sees, and what depth is read from without one.
+    """
+    aggregated = guided_filter(energy, guide, config.guided_radius_px, config.guided_eps, threads=threads)
+    if config.smoothness == 0:
+        return aggregated, aggregated
+    smoothness, contrast = config.smoothness, config.edge_contrast
+    return aggregated, semi_global_at_half(aggregated, guide, smoothness, contrast, threads=threads)
 
 
 def guided_filter(

@@ -28,8 +28,8 @@ MAX_LINES = 400
 
 LAYERS = (
     ("paths",),
-    ("types", "config", "light", "memory", "regularization", "runner", "worker"),
-    ("optics", "network", "sweeps", "registration"),
+    ("types", "config", "light", "memory", "runner", "worker"),
+    ("optics", "network", "sweeps", "registration", "regularization"),
     ("geometry", "stack", "exposure", "matching", "cost_volume", "simulation"),
     ("alignment", "io", "transport"),
     ("pipeline", "node_health", "node_lens", "node_outputs"),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dfs_ros.config import NetworkConfig
 from dfs_ros.network.inputs import image_planes
-from dfs_ros.network.weights import known_models, load_weights, model_file
+from dfs_ros.network.weights import known_models, load_weights, model_file, sigma_scale_of
 
 if TYPE_CHECKING:
     from dfs_ros.runner.base import Progress, Runner
@@ -23,8 +23,10 @@ __all__ = ["Network", "known_models", "load_network"]
 class Network:
     """A trained network and what runs it. Make one with :func:`load_network`."""
 
-    def __init__(self, name: str, runner: Runner) -> None:
+    def __init__(self, name: str, runner: Runner, sigma_scale: float = 1.0) -> None:
         self.name = name
+        self.sigma_scale = sigma_scale
+        """Calibration of sigma, for :func:`dfs_ros.network.readout.read_out`."""
         self._runner = runner
 
     @property
@@ -46,7 +48,7 @@ class Network:
             float32 (D, H, W), logarithm of the `residual` volume. Any D of 2 or more, any range of depths, near to far
             or far to near.
         smoothed
-            float32 (D, H, W), the same after the guided filter of :class:`dfs_ros.config.RegularizationConfig`.
+            float32 (D, H, W), the same smoothed: the second of :func:`dfs_ros.regularization.smoothed_energy`.
         guide
             float32 (H, W) in [0, 1], :func:`dfs_ros.network.inputs.guide_image` of the aligned stack.
         image
@@ -80,11 +82,12 @@ def load_network(config: NetworkConfig, device: str = "auto", progress: Progress
     """
     if config.name == "none":
         raise ValueError("network: none is the regularised argmin, which needs no network; see dfs_ros.regularization")
-    module = load_weights(model_file(config.name))
+    file = model_file(config.name)
+    module = load_weights(file)
 
     from dfs_ros.network.running import make_runner
 
-    return Network(config.name, make_runner(module, config.runner, device, progress))
+    return Network(config.name, make_runner(module, config.runner, device, progress), sigma_scale_of(file))
 
 
 def _padded(array: NDArray[np.float32], multiple: int) -> NDArray[np.float32]:

@@ -3,11 +3,12 @@
 In units of hypotheses, with p the probability, spread evenly over a cell from d - 1/2 to d + 1/2:
 
     i     = median: half of the probability lies on either side
-    sigma = sqrt(pi / 2) max(sum over d of p_d |d - i| - least(i), 0) + 0.02
+    sigma = s sqrt(pi / 2) max(sum over d of p_d |d - i| - least(i), 0) + 0.02
 
 The median has the least expected absolute error of all estimates; a second, lesser peak cannot pull it. Sigma is
 the mean absolute deviation, as of a Gaussian, less what two neighbouring hypotheses that share all of the probability
-have: a surface between two of them is no doubt. Both become dioptres along the list of hypotheses.
+have: a surface between two of them is no doubt. s is 1, or calibrates a network's sigma on scenes that it was not
+trained with. Both become dioptres along the list of hypotheses.
 :func:`median_and_spread` here is for numpy; :mod:`dfs_ros.network.readout_torch` has the same to differentiate.
 """
 
@@ -24,7 +25,7 @@ SIGMA_PER_DEVIATION = math.sqrt(math.pi / 2.0)
 SIGMA_FLOOR = 0.02
 
 
-def read_out(probability: Array, depths_m: ArrayLike) -> tuple[Array, Array]:
+def read_out(probability: Array, depths_m: ArrayLike, sigma_scale: float = 1.0) -> tuple[Array, Array]:
     """Inverse depth and its standard deviation, both float32 (H, W) in dioptres.
 
     Parameters
@@ -33,6 +34,8 @@ def read_out(probability: Array, depths_m: ArrayLike) -> tuple[Array, Array]:
         float32 (D, H, W), adding up to 1 over D.
     depths_m
         (D,) the hypotheses in metres, strictly ascending or descending.
+    sigma_scale
+        s of the module's text.
 
     Raises ValueError where the two do not belong together.
     """
@@ -42,11 +45,11 @@ def read_out(probability: Array, depths_m: ArrayLike) -> tuple[Array, Array]:
             "probability and depths_m: expected (D, H, W) and (D,), received "
             f"{getattr(probability, 'shape', type(probability).__name__)} and {inverse.shape}"
         )
-    index, spread = median_and_spread(probability)
+    index, spread = median_and_spread(probability, sigma_scale)
     return at_index(inverse, index), spread * step_at(inverse, index)
 
 
-def median_and_spread(probability: Array) -> tuple[Array, Array]:
+def median_and_spread(probability: Array, sigma_scale: float = 1.0) -> tuple[Array, Array]:
     """i and sigma of the module's text, float32 (H, W), in hypotheses."""
     last = len(probability) - 1
     cell = np.zeros(probability.shape[1:], np.int16)  # the hypothesis that the median lies in
@@ -72,7 +75,7 @@ def median_and_spread(probability: Array) -> tuple[Array, Array]:
     after_moment = moment - before_moment - position * inside
     deviation = index * before - before_moment + inside * np.abs(position - index) + after_moment - index * after
     excess = np.maximum(deviation - least_deviation(index - np.floor(index)), 0.0)
-    return index, (SIGMA_PER_DEVIATION * excess + SIGMA_FLOOR).astype(np.float32)
+    return index, (sigma_scale * SIGMA_PER_DEVIATION * excess + SIGMA_FLOOR).astype(np.float32)
 
 
 def least_deviation(fraction: Array) -> Array:

@@ -10,7 +10,7 @@ from dfs_ros.network.readout import SIGMA_FLOOR, SIGMA_PER_DEVIATION
 _LEAST_INSIDE = 1e-3  # bounds the gradient of the median
 
 
-def median_and_spread(probability: Tensor) -> tuple[Tensor, Tensor]:
+def median_and_spread(probability: Tensor, sigma_scale: float = 1.0) -> tuple[Tensor, Tensor]:
     """:func:`dfs_ros.network.readout.median_and_spread` of a batch (B, D, H, W)."""
     depths = probability.shape[1]
     cumulative = probability.cumsum(dim=1)
@@ -24,4 +24,4 @@ def median_and_spread(probability: Tensor) -> tuple[Tensor, Tensor]:
     deviation = (probability * (every - fixed[:, None]).abs()).sum(dim=1)
     near = torch.minimum(fixed - fixed.floor(), fixed.floor() + 1.0 - fixed)
     excess = (deviation - near * (1.5 - near) / (near + 0.5)).clamp(min=0.0)
-    return index, SIGMA_PER_DEVIATION * excess + SIGMA_FLOOR
+    return index, sigma_scale * SIGMA_PER_DEVIATION * excess + SIGMA_FLOOR

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,7 +49,11 @@ def known_models() -> list[str]:
 
 
 def save_network(
-    file: str | Path, weights: Mapping[str, Tensor], architecture: object, training: Mapping[str, Any]
+    file: str | Path,
+    weights: Mapping[str, Tensor],
+    architecture: object,
+    training: Mapping[str, Any],
+    sigma_scale: float = 1.0,
 ) -> None:
     """Write weights with what they are for, whole or not at all. `training`: whatever is worth knowing, for people."""
     from safetensors.torch import save_file
@@ -58,11 +63,30 @@ def save_network(
         "format": FORMAT,
         "architecture": json.dumps(dataclasses.asdict(architecture)),  # type: ignore[call-overload]
         "training": json.dumps(dict(training)),
+        "sigma_scale": repr(float(sigma_scale)),
     }
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     save_file(dict(weights), temporary, metadata)
     temporary.chmod(0o644)  # safetensors makes files private
     temporary.replace(file)
+
+
+def sigma_scale_of(file: str | Path) -> float:
+    """What calibrates the network's sigma, on data that it was not trained with; 1 where the file does not say.
+
+    Raises ValueError where that is no positive number.
+    """
+    from safetensors import safe_open
+
+    with safe_open(str(file), framework="pt") as opened:
+        text = (opened.metadata() or {}).get("sigma_scale", "1.0")
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = 0.0
+    if not (math.isfinite(scale) and scale > 0):
+        raise ValueError(f"network {file}: expected a positive sigma_scale in its metadata, received {text!r}")
+    return scale
 
 
 def load_weights(file: str | Path) -> LightNetwork:

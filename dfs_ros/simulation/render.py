@@ -31,6 +31,7 @@ from scipy import fft
 from dfs_ros import optics
 from dfs_ros.config import SimulationConfig
 from dfs_ros.light import light_table, pixel_value
+from dfs_ros.simulation.pupil import Pupil, pupil_psf
 from dfs_ros.types import Camera, FocalStack
 
 Image = NDArray[np.float32]
@@ -81,6 +82,7 @@ def render_images(
     gain: ArrayLike | None = None,
     layer_step_px: float = _DEFAULT.layer_step_px,
     max_layers: int = _DEFAULT.max_layers,
+    pupil: Pupil | None = None,
 ) -> NDArray[np.uint8]:
     """The images (F, H, W, 3), uint8, that a thin lens takes of a scene given as one sharp image and its depth.
 
@@ -111,6 +113,8 @@ def render_images(
         (F,) exposure of each image relative to `rgb`.
     layer_step_px, max_layers
         Layers are this far apart, in blur diameter of the image with most blur; farther where that took more layers.
+    pupil
+        Shape of the blur; None is the disk of an ideal lens.
 
     Blur diameters end at the height or width of the image. Raises ValueError or TypeError for images that do not match
     each other, numbers that make no camera, or no depth at all.
@@ -132,8 +136,9 @@ def render_images(
     px_per_diopter = optics.coc_px_per_diopter(focus, camera) / scale
     inverse_depth = 1.0 / depth
     knots = layer_knots(inverse_depth, layer_step_px / float(px_per_diopter.max()), max_layers)
-    diameters = oversampling * px_per_diopter[:, None] * np.abs(focus[:, None] - knots[None, :])  # (F, K), scene pixels
-    frames = _composite(linear, *layer_shares(inverse_depth, knots), diameters)
+    # (F, K), scene pixels; negative on the near side of the focus.
+    diameters = oversampling * px_per_diopter[:, None] * (focus[:, None] - knots[None, :])
+    frames = _composite(linear, *layer_shares(inverse_depth, knots), diameters, pupil)
 
     images = []
     for i, frame in enumerate(frames):
@@ -238,8 +243,10 @@ def _rasterised_diameters() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return 4.0 * np.sqrt(np.maximum.accumulate(variance)), rasterised
 
 
-def blur_psf(diameter_px: float) -> NDArray[np.float64]:
+def blur_psf(diameter_px: float, pupil: Pupil | None = None) -> NDArray[np.float64]:
     """Blur kernel between a sharp and a defocused image of the same camera, odd size, sum 1.
+
+    With a `pupil`, a negative diameter is that of a point nearer than the focus.
 
     Pixels gather light over their area, in the sharp image as in the defocused one. The kernel between the two is the
     disk alone, while its rasterisation on the pixel grid (`optics.disk_psf`) is wider by a pixel, a variance of
@@ -247,24 +254,33 @@ def blur_psf(diameter_px: float) -> NDArray[np.float64]:
     diameter^2 / 16.
     """
     true, rasterised = _rasterised_diameters()
+    near, diameter_px = diameter_px < 0, abs(diameter_px)
     if diameter_px < _IDENTITY_BELOW_PX:
         return np.ones((1, 1))
     if diameter_px < true[-1]:
         diameter = float(np.interp(diameter_px, true, rasterised))
     else:
         diameter = math.sqrt(diameter_px**2 - 4.0 / 3.0)
+    if pupil is not None:
+        # The corner of a triangle, which sticks out most, is 1.56 radii from the centre.
+        return pupil_psf(diameter, 2 * math.ceil(0.8 * diameter) + 1, pupil, near)
     return optics.disk_psf(diameter, 2 * math.ceil((diameter - 1.0) / 2.0) + 1)
 
 
 def _composite(
-    linear: Image, farther: NDArray[np.intp], nearer_share: NDArray[np.float32], diameters: NDArray[np.float64]
+    linear: Image,
+    farther: NDArray[np.intp],
+    nearer_share: NDArray[np.float32],
+    diameters: NDArray[np.float64],
+    pupil: Pupil | None,
 ) -> Image:
     """Frames (F, H, W, 3) in linear light of layers blurred by `diameters` (F, K), far to near."""
     height, width = farther.shape
-    diameters = np.minimum(diameters, min(height, width))  # beyond that it is haze anyway
-    widest = float(diameters.max())
+    haze = min(height, width)  # beyond that it is haze anyway
+    diameters = np.clip(diameters, -haze, haze)
+    widest = float(np.abs(diameters).max())
     # Mirrored surroundings, wide enough that neither the FFT's wrap-around nor an edge is seen by any disk.
-    pad = math.ceil(widest / 2) + 1
+    pad = math.ceil(widest / 2 if pupil is None else 0.8 * widest) + 1
     border = ((pad, pad), (pad, pad))
     linear = np.pad(linear, (*border, (0, 0)), mode="symmetric")
     farther = np.pad(farther, border, mode="symmetric")
@@ -276,10 +292,10 @@ def _composite(
         planes = _layer_planes(linear, farther, nearer_share, k)
         spectrum = fft.rfft2(planes, shape)
         for i, diameter in enumerate(diameters[:, k]):
-            if diameter < _IDENTITY_BELOW_PX:
+            if abs(diameter) < _IDENTITY_BELOW_PX:
                 blurred = planes
             else:
-                blurred = fft.irfft2(spectrum * _transfer(float(diameter), shape), shape)
+                blurred = fft.irfft2(spectrum * _transfer(float(diameter), shape, pupil), shape)
             inside = blurred[:, pad : pad + height, pad : pad + width]
             layer = inside[:4] / np.maximum(inside[4], _HIDDEN_WEIGHT / 2)
             frames[i] *= 1.0 - layer[3]
@@ -326,8 +342,8 @@ def _nearest(mask: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp
     return rows[position[labels]], columns[position[labels]]
 
 
-def _transfer(diameter_px: float, shape: Sequence[int]) -> NDArray[np.complex64]:
-    psf = blur_psf(diameter_px)
+def _transfer(diameter_px: float, shape: Sequence[int], pupil: Pupil | None) -> NDArray[np.complex64]:
+    psf = blur_psf(diameter_px, pupil)
     half = psf.shape[0] // 2
     kernel = np.zeros(shape, np.float32)
     kernel[: psf.shape[0], : psf.shape[1]] = psf

@@ -20,7 +20,7 @@ from dfs_ros.cost_volume import cost_volume_from_config
 from dfs_ros.network.inputs import guide_image, image_planes
 from dfs_ros.network.light import DOWNSAMPLING
 from dfs_ros.optics import depth_hypotheses
-from dfs_ros.regularization import guided_filter, log_energy
+from dfs_ros.regularization import log_energy, smoothed_energy
 from dfs_ros.training.stacks import TrainingStack
 from dfs_ros.types import FocalStack
 
@@ -46,6 +46,7 @@ class Perturbation:
     focus: float = 0.02
     shift_px: float = 1.0
     gain: float = 0.02
+    jpeg_quality: int = 75  # the least
 
 
 def random_sample(rng: np.random.Generator, rendered: TrainingStack, hypotheses: int) -> Sample:
@@ -62,7 +63,7 @@ def random_sample(rng: np.random.Generator, rendered: TrainingStack, hypotheses:
     image = stack.images[int(rng.integers(len(stack)))]
     guide = guide_image(stack.images)
     energy = log_energy(volume, cost.method)
-    smoothed = guided_filter(energy, guide, RegularizationConfig.guided_radius_px, RegularizationConfig.guided_eps)
+    _, smoothed = smoothed_energy(energy, guide, RegularizationConfig())
     return Sample(energy, smoothed, image_planes(guide, image), index_of(depths_m, depth_m))
 
 
@@ -149,4 +150,13 @@ def _disturbed(rng: np.random.Generator, stack: FocalStack, most: Perturbation) 
     if rng.random() < 0.3:
         focus = focus * (1.0 + np.clip(rng.normal(0.0, 0.35, count), -1.0, 1.0) * most.focus)
     noisy = np.rint(np.clip(images, 0.0, 255.0)).astype(np.uint8)
+    if rng.random() < 0.2:
+        quality = int(rng.integers(most.jpeg_quality, 98))
+        noisy = np.stack([_compressed(image, quality) for image in noisy])
     return FocalStack(noisy, focus, camera, magnification=np.ones(count))
+
+
+def _compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """The image after JPEG compression."""
+    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)

@@ -23,16 +23,21 @@ from numpy.typing import NDArray
 from dfs_ros.evaluation import rendered
 from dfs_ros.evaluation.rendered import RgbdScene, load_rgbd, rgbd_folders
 from dfs_ros.optics import coc_px
+from dfs_ros.simulation.pupil import Pupil
 from dfs_ros.simulation.render import RENDERER_VERSION, render_stack
 from dfs_ros.simulation.scenes import random_scene
 from dfs_ros.types import Camera, FocalStack
 
 _LOG = logging.getLogger(__name__)
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 """Raised whenever the same number gives another stack."""
 
+PARTS = ("train", "validation", "calibration")
+"""What scenes are for; none is for two of them."""
+
 SIZE_PX = 176
+_PART_OF_SCENE = (0, 0, 2, 0, 0, 1)  # index in PARTS, of the first to the sixth scene, and so on
 _OVERSAMPLING = 2
 _LAYER_STEP_PX = 0.7
 _MAX_LAYERS = 48
@@ -55,9 +60,18 @@ class Sources:
     photos: tuple[Path, ...] = ()
 
     @classmethod
-    def find(cls, rgbd_folder: str | Path | None = None) -> Sources:
-        """The RGB-D scenes of a folder (None: no such scenes) and the photos of scikit-image, where it is installed."""
-        rgbd = tuple(rgbd_folders(rgbd_folder)) if rgbd_folder is not None else ()
+    def find(cls, rgbd_folder: str | Path | None = None, part: str = "train") -> Sources:
+        """Those of a part: to `train` on, for `validation` (to choose by), or for `calibration` of sigma.
+
+        Of the RGB-D scenes of a folder (None: no such scenes), sorted by name, every sixth is for validation and every
+        sixth for calibration. The photos of scikit-image, where it is installed, are for training.
+        """
+        if part not in PARTS:
+            raise ValueError(f"part: expected one of {', '.join(PARTS)}, received {part!r}")
+        every = rgbd_folders(rgbd_folder) if rgbd_folder is not None else []
+        rgbd = tuple(path for i, path in enumerate(every) if PARTS[_PART_OF_SCENE[i % len(_PART_OF_SCENE)]] == part)
+        if part != "train":
+            return cls(rgbd, tuple(path / "rgb.png" for path in rgbd))
         spec = importlib.util.find_spec("skimage")
         folder = Path(spec.origin).parent / "data" if spec is not None and spec.origin else Path()
         packaged = tuple(folder / name for name in _PACKAGED_PHOTOS if (folder / name).is_file())
@@ -152,6 +166,7 @@ def random_stack(rng: np.random.Generator, sources: Sources, size_px: int = SIZE
         noise=0.0,
         layer_step_px=_LAYER_STEP_PX,
         max_layers=_MAX_LAYERS,
+        pupil=random_pupil(rng),
     )
     middle = slice(_OVERSAMPLING // 2, None, _OVERSAMPLING)
     return TrainingStack(stack, np.ascontiguousarray(depth_m[middle, middle], dtype=np.float32))
@@ -181,6 +196,15 @@ def random_lens(
     if blur > size_px / 3:  # a stray near pixel
         camera = Camera(camera.focal_length_m, camera.f_number * blur / (size_px / 3), camera.pixel_pitch_m)
     return camera, focus
+
+
+def random_pupil(rng: np.random.Generator) -> Pupil | None:
+    """Of most lenses a disk; else a polygon, spherical aberration, or both."""
+    if rng.random() < 0.6:
+        return None
+    blades = int(rng.integers(5, 10)) if rng.random() < 0.6 else 0
+    aberration = float(np.clip(rng.normal(0.0, 0.25), -0.7, 0.7)) if blades == 0 or rng.random() < 0.5 else 0.0
+    return Pupil(blades, rng.uniform(0.0, 2.0 * math.pi), aberration)
 
 
 def _photo_crop(

@@ -29,7 +29,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.config import StackConfig
-from dfs_ros.sweeps import Group, Grouping, Ledger, Numbering, SlidingWindow, WholeSweeps, directly_follows
+from dfs_ros.sweeps import (
+    Group,
+    Grouping,
+    Ledger,
+    Numbering,
+    SlidingWindow,
+    WholeSweeps,
+    directly_follows,
+    place_of,
+)
 from dfs_ros.types import FocusMetadata, Frame, LensState, check_focus, check_image
 
 OUTCOMES: Mapping[str, str] = MappingProxyType(
@@ -37,6 +46,7 @@ OUTCOMES: Mapping[str, str] = MappingProxyType(
         "used": "in one stack or more",
         "duplicate": "its stamp, or its sweep and index, had come before",
         "late": "older than an image already passed on",
+        "early": "older than the first focus metadata that came: sent before these were received",
         "no_focus": "its focus metadata did not come in time",
         "invalid_focus": "focus NaN, infinite, negative or inside the focal length",
         "moving": "the lens moved during the exposure",
@@ -103,12 +113,14 @@ class StackAssembler:
         self._held: list[Frame] = []  # wait for older frames, in order of their stamps
         self._newest_image_ns: int | None = None
         self._newest_focus_ns: int | None = None
+        self._first_focus_ns: int | None = None
         self._start_order()
 
     def _start_order(self) -> None:
         self._last: Frame | None = None  # the newest frame passed on to the grouping
         self._passed: deque[int] = deque(maxlen=64)  # its stamp and those before
         self._numbering: Numbering | None = None
+        self._joined = False  # a first frame came
         self._shape: tuple[int, ...] | None = None
 
     @property
@@ -136,13 +148,14 @@ class StackAssembler:
             return stacks + self._order(self._paired(stamp_ns, image, focus))
         self._images[stamp_ns] = image
         if len(self._images) > self._settings.max_pending:
-            del self._images[next(iter(self._images))]
-            self._ledger.count("no_focus")
+            self._drop_image(next(iter(self._images)))
         return stacks
 
     def add_focus(self, focus: FocusMetadata) -> list[Sweep]:
         """Focus metadata whose image came before or will come."""
         stamp_ns = operator.index(focus.stamp_ns)
+        if self._newest_focus_ns is None:
+            self._first_focus_ns = stamp_ns - self._settings.match_tolerance_ns
         self._watch_focus_clock(stamp_ns)
         if stamp_ns in self._focus or self._focus_is_late(stamp_ns):
             self._ledger.count("unmatched_focus")
@@ -166,6 +179,13 @@ class StackAssembler:
         self._drop_images()
         stacks = self._release(waiting=0)
         return stacks + self._give_out(self._grouping.end())
+
+    def restart(self) -> None:
+        """Forget what was taken and begin anew, as one who joins while a sweep may be under way; counts go on."""
+        self.flush()
+        self._drop_focus()
+        self._newest_image_ns = self._newest_focus_ns = self._first_focus_ns = None
+        self._start_order()
 
     # -- pairing ------------------------------------------------------------------------------------------------
 
@@ -217,6 +237,7 @@ class StackAssembler:
     def _watch_focus_clock(self, stamp_ns: int) -> None:
         if self._jumps_back(stamp_ns, self._newest_focus_ns):
             self._newest_focus_ns = None
+            self._first_focus_ns = None  # of a clock that is gone
             self._drop_focus()
             if self._jumps_back(stamp_ns, self._newest_image_ns):
                 self._drop_images()
@@ -226,8 +247,14 @@ class StackAssembler:
         return newest_ns is not None and stamp_ns < newest_ns - round(self._settings.clock_reset_s * 1e9)
 
     def _drop_images(self) -> None:
-        self._ledger.count("no_focus", len(self._images))
-        self._images.clear()
+        for stamp_ns in tuple(self._images):
+            self._drop_image(stamp_ns)
+
+    def _drop_image(self, stamp_ns: int) -> None:
+        """Give up waiting for the focus of an image."""
+        del self._images[stamp_ns]
+        early = self._first_focus_ns is not None and stamp_ns < self._first_focus_ns
+        self._ledger.count("early" if early else "no_focus")
 
     def _drop_focus(self) -> None:
         self._ledger.count("unmatched_focus", len(self._focus))
@@ -266,8 +293,7 @@ class StackAssembler:
     def _forget_passed(self) -> None:
         """What still waits for its counterpart and is older than a frame passed on comes too late."""
         for stamp_ns in [s for s in self._images if self._is_passed(s)]:
-            del self._images[stamp_ns]
-            self._ledger.count("no_focus")
+            self._drop_image(stamp_ns)
         for stamp_ns in [s for s in self._focus if self._focus_is_late(s)]:
             del self._focus[stamp_ns]
             self._ledger.count("unmatched_focus")
@@ -278,10 +304,14 @@ class StackAssembler:
         """The next frame in the order of stamps."""
         stacks: list[Sweep] = []
         self._ledger.open(frame)
+        if frame.lens_moving and place_of(frame) is None:  # between two images of a sweep, which goes on
+            self._ledger.drop(frame, "moving")
+            return stacks
         sweep = self._numbering
         if sweep is None or not sweep.holds(frame, round(self._settings.max_span_s * 1e9)):
-            self._ledger.count("dropped", sweep.missing if sweep else 0)
-            sweep = self._numbering = Numbering(frame)
+            self._ledger.count("dropped", sweep.lost if sweep else 0)
+            sweep = self._numbering = Numbering(frame, joined=not self._joined)
+            self._joined = True
             stacks += self._give_out(self._grouping.sweep_over())
         elif not sweep.add(frame):
             self._ledger.drop(frame, "duplicate")

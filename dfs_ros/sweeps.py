@@ -72,13 +72,18 @@ def directly_follows(previous: Frame | None, frame: Frame) -> bool:
 
 
 class Numbering:
-    """The driver's present sweep (None where it numbers none), and which of its frames have come."""
+    """The driver's present sweep (None where it numbers none), and which of its frames have come.
 
-    def __init__(self, first: Frame) -> None:
+    `joined`: the first sweep that is seen, maybe not from its start.
+    """
+
+    def __init__(self, first: Frame, joined: bool = False) -> None:
         self._since_ns = first.stamp_ns
         self._sweep: int | None
-        self._sweep, index, self._count = place_of(first) or (None, 0, 0)
-        self._seen = {index}
+        self._sweep, self._first, self._count = place_of(first) or (None, 0, 0)
+        self._second: int | None = None
+        self._seen = {self._first}
+        self._joined = joined
 
     def holds(self, frame: Frame, max_span_ns: int) -> bool:
         """Whether the frame is of this sweep. Time counts too: a sweep id that never changes must not hold for ever."""
@@ -94,11 +99,27 @@ class Numbering:
             return True
         new = place[1] not in self._seen
         self._seen.add(place[1])
+        if new and self._second is None:
+            self._second = place[1]
         return new
 
     @property
     def missing(self) -> int:
         return max(self._count - len(self._seen), 0)
+
+    @property
+    def lost(self) -> int:
+        """Frames that should have come: the missing ones, without what may have been sent before the sweep was joined.
+
+        That is what lies behind the first frame, seen in the direction in which the numbers went on.
+        """
+        if not self._joined:
+            return self.missing
+        if self._second is None:
+            return 0
+        rising = self._second > self._first
+        awaited = range(self._first, self._count) if rising else range(self._first + 1)
+        return len(set(awaited) - self._seen)
 
     @property
     def finished(self) -> bool:

@@ -124,6 +124,11 @@ class Executor:
         """Have `callback` called by the thread that runs this executor."""
         self._soon.put(callback)
 
+    def next_timer_ns(self) -> int | None:
+        """When the next timer falls due; None if there is none."""
+        with self.condition:
+            return min((timer.head()[0] for timer in self.timers), default=None)
+
     def wake(self) -> None:
         """Look at the clock again."""
         with self.condition:

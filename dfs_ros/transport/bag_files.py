@@ -1,0 +1,247 @@
+"""Bags (rosbag2, sqlite3 and mcap) as files, by rosbags: read with clear errors, written to open in any ROS 2."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+
+from dfs_ros.transport.base import Qos
+from dfs_ros.transport.definitions import type_store
+
+if TYPE_CHECKING:
+    from rosbags.interfaces import Connection
+
+METADATA_FILE = "metadata.yaml"
+STORAGES = {"mcap": ".mcap", "sqlite3": ".db3"}
+# Metadata of this version is read by every ROS 2 of today, with type hashes; from 9 on QoS is written in words, which
+# older ones do not understand.
+_METADATA_VERSION: Literal[8] = 8
+_FOREVER = (9223372036, 854775807)  # seconds and nanoseconds of an infinite time in ROS
+
+_Self = TypeVar("_Self", bound="BagWriter")
+
+
+class BagTopic(NamedTuple):
+    """A topic in a bag: its messages' type and their number. `connection` is rosbags' own."""
+
+    name: str
+    type_name: str
+    messages: int
+    connection: Connection
+
+
+class BagMessage(NamedTuple):
+    """A message as it was recorded: CDR `data`, received at `stamp_ns`."""
+
+    topic: BagTopic
+    stamp_ns: int
+    data: bytes
+
+
+class BagReader:
+    """A bag: the folder with its `metadata.yaml`, or a single .mcap or .db3 file. Use it in a `with` statement.
+
+    Bags compressed by zstd (file or message) and mcap chunks of zstd or lz4 are read as well.
+
+    Raises FileNotFoundError where there is none, and ValueError where it cannot be read: no ROS 2 bag, damaged,
+    truncated, of a storage or compression that rosbags does not know.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._check_kind()
+        from rosbags.rosbag2 import Reader
+
+        with self._readable():
+            self._reader = Reader(self.path)
+            self._reader.open()
+        self.topics = [BagTopic(c.topic, c.msgtype, c.msgcount, c) for c in self._reader.connections]
+        """In the order of the bag. A topic of two types is there twice."""
+
+    @property
+    def count(self) -> int:
+        """Number of messages."""
+        return self._reader.message_count
+
+    @property
+    def start_ns(self) -> int:
+        """When the first message was received."""
+        return self._reader.start_time
+
+    @property
+    def end_ns(self) -> int:
+        """Just after the last message was received."""
+        return self._reader.end_time
+
+    def messages(
+        self, topics: Collection[BagTopic], start_ns: int | None = None, stop_ns: int | None = None
+    ) -> Iterator[BagMessage]:
+        """Messages of some topics, from `start_ns` until before `stop_ns`, in the order in which they were received."""
+        if not topics:
+            return
+        by_connection = {topic.connection.id: topic for topic in topics}
+        messages = self._reader.messages([topic.connection for topic in topics], start_ns, stop_ns)
+        while True:
+            with self._readable():
+                found = next(messages, None)
+            if found is None:
+                return
+            connection, stamp_ns, data = found
+            yield BagMessage(by_connection[connection.id], stamp_ns, bytes(data))
+
+    def listing(self) -> str:
+        """The topics, one a line, for error messages."""
+        lines = [f"  {topic.name}  {topic.type_name}  {topic.messages} messages" for topic in self.topics]
+        return "\n".join(sorted(lines)) or "  none"
+
+    def close(self) -> None:
+        """Give the files back."""
+        if self._reader.is_open:
+            self._reader.close()
+
+    def __enter__(self) -> BagReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_kind(self) -> None:
+        path = self.path
+        if not path.exists():
+            raise FileNotFoundError(f"bag {path}: no such file or folder")
+        if path.suffix == ".bag" and path.is_file():
+            raise ValueError(f"bag {path}: is of ROS 1; convert it: `rosbags-convert --src {path} --dst {path.stem}`")
+        if path.is_dir() and not (path / METADATA_FILE).is_file():
+            files = sorted(p.name for suffix in STORAGES.values() for p in path.glob(f"*{suffix}*"))
+            hint = f"; name one of its files: {', '.join(files)}, or `ros2 bag reindex {path}`" if files else ""
+            raise ValueError(f"bag {path}: expected a {METADATA_FILE} in the folder, and there is none{hint}")
+        if path.is_file() and path.suffix not in STORAGES.values():
+            known = " or ".join(STORAGES.values())
+            raise ValueError(f"bag {path}: expected a folder with {METADATA_FILE}, or a file {known}")
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Whatever rosbags, SQLite or a decompressor throw at damaged files becomes one ValueError."""
+        try:
+            yield
+        except (KeyboardInterrupt, MemoryError, PermissionError):
+            raise
+        except Exception as error:
+            text = " ".join(str(error).split()) or type(error).__name__
+            raise ValueError(f"bag {self.path}: cannot be read, damaged or not a ROS 2 bag: {text}") from error
+
+
+class BagWriter:
+    """Writes a bag into `folder`, which must not be there yet; its file gets the name of the folder.
+
+    The same calls give the same bytes. Use it in a `with` statement: after an exception the folder is without
+    `metadata.yaml`, no bag.
+    """
+
+    def __init__(self, folder: Path, storage: str = "mcap") -> None:
+        from rosbags.rosbag2 import StoragePlugin, Writer
+
+        if storage not in STORAGES:
+            raise ValueError(f"storage: expected one of {', '.join(STORAGES)}, received {storage!r}")
+        self._writer = Writer(folder, version=_METADATA_VERSION, storage_plugin=StoragePlugin[storage.upper()])
+        self._connections: dict[tuple[str, str], Connection] = {}
+        self.counts: dict[str, int] = {}
+        """Messages written, by topic."""
+
+    def announce(self, topic: str, type_name: str, qos: Qos) -> None:
+        """Have the topic in the bag, with the quality of service that a player is to publish it with."""
+        if (topic, type_name) not in self._connections:
+            self._add(topic, type_name, typestore=type_store(), offered_qos_profiles=[_ros_qos(qos)])
+
+    def announce_copy(self, topic: BagTopic) -> None:
+        """Have a topic of another bag in this one, as it is there.
+
+        Raises ValueError where neither that bag nor this package knows the definition of its messages.
+        """
+        if (topic.name, topic.type_name) in self._connections:
+            return
+        qos: Any = topic.connection.ext
+        options = {"offered_qos_profiles": qos.offered_qos_profiles}
+        self._add(topic.name, topic.type_name, typestore=_store_of(topic), **options)
+
+    def write(self, topic: str, type_name: str, stamp_ns: int, data: bytes | bytearray) -> None:
+        """A message of an announced topic, received at `stamp_ns`."""
+        with _writing(self._writer.path):
+            self._writer.write(self._connections[topic, type_name], stamp_ns, memoryview(data))
+        self.counts[topic] += 1
+
+    def _add(self, topic: str, type_name: str, **options: Any) -> None:
+        with _writing(self._writer.path):
+            self._connections[topic, type_name] = self._writer.add_connection(topic, type_name, **options)
+        self.counts.setdefault(topic, 0)
+
+    def __enter__(self: _Self) -> _Self:
+        with _writing(self._writer.path):
+            self._writer.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            with contextlib.suppress(Exception):
+                self._writer.abort()
+            return
+        with _writing(self._writer.path):
+            self._writer.close()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:  # a full disk, mostly
+        raise OSError(f"bag {path}: cannot be written: {error}") from error
+
+
+def _store_of(topic: BagTopic) -> Any:
+    """A store of types that knows those of a topic: ours, or what the bag itself says."""
+    from rosbags.interfaces import MessageDefinitionFormat
+    from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
+
+    if topic.type_name in type_store().fielddefs:
+        return type_store()
+    definition = topic.connection.msgdef
+    try:
+        if definition.format == MessageDefinitionFormat.MSG:
+            types = get_types_from_msg(definition.data, topic.type_name)
+        elif definition.format == MessageDefinitionFormat.IDL:
+            types = get_types_from_idl(definition.data)
+        else:
+            raise ValueError("the bag holds no definition of it")
+        store = get_typestore(Stores.EMPTY)
+        store.register(types)
+        store.hash_rihs01(topic.type_name)
+    except Exception as error:
+        raise ValueError(f"{topic.name}: messages of {topic.type_name} cannot be copied: {error}") from error
+    return store
+
+
+def _ros_qos(qos: Qos) -> Any:
+    from rosbags.interfaces import Qos as RosQos
+    from rosbags.interfaces import QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+
+    forever = QosTime(*_FOREVER)
+    return RosQos(
+        QosHistory.KEEP_LAST,
+        qos.depth,
+        QosReliability.RELIABLE if qos.reliable else QosReliability.BEST_EFFORT,
+        QosDurability.TRANSIENT_LOCAL if qos.latched else QosDurability.VOLATILE,
+        forever,
+        forever,
+        QosLiveliness.AUTOMATIC,
+        forever,
+        False,
+    )

@@ -16,7 +16,8 @@ from dfs_ros.config import CostConfig
 from dfs_ros.cost_volume import reference
 from dfs_ros.cost_volume.cuda import CudaUnavailable, build
 from dfs_ros.cost_volume.cuda.driver import CudaKernels, Driver
-from dfs_ros.cost_volume.cuda.volume import Job, VolumeEngine
+from dfs_ros.cost_volume.cuda.job import Job
+from dfs_ros.cost_volume.cuda.volume import VolumeEngine
 from dfs_ros.cost_volume.problem import make_problem
 
 STREAM = 0x7FEDCBA98765  # the one that the driver of these tests takes; more than 32 bits

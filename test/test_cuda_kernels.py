@@ -24,8 +24,9 @@ from dfs_ros import regularization
 from dfs_ros.config import CostConfig
 from dfs_ros.cost_volume import SpectraCache, bound_and_scale, reference
 from dfs_ros.cost_volume.cuda import build
+from dfs_ros.cost_volume.cuda.job import Job
 from dfs_ros.cost_volume.cuda.tables import RADIAL_ENTRIES_PER_UNIT, radial_cubics
-from dfs_ros.cost_volume.cuda.volume import Job, VolumeEngine
+from dfs_ros.cost_volume.cuda.volume import VolumeEngine
 from dfs_ros.cost_volume.problem import Problem, make_problem
 from dfs_ros.optics import disk_transfer
 from dfs_ros.types import FocalStack
@@ -224,14 +225,15 @@ def phases_without_barrier(source: str) -> list[str]:
 
 
 def test_a_barrier_stands_between_phases() -> None:
-    source = (KERNEL_FOLDER / build.KERNEL_FILE).read_text()
-    assert source.count("BARRIER();") == 5
+    source = "\n".join(build.sources()[name] for name in (build.KERNEL_FILE, "aggregation.cuh"))
+    assert source.count("BARRIER();") == 7
     assert phases_without_barrier(source) == []
     assert phases_without_barrier(source.replace("BARRIER();", "")) == [
         "table_transfer_block",
         "noise_gains_block",
         "rows_of",
         "window_columns",
+        "paths_of",
     ]
 
 

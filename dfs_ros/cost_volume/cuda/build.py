@@ -33,7 +33,7 @@ from dfs_ros.paths import cache_folder
 
 ARCHITECTURES = (75, 80, 86, 87, 89, 90, 110, 120)  # Turing to Blackwell, Jetson Orin (87) and Thor (110) among them
 KERNEL_FILE = "kernels.cu"
-_HEADER_FILE = "elements.cuh"
+HEADER_FILES = ("elements.cuh", "phases.cuh", "aggregation.cuh")
 _OPTIONS = ("--std=c++17", "-lineinfo")
 _COMPILE_TIMEOUT_S = 300
 _THOR = {110: 101}  # as CUDA 12.8 and 12.9 called it
@@ -114,7 +114,7 @@ def target_of(architecture: int, known: Sequence[int]) -> tuple[int, bool]:
 def sources() -> dict[str, str]:
     """The text of the kernels, by file name."""
     here = Path(__file__).resolve().parent
-    return {name: (here / name).read_text() for name in (KERNEL_FILE, _HEADER_FILE)}
+    return {name: (here / name).read_text() for name in (KERNEL_FILE, *HEADER_FILES)}
 
 
 def file_name(architecture: int, ptx: bool, compiler: str) -> str:
@@ -213,10 +213,11 @@ class Nvrtc:
     def compile(self, architecture: int, ptx: bool) -> bytes:
         text = sources()
         program = ctypes.c_void_p()
-        headers = (ctypes.c_char_p * 1)(text[_HEADER_FILE].encode())
-        names = (ctypes.c_char_p * 1)(_HEADER_FILE.encode())
+        count = len(HEADER_FILES)
+        headers = (ctypes.c_char_p * count)(*(text[name].encode() for name in HEADER_FILES))
+        names = (ctypes.c_char_p * count)(*(name.encode() for name in HEADER_FILES))
         source, name = text[KERNEL_FILE].encode(), KERNEL_FILE.encode()
-        self._call("nvrtcCreateProgram", ctypes.byref(program), source, name, ctypes.c_int(1), headers, names)
+        self._call("nvrtcCreateProgram", ctypes.byref(program), source, name, ctypes.c_int(count), headers, names)
         try:
             options = [*_OPTIONS, f"--gpu-architecture={'compute' if ptx else 'sm'}_{architecture}"]
             values = (ctypes.c_char_p * len(options))(*(o.encode() for o in options))

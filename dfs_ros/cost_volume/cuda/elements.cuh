@@ -25,7 +25,7 @@ struct Job {
   int pad_top, pad_left, window_radius, taps;
   int residual, tabulated, mix_channels, epilogue;
   int half_output;
-  float eps, table_entries_per_unit, bound, log_floor;
+  float eps, table_entries_per_unit, bound, log_floor, smoothness, edge_contrast, sigma_scale;
   const unsigned char* images;    // (frames, height, width, image_channels)
   const float* light;             // (3, 256): light of a pixel value over padded_height * padded_width, channel weight in
   float* planes;                  // (frames, channels, padded_height, padded_width)
@@ -45,6 +45,12 @@ struct Job {
   float* rows;                    // (depths, channels or 1, height, width): windowed along rows
   float* mean;                    // (depths, channels, height, width): windowed mean of the deblurred images
   void* volume;                   // (depths, height, width), float or half
+  const float* costs;             // (depths, height, width), for paths (height, width, depths): a volume to work on
+  const float* guide;             // (height, width): the image whose edges are kept
+  float* guide_mean;              // (height, width): windowed mean of it
+  float* guide_scale;             // (height, width): 1 / (its variance + eps)
+  const float* levels;            // (depths): inverse depth of the hypotheses
+  const float* level_steps;       // (depths): how far apart they are, there
 };
 
 template <typename T>
@@ -234,4 +240,10 @@ ELEMENT float finished(const Job& job, float cost) {
   if (job.epilogue == LOG_ENERGY) return logf((job.residual ? cost : cost * cost) + job.log_floor);
   if (job.epilogue == BOUND) return tanhf(job.bound * cost);
   return cost;
+}
+
+// A slice to be filtered along the edges of the guide: its cost, or cost times guide.
+ELEMENT float guided_at(const Job& job, int depth, int channel, int y, int x) {
+  const float cost = load(job.costs + plane_index(job, depth, y, x));
+  return channel == 0 ? cost : cost * load(job.guide + plane_index(job, 0, y, x));
 }

@@ -15,7 +15,6 @@ Nothing here knows whether the kernels run on a GPU: tensors, FFTs and memory ar
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import logging
 import math
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 
 from dfs_ros.cost_volume.confidence import BOUND_C_MAX, BOUND_F1
 from dfs_ros.cost_volume.cuda.driver import Kernels
+from dfs_ros.cost_volume.cuda.job import THREADS, Job, blocks, columns_grid, rows_grid, with_arrays
 from dfs_ros.cost_volume.cuda.tables import RADIAL_ENTRIES_PER_UNIT, make_tables
 from dfs_ros.cost_volume.problem import Problem
 from dfs_ros.cost_volume.spectra import SpectraCache
@@ -35,61 +35,12 @@ from dfs_ros.regularization import COST_FLOOR
 OUTPUTS = ("cost", "log_energy", "bounded")
 DTYPES = (torch.float32, torch.float16)
 
-_THREADS = 256
 _SPECTRUM_THREADS = 128  # transfer functions of up to 64 images times this many floats fit in 48 kB of shared memory
-_TILE = 32
 _OCTANT = 136
 _BLOCK_BYTES_BEYOND_L2 = 64 << 20  # where not even one hypothesis fits in the L2 cache
 _BLOCK_BYTES_UNKNOWN_L2 = 32 << 20
 
 _log = logging.getLogger(__name__)
-
-
-class Job(ctypes.Structure):
-    """`Job` of elements.cuh, field by field."""
-
-    _fields_ = [
-        ("frames", ctypes.c_int),
-        ("channels", ctypes.c_int),
-        ("image_channels", ctypes.c_int),
-        ("depths", ctypes.c_int),
-        ("height", ctypes.c_int),
-        ("width", ctypes.c_int),
-        ("padded_height", ctypes.c_int),
-        ("padded_width", ctypes.c_int),
-        ("pad_top", ctypes.c_int),
-        ("pad_left", ctypes.c_int),
-        ("window_radius", ctypes.c_int),
-        ("taps", ctypes.c_int),
-        ("residual", ctypes.c_int),
-        ("tabulated", ctypes.c_int),
-        ("mix_channels", ctypes.c_int),
-        ("epilogue", ctypes.c_int),
-        ("half_output", ctypes.c_int),
-        ("eps", ctypes.c_float),
-        ("table_entries_per_unit", ctypes.c_float),
-        ("bound", ctypes.c_float),
-        ("log_floor", ctypes.c_float),
-        ("images", ctypes.c_void_p),
-        ("light", ctypes.c_void_p),
-        ("planes", ctypes.c_void_p),
-        ("spectra", ctypes.c_void_p),
-        ("diameters", ctypes.c_void_p),
-        ("radial", ctypes.c_void_p),
-        ("disks", ctypes.c_void_p),
-        ("row_cosines", ctypes.c_void_p),
-        ("column_cosines", ctypes.c_void_p),
-        ("quadrants", ctypes.c_void_p),
-        ("row_laplacian", ctypes.c_void_p),
-        ("column_laplacian", ctypes.c_void_p),
-        ("window", ctypes.c_void_p),
-        ("mixing", ctypes.c_void_p),
-        ("gains", ctypes.c_void_p),
-        ("pairs", ctypes.c_void_p),
-        ("rows", ctypes.c_void_p),
-        ("mean", ctypes.c_void_p),
-        ("volume", ctypes.c_void_p),
-    ]
 
 
 class VolumeEngine:
@@ -231,7 +182,7 @@ class VolumeEngine:
             raise TypeError(f"images: expected uint8, received {on_device.dtype}")
         planes = self._empty(len(images), self._channels, *self._padded)
         job = self._job_with(images=on_device, planes=planes)
-        self._launch("light_planes", (_blocks(self._padded[1]), self._padded[0], len(images)), job)
+        self._launch("light_planes", (blocks(self._padded[1]), self._padded[0], len(images)), job)
         spectra: torch.Tensor = torch.fft.rfft2(planes).contiguous()
         return spectra
 
@@ -283,11 +234,11 @@ class VolumeEngine:
             rows = self._padded[0] // 2 + 1
             quadrants = self._empty(diameters.numel(), rows, columns)
             job.quadrants = quadrants.data_ptr()
-            self._launch("table_transfer", (_blocks(columns), rows, diameters.numel()), job, shared=job.taps)
+            self._launch("table_transfer", (blocks(columns), rows, diameters.numel()), job, shared=job.taps)
         bins = self._padded[0] * columns
         self._launch(
             kernel,
-            (_blocks(bins, _SPECTRUM_THREADS), depths, 1),
+            (blocks(bins, _SPECTRUM_THREADS), depths, 1),
             job,
             threads=_SPECTRUM_THREADS,
             shared=job.frames * _SPECTRUM_THREADS if kernel == "residual_pairs" else 0,
@@ -299,7 +250,7 @@ class VolumeEngine:
         volume = torch.empty_like(bounded, dtype=self._dtype)
         job = self._job_with(depths=len(bounded), rows=bounded, volume=volume)
         job.half_output = self._dtype is torch.float16
-        self._launch("scale_over_depth", (_blocks(bounded[0].numel()), 1, 1), job)
+        self._launch("scale_over_depth", (blocks(bounded[0].numel()), 1, 1), job)
         return volume
 
     def _replayed(self, spectra: torch.Tensor) -> torch.Tensor:
@@ -320,23 +271,18 @@ class VolumeEngine:
         return self._static_volume
 
     def _job_with(self, depths: int = 0, **arrays: torch.Tensor) -> Job:
-        job = Job.from_buffer_copy(self._job)
-        job.depths = depths
-        for name, array in arrays.items():
-            setattr(job, name, array.data_ptr())
-        return job
+        return with_arrays(self._job, depths, **arrays)
 
     def _launch_rows(self, kernel: str, planes: int, job: Job) -> None:
-        grid = (_blocks(self._size[1]), self._size[0], planes)
-        self._launch(kernel, grid, job, shared=_THREADS + 2 * job.window_radius)
+        grid, shared = rows_grid(self._size, planes, job.window_radius)
+        self._launch(kernel, grid, job, shared=shared)
 
     def _launch_columns(self, kernel: str, depths: int, planes: int, job: Job) -> None:
-        height, width = self._size
-        shared = _TILE * (_TILE + 2 * job.window_radius) + planes * _TILE * _TILE
-        self._launch(kernel, (_blocks(width, _TILE), _blocks(height, _TILE), depths), job, shared=shared)
+        grid, shared = columns_grid(self._size, depths, planes, job.window_radius)
+        self._launch(kernel, grid, job, shared=shared)
 
     def _launch(
-        self, kernel: str, grid: tuple[int, int, int], job: Job, *, threads: int = _THREADS, shared: int = 0
+        self, kernel: str, grid: tuple[int, int, int], job: Job, *, threads: int = THREADS, shared: int = 0
     ) -> None:
         """`shared` in floats."""
         self._kernels.launch(kernel, grid, threads, 4 * shared, job)
@@ -355,10 +301,6 @@ class VolumeEngine:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether torch, or cuFFT through torch, found too little device memory."""
     return isinstance(error, torch.cuda.OutOfMemoryError) or "CUFFT_ALLOC_FAILED" in str(error)
-
-
-def _blocks(count: int, threads: int = _THREADS) -> int:
-    return -(-count // threads)
 
 
 def _l2_bytes(device: torch.device) -> int:

@@ -1,0 +1,163 @@
+"""From the logarithm of a volume to depth, on the device that it lies on. Formulas: dfs_ros/regularization.py.
+
+    guided filter   guided_rows, guide_columns                                          statistics of the guide
+                    guided_rows, guided_columns, coefficient_rows, filtered_columns     for a block of slices
+    semi-global     halved; paths_down, paths_across; enlarged and added                hypotheses last in memory
+    readout         read_out
+
+As in volume.py, nothing here knows whether the kernels run on a GPU, and nothing waits for the device.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from dfs_ros.config import RegularizationConfig
+from dfs_ros.cost_volume.cuda.driver import Kernels
+from dfs_ros.cost_volume.cuda.job import THREADS, Job, blocks, columns_grid, rows_grid, with_arrays
+
+_BLOCK_BYTES = 32 << 20  # windowed rows and coefficients of the slices that are filtered at once
+_ENLARGED_AT_ONCE = 8
+_PARTS = 16  # as in aggregation.cuh
+_MOST_HYPOTHESES = 512  # two path costs of each, in shared memory
+
+
+class Aggregation:
+    """What follows a volume, with the kernels of one device."""
+
+    def __init__(self, kernels: Kernels) -> None:
+        self._kernels = kernels
+
+    def smoothed_energy(self, energy: Tensor, guide: Tensor, config: RegularizationConfig) -> tuple[Tensor, Tensor]:
+        """:func:`dfs_ros.regularization.smoothed_energy` of float32 tensors (D, H, W) and (H, W)."""
+        aggregated = self.guided_filter(energy, guide, config.guided_radius_px, config.guided_eps)
+        if config.smoothness == 0:
+            return aggregated, aggregated
+        return aggregated, self.semi_global_at_half(aggregated, guide, config.smoothness, config.edge_contrast)
+
+    def guided_filter(self, volume: Tensor, guide: Tensor, radius_px: int, eps: float) -> Tensor:
+        """:func:`dfs_ros.regularization.guided_filter`."""
+        size = guide.shape[0], guide.shape[1]
+        box = torch.full((radius_px + 1,), 1.0 / (2 * radius_px + 1), device=volume.device)
+        guide_mean, guide_scale, result = torch.empty_like(guide), torch.empty_like(guide), torch.empty_like(volume)
+        job = Job(height=size[0], width=size[1], channels=2, window_radius=radius_px, eps=eps)
+        job = with_arrays(job, 0, window=box, guide=guide, guide_mean=guide_mean, guide_scale=guide_scale)
+        at_once = min(len(volume), max(1, _BLOCK_BYTES // (16 * size[0] * size[1])))
+        rows, coefficients = (torch.empty((2 * at_once, *size), device=volume.device) for _ in range(2))
+
+        def rows_then_columns(row_kernel: str, column_kernel: str, job: Job) -> None:
+            for kernel, (grid, shared) in (
+                (row_kernel, rows_grid(size, 2 * job.depths, radius_px)),
+                (column_kernel, columns_grid(size, job.depths, 2, radius_px)),
+            ):
+                self._kernels.launch(kernel, grid, THREADS, 4 * shared, job)
+
+        rows_then_columns("guided_rows", "guide_columns", with_arrays(job, 1, costs=guide, rows=rows))
+        for first in range(0, len(volume), at_once):
+            block = slice(first, min(first + at_once, len(volume)))
+            job = with_arrays(
+                job, len(volume[block]), costs=volume[block], rows=rows, mean=coefficients, volume=result[block]
+            )
+            rows_then_columns("guided_rows", "guided_columns", job)
+            rows_then_columns("coefficient_rows", "filtered_columns", job)
+        return result
+
+    def semi_global_at_half(self, volume: Tensor, guide: Tensor, smoothness: float, edge_contrast: float) -> Tensor:
+        """:func:`dfs_ros.regularization.semi_global_at_half`, of 512 hypotheses or fewer."""
+        reduced = halved(volume).permute(1, 2, 0).contiguous()  # (H / 2, W / 2, D)
+        change = self.semi_global(reduced, halved(guide[None])[0], smoothness, edge_contrast)
+        change = (change - reduced).permute(2, 0, 1).contiguous()
+        result = torch.empty_like(volume)
+        for first in range(0, len(volume), _ENLARGED_AT_ONCE):
+            block = slice(first, first + _ENLARGED_AT_ONCE)
+            larger = F.interpolate(change[None, block], size=guide.shape, mode="bilinear", align_corners=False)[0]
+            torch.add(volume[block], larger, out=result[block])
+        return result
+
+    def semi_global(self, costs: Tensor, guide: Tensor, smoothness: float, edge_contrast: float) -> Tensor:
+        """:func:`dfs_ros.regularization.semi_global`, hypotheses last: (H, W, D) in, the same out."""
+        height, width, depths = costs.shape
+        if depths > _MOST_HYPOTHESES:
+            raise ValueError(f"semi_global: expected at most {_MOST_HYPOTHESES} hypotheses, received {depths}")
+        total = torch.empty_like(costs)
+        guide = guide.contiguous()
+        job = Job(height=height, width=width, smoothness=smoothness, edge_contrast=edge_contrast)
+        job = with_arrays(job, depths, costs=costs, guide=guide, rows=total)
+        threads = min(THREADS, 32 * blocks(depths, 32))
+        for kernel, paths in (("paths_down", width), ("paths_across", height)):
+            self._kernels.launch(kernel, (paths, 1, 1), threads, 4 * (2 * depths + _PARTS), job)
+        return total.mul_(0.25)
+
+    def read_out(
+        self, probability: Tensor, depths_m: NDArray[np.float64], sigma_scale: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """:func:`dfs_ros.network.readout.read_out`: inverse depth and its standard deviation (H, W) in dioptres."""
+        depths, height, width = probability.shape
+        probability = probability.contiguous()
+        levels, steps = (uploaded(values, probability.device) for values in levels_and_steps(depths_m))
+        planes = torch.empty((2, height, width), device=probability.device)
+        job = Job(height=height, width=width, sigma_scale=sigma_scale)
+        job = with_arrays(job, depths, costs=probability, levels=levels, level_steps=steps, volume=planes)
+        self._kernels.launch("read_out", (blocks(height * width), 1, 1), THREADS, 0, job)
+        return planes[0], planes[1]
+
+
+def levels_and_steps(depths_m: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Inverse depth of every hypothesis, and how far apart they are there, float32 (D,)."""
+    inverse = 1.0 / np.asarray(depths_m, np.float64)
+    return inverse.astype(np.float32), np.abs(np.gradient(inverse)).astype(np.float32)
+
+
+def minimum_with_offset(energy: Tensor) -> Tensor:
+    """:func:`dfs_ros.regularization.minimum_with_offset` of a tensor: float32 (H, W)."""
+    best = energy.argmin(dim=0)
+    if len(energy) < 3:
+        return best.float()
+    middle = best.clamp(1, len(energy) - 2)
+    low, mid, high = (energy.gather(0, (middle + k)[None])[0] for k in (-1, 0, 1))
+    curvature = low - 2.0 * mid + high
+    curved = curvature > 1e-9
+    offset = torch.where(curved, 0.5 * (low - high) / torch.where(curved, curvature, 1.0), 0.0)
+    return torch.where(best == middle, middle + offset.clamp(-0.5, 0.5), best.float())
+
+
+def at_index(values: Tensor, index: Tensor) -> Tensor:
+    """`values` (D,) at fractional indices, linear in between."""
+    below = index.long().clamp(max=len(values) - 2)
+    return torch.lerp(values[below], values[below + 1], index - below)
+
+
+def confidence_of(aggregated: Tensor) -> Tensor:
+    """:func:`dfs_ros.regularization.confidence_of` of a tensor."""
+    return 1.0 - torch.exp((aggregated.amin(dim=0) - aggregated.mean(dim=0)).clamp(max=0.0))
+
+
+def halved(planes: Tensor) -> Tensor:
+    """Planes (D, H, W) at half the size, rounded up, every pixel the mean of the area it covers: cv2.INTER_AREA."""
+    height, width = planes.shape[1:]
+    if height % 2 == 0 and width % 2 == 0:
+        return F.avg_pool2d(planes[None], 2)[0]
+    down, across = (uploaded(area_weights(n), planes.device) for n in (height, width))
+    return down @ planes @ across.T
+
+
+def area_weights(size: int) -> NDArray[np.float32]:
+    """(half of `size` rounded up, `size`): the share that every pixel has in the larger ones."""
+    count = math.ceil(size / 2)
+    edges = np.arange(count + 1) * (size / count)
+    begin, end = np.maximum(edges[:-1, None], np.arange(size)), np.minimum(edges[1:, None], np.arange(1, size + 1))
+    return np.asarray(np.maximum(end - begin, 0.0) * (count / size), np.float32)
+
+
+def uploaded(array: NDArray[np.generic], device: torch.device) -> Tensor:
+    """An array on a device; on CUDA the host does not wait for the copy."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

@@ -34,7 +34,7 @@ from dfs_ros.node_health import Health, Situation
 from dfs_ros.node_lens import LensError, LensTracker
 from dfs_ros.node_outputs import Outputs
 from dfs_ros.stack import StackAssembler, Sweep
-from dfs_ros.transport.base import Qos, Transport
+from dfs_ros.transport.base import Qos, Subscription, Transport
 from dfs_ros.transport.messages import (
     CAMERA_INFO,
     DIAGNOSTICS,
@@ -116,16 +116,17 @@ class DepthNode:
         self._active = False
 
         self._outputs = Outputs(transport)
-        subscribe = transport.create_subscription
-        subscribe("camera_info", CAMERA_INFO, self._on_camera_info, _INPUT)
-        if config.node.focus_source == "focus":
-            subscribe("focus", FOCUS, lambda msg: self._on_focus(focus_from_message(msg)), _INPUT)
-        else:
-            subscribe("/diagnostics", DIAGNOSTICS, lambda msg: self._on_focus(focus_from_diagnostics(msg)), _INPUT)
-        self._images = subscribe("image", IMAGE, self._on_image, _INPUT)
+        self._subscriptions: list[Subscription] = []
         transport.create_service("~/capture", TRIGGER, self._capture)
         transport.create_timer(1.0, self._end_stack_on_silence)
         transport.add_diagnostic("depth", self._diagnostic)
+
+    def configure(self) -> None:
+        """Load the network now: with TensorRT, building its engine may take minutes.
+
+        Raises ValueError or FileNotFoundError where that cannot be.
+        """
+        self._load_estimator()
 
     def activate(self) -> None:
         """Take images and compute depth. The network is loaded first, in the worker's thread.
@@ -136,6 +137,7 @@ class DepthNode:
             return
         self._active = True
         self._health.start()
+        self._subscriptions = self._subscribe()
         if self._inline:
             self._load_estimator()
         else:
@@ -144,6 +146,9 @@ class DepthNode:
     def deactivate(self) -> None:
         """Take no more images and forget what was taken; returns when nothing is computed any more."""
         self._active = False
+        for subscription in self._subscriptions:
+            self._transport.unsubscribe(subscription)
+        self._subscriptions = []
         if self._worker is not None:
             self._worker.close()
             self._superseded += self._worker.superseded
@@ -158,13 +163,24 @@ class DepthNode:
         self._estimator = None
 
     def __enter__(self: _Self) -> _Self:
-        self.activate()
+        self._transport.manage(self)
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
 
     # -- what comes in: on the thread that spins ------------------------------------------------------------------
+
+    def _subscribe(self) -> list[Subscription]:
+        """All that comes in; the images first."""
+        subscribe = self._transport.create_subscription
+        info = subscribe("camera_info", CAMERA_INFO, self._on_camera_info, _INPUT)
+        if self._transport.parameters.config.node.focus_source == "focus":
+            focus = subscribe("focus", FOCUS, lambda msg: self._on_focus(focus_from_message(msg)), _INPUT)
+        else:
+            topic = "/diagnostics"
+            focus = subscribe(topic, DIAGNOSTICS, lambda msg: self._on_focus(focus_from_diagnostics(msg)), _INPUT)
+        return [subscribe("image", IMAGE, self._on_image, _INPUT), info, focus]
 
     def _on_image(self, msg: Message) -> None:
         if not self._active:
@@ -349,8 +365,8 @@ class DepthNode:
             Situation(
                 state=state,
                 working=self._active and self._estimator is not None and wanted,
-                image_topic=self._images.topic,
-                image_publishers=self._images.publisher_count(),
+                image_topic=self._subscriptions[0].topic if self._subscriptions else "",
+                image_publishers=self._subscriptions[0].publisher_count() if self._subscriptions else 0,
                 silence_s=config.node.silence_s if self._active else math.inf,
                 superseded=self._superseded + (worker.superseded if worker is not None else 0),
                 counts=self._assembler.counts,

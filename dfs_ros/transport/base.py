@@ -20,6 +20,7 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -41,6 +42,7 @@ _LEVELS = {
 
 
 _Self = TypeVar("_Self", bound="Transport")
+_CALLBACKS_TIMED = 1000
 
 
 class TransportError(ConnectionError):
@@ -116,6 +118,8 @@ class Subscription(ABC):
         self.callback = callback
         self.malformed = 0
         self.refused = 0
+        self.callback_seconds: deque[float] = deque(maxlen=_CALLBACKS_TIMED)
+        """How long the last callbacks took."""
 
     @property
     @abstractmethod
@@ -141,6 +145,25 @@ class Timer(Protocol):
 
     def cancel(self) -> None:
         """No more calls."""
+
+
+class Managed(Protocol):
+    """What a node is for, and how it follows the node's lifecycle, see :meth:`Transport.manage`."""
+
+    def configure(self) -> None:
+        """Get ready; may take minutes, and is called by another thread than the one that spins.
+
+        Raises ValueError or OSError where that cannot be.
+        """
+
+    def activate(self) -> None:
+        """Begin; takes no time."""
+
+    def deactivate(self) -> None:
+        """Pause: take nothing in, give nothing out."""
+
+    def close(self) -> None:
+        """Deactivate, and give up what :meth:`configure` made."""
 
 
 class Transport(ABC):
@@ -225,6 +248,20 @@ class Transport(ABC):
     def is_shutdown(self) -> bool:
         """Whether :meth:`shutdown` was called."""
 
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Close a subscription of this node and forget its counts."""
+        subscription.close()
+        if subscription in self.subscriptions:
+            self.subscriptions.remove(subscription)
+
+    def manage(self, managed: Managed) -> None:
+        """Begin with what this node is for.
+
+        Native ROS 2 nodes then have a lifecycle (`ros2 lifecycle`), which `managed` follows; others activate it and
+        are done.
+        """
+        managed.activate()
+
     def spin(self) -> None:
         """Make callbacks until :meth:`shutdown`."""
         while not self.is_shutdown:
@@ -248,11 +285,11 @@ class Transport(ABC):
             if now - self._logged_at.get(key or text, -every_s) < every_s:
                 return
             self._logged_at[key or text] = now
-        self._logger.log(_LEVELS[level], "%s", text)
-        self._publish_log(level, text)
+        self._write_log(level, text)
 
-    def _publish_log(self, level: str, text: str) -> None:  # noqa: B027 - most transports have nothing to do
-        """Show the line to others too, where the transport can."""
+    def _write_log(self, level: str, text: str) -> None:
+        """Write a line to Python's log; transports by which others can see it show it to them."""
+        self._logger.log(_LEVELS[level], "%s", text)
 
     def add_diagnostic(self, name: str, callback: Callable[[], Diagnostic]) -> None:
         """Publish what `callback()` returns on `/diagnostics` once a second; the transport's own counts go with it."""
@@ -270,11 +307,14 @@ class Transport(ABC):
 
     def handle_message(self, subscription: Subscription, msg: Message) -> None:
         """Call a subscription's callback; for transports, not for nodes."""
+        began = time.perf_counter()
         try:
             subscription.callback(msg)
         except ValueError as error:
             subscription.refused += 1
             self.log("error", f"{subscription.topic}: message refused: {error}", key=subscription.topic, every_s=5.0)
+        finally:
+            subscription.callback_seconds.append(time.perf_counter() - began)
 
     def __enter__(self: _Self) -> _Self:
         return self
@@ -298,12 +338,14 @@ class _TransportDiagnostic:
         for subscription in self._transport.subscriptions:
             counts = {name: getattr(subscription, name) for name in ("received", "dropped", "malformed", "refused")}
             values |= {f"{subscription.topic} {name}": count for name, count in counts.items()}
+            if seconds := sorted(subscription.callback_seconds):
+                values[f"{subscription.topic} callback_p99_ms"] = f"{seconds[len(seconds) * 99 // 100] * 1e3:.2f}"
             lost += sum(counts.values()) - counts["received"]
         for publisher in self._transport.publishers:
             values[f"{publisher.topic} published"] = publisher.published
             values[f"{publisher.topic} undelivered"] = publisher.dropped
             lost += publisher.dropped
         newly_lost, self._lost = lost - self._lost, lost
-        if newly_lost:
+        if newly_lost > 0:  # less than before: a subscription was closed
             return Diagnostic("WARN", f"{newly_lost} messages dropped or refused in the last period", values)
         return Diagnostic("OK", "all messages passed on", values)

@@ -243,7 +243,8 @@ class DdsTransport(Transport):
         self._participant = None
         self._domain.release()
 
-    def _publish_log(self, level: str, text: str) -> None:
+    def _write_log(self, level: str, text: str) -> None:
+        super()._write_log(level, text)
         levels = message_class(_LOG)
         name = {"warning": "WARN"}.get(level, level.upper())
         stamp = time_message(self.now_ns())

@@ -6,7 +6,8 @@
 The callbacks take milliseconds. Depth takes longer than a sweep on a slow machine: then the newest stack wins and the
 others are counted as superseded. Nothing is computed that nobody subscribes to.
 
-Subscribes to `image`, `camera_info` and `focus` (or to `/diagnostics` for the lens position, setting
+Subscribes to `image` (or `image/compressed`, setting `node.image_transport`), `camera_info` and `focus` (or to
+`/diagnostics` for the lens position, or to nothing where the lens is commanded by a schedule, setting
 `node.focus_source`); publishes `depth/image`, `depth/camera_info`, `depth/points`, `depth/sigma`, `all_in_focus/image`,
 `all_in_focus/camera_info` with the stamp and the frame of the image that they are in the geometry of, and
 `/diagnostics`; `~/capture` writes the newest stack to disk. Images of more than twice the height and width of
@@ -19,24 +20,26 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.config import StackConfig
-from dfs_ros.io.stack_folder import save_stack
+from dfs_ros.node_capture import Capture
+from dfs_ros.node_focus import LensCommands, schedule_of
 from dfs_ros.node_health import Health, Situation
+from dfs_ros.node_images import ImageReader
 from dfs_ros.node_lens import LensError, LensTracker
 from dfs_ros.node_outputs import Outputs
 from dfs_ros.stack import StackAssembler, Sweep
 from dfs_ros.transport.base import Qos, Subscription, Transport
 from dfs_ros.transport.messages import (
     CAMERA_INFO,
+    COMPRESSED,
     DIAGNOSTICS,
     FOCUS,
     IMAGE,
@@ -46,18 +49,16 @@ from dfs_ros.transport.messages import (
     camera_info_from_message,
     focus_from_diagnostics,
     focus_from_message,
-    image_from_message,
     stamp_ns,
     trigger_response,
 )
-from dfs_ros.types import Camera, DepthResult, FocalStack, FocusMetadata, Frame, check_image
+from dfs_ros.types import Camera, DepthResult, FocalStack, FocusMetadata, Frame
 from dfs_ros.worker import LatestWorker
 
 if TYPE_CHECKING:
     from dfs_ros.pipeline import DepthEstimator
 
 _Self = TypeVar("_Self", bound="DepthNode")
-_SIZES_REMEMBERED = 4
 # Sensor data, with room for a third of a second at 30 Hz: a busy machine may let the receiving threads wait that long.
 _INPUT = Qos(reliable=False, depth=10)
 
@@ -101,13 +102,16 @@ class DepthNode:
         config = transport.parameters.config
         self._transport = transport
         self._inline = inline
-        self._health = Health(transport.now_ns)
+        self._health = Health(transport.now_ns, timed=not transport.repeatable)
         self._lens = LensTracker(config.lens)
         self._stack_settings: StackConfig = config.stack
         self._assembler = self._new_assembler()
         self._flushed = True
         self._frame_id = ""
-        self._original_sizes: dict[tuple[int, ...], tuple[int, int]] = {}  # (height, width) of reduced images
+        self._reader = ImageReader()
+        self._schedule = schedule_of(config.schedule) if config.node.focus_source == "schedule" else None
+        self._commands = LensCommands(config.schedule) if config.node.focus_source == "commands" else None
+        self._capturing = Capture(transport.log)
         self._newest: Sweep | None = None
         self._worker: LatestWorker[_Job] | None = None
         self._superseded = 0  # by workers of the past
@@ -154,12 +158,18 @@ class DepthNode:
             self._superseded += self._worker.superseded
             self._worker = None
         self._previous = self._newest = None
-        self._assembler.flush()
+        self._assembler.restart()
         self._flushed = True
+
+    def finish(self) -> None:
+        """Nothing more will come: the stack at hand is taken as it is."""
+        self._flushed = True
+        self._take(self._assembler.flush())
 
     def close(self) -> None:
         """Deactivate, and give the network up; the transport is its owner's to shut down."""
         self.deactivate()
+        self._capturing.close()
         self._estimator = None
 
     def __enter__(self: _Self) -> _Self:
@@ -174,50 +184,50 @@ class DepthNode:
     def _subscribe(self) -> list[Subscription]:
         """All that comes in; the images first."""
         subscribe = self._transport.create_subscription
-        info = subscribe("camera_info", CAMERA_INFO, self._on_camera_info, _INPUT)
-        if self._transport.parameters.config.node.focus_source == "focus":
-            focus = subscribe("focus", FOCUS, lambda msg: self._on_focus(focus_from_message(msg)), _INPUT)
+        settings = self._transport.parameters.config.node
+        if settings.image_transport == "compressed":
+            images = subscribe(self._transport.resolve("image") + "/compressed", COMPRESSED, self._on_image, _INPUT)
         else:
+            images = subscribe("image", IMAGE, self._on_image, _INPUT)
+        subscriptions = [images, subscribe("camera_info", CAMERA_INFO, self._on_camera_info, _INPUT)]
+        if settings.focus_source == "diagnostics":
             topic = "/diagnostics"
-            focus = subscribe(topic, DIAGNOSTICS, lambda msg: self._on_focus(focus_from_diagnostics(msg)), _INPUT)
-        return [subscribe("image", IMAGE, self._on_image, _INPUT), info, focus]
+            diagnostics = subscribe(topic, DIAGNOSTICS, lambda m: self._on_focus(focus_from_diagnostics(m)), _INPUT)
+            subscriptions.append(diagnostics)
+        elif settings.focus_source != "schedule":
+            subscriptions.append(subscribe("focus", FOCUS, lambda m: self._on_focus(focus_from_message(m)), _INPUT))
+        return subscriptions
 
     def _on_image(self, msg: Message) -> None:
         if not self._active:
             return
         self._health.add_image()
+        stamp = stamp_ns(msg.header.stamp)
+        commanded = self._schedule or self._commands
+        focus = commanded.focus_of(stamp) if commanded is not None else None
         if self._estimator is None:
             return  # until it is loaded: what is lost meanwhile is no loss
         try:
-            image = self._image(msg)
+            image = self._reader.read(msg, self._transport.parameters.config.processing)
         except ValueError as error:
             self._health.add_fault("bad_image", str(error))
             raise
         self._frame_id = msg.header.frame_id
         self._flushed = False
-        self._take(self._assembler.add_image(stamp_ns(msg.header.stamp), image))
-
-    def _image(self, msg: Message) -> NDArray[np.uint8]:
-        """The image of a message, reduced to what will be worked on."""
-        settings = self._transport.parameters.config.processing
-        megapixels = msg.width * msg.height * 1e-6
-        if megapixels > settings.max_input_megapixels:
-            raise ValueError(
-                f"image: expected at most {settings.max_input_megapixels:g} megapixels, received {msg.width} x "
-                f"{msg.height}; raise processing.max_input_megapixels if that is meant"
-            )
-        image = reduced_by(image_from_message(msg), int(math.sqrt(megapixels / settings.max_megapixels)))
-        check_image(image, "image")
-        self._original_sizes[image.shape[:2]] = (int(msg.height), int(msg.width))
-        while len(self._original_sizes) > _SIZES_REMEMBERED:
-            del self._original_sizes[next(iter(self._original_sizes))]
-        return image
+        if focus is not None:
+            self._take(self._assembler.add_focus(focus))
+        self._take(self._assembler.add_image(stamp, image))
 
     def _on_focus(self, focus: FocusMetadata | None) -> None:
-        if not self._active or self._estimator is None or focus is None:
+        if not self._active or focus is None:
+            return
+        if self._commands is not None:
+            self._commands.add(focus)
+        elif self._estimator is None:
             return
         self._lens.add_focus(focus)
-        self._take(self._assembler.add_focus(focus))
+        if self._commands is None:
+            self._take(self._assembler.add_focus(focus))
 
     def _on_camera_info(self, msg: Message) -> None:
         try:
@@ -252,8 +262,8 @@ class DepthNode:
 
     def _camera_of(self, sweep: Sweep) -> Camera:
         """The camera of the reduced images of a sweep."""
-        shape = sweep.frames[0].image.shape[:2]
-        original = self._original_sizes.get(shape, (shape[0], shape[1]))
+        shape = sweep.frames[0].image.shape
+        original = self._reader.original_size(shape)
         return self._lens.camera(original).scaled(1.0 / (original[1] // shape[1]))
 
     def _plumb_bob(self) -> tuple[float, ...]:
@@ -379,30 +389,12 @@ class DepthNode:
         }
         return diagnostic._replace(values={**diagnostic.values, **setup})
 
-    def _capture(self, request: Message) -> Message:
+    def _capture(self, request: Message) -> Message | Future[Message]:
         if self._newest is None:
             return trigger_response(False, "no focal stack has come yet")
         folder = Path(self._transport.parameters.config.node.capture_folder).expanduser()
         try:
-            stack = FocalStack.from_frames(list(self._newest.frames), self._camera_of(self._newest))
-            taken = datetime.fromtimestamp(self._newest.newest_stamp_ns / 1e9, timezone.utc)
-            path = save_stack(stack, _unused(folder / f"stack_{taken:%Y%m%dT%H%M%S}_{taken.microsecond // 1000:03d}"))
-        except (ValueError, OSError) as error:
+            camera = self._camera_of(self._newest)
+        except LensError as error:
             return trigger_response(False, str(error))
-        self._transport.log("info", f"captured {path}")
-        return trigger_response(True, str(path))
-
-
-def reduced_by(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
-    """The image with blocks of `factor` x `factor` pixels averaged; rows and columns left over are cut off."""
-    if factor <= 1:
-        return image
-    height, width = image.shape[0] // factor, image.shape[1] // factor
-    whole = image[: height * factor, : width * factor]
-    return np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _unused(path: Path) -> Path:
-    """`path`, or with a number behind it where that is there already."""
-    names = [path, *(path.with_name(f"{path.name}_{i}") for i in range(2, 1000))]
-    return next((name for name in names if not name.exists()), path)
+        return self._capturing.write(self._newest, camera, folder)

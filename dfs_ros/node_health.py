@@ -45,10 +45,14 @@ class Situation(NamedTuple):
 
 
 class Health:
-    """Rates, latencies and faults; what arrives and what is published is told to it, from any thread."""
+    """Rates, latencies and faults; what arrives and what is published is told to it, from any thread.
 
-    def __init__(self, now_ns: Callable[[], int]) -> None:
+    `timed` False = how long the machine takes is left out: for recordings, which are to give the same each time.
+    """
+
+    def __init__(self, now_ns: Callable[[], int], timed: bool = True) -> None:
         self._now_ns = now_ns
+        self._timed = timed
         self._lock = threading.Lock()
         self._images_ns: deque[int] = deque()
         self._published_ns: deque[int] = deque()
@@ -84,7 +88,7 @@ class Health:
             self._latencies_s.append(latency_s if 0 <= latency_s <= MAX_LATENCY_S else math.nan)
             self._published_count += 1
             self._coverage = result.coverage
-            self._seconds = dict(result.report.get("seconds", {}))
+            self._seconds = dict(result.report.get("seconds", {})) if self._timed else {}
             self._warnings = list(result.report.get("warnings", []))
             self._forget()
 

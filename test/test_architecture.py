@@ -28,13 +28,13 @@ MAX_LINES = 400
 
 LAYERS = (
     ("paths",),
-    ("types", "config", "light", "memory", "runner", "worker"),
+    ("types", "config", "light", "memory", "cuda_graphs", "runner", "worker"),
     ("optics", "network", "sweeps", "registration", "regularization"),
     ("geometry", "stack", "exposure", "matching", "cost_volume", "simulation"),
     ("alignment", "io", "transport"),
-    ("pipeline", "node_health", "node_lens", "node_outputs"),
+    ("pipeline", "node_capture", "node_focus", "node_health", "node_images", "node_lens", "node_outputs"),
     ("node", "camera", "calibration", "evaluation", "viewer"),
-    ("training", "doctor"),
+    ("training", "doctor", "replay"),
     ("cli",),
 )
 """Each part of the package imports from layers below its own, and from itself.

@@ -18,7 +18,8 @@ from dfs_ros.camera.source import SweepCamera
 from dfs_ros.config import CameraConfig, Config
 from dfs_ros.geometry import Intrinsics, intrinsics
 from dfs_ros.io.stack_folder import load_stack
-from dfs_ros.node import DepthNode, reduced_by
+from dfs_ros.node import DepthNode
+from dfs_ros.node_images import reduced_by
 from dfs_ros.optics import magnification
 from dfs_ros.simulation.scenes import demo_camera, demo_scene
 from dfs_ros.transport.local import LocalBus, LocalTransport
@@ -47,7 +48,7 @@ def test_the_simulated_cameras_planes_come_out_at_their_depth(tmp_path: Path) ->
     received: dict[str, list[Any]] = {topic: [] for topic in OUTPUTS}
     for topic, kind in OUTPUTS.items():
         listener.create_subscription(topic, kind, received[topic].append)
-    SweepCamera(camera, SimulatedSource(camera_config, cache=tmp_path), camera_config)
+    SweepCamera(camera, SimulatedSource(camera_config, cache=tmp_path), camera_config).activate()
     with DepthNode(transport, inline=True):
         for _ in range(11):
             bus.advance_to(bus.now_ns() + 34 * MS)

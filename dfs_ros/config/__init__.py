@@ -29,7 +29,15 @@ from dfs_ros.config.estimation import (
     ProcessingConfig,
     RegularizationConfig,
 )
-from dfs_ros.config.live import CameraConfig, DdsConfig, NodeConfig, SimulationConfig, StackConfig, ViewerConfig
+from dfs_ros.config.live import (
+    CameraConfig,
+    DdsConfig,
+    NodeConfig,
+    ScheduleConfig,
+    SimulationConfig,
+    StackConfig,
+    ViewerConfig,
+)
 from dfs_ros.config.setting import checked, setting, unknown_name, yaml_problem
 
 __all__ = [
@@ -46,6 +54,7 @@ __all__ = [
     "NodeConfig",
     "ProcessingConfig",
     "RegularizationConfig",
+    "ScheduleConfig",
     "SimulationConfig",
     "StackConfig",
     "ViewerConfig",
@@ -71,6 +80,7 @@ class Config:
     processing: ProcessingConfig = field(default_factory=ProcessingConfig)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
     node: NodeConfig = field(default_factory=NodeConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     camera: CameraConfig = field(default_factory=CameraConfig)
     viewer: ViewerConfig = field(default_factory=ViewerConfig)
     dds: DdsConfig = field(default_factory=DdsConfig)

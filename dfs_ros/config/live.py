@@ -65,11 +65,21 @@ class StackConfig:
 class NodeConfig:
     """The depth node: what it listens to and how it publishes."""
 
+    autostart: bool = setting(
+        True, "Configure and activate at once (native ROS 2); false waits for the lifecycle transitions"
+    )
     focus_source: str = setting(
         "focus",
-        "Where the focus of an image comes from: focus = FrameFocus messages on the topic focus; "
+        "Where the focus of an image comes from: focus = FrameFocus of the same stamp on the topic focus; "
+        "commands = FrameFocus on that topic with the stamps at which the lens was commanded; "
+        "schedule = commanded as section schedule says; "
         "diagnostics = LensPosition on /diagnostics, as camera_ros publishes it",
-        choices=("focus", "diagnostics"),
+        choices=("focus", "commands", "schedule", "diagnostics"),
+    )
+    image_transport: str = setting(
+        "raw",
+        "Images come as sensor_msgs/Image on the topic image, or as CompressedImage (JPEG, PNG) on image/compressed",
+        choices=("raw", "compressed"),
     )
     depth_encoding: str = setting(
         "32FC1",
@@ -90,9 +100,50 @@ class NodeConfig:
 
 
 @dataclass(frozen=True)
+class ScheduleConfig:
+    """Focus that is commanded and not reported, for node.focus_source schedule and commands."""
+
+    focus_diopters: str = setting(
+        "", "Focus positions in the order of the commands, again and again; numbers with commas between", unit="1/m"
+    )
+    trigger: str = setting(
+        "frame",
+        "What moves the lens on: frame = the camera's images, the first that comes being at the first position "
+        "(start the node before the camera); time = a clock",
+        choices=("frame", "time"),
+    )
+    frames_per_step: int = setting(1, "Images at each position, for trigger frame", low=1, high=1000)
+    rate_hz: float = setting(
+        0.0,
+        "Images per second of the camera, by which lost images are noticed; needed for trigger frame",
+        unit="Hz",
+        low=0,
+        high=1000,
+    )
+    step_s: float = setting(0.1, "Time at each position, for trigger time", unit="s", low=0.0001, high=3600)
+    start_ns: int = setting(
+        0,
+        "Stamp of a command to the first position, for trigger time; 0 = that of the first image",
+        unit="ns",
+        low=0,
+        high=2**62,
+    )
+    settle_s: float = setting(
+        0.0, "How long the lens moves after a command; images exposed meanwhile are left out", unit="s", low=0, high=60
+    )
+    exposure_s: float = setting(0.0, "Exposure time, which begins at an image's stamp", unit="s", low=0, high=60)
+
+
+@dataclass(frozen=True)
 class CameraConfig:
     """The camera sources: simulated, or a recorded stack."""
 
+    source: str = setting(
+        "sim",
+        "The camera: sim = simulated, stack = the photos of a focal stack, sweep after sweep",
+        choices=("sim", "stack"),
+    )
+    stack: str = setting("", "Folder of the focal stack, with source stack")
     rate_hz: float = setting(30.0, "Images per second", unit="Hz", low=0.01, high=1000)
     frame_id: str = setting("camera_optical_frame", "Frame of the images: x right, y down, z forward")
     sweep: str = setting(

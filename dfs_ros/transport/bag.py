@@ -32,6 +32,8 @@ class BagTransport(LocalTransport):
         Asked for each topic whether it is recorded; what is not, nobody subscribes to.
     """
 
+    repeatable = True
+
     def __init__(
         self,
         node_name: str,

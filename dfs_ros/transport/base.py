@@ -22,6 +22,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, TypeVar
@@ -40,6 +41,9 @@ _LEVELS = {
     "fatal": logging.CRITICAL,
 }
 
+
+Handler = Callable[[Message], "Message | Future[Message]"]
+"""Answers requests of a service."""
 
 _Self = TypeVar("_Self", bound="Transport")
 _CALLBACKS_TIMED = 1000
@@ -140,6 +144,19 @@ class Subscription(ABC):
         """Receive no more."""
 
 
+def when_answered(answer: Message | Future[Message], reply: Callable[[Message], None]) -> None:
+    """Call `reply(response)` as soon as a :data:`Handler` has its answer; from whatever thread gives it."""
+    if not isinstance(answer, Future):
+        reply(answer)
+        return
+
+    def pass_on(done: Future[Message]) -> None:
+        if not done.cancelled():
+            reply(done.result())
+
+    answer.add_done_callback(pass_on)
+
+
 class Timer(Protocol):
     """What :meth:`Transport.create_timer` returns."""
 
@@ -180,6 +197,9 @@ class Transport(ABC):
         The node's parameters.
     """
 
+    repeatable = False
+    """Whether what goes out has to be the same each time: how long the machine took is then left out."""
+
     def __init__(
         self,
         node_name: str,
@@ -217,8 +237,11 @@ class Transport(ABC):
         """Have `callback()` called every `period_s` of this transport's clock."""
 
     @abstractmethod
-    def create_service(self, name: str, service_type: str, callback: Callable[[Message], Message]) -> None:
-        """Answer a service (`std_srvs/srv/Trigger`) by `callback(request) -> response`."""
+    def create_service(self, name: str, service_type: str, callback: Handler) -> None:
+        """Answer a service (`std_srvs/srv/Trigger`) by `callback(request) -> response`.
+
+        A callback that cannot answer at once returns a Future of the response, and the node goes on meanwhile.
+        """
 
     @abstractmethod
     def call_service(self, name: str, service_type: str, request: Message, timeout_s: float) -> Message:
@@ -338,7 +361,8 @@ class _TransportDiagnostic:
         for subscription in self._transport.subscriptions:
             counts = {name: getattr(subscription, name) for name in ("received", "dropped", "malformed", "refused")}
             values |= {f"{subscription.topic} {name}": count for name, count in counts.items()}
-            if seconds := sorted(subscription.callback_seconds):
+            seconds = sorted(subscription.callback_seconds)
+            if seconds and not self._transport.repeatable:
                 values[f"{subscription.topic} callback_p99_ms"] = f"{seconds[len(seconds) * 99 // 100] * 1e3:.2f}"
             lost += sum(counts.values()) - counts["received"]
         for publisher in self._transport.publishers:

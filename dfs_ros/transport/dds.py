@@ -17,6 +17,7 @@ from dfs_ros.config import Config
 from dfs_ros.transport.base import (
     RELIABLE,
     SENSOR_DATA,
+    Handler,
     Publisher,
     Qos,
     Subscription,
@@ -192,7 +193,7 @@ class DdsTransport(Transport):
             raise ValueError(f"period_s: expected over 0, received {period_s}")
         return self.executor.timer(round(period_s * 1e9), callback)
 
-    def create_service(self, name: str, service_type: str, callback: Callable[[Message], Message]) -> None:
+    def create_service(self, name: str, service_type: str, callback: Handler) -> None:
         service_parts(service_type)  # checks the type
         self._servers.append(ServiceServer(self, self.resolve(name), service_type, callback))
 

@@ -9,10 +9,10 @@ import itertools
 import struct
 import threading
 import time
-from collections.abc import Callable
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from dfs_ros.transport.base import Qos
+from dfs_ros.transport.base import Handler, Qos, when_answered
 from dfs_ros.transport.dds_types import SERVICE_HEADER_BYTES, service_topics
 from dfs_ros.transport.dds_wire import service_header, user_data_value, write
 from dfs_ros.transport.definitions import Message, deserialize, serialize
@@ -63,9 +63,7 @@ class ServiceClient:
 class ServiceServer:
     """The answering side of a service. Requests are answered by the thread that spins."""
 
-    def __init__(
-        self, transport: DdsTransport, name: str, service_type: str, callback: Callable[[Message], Message]
-    ) -> None:
+    def __init__(self, transport: DdsTransport, name: str, service_type: str, callback: Handler) -> None:
         (request_topic, self._request), (reply_topic, self._response) = service_topics(name, service_type)
         user_data = f"serviceid={transport.new_endpoint_id()};"
         self._transport = transport
@@ -81,13 +79,32 @@ class ServiceServer:
         cdr, info = cdr_and_info
         try:
             guid, number = service_header(cdr)
-            response = self._callback(deserialize(cdr, self._request, SERVICE_HEADER_BYTES))
-            reply = serialize(response, self._response, struct.pack("<Qq", guid, number))
+            answer = self._callback(deserialize(cdr, self._request, SERVICE_HEADER_BYTES))
         except ValueError as error:
-            self._transport.log("error", f"service {self._name}: {error}", key=self._name, every_s=5.0)
+            self._refuse(error)
             return
-        self._wait_for_client(info.publication_handle)
+        header = struct.pack("<Qq", guid, number)
+        if isinstance(answer, Future):
+            when_answered(
+                answer,
+                lambda response: self._transport.call_soon(
+                    lambda: self._reply(response, header, info.publication_handle)
+                ),
+            )
+        else:
+            self._reply(answer, header, info.publication_handle)
+
+    def _reply(self, response: Message, header: bytes, request_writer: int) -> None:
+        try:
+            reply = serialize(response, self._response, header)
+        except ValueError as error:
+            self._refuse(error)
+            return
+        self._wait_for_client(request_writer)
         write(self.writer, reply)
+
+    def _refuse(self, error: ValueError) -> None:
+        self._transport.log("error", f"service {self._name}: {error}", key=self._name, every_s=5.0)
 
     def _wait_for_client(self, request_writer: int) -> None:
         """A request may come before its client's reader is discovered, and the reply be lost: wait, as ROS does."""

@@ -21,14 +21,22 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from dfs_ros.config import Config
-from dfs_ros.transport.base import RELIABLE, SENSOR_DATA, Publisher, Qos, Subscription, Timer, Transport
+from dfs_ros.transport.base import (
+    RELIABLE,
+    SENSOR_DATA,
+    Handler,
+    Publisher,
+    Qos,
+    Subscription,
+    Timer,
+    Transport,
+    when_answered,
+)
 from dfs_ros.transport.definitions import Message, message, message_class, service_parts
 from dfs_ros.transport.executor import Executor, Mailbox
 from dfs_ros.transport.parameter_services import serve_parameters
 
 __all__ = ["LocalBus", "LocalTransport", "message"]
-
-Handler = Callable[[Message], Message]
 
 
 class LocalBus:
@@ -173,9 +181,13 @@ class LocalTransport(Transport):
         key = (self.resolve(name), service_type)
 
         def answer(request_and_reply: tuple[Message, deque[Message], threading.Event]) -> None:
-            request, reply, answered = request_and_reply
-            reply.append(callback(request))
-            answered.set()
+            request, replies, answered = request_and_reply
+
+            def reply(response: Message) -> None:
+                replies.append(response)
+                answered.set()
+
+            when_answered(callback(request), reply)
 
         mailbox = self.executor.mailbox(answer, None)
         with self.bus.lock:

@@ -36,6 +36,7 @@ from dfs_ros.types import FocusMetadata, LensState
 
 __all__ = [
     "CAMERA_INFO",
+    "COMPRESSED",
     "DEPTH_ENCODINGS",
     "DIAGNOSTICS",
     "FOCUS",
@@ -67,6 +68,7 @@ __all__ = [
 ]
 
 IMAGE = "sensor_msgs/msg/Image"
+COMPRESSED = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 POINTS = "sensor_msgs/msg/PointCloud2"
 FOCUS = "dfs_ros/msg/FrameFocus"

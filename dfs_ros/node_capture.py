@@ -1,0 +1,70 @@
+"""The newest stack of the depth node, written to disk when somebody asks for it, in a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime, timezone
+from pathlib import Path
+
+from dfs_ros.io.stack_folder import save_stack
+from dfs_ros.stack import Sweep
+from dfs_ros.transport.messages import Message, trigger_response
+from dfs_ros.types import Camera, FocalStack
+
+MOST_WAITING = 2
+
+
+class Capture:
+    """Writes stacks one after the other; more than :data:`MOST_WAITING` at a time are refused.
+
+    A stack's folder appears when it is complete.
+    """
+
+    def __init__(self, log: Callable[[str, str], None]) -> None:
+        self._log = log
+        self._thread: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+        self._waiting = 0
+
+    def write(self, sweep: Sweep, camera: Camera, folder: Path) -> Message | Future[Message]:
+        """Write a stack into a new folder in `folder`; the answer to whoever asked, when it is written or is not."""
+        with self._lock:
+            if self._waiting >= MOST_WAITING:
+                return trigger_response(False, f"{self._waiting} stacks are still being written; ask again later")
+            self._waiting += 1
+            if self._thread is None:
+                self._thread = ThreadPoolExecutor(1, thread_name_prefix="capture")
+            return self._thread.submit(self._write, sweep, camera, folder)
+
+    def close(self) -> None:
+        """Wait until what was asked for is written."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.shutdown(wait=True)
+
+    def _write(self, sweep: Sweep, camera: Camera, folder: Path) -> Message:
+        try:
+            stack = FocalStack.from_frames(list(sweep.frames), camera)
+            path = save_stack(stack, _unused(folder / _name(sweep)))
+        except (ValueError, OSError) as error:
+            self._log("error", f"nothing captured: {error}")
+            return trigger_response(False, str(error))
+        finally:
+            with self._lock:
+                self._waiting -= 1
+        self._log("info", f"captured {path}")
+        return trigger_response(True, str(path))
+
+
+def _name(sweep: Sweep) -> str:
+    taken = datetime.fromtimestamp(sweep.newest_stamp_ns / 1e9, timezone.utc)
+    return f"stack_{taken:%Y%m%dT%H%M%S}_{taken.microsecond // 1000:03d}"
+
+
+def _unused(path: Path) -> Path:
+    """`path`, or with a number behind it where that is there already."""
+    names = [path, *(path.with_name(f"{path.name}_{i}") for i in range(2, 1000))]
+    return next((name for name in names if not name.exists()), path)

@@ -1,0 +1,185 @@
+"""Focus of images whose camera reports none: what the lens was commanded to when they were exposed.
+
+An image is exposed from its stamp on for `schedule.exposure_s`. Where a command was given during that time, or less
+than `schedule.settle_s` before it, the lens moved.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import replace
+from typing import Protocol
+
+from dfs_ros.config import ScheduleConfig
+from dfs_ros.types import MAX_FRAMES, FocusMetadata, LensState, check_focus
+
+_COMMANDS_KEPT = 256
+# How far from a whole number of periods two stamps may be apart, in periods.
+_JITTER = 0.3
+_CLOCK_RESET_PERIODS = 15
+# After a longer pause the true rate may have added up to another number.
+_LONGEST_GAP_PERIODS = 300
+
+
+class CommandedFocus(Protocol):
+    """Where the lens was told to be."""
+
+    def focus_of(self, stamp_ns: int) -> FocusMetadata | None:
+        """The focus of the image with this stamp; None = not known. Asked for each image once, as they come."""
+
+
+def schedule_of(settings: ScheduleConfig) -> CommandedFocus:
+    """The schedule of section `schedule`; ValueError where it makes no sense."""
+    positions = _positions(settings.focus_diopters)
+    if settings.trigger == "time":
+        least_s = settings.settle_s + settings.exposure_s
+        if least_s >= settings.step_s:
+            raise ValueError(
+                f"schedule.step_s: expected more than settle_s + exposure_s = {least_s:g} s, received "
+                f"{settings.step_s:g}: the lens would never rest during an exposure"
+            )
+        return TimedSchedule(settings, positions)
+    if not settings.rate_hz:
+        raise ValueError(
+            "schedule.rate_hz: expected images per second over 0, received 0; without it a lost image would shift the "
+            "focus of all that follow"
+        )
+    step_s = settings.frames_per_step / settings.rate_hz
+    if settings.settle_s >= step_s:
+        raise ValueError(
+            f"schedule.settle_s: expected less than the {step_s:g} s of {settings.frames_per_step} images at "
+            f"{settings.rate_hz:g} Hz, received {settings.settle_s:g}; raise schedule.frames_per_step"
+        )
+    return TriggeredSchedule(settings, positions)
+
+
+class TriggeredSchedule:
+    """Every `frames_per_step`-th image moves the lens on to the next position.
+
+    Images are counted by their stamps, so that a lost one shifts nothing. Where the stamps do not tell how many were
+    lost, or after a long pause, the focus is NaN from then on; a clock that is set back means that camera and lens
+    started anew.
+    """
+
+    def __init__(self, settings: ScheduleConfig, positions: tuple[float, ...]) -> None:
+        self._settings = settings
+        self._positions = positions
+        self._last: tuple[int, int] | None = None  # stamp and number of the newest image
+        self._in_step = True
+
+    def focus_of(self, stamp_ns: int) -> FocusMetadata | None:
+        """The focus by the image's number; numbered, so that lost images are counted."""
+        number = self._number(stamp_ns)
+        if number is None:
+            return FocusMetadata(stamp_ns, math.nan)
+        per_step = self._settings.frames_per_step
+        count = len(self._positions) * per_step
+        sweep, index = divmod(number, count)
+        since_command_s = (index % per_step) / self._settings.rate_hz
+        moving = since_command_s < self._settings.settle_s
+        return FocusMetadata(
+            stamp_ns=stamp_ns,
+            focus_diopters=self._positions[index // per_step],
+            lens_state=LensState.MOVING if moving else LensState.STATIONARY,
+            exposure_ns=round(self._settings.exposure_s * 1e9),
+            sweep_id=sweep % 2**32,
+            index=index,
+            count=count,
+        )
+
+    def _number(self, stamp_ns: int) -> int | None:
+        if self._last is not None:
+            periods = (stamp_ns - self._last[0]) * 1e-9 * self._settings.rate_hz
+            if periods < -_CLOCK_RESET_PERIODS:
+                self._last, self._in_step = None, True
+        if self._last is None:
+            self._last = (stamp_ns, 0)
+            return 0
+        if abs(periods - round(periods)) > _JITTER or periods > _LONGEST_GAP_PERIODS:
+            self._in_step = False
+        number = self._last[1] + round(periods)
+        if periods > 0:
+            self._last = (stamp_ns, number)
+        return number if self._in_step and number >= 0 else None
+
+
+class TimedSchedule:
+    """The lens moves on every `step_s`."""
+
+    def __init__(self, settings: ScheduleConfig, positions: tuple[float, ...]) -> None:
+        self._settings = settings
+        self._positions = positions
+        self._step_ns = round(settings.step_s * 1e9)
+        self._start_ns = settings.start_ns or None
+
+    def focus_of(self, stamp_ns: int) -> FocusMetadata | None:
+        """The focus by the image's time."""
+        if self._start_ns is None:
+            self._start_ns = stamp_ns
+        step, since_command_ns = divmod(stamp_ns - self._start_ns, self._step_ns)
+        return _unnumbered(
+            FocusMetadata(stamp_ns, self._positions[step % len(self._positions)]),
+            self._settings,
+            since_command_ns,
+            self._step_ns - since_command_ns,
+        )
+
+
+class LensCommands:
+    """The newest commands to the lens, as they were published."""
+
+    def __init__(self, settings: ScheduleConfig) -> None:
+        self._settings = settings
+        self._commands: deque[FocusMetadata] = deque(maxlen=_COMMANDS_KEPT)
+
+    def add(self, command: FocusMetadata) -> None:
+        """A command, given at its stamp. Later ones that came before are of a clock that was set back."""
+        while self._commands and self._commands[-1].stamp_ns >= command.stamp_ns:
+            self._commands.pop()
+        if self._commands and self._commands[-1].focus_diopters == command.focus_diopters:
+            return  # the lens does not move for it
+        self._commands.append(command)
+
+    def focus_of(self, stamp_ns: int) -> FocusMetadata | None:
+        """The focus of the last command before the image was exposed; None where there was none."""
+        next_ns: float = math.inf
+        for command in reversed(self._commands):
+            if command.stamp_ns <= stamp_ns:
+                focus = replace(command, stamp_ns=stamp_ns)
+                return _unnumbered(focus, self._settings, stamp_ns - command.stamp_ns, next_ns - stamp_ns)
+            next_ns = command.stamp_ns
+        return None
+
+
+def _unnumbered(
+    focus: FocusMetadata, settings: ScheduleConfig, since_command_ns: float, until_next_ns: float
+) -> FocusMetadata:
+    """`focus` with what the lens did meanwhile, so many nanoseconds after a command and before the next."""
+    exposure_ns = focus.exposure_ns or round(settings.exposure_s * 1e9)
+    moving = since_command_ns < settings.settle_s * 1e9 or until_next_ns < exposure_ns
+    return replace(
+        focus,
+        focus_start_diopters=math.nan,
+        focus_end_diopters=math.nan,
+        lens_state=LensState.MOVING if moving else LensState.STATIONARY,
+        exposure_ns=exposure_ns,
+        sweep_id=0,
+        index=0,
+        count=0,
+    )
+
+
+def _positions(text: str) -> tuple[float, ...]:
+    name = "schedule.focus_diopters"
+    try:
+        positions = tuple(float(part) for part in text.split(",")) if text.strip() else ()
+    except ValueError:
+        raise ValueError(
+            f"{name}: expected numbers with commas between, such as 2.2,1.1,0.5, received {text!r}"
+        ) from None
+    if len(positions) > MAX_FRAMES or len(set(positions)) < 2:
+        raise ValueError(f"{name}: expected 2 to {MAX_FRAMES} positions, two of them different, received {text!r}")
+    for position in positions:
+        check_focus(position, 0.0, name)
+    return positions

@@ -1,0 +1,89 @@
+"""sensor_msgs/CompressedImage (JPEG and PNG, as image_transport's `compressed` sends them) <-> numpy."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dfs_ros.transport.definitions import Message, header, message
+from dfs_ros.transport.images import IMAGE_ENCODINGS, image_from_message, image_message
+
+COMPRESSED_FORMATS = ("jpeg", "png")
+_TAIL_BYTES = 64  # drivers may fill up the end
+
+
+def compressed_message(
+    image: NDArray[np.uint8], stamp_ns: int, frame_id: str, file_format: str = "jpeg", quality: int = 95
+) -> Message:
+    """A sensor_msgs/CompressedImage of RGB (H, W, 3) or mono (H, W) uint8; `quality` of JPEG, 1 to 100."""
+    if file_format not in COMPRESSED_FORMATS:
+        raise ValueError(f"file_format: expected one of {', '.join(COMPRESSED_FORMATS)}, received {file_format!r}")
+    colour = image.ndim == 3
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if file_format == "jpeg" else []
+    _, data = cv2.imencode(f".{file_format}", image[..., ::-1] if colour else image, options)
+    encoding, stored = ("rgb8", "bgr8") if colour else ("mono8", "mono8")
+    return message(
+        "sensor_msgs/msg/CompressedImage",
+        header=header(stamp_ns, frame_id),
+        format=f"{encoding}; {file_format} compressed {stored}",
+        data=data.reshape(-1),
+    )
+
+
+def compressed_size(msg: Message) -> tuple[int, int]:
+    """(height, width) of a sensor_msgs/CompressedImage, without decoding it.
+
+    Raises ValueError for data that is no whole JPEG or PNG.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    data = _checked(msg)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large images: the caller has a limit of its own
+            with Image.open(io.BytesIO(data)) as image:
+                return image.height, image.width
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"compressed image: {msg.format!r}: its header cannot be read: {error}") from error
+
+
+def image_from_compressed(msg: Message) -> NDArray[np.uint8]:
+    """RGB (H, W, 3) or mono (H, W), uint8, of a sensor_msgs/CompressedImage with a JPEG or PNG in it.
+
+    16-bit samples are scaled to 8 bits, an alpha channel is left out, Bayer patterns are interpolated. The image is as
+    it is stored: an orientation tag is not followed. Raises ValueError for anything else, and for truncated data.
+    """
+    data = _checked(msg)
+    pixels: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"compressed image: {msg.format!r}: {len(data)} bytes cannot be decoded")
+    pattern = str(msg.format).partition(";")[0].strip()
+    if pixels.ndim == 2 and pattern.startswith("bayer_") and pattern in IMAGE_ENCODINGS:
+        return image_from_message(image_message(pixels, 0, "", pattern))
+    if pixels.ndim == 3:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+    if pixels.dtype == np.uint16:
+        return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return np.asarray(pixels, np.uint8)
+
+
+def _checked(msg: Message) -> bytes:
+    """The data, which begins as JPEG or PNG and ends as such; a decoder would fill up what is missing with grey."""
+    data = np.asarray(msg.data, np.uint8).tobytes()
+    if "compressedDepth" in msg.format:
+        raise ValueError(f"compressed image: expected a photo, received a depth image ({msg.format!r})")
+    ends = {b"\xff\xd8\xff": b"\xff\xd9", b"\x89PNG\r\n\x1a\n": b"IEND"}
+    end = next((end for start, end in ends.items() if data.startswith(start)), None)
+    if end is None:
+        raise ValueError(
+            f"compressed image: expected {' or '.join(COMPRESSED_FORMATS)}, received format {msg.format!r} with data "
+            f"that begins {data[:8].hex(' ') or 'nowhere'}"
+        )
+    if end not in data[-_TAIL_BYTES:]:
+        raise ValueError(f"compressed image: {msg.format!r}: its {len(data)} bytes are not the whole image")
+    return data

@@ -149,7 +149,7 @@ def test_camera_on_a_transport(recorded: FocalStack, tmp_path: Path) -> None:
     received: dict[str, list[Any]] = {"image": [], "camera_info": [], "focus": []}
     for topic, kind in (("image", IMAGE), ("camera_info", CAMERA_INFO), ("focus", FOCUS)):
         listener.create_subscription(topic, kind, received[topic].append)
-    SweepCamera(camera, source, CameraConfig(rate_hz=20, frame_id="eye"))
+    SweepCamera(camera, source, CameraConfig(rate_hz=20, frame_id="eye")).activate()
     for _ in range(10):
         bus.advance_to(bus.now_ns() + 25_000_000)
         while camera.spin_once(0) or listener.spin_once(0):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dfs_ros.config import CameraConfig
 from dfs_ros.geometry import Intrinsics
-from dfs_ros.transport.base import Transport
+from dfs_ros.transport.base import Timer, Transport
 from dfs_ros.transport.messages import (
     CAMERA_INFO,
     FOCUS,
@@ -53,7 +53,7 @@ class FrameSource(Protocol):
 
 
 class SweepCamera:
-    """Publishes the frames of a source, `camera.rate_hz` a second, until the transport is shut down."""
+    """Publishes the frames of a source, `camera.rate_hz` a second, while it is active."""
 
     def __init__(self, transport: Transport, source: FrameSource, config: CameraConfig) -> None:
         self._transport = transport
@@ -64,8 +64,27 @@ class SweepCamera:
         self._info = transport.create_publisher("camera_info", CAMERA_INFO)
         self._focus = transport.create_publisher("focus", FOCUS)
         self._sent_ns: deque[int] = deque()
-        transport.create_timer(1.0 / config.rate_hz, self.send)
+        self._timer: Timer | None = None
         transport.add_diagnostic("camera", self._diagnostic)
+
+    def configure(self) -> None:
+        """Nothing: the source is ready."""
+
+    def activate(self) -> None:
+        """Begin to send."""
+        if self._timer is None:
+            self._timer = self._transport.create_timer(1.0 / self._config.rate_hz, self.send)
+
+    def deactivate(self) -> None:
+        """Send no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._sent_ns.clear()
+
+    def close(self) -> None:
+        """Send no more."""
+        self.deactivate()
 
     def send(self) -> None:
         """Publish the next frame, stamped now."""
@@ -82,6 +101,8 @@ class SweepCamera:
     def _diagnostic(self) -> Diagnostic:
         seconds = (self._sent_ns[-1] - self._sent_ns[0]) * 1e-9 if self._sent_ns else 0.0
         rate_hz = (len(self._sent_ns) - 1) / seconds if seconds > 0 else 0.0
+        if self._timer is None:
+            return Diagnostic("OK", "inactive", {})
         values = {"sent_hz": f"{rate_hz:.2f}", "wanted_hz": f"{self._config.rate_hz:g}"}
         if seconds > 1.0 and rate_hz < _ENOUGH_OF_RATE * self._config.rate_hz:
             wanted = f"{self._config.rate_hz:g} were asked for: this machine is too busy"

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
         prepare_output(args.output)
     config = with_camera_arguments(config_from_arguments(args, Config.from_dict(SETTINGS)), args)
-    source = make_source(args, config)
+    source = make_source(config)
     setup = Setup(args, fitted(config, source.frames_per_sweep), source, with_viewer=False)
     record = measure(setup, args.duration)
     print(describe(record))

@@ -46,7 +46,6 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
         "--source",
         metavar=("sim|stack", "DIR"),
         nargs="+",
-        default=["sim"],
         help="camera: sim (simulated, the default), or stack DIR (the photos of a focal stack, sweep after sweep)",
     )
     default = CameraConfig()
@@ -62,8 +61,7 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
 
 def with_camera_arguments(config: Config, args: argparse.Namespace) -> Config:
     """The configuration with what :func:`add_source_arguments` added. Raises ValueError for what makes no sense."""
-    stack_of(args)
-    changes: dict[str, object] = {}
+    changes: dict[str, object] = _source_of(args.source) if args.source else {}
     if args.rate is not None:
         changes["rate_hz"] = args.rate
     if args.size is not None:
@@ -73,23 +71,27 @@ def with_camera_arguments(config: Config, args: argparse.Namespace) -> Config:
     return config.updated({"camera": changes})
 
 
-def stack_of(args: argparse.Namespace) -> str | None:
-    """The folder of `--source stack DIR`; None for the simulated camera."""
-    kind, *rest = args.source
-    if kind == "sim" and not rest:
-        return None
+def _source_of(words: list[str]) -> dict[str, object]:
+    """The settings of `--source`."""
+    kind, *rest = words
     if kind == "stack" and len(rest) == 1:
-        return str(rest[0])
-    raise ValueError(f"--source: expected 'sim' or 'stack DIR', received '{' '.join(args.source)}'")
+        return {"source": kind, "stack": rest[0]}
+    if kind == "sim" and not rest:
+        return {"source": kind}
+    raise ValueError(f"--source: expected 'sim' or 'stack DIR', received '{' '.join(words)}'")
 
 
-def make_source(args: argparse.Namespace, config: Config) -> FrameSource:
-    """The camera source of `--source`; renders the simulated images, with progress, where they are not cached."""
-    stack = stack_of(args)
-    if stack is not None:
+def make_source(config: Config) -> FrameSource:
+    """The camera source of `camera.source`; renders simulated images, with progress, where they are not cached.
+
+    Raises ValueError or OSError for a source that cannot be used.
+    """
+    if config.camera.source == "stack":
         from dfs_ros.camera.recorded import RecordedSource
 
-        return RecordedSource(stack, config.camera, config.lens)
+        if not config.camera.stack:
+            raise ValueError("camera.stack: expected the folder of a focal stack, which source stack shows")
+        return RecordedSource(config.camera.stack, config.camera, config.lens)
     from dfs_ros.camera.simulator import SimulatedSource
 
     with _rendering_progress() as progress:

@@ -29,7 +29,7 @@ _THREAD_STOP_S = 15.0
 
 @dataclass(frozen=True)
 class Setup:
-    """What a run consists of. `arguments` have source, transport, namespace and remap."""
+    """What a run consists of. `arguments` have transport, namespace and remap."""
 
     arguments: argparse.Namespace
     config: Config
@@ -102,7 +102,7 @@ class ProcessParts(Parts):
         self.processes.start("node", ["node", *common])
         if setup.with_viewer:
             self.processes.start("viewer", ["view", *common])
-        self.processes.start("camera", ["camera", "--source", *arguments.source, *common])
+        self.processes.start("camera", ["camera", *common])
 
     def failure(self) -> str | None:
         ended = self.processes.ended()

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         from dfs_ros.io.results import prepare_output
 
         prepare_output(args.output)
-    source = make_source(args, config)  # wrong input is found, and images are rendered, before anything starts
+    source = make_source(config)  # wrong input is found, and images are rendered, before anything starts
     setup = Setup(args, fitted(config, source.frames_per_sweep), source, not args.no_viewer)
     status = StatusLine()
     parts = ThreadParts(setup) if args.transport == "local" else ProcessParts(setup, status.print_from)

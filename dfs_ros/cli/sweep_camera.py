@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = with_camera_arguments(config_from_arguments(args), args)
-    source = make_source(args, config)
+    source = make_source(config)
     with participant(args, CAMERA_NODE, config) as transport:
         serve(transport, source, config)
     return 0
@@ -34,6 +34,6 @@ def run(args: argparse.Namespace) -> int:
 
 def serve(transport: Transport, source: FrameSource, config: Config) -> None:
     """Publish the frames of a source until the transport stops spinning."""
-    SweepCamera(transport, source, config.camera)
+    transport.manage(SweepCamera(transport, source, config.camera))
     transport.log("info", source.description)
     transport.spin()

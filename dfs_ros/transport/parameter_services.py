@@ -65,26 +65,21 @@ def serve_parameters(transport: Transport) -> None:
     def _describe(name: str) -> Message:
         if not _known(name):
             return message("rcl_interfaces/msg/ParameterDescriptor", name=name)
-        meta = parameters.metadata(name)
-        kind = type(parameters.get(name))
-        bounds = {"from_value": meta["low"], "to_value": meta["high"]}
+        description = parameters.describe(name)
         ranges: dict[str, Any] = {}
-        if None not in bounds.values():
-            if kind is float:
-                ranges["floating_point_range"] = [
-                    message("rcl_interfaces/msg/FloatingPointRange", **{k: float(v) for k, v in bounds.items()})
-                ]
-            elif kind is int:
-                ranges["integer_range"] = [
-                    message("rcl_interfaces/msg/IntegerRange", **{k: int(v) for k, v in bounds.items()}, step=1)
-                ]
+        if description.bounds is not None:
+            bounds = dict(zip(("from_value", "to_value"), description.bounds, strict=True))
+            if description.kind is float:
+                ranges["floating_point_range"] = [message("rcl_interfaces/msg/FloatingPointRange", **bounds)]
+            else:
+                ranges["integer_range"] = [message("rcl_interfaces/msg/IntegerRange", **bounds, step=1)]
         return message(
             "rcl_interfaces/msg/ParameterDescriptor",
             name=name,
-            type=_TYPES[kind][0],
-            description=meta["doc"] + (f" [{meta['unit']}]" if meta["unit"] else ""),
-            additional_constraints="one of " + ", ".join(meta["choices"]) if meta["choices"] else "",
-            read_only=not meta["live"],
+            type=_TYPES[description.kind][0],
+            description=description.text,
+            additional_constraints=description.constraints,
+            read_only=description.read_only,
             **ranges,
         )
 

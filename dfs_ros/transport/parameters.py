@@ -5,9 +5,19 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from dfs_ros.config import Config, sections
+
+
+class ParameterDescription(NamedTuple):
+    """What ROS tools show of a parameter; `kind` is bool, int, float or str, `bounds` its range where it has one."""
+
+    kind: type
+    text: str
+    constraints: str
+    read_only: bool
+    bounds: tuple[float, float] | None
 
 
 class Parameters:
@@ -47,6 +57,18 @@ class Parameters:
         section, _, key = name.partition(".")
         value: bool | int | float | str = getattr(getattr(self._config, section), key)
         return value
+
+    def describe(self, name: str) -> ParameterDescription:
+        """The description of a parameter; ValueError if there is no such."""
+        meta, kind = self.metadata(name), type(self.get(name))
+        low, high = meta["low"], meta["high"]
+        return ParameterDescription(
+            kind,
+            meta["doc"] + (f" [{meta['unit']}]" if meta["unit"] else ""),
+            "one of " + ", ".join(meta["choices"]) if meta["choices"] else "",
+            not meta["live"],
+            None if low is None or high is None or kind not in (int, float) else (kind(low), kind(high)),
+        )
 
     def set(self, values: Mapping[str, Any]) -> None:
         """Change live parameters, all or none; the callbacks of :meth:`on_change` are then called by the spin thread.

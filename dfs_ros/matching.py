@@ -17,7 +17,7 @@ from dfs_ros.types import FocalStack
 
 Array = NDArray[np.float64]
 
-_SMALLEST_PX = 160  # images of up to twice this are not reduced below it
+_SMALLEST_PX = 320  # images are not reduced below it: at half of it errors at the corners are twice as large
 _CHECKED_PX = 128  # frames are compared at this size, where differences of blur are small
 _LOCAL_PX = 320  # local motion is estimated at this size
 _LOCAL_ITERATIONS = 4
@@ -176,7 +176,7 @@ def match_frames(
     candidates = sorted(order, key=lambda i: abs(order.index(i) - middle)) if reference is None else [reference]
     if config.mode != "refine":
         return _without_images(stack, config, candidates[0])
-    # Half the image is enough for a tenth of a pixel, and quicker; small images are needed whole.
+    # Half a large image is enough for a tenth of a pixel, and quicker; small images are needed whole.
     longest_px = min(config.estimation_px, max(max(stack.size) // 2, _SMALLEST_PX))
     features = [Features(image, longest_px, config.transfer_curve) for image in stack.images]
     matches = []

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from skimage import data
 
 from dfs_ros import optics
@@ -125,14 +127,25 @@ def test_the_measure_of_error_sees_a_wrong_motion() -> None:
     assert corner_error_px(lens(0.01, shift_px=(3, -1), degrees=0.5), lens(0.0), true) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_motion_and_gain_are_recovered(seed: int) -> None:
-    # Drawn by seed, not by hypothesis: the tolerance is that of an estimate, not a law for every conceivable stack.
-    rng = np.random.default_rng(seed)
-    photo = ("coffee", "astronaut", "chelsea")[seed % 3]
-    breathing = rng.uniform(-0.5, 2.5)
-    shifts, degrees, gains = rng.uniform(-12, 12, 10), rng.uniform(-1.5, 1.5, 5), rng.uniform(0.8, 1.2, 5)
-    blur = rng.integers(0, 17, 5) / 4
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(
+    photo=st.sampled_from(["coffee", "astronaut", "chelsea"]),
+    breathing=st.floats(-0.5, 2.5),
+    shifts=st.lists(st.floats(-12, 12), min_size=10, max_size=10),
+    degrees=st.lists(st.floats(-1.5, 1.5), min_size=5, max_size=5),
+    gains=st.lists(st.floats(0.8, 1.2), min_size=5, max_size=5),
+    blur=st.lists(st.integers(0, 16).map(lambda quarters: quarters / 4), min_size=5, max_size=5),
+)
+# At half the image's size this one was wrong by 0.304 px.
+@example("astronaut", 1.0, [0.0] * 4 + [3.0, 1.0] + [0.0] * 4, [0.0] * 5, [1.0] * 5, [0.0] * 5)
+def test_motion_and_gain_are_recovered(
+    photo: str,
+    breathing: float,
+    shifts: list[float],
+    degrees: list[float],
+    gains: list[float],
+    blur: list[float],
+) -> None:
     log_scales = breathing * np.log(optics.magnification(FOCUS, CAMERA))
     motions = [
         lens(float(s), shift_px=(shifts[2 * i], shifts[2 * i + 1]), degrees=degrees[i])

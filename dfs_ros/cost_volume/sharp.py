@@ -18,6 +18,8 @@ from dfs_ros.light import encode_light
 from dfs_ros.types import FocalStack
 
 _SAME_DIOPTERS = 1e-6
+_FARTHEST_DIOPTERS = 1e-6  # a level at infinity must stay a finite number of metres
+_STEPS_PER_OCTAVE = 4
 
 
 def all_in_focus(
@@ -30,9 +32,9 @@ def all_in_focus(
 ) -> NDArray[np.uint8]:
     """The scene sharp everywhere, uint8 (H, W, 3) RGB (grey stacks: three equal channels).
 
-    The joint sharp image is worked out for `count` depths evenly spaced in inverse depth over the range of `depth_m`,
-    and read between the two nearest at each pixel. It depends on depth only where there is texture to tell it, so
-    pixels without depth borrow that of the nearest pixel that has one.
+    The joint sharp image is worked out for at most `count` depths evenly spaced in inverse depth over the range of
+    `depth_m`, and read between the two nearest at each pixel. It depends on depth only where there is texture to tell
+    it, so pixels without depth borrow that of the nearest pixel that has one.
 
     Parameters
     ----------
@@ -43,17 +45,15 @@ def all_in_focus(
     cost
         Its psf, max_coc_px, eps, padding_px and transfer_curve count, as for `residual`; None = the defaults.
     count
-        Number of depths, 1 or more: time and precision grow with it.
+        Most depths to work out, 1 or more: time and precision grow with it. Three or fewer: the mean depth alone.
     """
     if count < 1:
         raise ValueError(f"count: expected 1 depth or more, received {count}")
     diopters = _diopters_everywhere(depth_m, stack)
     low, high = float(diopters.min()), float(diopters.max())
-    many = count > 1 and high - low > _SAME_DIOPTERS
-    levels = np.linspace(low, high, count) if many else np.array([(low + high) / 2])
-    step = levels[1] - levels[0] if many else np.inf
+    levels, step = _levels(low, high, count)
     problem = make_problem(stack, 1.0 / levels, replace(cost or CostConfig(), method="residual", channels="rgb"))
-    transfer = TransferFunctions(problem)
+    transfer = TransferFunctions(problem, keep=True)
     spectra = stack_spectra(problem)
     light = np.zeros((problem.channel_count, *stack.size), np.float32)
     adding = threading.Lock()
@@ -71,6 +71,20 @@ def all_in_focus(
     for_each(add_level, len(levels), threads)
     image = encode_light(np.moveaxis(light, 0, -1), problem.cost.transfer_curve)
     return np.ascontiguousarray(np.broadcast_to(image, (*stack.size, 3)))
+
+
+def _levels(low: float, high: float, count: int) -> tuple[NDArray[np.float64], float]:
+    """Inverse depths (at most `count`) around a range, and their step.
+
+    Multiples of a step from a geometric series: the stacks of a still camera, whose ranges differ a little, get the
+    same levels, and so find their transfer functions again.
+    """
+    if count < 4 or high - low <= _SAME_DIOPTERS:
+        return np.array([(low + high) / 2]), np.inf
+    least = (high - low) / (count - 2)  # the range may begin and end within a step
+    step = 2.0 ** (np.ceil(_STEPS_PER_OCTAVE * np.log2(least)) / _STEPS_PER_OCTAVE)
+    multiples = np.arange(np.floor(low / step), np.ceil(high / step) + 1)
+    return np.maximum(multiples * step, _FARTHEST_DIOPTERS), step
 
 
 def _diopters_everywhere(depth_m: ArrayLike, stack: FocalStack) -> NDArray[np.float64]:

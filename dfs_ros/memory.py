@@ -1,4 +1,4 @@
-"""How the memory that numpy, OpenCV and torch free is kept for the next stack."""
+"""Memory: kept between stacks where it is the host's, and found to be too little where it is a device's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ import ctypes
 # Parameters of glibc's mallopt, and a size that no array of a stack reaches.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _NEVER_BYTES = 1 << 30
+
+_ALLOCATION_FAILED = (
+    "CUFFT_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
 
 
 def keep_freed_memory() -> bool:
@@ -23,3 +30,11 @@ def keep_freed_memory() -> bool:
         options = ((_MMAP_THRESHOLD, _NEVER_BYTES), (_TRIM_THRESHOLD, _NEVER_BYTES), (_ARENA_MAX, 1))
         return all(mallopt(option, value) == 1 for option, value in options)
     return False
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch, or a library of CUDA through it, found too little device memory. Does not import torch."""
+    if any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
+        return True
+    text = str(error)
+    return any(status in text for status in _ALLOCATION_FAILED)

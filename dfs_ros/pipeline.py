@@ -7,12 +7,15 @@ decide       a probability over the depths: of that alone, or by a network  regu
 read out     probability -> depth and its standard deviation                network/readout.py
 judge        NaN where the stack cannot tell
 sharpen      the all-in-focus image: deblurred at the depth found           cost_volume/sharp.py
+
+On a GPU, cost volume to read out is :mod:`dfs_ros.on_device`: the same steps, and nothing in between on the host.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 import os
 import platform
 import time
@@ -28,14 +31,19 @@ from dfs_ros import optics, regularization
 from dfs_ros.alignment import AlignedStack, FrameAlignment, align
 from dfs_ros.config import NEAREST_DEPTH_M, Config, HypothesesConfig
 from dfs_ros.cost_volume import SpectraCache, all_in_focus, chosen_device, cost_volume_from_config
+from dfs_ros.memory import is_out_of_memory
 from dfs_ros.network.inputs import guide_image
 from dfs_ros.network.readout import at_index, read_out
-from dfs_ros.types import MAX_FRAMES, DepthResult, FocalStack
+from dfs_ros.types import DepthResult, FocalStack
 
 if TYPE_CHECKING:
     from dfs_ros.network import Network
+    from dfs_ros.on_device import DeviceEstimator
+
+_log = logging.getLogger(__name__)
 
 Image = NDArray[np.float32]
+Planes = tuple[Image, Image, Image]
 Progress = Callable[[str, float], None]
 """Called with the name of the step that begins and the share of the whole that is done."""
 
@@ -49,10 +57,11 @@ class DepthEstimator:
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
         self._threads = self.config.processing.threads or usable_cores()
-        self._device = chosen_device(self.config.processing.device)
         self._network = network_for(self.config)
+        self._gpu = gpu_for(self.config, self._network)
+        self._cpu = f"cpu, {self._threads} threads"
         # The stacks of a sliding window share all frames but one.
-        self._spectra = SpectraCache(MAX_FRAMES) if self.config.stack.mode == "sliding" else None
+        self._spectra = SpectraCache() if self.config.stack.mode == "sliding" else None
 
     @property
     def network(self) -> str:
@@ -84,30 +93,13 @@ class DepthEstimator:
 
         clock.begin("cost volume", 0.2)
         depths_m = hypotheses_for(stack, config.hypotheses)
-        cost = cost_volume_from_config(
-            focal_stack,
-            depths_m,
-            config.cost,
-            backend=self._device,
-            threads=self._threads,
-            spectra_cache=self._spectra,
-            frame_keys=None if self._spectra is None else [content_key(frame) for frame in focal_stack.images],
-        )
-
-        clock.begin("aggregate", 0.6)
-        guide = guide_image(focal_stack.images)
-        energy = regularization.log_energy(cost, config.cost.method)
-        aggregated, smoothed = regularization.smoothed_energy(
-            energy, guide, config.regularization, threads=self._threads
-        )
-        confidence = regularization.confidence_of(aggregated)
-
-        clock.begin("decide", 0.65)
-        if self._network is None:
-            diopters, sigma_diopters = self._regularized(smoothed, depths_m)
-        else:
-            probability = self._network.probability(energy, smoothed, guide, image)
-            diopters, sigma_diopters = read_out(probability, depths_m, self._network.sigma_scale)
+        keys = None if self._spectra is None else [content_key(frame) for frame in focal_stack.images]
+        warnings: list[str] = []
+        found = self._on_gpu(focal_stack, aligned.reference, depths_m, keys, clock, warnings)
+        ran_on = self._gpu.description if self._gpu is not None and found is not None else self._cpu
+        if found is None:
+            found = self._on_cpu(focal_stack, aligned.reference, depths_m, keys, clock)
+        diopters, sigma_diopters, confidence = found
 
         clock.begin("sharpen", 0.85)
         sharp = np.broadcast_to(image[..., None], (*image.shape, 3)) if image.ndim == 2 else image
@@ -122,7 +114,59 @@ class DepthEstimator:
             unknown |= sigma_m > config.confidence.max_relative_sigma * depth_m
             depth_m, sigma_m = np.where(unknown, np.nan, depth_m), np.where(unknown, np.nan, sigma_m)
         clock.end()
-        return self._result(stack, aligned, depths_m, depth_m, sigma_m, confidence, sharp, clock.seconds)
+        notes = {"ran_on": {"cost volume": ran_on, "network": self.network}, "warnings": warnings}
+        return self._result(stack, aligned, depths_m, depth_m, sigma_m, confidence, sharp, clock.seconds, notes)
+
+    def _on_cpu(
+        self,
+        stack: FocalStack,
+        reference: int,
+        depths_m: NDArray[np.float64],
+        keys: list[bytes] | None,
+        clock: StepClock,
+    ) -> Planes:
+        """Inverse depth, its standard deviation and the confidence."""
+        config = self.config
+        cost = cost_volume_from_config(
+            stack, depths_m, config.cost, threads=self._threads, spectra_cache=self._spectra, frame_keys=keys
+        )
+
+        clock.begin("aggregate", 0.6)
+        guide = guide_image(stack.images)
+        energy = regularization.log_energy(cost, config.cost.method)
+        aggregated, smoothed = regularization.smoothed_energy(
+            energy, guide, config.regularization, threads=self._threads
+        )
+        confidence = regularization.confidence_of(aggregated)
+
+        clock.begin("decide", 0.65)
+        if self._network is None:
+            return *self._regularized(smoothed, depths_m), confidence
+        probability = self._network.probability(energy, smoothed, guide, stack.images[reference])
+        return *read_out(probability, depths_m, self._network.sigma_scale), confidence
+
+    def _on_gpu(
+        self,
+        stack: FocalStack,
+        reference: int,
+        depths_m: NDArray[np.float64],
+        keys: list[bytes] | None,
+        clock: StepClock,
+        warnings: list[str],
+    ) -> Planes | None:
+        """The same from the GPU; None where there is none, or with a warning where its memory does not suffice."""
+        if self._gpu is None:
+            return None
+        try:
+            found, seconds = self._gpu.estimate(stack, reference, depths_m, self.config, self._spectra, keys)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            warnings.append(f"computed on the CPU, as the GPU's memory does not suffice: {error}")
+            _log.warning("%s", warnings[-1])
+            return None
+        clock.split(seconds)
+        return found[0], found[1], found[2]
 
     def _regularized(self, smoothed: NDArray[np.float32], depths_m: NDArray[np.float64]) -> tuple[Image, Image]:
         """Inverse depth and its standard deviation without a network."""
@@ -141,6 +185,7 @@ class DepthEstimator:
         confidence: Image,
         sharp: NDArray[np.uint8],
         seconds: dict[str, float],
+        notes: dict[str, Any],
     ) -> DepthResult:
         """The result at the size of the images that came in."""
         height, width = stack.size
@@ -165,13 +210,11 @@ class DepthEstimator:
             "worked_at_px": [worked_at[1], worked_at[0]],
             "hypotheses_m": [float(depths_m.min()), float(depths_m.max()), len(depths_m)],
             "alignment": aligned.report(),
-            "ran_on": {
-                "cost volume": "cuda" if self._device == "cuda" else f"cpu, {self._threads} threads",
-                "network": self.network,
-            },
+            "ran_on": notes["ran_on"],
             "configuration": self.config.to_dict(),
             "versions": {"dfs_ros": dfs_ros.__version__, "python": platform.python_version(), "numpy": np.__version__},
-            "warnings": [f"image {i} left out: {e.dropped}" for i, e in enumerate(aligned.estimates) if e.dropped],
+            "warnings": notes["warnings"]
+            + [f"image {i} left out: {e.dropped}" for i, e in enumerate(aligned.estimates) if e.dropped],
         }
         return DepthResult(
             depth_m=np.asarray(depth_m, np.float32),
@@ -192,6 +235,15 @@ def network_for(config: Config) -> Network | None:
     from dfs_ros.network import load_network  # torch takes seconds to import, and none does without
 
     return load_network(config.network, config.processing.device)
+
+
+def gpu_for(config: Config, network: Network | None) -> DeviceEstimator | None:
+    """What computes on the GPU, where the configuration's device means one."""
+    if chosen_device(config.processing.device) == "cpu":
+        return None
+    from dfs_ros.on_device import DeviceEstimator  # imports torch
+
+    return DeviceEstimator.on_cuda(network, config.processing.cuda_graphs)
 
 
 def hypotheses_for(stack: FocalStack, config: HypothesesConfig) -> NDArray[np.float64]:
@@ -243,6 +295,13 @@ class StepClock:
         self._step, self._began = step, time.perf_counter()
         if self._progress is not None:
             self._progress(step, share_done)
+
+    def split(self, seconds: dict[str, float]) -> None:
+        """End the step, which consisted of these; what they leave of its time is `transfer`."""
+        step = self._step
+        self.end()
+        whole = self.seconds.pop(step)
+        self.seconds |= {**seconds, "transfer": max(0.0, whole - sum(seconds.values()))}
 
     def end(self) -> None:
         """End the last step."""

@@ -31,7 +31,7 @@ LAYERS = (
     ("types", "config", "light", "memory", "cuda_graphs", "runner", "worker"),
     ("optics", "network", "sweeps", "registration", "regularization"),
     ("geometry", "stack", "exposure", "matching", "cost_volume", "simulation"),
-    ("alignment", "io", "transport"),
+    ("alignment", "io", "transport", "on_device"),
     ("pipeline", "node_capture", "node_focus", "node_health", "node_images", "node_lens", "node_outputs"),
     ("node", "camera", "calibration", "evaluation", "viewer"),
     ("training", "doctor", "replay"),

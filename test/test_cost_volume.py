@@ -26,6 +26,7 @@ from dfs_ros.cost_volume import (
 )
 from dfs_ros.cost_volume.problem import make_problem
 from dfs_ros.cost_volume.reference import joint_sharp_image, table_psf
+from dfs_ros.cost_volume.spectra import stack_spectra
 from dfs_ros.light import encode_light, light_table
 from dfs_ros.types import Camera, FocalStack
 
@@ -161,7 +162,8 @@ def test_order_of_images_and_of_hypotheses_does_not_matter(method: str) -> None:
 
 def test_kept_spectra_give_the_same_volume_and_are_used() -> None:
     stack, depths = random_stack(6, (30, 44, 3)), [0.5, 1.5]
-    cache = SpectraCache(capacity=5)
+    one = stack_spectra(make_problem(stack, depths, CostConfig()))[0].nbytes
+    cache = SpectraCache(5 * one + 1)
     for first in (0, 1, 2):
         window = FocalStack(stack.images[first : first + 4], stack.focus_diopters[first : first + 4], stack.camera)
         keys = list(range(first, first + 4))
@@ -172,6 +174,9 @@ def test_kept_spectra_give_the_same_volume_and_are_used() -> None:
     other = "rgb" if CostConfig().resolved().channels == "luma" else "luma"
     cost_volume_from_config(window, depths, CostConfig(channels=other), spectra_cache=cache, frame_keys=keys)
     assert (cache.misses, cache.hits) == (10, 6)
+    assert 0 < cache.bytes <= 5 * one + 1
+    cache.clear()
+    assert cache.bytes == 0
     with pytest.raises(ValueError, match="frame_keys: expected one for each of the 4 images, received 1"):
         cost_volume_from_config(window, depths, CostConfig(), spectra_cache=cache, frame_keys=[1])
 
@@ -361,8 +366,8 @@ def test_wrong_types_say_what_is_wrong() -> None:
         cost_volume_from_config(stack, [1.0], {})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="backend: expected one of auto, cpu, cuda, reference, received 'gpu'"):
         cost_volume_from_config(stack, [1.0], CostConfig(), backend="gpu")
-    with pytest.raises(ValueError, match="capacity"):
-        SpectraCache(capacity=0)
+    with pytest.raises(ValueError, match="most_bytes"):
+        SpectraCache(0)
 
 
 def test_methods_own_settings() -> None:

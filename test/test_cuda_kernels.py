@@ -250,7 +250,9 @@ def test_radial_table_is_exact_to_float32() -> None:
 
 
 def test_kept_spectra_give_the_same_volume_and_are_used(kernels: HostKernels) -> None:
-    stack, cache = random_stack(6, (30, 44, 3)), SpectraCache(capacity=5)
+    stack = random_stack(6, (30, 44, 3))
+    one = VolumeEngine(make_problem(stack, DEPTHS_M, CostConfig()), kernels, CPU).spectra(stack.images)[0].nbytes
+    cache = SpectraCache(5 * one)
     for first in (0, 1, 2):
         window = FocalStack(stack.images[first : first + 4], stack.focus_diopters[first : first + 4], stack.camera)
         problem = make_problem(window, DEPTHS_M, CostConfig())

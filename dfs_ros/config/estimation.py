@@ -251,6 +251,9 @@ class ProcessingConfig:
 
     device: str = setting("auto", "Where cost volume and network run", choices=("auto", "cpu", "cuda"))
     threads: int = setting(0, "CPU threads; 0 = all cores", low=0, high=256)
+    cuda_graphs: bool = setting(
+        True, "On a GPU, record what is launched for images of one size, and replay it: faster, more memory"
+    )
     max_megapixels: float = setting(
         0.5,
         "Larger images are reduced to this for processing and the depth enlarged again",

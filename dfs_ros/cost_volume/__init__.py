@@ -19,6 +19,7 @@ from dfs_ros.cost_volume.confidence import bound_and_scale, raw_confidence
 from dfs_ros.cost_volume.problem import Problem, make_problem
 from dfs_ros.cost_volume.sharp import all_in_focus
 from dfs_ros.cost_volume.spectra import SpectraCache
+from dfs_ros.memory import is_out_of_memory
 from dfs_ros.types import FocalStack
 
 __all__ = [
@@ -162,8 +163,6 @@ def _on_gpu(
             raise
         _warn_once(f"cost volumes are computed on the CPU: {error}")
     except RuntimeError as error:
-        from dfs_ros.cost_volume.cuda.volume import is_out_of_memory
-
         if not is_out_of_memory(error):
             raise
         _log.warning("cost volume computed on the CPU: the GPU's memory does not suffice (%s)", error)

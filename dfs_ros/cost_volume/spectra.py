@@ -6,7 +6,7 @@ import functools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -21,20 +21,32 @@ Spectrum = NDArray[np.float32]  # (C, H', 2 (W' // 2 + 1))
 Spectra = NDArray[np.float32]  # (F, C, H', 2 (W' // 2 + 1))
 
 
-Kept = TypeVar("Kept")
+MOST_BYTES = 96 << 20  # 24 colour images, or 72 grey ones, of 640 x 480
+
+
+class Sized(Protocol):
+    """An array, or a tensor on a device."""
+
+    @property
+    def nbytes(self) -> int:
+        """Size in memory."""
+
+
+Kept = TypeVar("Kept", bound=Sized)
 
 
 class SpectraCache:
-    """The spectra of the frames used last, at most `capacity` of them, by keys the caller chooses.
+    """The spectra of the frames used last, at most `most_bytes` of them, by keys the caller chooses.
 
     A key must identify the pixels of one ALIGNED image: a frame aligned to another reference is another image. Size,
     padding, curve and channels need not be in the key. Safe to share between threads.
     """
 
-    def __init__(self, capacity: int = 64) -> None:
-        if capacity < 1:
-            raise ValueError(f"capacity: expected 1 frame or more, received {capacity}")
-        self._capacity = capacity
+    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+        if most_bytes < 1:
+            raise ValueError(f"most_bytes: expected 1 or more, received {most_bytes}")
+        self._most_bytes = most_bytes
+        self.bytes = 0
         self._entries: OrderedDict[Hashable, Any] = OrderedDict()  # arrays, or tensors on a device
         self._lock = threading.Lock()
         self.hits = 0
@@ -51,15 +63,21 @@ class SpectraCache:
         spectrum = compute()
         with self._lock:
             self.misses += 1
+            self._forget(key)
             self._entries[key] = spectrum
-            while len(self._entries) > self._capacity:
-                self._entries.popitem(last=False)
+            self.bytes += spectrum.nbytes
+            while self.bytes > self._most_bytes:
+                self._forget(next(iter(self._entries)))
         return spectrum
 
     def clear(self) -> None:
         """Forget all frames."""
         with self._lock:
             self._entries.clear()
+            self.bytes = 0
+
+    def _forget(self, key: Hashable) -> None:
+        self.bytes -= self._entries.pop(key).nbytes if key in self._entries else 0
 
 
 def stack_spectra(

@@ -12,6 +12,8 @@ from dfs_ros.network.inputs import image_planes
 from dfs_ros.network.weights import known_models, load_weights, model_file, sigma_scale_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from dfs_ros.runner.base import Progress, Runner
 
 Volume = NDArray[np.float32]
@@ -72,6 +74,23 @@ class Network:
         inputs = (energy, smoothed, image_planes(guide, image))
         probability = self._runner.run(*(_padded(array, DOWNSAMPLING) for array in inputs))
         return np.ascontiguousarray(probability[:, :height, :width])
+
+
+    def probability_of_tensors(self, energy: Tensor, smoothed: Tensor, planes: Tensor) -> Tensor:
+        """:meth:`probability` of float32 tensors, which stay on their device.
+
+        `planes` (4, H, W) as of :func:`dfs_ros.network.inputs.image_planes`. On CUDA it may be overwritten by the next.
+        """
+        from torch.nn.functional import pad
+
+        from dfs_ros.network.light import DOWNSAMPLING
+
+        height, width = planes.shape[1:]
+        below, right = -height % DOWNSAMPLING, -width % DOWNSAMPLING
+        inputs = [energy, smoothed, planes]
+        if below or right:
+            inputs = [pad(tensor[None], (0, right, 0, below), mode="replicate")[0] for tensor in inputs]
+        return self._runner.run_tensors(*inputs)[:, :height, :width]
 
 
 def load_network(config: NetworkConfig, device: str = "auto", progress: Progress | None = None) -> Network:

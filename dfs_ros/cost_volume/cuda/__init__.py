@@ -1,8 +1,9 @@
 """The cost volumes on NVIDIA GPUs: frames as uint8 in, a volume on the device out, nothing in between on the host.
 
-    kernels.cu, elements.cuh   everything but the FFTs, in CUDA C++
-    build.py, driver.py        compiled at first use or ahead, launched through the CUDA driver: no torch headers
-    tables.py, volume.py       what the kernels look up, and in which order they run
+    kernels.cu, *.cuh              everything but the FFTs, in CUDA C++
+    build.py, driver.py, job.py    compiled at first use or ahead, launched through the CUDA driver: no torch headers
+    tables.py, volume.py           what the kernels look up, and in which order they run
+    aggregation.py                 what follows the volume
 
 Importing this needs no CUDA; torch is imported when a volume is asked for.
 """
@@ -15,20 +16,22 @@ from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from dfs_ros.cost_volume.cuda.build import CudaUnavailable
-from dfs_ros.cost_volume.cuda.driver import cuda_kernels, why_not
+from dfs_ros.cost_volume.cuda.driver import Kernels, cuda_kernels, why_not
 from dfs_ros.cost_volume.problem import Problem
 from dfs_ros.cost_volume.spectra import SpectraCache
+from dfs_ros.cuda_graphs import CudaGraphs
 
 if TYPE_CHECKING:
     import torch
 
     from dfs_ros.cost_volume.cuda.volume import VolumeEngine
 
-__all__ = ["CudaUnavailable", "cost_volume", "cuda_kernels", "why_not"]
+__all__ = ["CudaUnavailable", "cost_volume", "cuda_kernels", "volume_engine", "why_not"]
 
 _ENGINES_KEPT = 8
 
 _engines: OrderedDict[Hashable, VolumeEngine] = OrderedDict()
+_graphs = CudaGraphs()
 _lock = threading.Lock()
 
 
@@ -52,9 +55,12 @@ def cost_volume(
         `cuda`, or one of several as `cuda:1`.
     images
         uint8, the shape of the stack's: the images where they are on the device already; the stack's are then not read.
-    output, dtype, block_bytes, graph
+    output, dtype, block_bytes
         As in :class:`dfs_ros.cost_volume.cuda.volume.VolumeEngine`: `cost`, `log_energy` or `bounded`; torch.float32
-        (the default) or torch.float16. With `graph`, the volume is overwritten by the next one of the same sizes.
+        (the default) or torch.float16.
+    graph
+        Record the launches when the same sizes come again, and replay them from then on. The volume is then overwritten
+        by the next one of the same sizes.
     spectra_cache, frame_keys
         As in :func:`dfs_ros.cost_volume.cost_volume_from_config`. Used on one stream.
 
@@ -75,25 +81,30 @@ def cost_volume(
         raise ValueError(f"device: expected cuda or cuda:N, received {device}")
     device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
     with torch.cuda.device(device), torch.inference_mode():
-        engine = _engine(problem, device, output, dtype or torch.float32, block_bytes, graph)
+        engine = volume_engine(problem, cuda_kernels(device.index), device, output, dtype or torch.float32, block_bytes)
         spectra = engine.spectra(problem.stack.images if images is None else images, spectra_cache, frame_keys)
-        return engine.volume(spectra, problem.coc_px)
+        return engine.volume(spectra, problem.coc_px, _graphs if graph else None)
 
 
-def _engine(
-    problem: Problem, device: torch.device, output: str, dtype: torch.dtype, block_bytes: int, graph: bool
+def volume_engine(
+    problem: Problem,
+    kernels: Kernels,
+    device: torch.device,
+    output: str,
+    dtype: torch.dtype | None = None,
+    block_bytes: int = 0,
 ) -> VolumeEngine:
     """The engine of these sizes and settings, kept from the last time."""
+    import torch
+
     from dfs_ros.cost_volume.cuda.volume import VolumeEngine
 
     sizes = (problem.stack.images.shape, problem.coc_px.shape)
-    key = (device, sizes, problem.cost, output, dtype, block_bytes, graph)
+    dtype = dtype or torch.float32
+    key = (kernels, device, sizes, problem.cost, output, dtype, block_bytes)
     with _lock:
         if key not in _engines:
-            kernels = cuda_kernels(device.index)
-            _engines[key] = VolumeEngine(
-                problem, kernels, device, output=output, dtype=dtype, block_bytes=block_bytes, graph=graph
-            )
+            _engines[key] = VolumeEngine(problem, kernels, device, output=output, dtype=dtype, block_bytes=block_bytes)
         _engines.move_to_end(key)
         while len(_engines) > _ENGINES_KEPT:
             _engines.popitem(last=False)

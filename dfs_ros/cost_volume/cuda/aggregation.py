@@ -10,6 +10,7 @@ As in volume.py, nothing here knows whether the kernels run on a GPU, and nothin
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 
 from dfs_ros.config import RegularizationConfig
 from dfs_ros.cost_volume.cuda.driver import Kernels
-from dfs_ros.cost_volume.cuda.job import THREADS, Job, blocks, columns_grid, rows_grid, with_arrays
+from dfs_ros.cost_volume.cuda.job import THREADS, Job, blocks, columns_grid, rows_grid, uploaded, with_arrays
 
 _BLOCK_BYTES = 32 << 20  # windowed rows and coefficients of the slices that are filtered at once
 _ENLARGED_AT_ONCE = 8
@@ -143,7 +144,7 @@ def halved(planes: Tensor) -> Tensor:
     height, width = planes.shape[1:]
     if height % 2 == 0 and width % 2 == 0:
         return F.avg_pool2d(planes[None], 2)[0]
-    down, across = (uploaded(area_weights(n), planes.device) for n in (height, width))
+    down, across = (_area_weights_on(n, planes.device) for n in (height, width))
     return down @ planes @ across.T
 
 
@@ -155,9 +156,7 @@ def area_weights(size: int) -> NDArray[np.float32]:
     return np.asarray(np.maximum(end - begin, 0.0) * (count / size), np.float32)
 
 
-def uploaded(array: NDArray[np.generic], device: torch.device) -> Tensor:
-    """An array on a device; on CUDA the host does not wait for the copy."""
-    tensor = torch.from_numpy(np.ascontiguousarray(array))
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
+@functools.lru_cache(maxsize=16)
+def _area_weights_on(size: int, device: torch.device) -> Tensor:
+    """Kept: a CUDA graph cannot upload what is new."""
+    return uploaded(area_weights(size), device)

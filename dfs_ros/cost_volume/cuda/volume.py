@@ -18,7 +18,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -26,14 +27,18 @@ from numpy.typing import NDArray
 
 from dfs_ros.cost_volume.confidence import BOUND_C_MAX, BOUND_F1
 from dfs_ros.cost_volume.cuda.driver import Kernels
-from dfs_ros.cost_volume.cuda.job import THREADS, Job, blocks, columns_grid, rows_grid, with_arrays
+from dfs_ros.cost_volume.cuda.job import THREADS, Job, blocks, columns_grid, rows_grid, uploaded, with_arrays
 from dfs_ros.cost_volume.cuda.tables import RADIAL_ENTRIES_PER_UNIT, make_tables
 from dfs_ros.cost_volume.problem import Problem
 from dfs_ros.cost_volume.spectra import SpectraCache
+from dfs_ros.cuda_graphs import CudaGraphs
+from dfs_ros.memory import is_out_of_memory
 from dfs_ros.regularization import COST_FLOOR
 
 OUTPUTS = ("cost", "log_energy", "bounded")
 DTYPES = (torch.float32, torch.float16)
+
+Result = TypeVar("Result")
 
 _SPECTRUM_THREADS = 128  # transfer functions of up to 64 images times this many floats fit in 48 kB of shared memory
 _OCTANT = 136
@@ -59,9 +64,6 @@ class VolumeEngine:
         torch.float32 or torch.float16, of the volume; inside it is float32.
     block_bytes
         Memory of the spectra and images of a block of hypotheses; 0 = what the device's L2 cache holds.
-    graph
-        Record the launches in a CUDA graph at the first volume and replay them from then on. A volume is then
-        overwritten by the next one.
     """
 
     def __init__(
@@ -73,7 +75,6 @@ class VolumeEngine:
         output: str = "cost",
         dtype: torch.dtype = torch.float32,
         block_bytes: int = 0,
-        graph: bool = False,
     ) -> None:
         if output not in OUTPUTS:
             raise ValueError(f"output: expected one of {', '.join(OUTPUTS)}, received {output!r}")
@@ -89,11 +90,9 @@ class VolumeEngine:
         self._size, self._padded = problem.stack.size, problem.padded_size
         self._diameters = torch.empty(problem.coc_px.shape, dtype=torch.float32, device=device)
         tables = make_tables(self._padded, problem.cost, self._image_channels)
-        self._tables = {f.name: self._upload(getattr(tables, f.name)) for f in dataclasses.fields(tables)}
+        self._tables = {f.name: uploaded(getattr(tables, f.name), device) for f in dataclasses.fields(tables)}
         self._job = self._constant_part(problem)
         self._block = self._depths_in(block_bytes)
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._use_graph = graph and device.type == "cuda"
         curve = problem.cost.transfer_curve
         self._prepared = (self._images_shape[1:], problem.pad_px, curve, self._channels, str(device))
 
@@ -120,27 +119,51 @@ class VolumeEngine:
             kept.append(cache.get((key, self._prepared), lambda i=i: self._transformed(images[i : i + 1])))  # type: ignore[misc]
         return torch.cat(kept)
 
-    def volume(self, spectra: torch.Tensor, coc_px: NDArray[np.float64]) -> torch.Tensor:
+    def volume(
+        self, spectra: torch.Tensor, coc_px: NDArray[np.float64], graphs: CudaGraphs | None = None
+    ) -> torch.Tensor:
         """The volume (D, H, W) on the device, for blur diameters (D, F) in pixels, at most `max_coc_px`.
 
-        Where the device's memory does not suffice, blocks of hypotheses are halved, with a warning; then
-        torch.cuda.OutOfMemoryError.
+        With `graphs`, the launches are recorded when these sizes come again, and a volume is then overwritten by the
+        next one. Where the device's memory does not suffice, see :meth:`retried`.
         """
+        self.set_blur(coc_px)
+
+        def attempt() -> torch.Tensor:
+            if graphs is None:
+                return self.compute(spectra)
+            return graphs((self, self._block), lambda kept: (self.compute(kept),), spectra)[0]
+
+        return self.retried(attempt)
+
+    def set_blur(self, coc_px: NDArray[np.float64]) -> None:
+        """Blur diameters (D, F) in pixels, at most `max_coc_px`, of the volumes from now on."""
         if coc_px.shape != tuple(self._diameters.shape):
             raise ValueError(f"coc_px: expected shape {tuple(self._diameters.shape)}, received {coc_px.shape}")
-        self._diameters.copy_(self._upload(np.ascontiguousarray(coc_px, np.float32)))
+        self._diameters.copy_(uploaded(np.ascontiguousarray(coc_px, np.float32), self._device))
+
+    def retried(self, attempt: Callable[[], Result]) -> Result:
+        """The result of `attempt`, which may use :meth:`compute`.
+
+        Where the device's memory does not suffice for it, blocks of hypotheses are halved, with a warning, and it is
+        tried again; then torch.cuda.OutOfMemoryError.
+        """
         while True:
             try:
-                return self._replayed(spectra) if self._use_graph else self._computed(spectra)
+                return attempt()
             except RuntimeError as error:
                 if not is_out_of_memory(error) or self._block == 1:
                     raise
             # Outside of `except`: the error holds on to what had been allocated.
             self._block = (self._block + 1) // 2
-            self._graph = None
             _log.warning("out of device memory: blocks of %d hypotheses from now on", self._block)
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
+
+    @property
+    def block(self) -> int:
+        """How many hypotheses are computed at once."""
+        return self._block
 
     def _constant_part(self, problem: Problem) -> Job:
         """The job without what changes from block to block."""
@@ -177,7 +200,9 @@ class VolumeEngine:
         return (self._images_shape[0] * self._channels + 1) // 2
 
     def _transformed(self, images: NDArray[np.uint8] | torch.Tensor) -> torch.Tensor:
-        on_device = self._upload(images) if isinstance(images, np.ndarray) else images.to(self._device).contiguous()
+        on_device = (
+            uploaded(images, self._device) if isinstance(images, np.ndarray) else images.to(self._device).contiguous()
+        )
         if on_device.dtype != torch.uint8:
             raise TypeError(f"images: expected uint8, received {on_device.dtype}")
         planes = self._empty(len(images), self._channels, *self._padded)
@@ -186,7 +211,8 @@ class VolumeEngine:
         spectra: torch.Tensor = torch.fft.rfft2(planes).contiguous()
         return spectra
 
-    def _computed(self, spectra: torch.Tensor) -> torch.Tensor:
+    def compute(self, spectra: torch.Tensor) -> torch.Tensor:
+        """The volume for the blur that was set last; a computation that :class:`dfs_ros.cuda_graphs` can record."""
         depths = len(self._diameters)
         bounded = self._output == "bounded"
         volume = self._empty(depths, *self._size, dtype=torch.float32 if bounded else self._dtype)
@@ -253,23 +279,6 @@ class VolumeEngine:
         self._launch("scale_over_depth", (blocks(bounded[0].numel()), 1, 1), job)
         return volume
 
-    def _replayed(self, spectra: torch.Tensor) -> torch.Tensor:
-        if self._graph is None:
-            self._static_spectra = spectra.clone()
-            # Plans of the FFTs and the kernels themselves are made before recording, on a stream of their own.
-            side = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-            side.wait_stream(torch.cuda.current_stream(self._device))
-            with torch.cuda.stream(side):
-                self._computed(self._static_spectra)
-            torch.cuda.current_stream(self._device).wait_stream(side)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                self._static_volume = self._computed(self._static_spectra)
-            self._graph = graph
-        self._static_spectra.copy_(spectra)
-        self._graph.replay()
-        return self._static_volume
-
     def _job_with(self, depths: int = 0, **arrays: torch.Tensor) -> Job:
         return with_arrays(self._job, depths, **arrays)
 
@@ -289,18 +298,6 @@ class VolumeEngine:
 
     def _empty(self, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         return torch.empty(shape, dtype=dtype, device=self._device)
-
-    def _upload(self, array: NDArray[np.generic]) -> torch.Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(array))
-        if self._device.type != "cuda":
-            return tensor
-        # From pinned memory the host need not wait for the copy.
-        return tensor.pin_memory().to(self._device, non_blocking=True)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch, or cuFFT through torch, found too little device memory."""
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "CUFFT_ALLOC_FAILED" in str(error)
 
 
 def _l2_bytes(device: torch.device) -> int:

@@ -21,7 +21,7 @@ from dfs_ros.transport.messages import (
 )
 from dfs_ros.types import DepthResult
 
-_TOPICS = {
+TOPICS = {
     "depth/camera_info": CAMERA_INFO,
     "depth/image": IMAGE,
     "depth/sigma": IMAGE,
@@ -36,7 +36,7 @@ class Outputs:
 
     def __init__(self, transport: Transport) -> None:
         self._publishers: dict[str, Publisher] = {
-            topic: transport.create_publisher(topic, kind) for topic, kind in _TOPICS.items()
+            topic: transport.create_publisher(topic, kind) for topic, kind in TOPICS.items()
         }
 
     def wanted(self) -> frozenset[str]:

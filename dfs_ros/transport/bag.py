@@ -47,12 +47,15 @@ class BagTransport(LocalTransport):
     ) -> None:
         self.writer = writer
         self._recorded = recorded
-        self.on_publish: Callable[[str, Message], None] = lambda topic, msg: None
-        """Called with everything that is published."""
+        self._watchers: dict[str, Callable[[Message], None]] = {}
         bus = LocalBus(start_ns)
         self._player = LocalTransport("bag_player", bus)
         self._played: dict[tuple[str, str], Publisher] = {}
         super().__init__(node_name, bus, namespace=namespace, remappings=remappings, config=config)
+
+    def watch(self, topic: str, callback: Callable[[Message], None]) -> None:
+        """Have `callback(msg)` called with what the node publishes on an absolute topic, recorded or not."""
+        self._watchers[topic] = callback
 
     def create_publisher(self, topic: str, type_name: str, qos: Qos = RELIABLE) -> Publisher:
         publisher = _BagPublisher(self, self.resolve(topic), type_name, qos)
@@ -61,6 +64,17 @@ class BagTransport(LocalTransport):
             self.writer.announce(publisher.topic, type_name, qos)
         self.publishers.append(publisher)
         return publisher
+
+    def passed_on(self, publisher: _BagPublisher, msg: Message, data: bytearray) -> None:
+        """What a publisher of this node has sent."""
+        if publisher.topic in self._watchers:
+            self._watchers[publisher.topic](msg)
+        if self.writer is not None and publisher.wanted:
+            self.writer.write(publisher.topic, publisher.type_name, self.now_ns(), data)
+
+    def receivers(self, publisher: _BagPublisher) -> int:
+        """How many take what a publisher of this node sends."""
+        return int(publisher.wanted) + (publisher.topic in self._watchers)
 
     def advance_to(self, stamp_ns: int) -> None:
         """Let time pass, and the node do what falls due. A time in the past is now: time never goes back."""
@@ -121,9 +135,7 @@ class _BagPublisher(Publisher):
             return
         data = serialize(msg, self.type_name)
         self.published += 1
-        self._transport.on_publish(self.topic, msg)
-        if self._transport.writer is not None and self.wanted:
-            self._transport.writer.write(self.topic, self.type_name, self._transport.now_ns(), data)
+        self._transport.passed_on(self, msg, data)
 
     def subscription_count(self) -> int:
-        return int(self.wanted)
+        return self._transport.receivers(self)

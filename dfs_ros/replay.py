@@ -1,0 +1,215 @@
+"""A recorded bag through the depth node: the same node as live, the bag's time as clock, the same bytes each time."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from dfs_ros.config import Config
+from dfs_ros.io.atomic import staged
+from dfs_ros.node import DepthNode
+from dfs_ros.node_outputs import TOPICS as OUTPUTS
+from dfs_ros.transport.bag import BagTransport
+from dfs_ros.transport.bag_files import METADATA_FILE, STORAGES, BagReader, BagTopic, BagWriter
+from dfs_ros.transport.bag_topics import ChosenTopics, choose_topics
+from dfs_ros.transport.messages import Message
+from dfs_ros.transport.names import resolve_name
+
+NODE_NAME = "dfs"
+COPIES = ("none", "tf", "inputs", "all")
+_TF = ("/tf", "/tf_static")
+
+
+@dataclass(frozen=True)
+class ReplayOptions:
+    """What is replayed, and what is written.
+
+    `outputs`: the node's topics to write, None = all. `copy`: what else goes from the old bag into the new: none, tf
+    (/tf and /tf_static), inputs (and tf), or all. `start_s` after the start of the bag, for `duration_s`.
+    """
+
+    namespace: str = "/"
+    remappings: Mapping[str, str] = field(default_factory=dict)
+    outputs: Collection[str] | None = None
+    copy: str = "tf"
+    start_s: float = 0.0
+    duration_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.copy not in COPIES:
+            raise ValueError(f"copy: expected one of {', '.join(COPIES)}, received {self.copy!r}")
+        for topic in self.outputs or ():
+            if topic not in (*OUTPUTS, "/diagnostics"):
+                raise ValueError(f"outputs: expected some of {', '.join(OUTPUTS)}, /diagnostics, received {topic!r}")
+        if not self.start_s >= 0:
+            raise ValueError(f"start_s: expected 0 or more, received {self.start_s}")
+        if self.duration_s is not None and not self.duration_s > 0:
+            raise ValueError(f"duration_s: expected over 0, received {self.duration_s}")
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What came of it: messages written by topic, the last diagnostics of the node, the inputs that were taken."""
+
+    written: Mapping[str, int]
+    values: Mapping[str, str]
+    inputs: tuple[str, ...]
+
+
+def replay(
+    bag: str | Path,
+    output: str | Path,
+    config: Config | None = None,
+    options: ReplayOptions | None = None,
+    *,
+    storage: str | None = None,
+    overwrite: bool = False,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Replayed:
+    """Run a bag through the depth node and write what the node publishes into another.
+
+    Parameters
+    ----------
+    bag
+        Folder with metadata.yaml, or a .mcap or .db3 file.
+    output
+        A folder to make, or with the suffix .mcap or .db3 a single file. It appears complete or not at all.
+    storage
+        mcap or sqlite3; None = by the suffix of `output`, else mcap.
+    overwrite
+        Replace a bag that is there.
+    progress
+        Called with the share of the bag that is done.
+
+    Raises FileNotFoundError and ValueError for a bag that cannot be read, without what is needed, or that gives no
+    depth at all, and for an output that is there or cannot be written.
+    """
+    options = options or ReplayOptions()
+    with BagReader(bag) as reader, _bag_output(Path(output), storage, reader.path, overwrite) as writer:
+        resolve = partial(resolve_name, node_name=NODE_NAME, namespace=options.namespace, remappings=options.remappings)
+        chosen = choose_topics(reader, resolve, options.remappings, config or Config())
+        return _play(reader, writer, chosen, options, progress)
+
+
+def _play(
+    reader: BagReader,
+    writer: BagWriter,
+    chosen: ChosenTopics,
+    options: ReplayOptions,
+    progress: Callable[[float], None],
+) -> Replayed:
+    start_ns = reader.start_ns + round(options.start_s * 1e9)
+    stop_ns = reader.end_ns if options.duration_s is None else start_ns + round(options.duration_s * 1e9)
+    last = _LastDiagnostics()
+    names = options.outputs or (*OUTPUTS, "/diagnostics")
+    wanted = {resolve_name(name, NODE_NAME, options.namespace, chosen.remappings) for name in names}
+    transport = BagTransport(
+        NODE_NAME,
+        writer,
+        start_ns,
+        recorded=wanted.__contains__,
+        namespace=options.namespace,
+        remappings=chosen.remappings,
+        config=chosen.config,
+    )
+    transport.watch("/diagnostics", last.add)
+    with transport, DepthNode(transport, inline=True) as node:
+        copies = _copies(reader, chosen, options.copy, {p.topic for p in transport.publishers} - {"/diagnostics"})
+        for topic in copies:
+            writer.announce_copy(topic)
+        copied = {topic.connection.id for topic in copies}
+        played = copies + [topic for topic in chosen.topics if topic.connection.id not in copied]
+        for message in reader.messages(played, start_ns, stop_ns):
+            if message.topic.connection.id in copied:
+                writer.write(message.topic.name, message.topic.type_name, message.stamp_ns, message.data)
+            transport.play(message)
+            progress((message.stamp_ns - start_ns) / max(stop_ns - start_ns, 1))
+        node.finish()
+        transport.advance_to(transport.now_ns() + 10**9)  # the last diagnostics
+    values = last.values
+    if values.get("published", "0") == "0":
+        raise ValueError(f"bag {reader.path}: no depth came of it: {last.trouble or last.text}; {_counts(values)}")
+    return Replayed(dict(writer.counts), values, tuple(topic.name for topic in chosen.topics))
+
+
+def _copies(reader: BagReader, chosen: ChosenTopics, copy: str, taken: Collection[str]) -> list[BagTopic]:
+    """Topics to copy; none that the node publishes itself."""
+    if copy == "none":
+        return []
+    return [
+        topic
+        for topic in reader.topics
+        if topic.name not in taken
+        and (copy == "all" or topic.name in _TF or (copy == "inputs" and topic in chosen.topics))
+    ]
+
+
+class _LastDiagnostics:
+    """The newest diagnostics of the depth node, and the newest that told of trouble."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+        self.text = ""
+        self.trouble = ""
+
+    def add(self, msg: Message) -> None:
+        status = next(s for s in msg.status if s.name == f"{NODE_NAME}: depth")
+        self.values = {pair.key: pair.value for pair in status.values}
+        self.text = status.message
+        if status.level:
+            self.trouble = status.message
+
+
+def _counts(values: Mapping[str, str]) -> str:
+    return f"{values.get('received', '0')} images, {values.get('stacks', '0')} stacks"
+
+
+@contextmanager
+def _bag_output(output: Path, storage: str | None, source: Path, overwrite: bool) -> Iterator[BagWriter]:
+    """A writer whose bag is at `output` when the block ends without an exception; else nothing is."""
+    by_suffix = {suffix: name for name, suffix in STORAGES.items()}.get(output.suffix)
+    if storage is not None and by_suffix is not None and storage != by_suffix:
+        raise ValueError(f"output {output}: its suffix means {by_suffix}, received storage {storage!r} as well")
+    storage = storage or by_suffix or "mcap"
+    old = _check_output(output, source, overwrite)
+    if by_suffix is not None:
+        with staged(output.parent, last=output.name) as staging:
+            with BagWriter(staging / output.stem, storage) as writer:
+                yield writer
+            (staging / output.stem / output.name).replace(staging / output.name)
+            shutil.rmtree(staging / output.stem)
+        return
+    with staged(output, last=METADATA_FILE) as staging:
+        bag = staging / output.absolute().name
+        with BagWriter(bag, storage) as writer:
+            yield writer
+        for file in bag.iterdir():
+            file.replace(staging / file.name)
+        bag.rmdir()
+        new = {file.name for file in staging.iterdir()}
+    for file in old:
+        if file.name not in new:
+            file.unlink(missing_ok=True)
+
+
+def _check_output(output: Path, source: Path, overwrite: bool) -> list[Path]:
+    """The files of a bag at `output`, which are to be replaced. Raises ValueError where something else is there."""
+    if output.exists() and output.resolve() in (source.resolve(), source.resolve().parent):
+        raise ValueError(f"output {output}: is the bag that is replayed, which stays as it is; name another")
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return []
+    if output.suffix in STORAGES.values():
+        if output.is_dir():
+            raise ValueError(f"output {output}: expected a file or nothing there, received a folder; remove it")
+        is_bag = True
+    else:
+        is_bag = output.is_dir() and (output / METADATA_FILE).is_file()
+    if not is_bag:
+        raise ValueError(f"output {output}: expected a new or empty folder, or a bag, received something else")
+    if not overwrite:
+        raise ValueError(f"output {output}: is there already; name another, or say --overwrite")
+    return [p for p in output.iterdir() if p.suffix in (*STORAGES.values(), ".zstd")] if output.is_dir() else []

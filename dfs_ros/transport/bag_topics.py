@@ -1,0 +1,184 @@
+"""Which topics of a bag the depth node is to listen to: as named, else found by type and by what lies beside what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+from dfs_ros.config import Config
+from dfs_ros.transport.bag_files import BagReader, BagTopic
+from dfs_ros.transport.definitions import deserialize, type_store
+from dfs_ros.transport.messages import CAMERA_INFO, COMPRESSED, DIAGNOSTICS, FOCUS, IMAGE, focus_from_diagnostics
+
+_NOT_PHOTOS = ("/compressedDepth", "/theora", "/ffmpeg", "/zstd")
+_DIAGNOSTICS_PEEKED = 200
+
+
+@dataclass(frozen=True)
+class ChosenTopics:
+    """Topics of a bag as inputs of the depth node, with the remappings and the configuration that go with them.
+
+    `camera_info` None: settings say what it would; `focus` None: the focus is scheduled.
+    """
+
+    image: BagTopic
+    camera_info: BagTopic | None
+    focus: BagTopic | None
+    remappings: Mapping[str, str]
+    config: Config
+
+    @property
+    def topics(self) -> list[BagTopic]:
+        """All that there are."""
+        return [topic for topic in (self.image, self.camera_info, self.focus) if topic is not None]
+
+
+def choose_topics(
+    bag: BagReader, resolve: Callable[[str], str], remappings: Mapping[str, str], config: Config
+) -> ChosenTopics:
+    """The inputs of the depth node in a bag.
+
+    What `remappings` name is taken and must be there. The rest is searched: the image that is alone of its type or
+    lies beside the only focus topic; `camera_info` and `focus` beside the image, or alone of their types. Without
+    FrameFocus, camera_ros' LensPosition on /diagnostics is taken.
+
+    Parameters
+    ----------
+    resolve
+        Gives the absolute name, after remapping, of a name such as `image`.
+
+    Raises ValueError, with a list of the bag's topics, where there is none to be found or more than one.
+    """
+    return _Chooser(bag, resolve, remappings, config).choose()
+
+
+class _Chooser:
+    def __init__(
+        self, bag: BagReader, resolve: Callable[[str], str], remappings: Mapping[str, str], config: Config
+    ) -> None:
+        self._bag = bag
+        self._resolve = resolve
+        self._named = remappings
+        self._config = config
+
+    def choose(self) -> ChosenTopics:
+        image = self._image()
+        _check_definition(image)
+        beside = _folder(image.name.removesuffix("/compressed"))
+        info = self._camera_info(beside)
+        focus, source = self._focus(beside)
+        compressed = image.type_name == COMPRESSED
+        changes = {"focus_source": source, "image_transport": "compressed" if compressed else "raw"}
+        remappings = {name: target for name, target in self._named.items() if name != "image"}
+        remappings["image/compressed" if compressed else "image"] = image.name
+        if info is not None:
+            remappings["camera_info"] = info.name
+        if focus is not None and focus.type_name == FOCUS:
+            remappings["focus"] = focus.name
+        return ChosenTopics(image, info, focus, remappings, self._config.updated({"node": changes}))
+
+    def _image(self) -> BagTopic:
+        name = self._resolve("image")
+        kinds = [(name, IMAGE), (f"{name}/compressed", COMPRESSED), (name, COMPRESSED)]
+        if self._config.node.image_transport == "compressed":
+            kinds = [*kinds[1:], kinds[0]]
+        for wanted, type_name in kinds:
+            if (found := self._find(wanted, type_name)) is not None:
+                return found
+        if "image" in self._named:
+            raise self._missing(name, f"{IMAGE} or {COMPRESSED}")
+        photos = self._of_type(IMAGE) or [t for t in self._of_type(COMPRESSED) if not t.name.endswith(_NOT_PHOTOS)]
+        if not photos:
+            raise self._error(f"no images ({IMAGE} or {COMPRESSED}) in it")
+        if len(photos) > 1:
+            photos = self._beside_the_focus(photos) or photos
+        if len(photos) > 1:
+            names = ", ".join(topic.name for topic in photos)
+            raise self._error(f"more than one topic of images: {names}; say which, --remap image:={photos[0].name}")
+        return photos[0]
+
+    def _beside_the_focus(self, photos: list[BagTopic]) -> list[BagTopic]:
+        focus = self._of_type(FOCUS)
+        if len(focus) != 1:
+            return []
+        return [t for t in photos if _folder(t.name.removesuffix("/compressed")) == _folder(focus[0].name)]
+
+    def _camera_info(self, beside: str) -> BagTopic | None:
+        found = self._by_name("camera_info", CAMERA_INFO, beside)
+        if found is None and not self._config.lens.pixel_pitch_m:
+            raise self._error(
+                f"no {CAMERA_INFO} that goes with the images; say which, --remap camera_info:=TOPIC, or set "
+                "lens.pixel_pitch_m"
+            )
+        return found
+
+    def _focus(self, beside: str) -> tuple[BagTopic | None, str]:
+        """The topic of the focus, and the setting `node.focus_source` that goes with it."""
+        source = self._config.node.focus_source
+        if source == "schedule":
+            return None, source
+        diagnostics = self._find("/diagnostics", DIAGNOSTICS)
+        if source == "diagnostics":
+            if diagnostics is None:
+                raise self._missing("/diagnostics", DIAGNOSTICS)
+            return diagnostics, source
+        found = self._by_name("focus", FOCUS, beside)
+        if found is not None:
+            _check_definition(found)
+            return found, source
+        if source == "focus" and diagnostics is not None and self._tells_lens_position(diagnostics):
+            return diagnostics, "diagnostics"
+        raise self._error(
+            f"nothing says where the lens was focused: no {FOCUS}, and no LensPosition on /diagnostics; say which "
+            "topic, --remap focus:=TOPIC, or what was commanded, --set node.focus_source=schedule"
+        )
+
+    def _tells_lens_position(self, diagnostics: BagTopic) -> bool:
+        for message in islice(self._bag.messages([diagnostics]), _DIAGNOSTICS_PEEKED):
+            try:
+                if focus_from_diagnostics(deserialize(message.data, DIAGNOSTICS)) is not None:
+                    return True
+            except ValueError:
+                continue
+        return False
+
+    def _by_name(self, name: str, type_name: str, beside: str) -> BagTopic | None:
+        """The topic that is named, lies in the folder `beside`, has the node's own name for it, or is the only one."""
+        resolved = self._resolve(name)
+        if name in self._named:
+            if (found := self._find(resolved, type_name)) is None:
+                raise self._missing(resolved, type_name)
+            return found
+        for candidate in (f"{beside}/{name}", resolved):
+            if (found := self._find(candidate, type_name)) is not None:
+                return found
+        every = self._of_type(type_name)
+        return every[0] if len(every) == 1 else None
+
+    def _find(self, name: str, type_name: str) -> BagTopic | None:
+        return next((t for t in self._of_type(type_name) if t.name == name), None)
+
+    def _of_type(self, type_name: str) -> list[BagTopic]:
+        return [t for t in self._bag.topics if t.type_name == type_name and t.messages]
+
+    def _missing(self, name: str, type_name: str) -> ValueError:
+        return self._error(f"expected {type_name} on {name}, and there is none")
+
+    def _error(self, what: str) -> ValueError:
+        return ValueError(f"bag {self._bag.path}: {what}. Topics in the bag:\n{self._bag.listing()}")
+
+
+def _folder(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def _check_definition(topic: BagTopic) -> None:
+    """Raise ValueError where the bag's messages have other fields than those of this package."""
+    recorded = topic.connection.digest
+    ours = type_store().hash_rihs01(topic.type_name)
+    if recorded and recorded != ours:
+        raise ValueError(
+            f"{topic.name}: its {topic.type_name} was recorded with another definition than this package has "
+            f"(type hash {recorded}, expected {ours})"
+        )

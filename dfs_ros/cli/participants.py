@@ -137,12 +137,15 @@ def participant(args: argparse.Namespace, node_name: str, config: Config) -> Ite
 
 
 @contextmanager
-def stopped_by_signals(transport: Transport) -> Iterator[None]:
-    """Leave the block, which spins, between two callbacks when a signal comes; a second signal ends the process."""
+def stopped_by_signals(transport: Transport, *, insist: bool = True) -> Iterator[None]:
+    """Leave the block, which spins, between two callbacks when a signal comes.
+
+    With `insist` a second signal ends the process; `ros2 launch` may send the same one twice.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
         for each in STOP_SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
+            signal.signal(each, signal.SIG_DFL if insist else signal.SIG_IGN)
         transport.call_soon(_raise_stop)
 
     before = {each: signal.signal(each, stop) for each in STOP_SIGNALS}

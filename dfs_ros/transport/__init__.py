@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,8 +24,11 @@ def open_transport(
     namespace: str = "/",
     remappings: Mapping[str, str] | None = None,
     config: Config | None = None,
+    arguments: Sequence[str] = (),
 ) -> Transport:
     """A node of that name on a transport of `kind`: one of :data:`KINDS`.
+
+    `arguments`, for native ROS 2 alone: a command line with `--ros-args`.
 
     `auto` takes native ROS 2 where rclpy imports, else DDS. `local` is a bus of its own: nodes of one process that
     are to talk use :class:`dfs_ros.transport.local.LocalTransport` with one bus.
@@ -42,7 +45,7 @@ def open_transport(
     if kind in ("auto", "ros"):
         native, problem = _native_transport()
         if native is not None:
-            transport: Transport = native(node_name, **names)
+            transport: Transport = native(node_name, **names, arguments=arguments)
             return transport
         if kind == "ros":
             from dfs_ros.transport.base import TransportError

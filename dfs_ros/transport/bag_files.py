@@ -81,18 +81,29 @@ class BagReader:
     def messages(
         self, topics: Collection[BagTopic], start_ns: int | None = None, stop_ns: int | None = None
     ) -> Iterator[BagMessage]:
-        """Messages of some topics, from `start_ns` until before `stop_ns`, in the order in which they were received."""
+        """Messages of some topics, from `start_ns` until before `stop_ns`, in the order in which they were received.
+
+        Raises ValueError where the bag is damaged, at the end also where there were fewer messages than it says.
+        """
         if not topics:
             return
+        seen = dict.fromkeys((topic.connection.id for topic in topics), 0)
         by_connection = {topic.connection.id: topic for topic in topics}
         messages = self._reader.messages([topic.connection for topic in topics], start_ns, stop_ns)
         while True:
             with self._readable():
                 found = next(messages, None)
             if found is None:
-                return
+                break
             connection, stamp_ns, data = found
+            seen[connection.id] += 1
             yield BagMessage(by_connection[connection.id], stamp_ns, bytes(data))
+        for topic in topics if start_ns is None and stop_ns is None else ():
+            if seen[topic.connection.id] != topic.messages:
+                raise ValueError(
+                    f"bag {self.path}: damaged: {seen[topic.connection.id]} of {topic.messages} messages of {topic.name} "
+                    "are there; `ros2 bag reindex` or `mcap recover` may mend it"
+                )
 
     def listing(self) -> str:
         """The topics, one a line, for error messages."""

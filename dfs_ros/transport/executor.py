@@ -21,7 +21,7 @@ class Mailbox:
         self.received = 0
         self.dropped = 0
         self._executor = executor
-        self._depth = depth
+        self.depth = depth
         self._items: deque[tuple[int, int, Any]] = deque()
 
     def put(self, item: Any) -> None:
@@ -29,7 +29,7 @@ class Mailbox:
         with self._executor.condition:
             if self not in self._executor.mailboxes:
                 return
-            if self._depth is not None and len(self._items) >= self._depth:
+            if self.depth is not None and len(self._items) >= self.depth:
                 self._items.popleft()
                 self.dropped += 1
             self.received += 1

@@ -1,0 +1,63 @@
+"""What the executables of `ros2 run dfs_ros ...` share: native nodes, told everything by ROS arguments."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from dfs_ros.memory import keep_freed_memory
+from dfs_ros.transport import open_transport
+from dfs_ros.transport.base import Transport
+
+_LEVELS = ((logging.ERROR, "error"), (logging.WARNING, "warning"), (logging.INFO, "info"))
+
+
+def native_main(
+    node_name: str, doc: str, serve: Callable[[Transport], None], arguments: Sequence[str] | None = None
+) -> int:
+    """Serve a native node until it is told to stop; returns the exit status: 0 good or stopped, 1 failed, 2 bad input.
+
+    `arguments` None = the command line: ROS arguments behind `--ros-args`.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(f"{doc.strip()}\n\nusage: ros2 run dfs_ros NODE [--ros-args [-p NAME:=VALUE] [-r FROM:=TO] ...]")
+        return 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, until the node has its own handlers
+    try:
+        if arguments and arguments[0] != "--ros-args":
+            raise ValueError(f"expected --ros-args before ROS arguments, received {arguments[0]!r}")
+        with open_transport("ros", node_name, arguments=arguments) as transport, _python_log_to(transport):
+            if transport.parameters.config.node.keep_memory:
+                keep_freed_memory()
+            serve(transport)
+    except KeyboardInterrupt:
+        return 0
+    except (ValueError, TypeError, OSError, MemoryError) as error:
+        print(f"{node_name}: error: {str(error) or type(error).__name__}", file=sys.stderr)
+        return 2
+    except ImportError as error:
+        print(f"{node_name}: error: {error}; `dfs doctor` says what is missing", file=sys.stderr)
+        return 1
+    return 0
+
+
+@contextmanager
+def _python_log_to(transport: Transport) -> Iterator[None]:
+    """What the package logs by Python's logging goes where the node's own lines go."""
+
+    class Forward(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            level = next((name for number, name in _LEVELS if record.levelno >= number), "debug")
+            transport.log(level, record.getMessage())
+
+    handler, logger = Forward(), logging.getLogger("dfs_ros")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)

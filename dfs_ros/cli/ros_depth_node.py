@@ -1,0 +1,29 @@
+"""The depth node as a native ROS 2 lifecycle node: image, camera_info and focus in; depth out.
+
+Parameters are the settings that `dfs node --list-settings` prints, as `hypotheses.count`. With node.autostart false it
+waits for `ros2 lifecycle set`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from dfs_ros.cli import depth_node
+from dfs_ros.cli.native import native_main
+from dfs_ros.cli.participants import DEPTH_NODE, stopped_by_signals
+from dfs_ros.transport.base import Transport
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the node; returns its exit status."""
+    return native_main(DEPTH_NODE, __doc__ or "", _serve, arguments)
+
+
+def _serve(transport: Transport) -> None:
+    with stopped_by_signals(transport, insist=False):
+        depth_node.serve(transport)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

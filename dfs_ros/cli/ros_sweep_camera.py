@@ -1,0 +1,30 @@
+"""A focus-sweeping camera as a native ROS 2 lifecycle node: publishes image, camera_info and focus.
+
+Parameters camera.source and those beside it say which camera; `dfs camera --list-settings` prints all.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from dfs_ros.cli import sweep_camera
+from dfs_ros.cli.native import native_main
+from dfs_ros.cli.participants import CAMERA_NODE, make_source, stopped_by_signals
+from dfs_ros.transport.base import Transport
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the node; returns its exit status."""
+    return native_main(CAMERA_NODE, __doc__ or "", _serve, arguments)
+
+
+def _serve(transport: Transport) -> None:
+    config = transport.parameters.config
+    source = make_source(config)
+    with stopped_by_signals(transport, insist=False):
+        sweep_camera.serve(transport, source, config)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,382 @@
+"""Native ROS 2: a node of rclpy, whose callbacks are called by the one thread that spins.
+
+A pool of threads of rclpy takes messages, as CDR, and puts them into bounded queues, where newer ones displace older
+ones; it serves parameters, time and lifecycle whatever the spinning thread is at. Messages are the classes of
+:mod:`dfs_ros.transport.definitions`: to have rclpy make and fill its own takes a second for a large image.
+
+Every topic has parameters `qos_overrides.TOPIC...`. `use_sim_time` makes stamps and timers those of `/clock`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from dfs_ros.config import Config
+from dfs_ros.transport.base import (
+    RELIABLE,
+    SENSOR_DATA,
+    Handler,
+    Managed,
+    Publisher,
+    Qos,
+    Subscription,
+    Timer,
+    Transport,
+    TransportError,
+    when_answered,
+)
+from dfs_ros.transport.definitions import Message, deserialize, message_class, serialize
+from dfs_ros.transport.executor import Executor
+from dfs_ros.transport.ros_lifecycle import Lifecycle
+from dfs_ros.transport.ros_node import (
+    check_service,
+    config_of_node,
+    declare_parameters,
+    from_native,
+    native_class,
+    native_qos,
+    open_context,
+    open_node,
+    qos_of,
+    qos_overrides,
+    to_native,
+)
+
+_Result = TypeVar("_Result")
+_THREADS = 3  # one may be in a lifecycle transition for minutes
+_STOP_CHECK_S = 0.1
+
+
+class _RosPublisher(Publisher):
+    def __init__(self, transport: RosTransport, topic: str, type_name: str, qos: Qos) -> None:
+        super().__init__(transport.resolve(topic), type_name, qos)
+        self._transport = transport
+        self._class = message_class(type_name)
+        kind, profile, node = native_class(type_name), native_qos(qos), transport.native_node
+        with _refusals(topic):
+            self.native: Any = node.create_publisher(kind, topic, profile, qos_overriding_options=qos_overrides())
+            self.qos = qos_of(self.native.qos_profile)
+
+    def publish(self, msg: Message) -> None:
+        if not isinstance(msg, self._class):
+            raise ValueError(f"{self.topic}: expected a {self.type_name}, received {type(msg).__name__}")
+        if self._transport.is_shutdown or not (self.qos.latched or self.subscription_count()):
+            return  # nobody to serialise for
+        cdr = bytes(serialize(msg, self.type_name))
+        try:
+            self.native.publish(cdr)
+            self.published += 1
+        except Exception as error:
+            if not self._transport.is_shutdown:
+                self.dropped += 1
+                self._transport.log("error", f"{self.topic}: not sent: {error}", key=self.topic, every_s=5.0)
+
+    def subscription_count(self) -> int:
+        return int(_unless_destroyed(self.native.get_subscription_count))
+
+
+class _RosSubscription(Subscription):
+    def __init__(
+        self, transport: RosTransport, topic: str, type_name: str, callback: Callable[[Message], None], qos: Qos
+    ) -> None:
+        super().__init__(transport.resolve(topic), type_name, qos, callback)
+        self._transport = transport
+        self._lost = 0
+        self.mailbox = transport.executor.mailbox(self._handle, qos.depth)
+        with _refusals(topic):
+            self.native: Any = self._subscribe(topic, native_class(type_name), native_qos(qos))
+            self.qos = qos_of(self.native.qos_profile)
+        self.mailbox.depth = self.qos.depth
+
+    def _subscribe(self, topic: str, kind: Any, profile: Any) -> Any:
+        from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+        from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
+
+        def subscribe(events: Any) -> Any:
+            return self._transport.native_node.create_subscription(
+                kind,
+                topic,
+                self.mailbox.put,
+                profile,
+                callback_group=MutuallyExclusiveCallbackGroup(),
+                event_callbacks=events,
+                qos_overriding_options=qos_overrides(),
+                raw=True,
+            )
+
+        try:
+            return subscribe(SubscriptionEventCallbacks(message_lost=self._count_lost))
+        except UnsupportedEventTypeError:  # not every middleware knows what it lost
+            return subscribe(SubscriptionEventCallbacks())
+
+    def _count_lost(self, event: Any) -> None:
+        self._lost = int(event.total_count)
+
+    def _handle(self, cdr: bytes) -> None:
+        try:
+            msg = deserialize(cdr, self.type_name)
+        except ValueError as error:
+            self.malformed += 1
+            self._transport.log("error", f"{self.topic}: {error}", key=f"{self.topic} malformed", every_s=5.0)
+            return
+        self._transport.handle_message(self, msg)
+
+    @property
+    def received(self) -> int:
+        return self.mailbox.received
+
+    @property
+    def dropped(self) -> int:
+        """Those that newer ones displaced here, and those of a best-effort publisher that the network lost."""
+        return self.mailbox.dropped + self._lost
+
+    def publisher_count(self) -> int:
+        return int(_unless_destroyed(self.native.get_publisher_count))
+
+    def close(self) -> None:
+        self.mailbox.close()
+        self._transport.native_node.destroy_subscription(self.native)
+
+
+class _RosTimer:
+    def __init__(self, transport: RosTransport, period_s: float, callback: Callable[[], None]) -> None:
+        from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+
+        self._node = transport.native_node
+        # Of one: calls that were missed because others took long are left out.
+        self._mailbox = transport.executor.mailbox(lambda _: callback(), 1)
+        group = MutuallyExclusiveCallbackGroup()
+        self._timer = self._node.create_timer(period_s, lambda: self._mailbox.put(None), callback_group=group)
+
+    def cancel(self) -> None:
+        """No more calls."""
+        self._mailbox.close()
+        self._node.destroy_timer(self._timer)
+
+
+class RosTransport(Transport):
+    """A node of rclpy, in a context of its own.
+
+    Parameters
+    ----------
+    arguments
+        Command line with `--ros-args`, which may rename the node, remap topics and set parameters.
+
+    Raises ValueError for arguments and parameters that make no sense, TransportError where ROS 2 cannot be used.
+    """
+
+    def __init__(
+        self,
+        node_name: str,
+        *,
+        namespace: str = "/",
+        remappings: Mapping[str, str] | None = None,
+        config: Config | None = None,
+        arguments: Sequence[str] = (),
+    ) -> None:
+        self.executor = Executor()
+        self._is_shutdown = False
+        self._closing = threading.Lock()
+        self._clients: dict[tuple[str, str], Any] = {}
+        self._lifecycle: Lifecycle | None = None
+        self._context = open_context(arguments)
+        try:
+            self.native_node: Any = open_node(self._context, node_name, namespace, remappings or {})
+            node = self.native_node
+            super().__init__(
+                node.get_name(),
+                namespace=node.get_namespace(),
+                remappings=remappings,
+                config=config_of_node(node, config or Config()),
+            )
+            declare_parameters(node, self.parameters)
+            self._start_receiving()
+        except BaseException:
+            self._context.try_shutdown()
+            raise
+
+    def _start_receiving(self) -> None:
+        from rclpy.clock import JumpThreshold
+        from rclpy.duration import Duration
+        from rclpy.executors import MultiThreadedExecutor
+
+        self._native_executor: Any = MultiThreadedExecutor(_THREADS, context=self._context)
+        self._native_executor.add_node(self.native_node)
+        backwards = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False)
+        self._jumps = self.native_node.get_clock().create_jump_callback(backwards, post_callback=self._clock_jumped)
+        self._thread = threading.Thread(target=self._receive, name=f"{self.node_name} rclpy", daemon=True)
+        self._thread.start()
+
+    def _receive(self) -> None:
+        """The thread that waits for rclpy's callbacks and hands them to the pool."""
+        while not self._is_shutdown and self._context.ok():
+            try:
+                self._native_executor.spin_once()
+            except Exception as error:  # whatever one callback raised, the others go on
+                if not self._is_shutdown:
+                    self.log("error", f"rclpy: {error!r}", key="receive", every_s=5.0)
+        if not self._is_shutdown:  # the context was shut down by somebody else
+            self.call_soon(self.shutdown)
+
+    def _clock_jumped(self, jump: Any) -> None:
+        self.log("warning", f"the clock was set back by {-jump.delta.nanoseconds * 1e-9:.3f} s")
+
+    def wake(self) -> None:
+        """Have rclpy notice what was added to the node behind its back."""
+        self._native_executor.wake()
+
+    def create_publisher(self, topic: str, type_name: str, qos: Qos = RELIABLE) -> Publisher:
+        publisher = _RosPublisher(self, topic, type_name, qos)
+        self.publishers.append(publisher)
+        return publisher
+
+    def create_subscription(
+        self, topic: str, type_name: str, callback: Callable[[Message], None], qos: Qos = SENSOR_DATA
+    ) -> Subscription:
+        subscription = _RosSubscription(self, topic, type_name, callback, qos)
+        self.subscriptions.append(subscription)
+        return subscription
+
+    def create_timer(self, period_s: float, callback: Callable[[], None]) -> Timer:
+        if not period_s > 0:
+            raise ValueError(f"period_s: expected over 0, received {period_s}")
+        return _RosTimer(self, period_s, callback)
+
+    def create_service(self, name: str, service_type: str, callback: Handler) -> None:
+        from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+
+        request_type, response_type = check_service(service_type)
+        kind = native_class(service_type)
+
+        def answer(request: Any, response: Any) -> Any:
+            asked = from_native(request, request_type)
+            return to_native(self.run_in_spin(lambda: callback(asked)), response_type, kind.Response)
+
+        self.native_node.create_service(kind, name, answer, callback_group=MutuallyExclusiveCallbackGroup())
+
+    def call_service(self, name: str, service_type: str, request: Message, timeout_s: float) -> Message:
+        request_type, response_type = check_service(service_type)
+        kind = native_class(service_type)
+        key = (self.resolve(name), service_type)
+        if key not in self._clients:
+            self._clients[key] = self.native_node.create_client(kind, name)
+        client = self._clients[key]
+        if not client.wait_for_service(timeout_s):
+            raise TimeoutError(f"service {key[0]}: nobody serves it")
+        answered = threading.Event()
+        future = client.call_async(to_native(request, request_type, kind.Request))
+        future.add_done_callback(lambda _: answered.set())
+        if not answered.wait(timeout_s):
+            client.remove_pending_request(future)
+            raise TimeoutError(f"service {key[0]}: no answer within {timeout_s:g} s")
+        return from_native(future.result(), response_type)
+
+    def manage(self, managed: Managed) -> None:
+        """Give the node a lifecycle, which `managed` follows; see :mod:`dfs_ros.transport.ros_lifecycle`."""
+        self._lifecycle = Lifecycle(self, managed)
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self.executor.call_soon(callback)
+
+    def now_ns(self) -> int:
+        return int(self.native_node.get_clock().now().nanoseconds)
+
+    def resolve(self, name: str) -> str:
+        return str(self.native_node.resolve_topic_name(name))
+
+    def spin_once(self, timeout_s: float | None = None) -> bool:
+        return self.executor.run_once(timeout_s)
+
+    @property
+    def is_shutdown(self) -> bool:
+        return self._is_shutdown
+
+    def shutdown(self) -> None:
+        with self._closing:  # who calls second waits until all is done
+            if not self._is_shutdown:
+                self._is_shutdown = True
+                self._close()
+
+    def _close(self) -> None:
+        self.executor.stop()
+        self._native_executor.shutdown()
+        self._thread.join()
+        self._jumps.unregister()
+        self.native_node.destroy_node()
+        self._context.try_shutdown()
+        self._context.destroy()
+
+    def _write_log(self, level: str, text: str) -> None:
+        if self._is_shutdown:
+            super()._write_log(level, text)
+            return
+        # A branch each: rclpy refuses another level from the same place.
+        logger = self.native_node.get_logger()
+        if level == "debug":
+            logger.debug(text)
+        elif level == "info":
+            logger.info(text)
+        elif level == "warning":
+            logger.warning(text)
+        elif level == "error":
+            logger.error(text)
+        else:
+            logger.fatal(text)
+
+    # What follows is for threads of rclpy, which must not be held by work that never ends.
+
+    def run_in_spin(self, work: Callable[[], _Result | Future[_Result]]) -> _Result:
+        """Have the thread that spins do some work; returns its result, or raises what it raised."""
+        done: Future[_Result] = Future()
+
+        def run() -> None:
+            try:
+                when_answered(work(), done.set_result)
+            except Exception as error:
+                done.set_exception(error)
+
+        self.call_soon(run)
+        return self._outcome(done)
+
+    def run_apart(self, work: Callable[[], _Result]) -> _Result:
+        """Do work that may take minutes, in a thread that does not keep the process from ending."""
+        done: Future[_Result] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(work())
+            except Exception as error:
+                done.set_exception(error)
+
+        threading.Thread(target=run, name=f"{self.node_name} at work", daemon=True).start()
+        return self._outcome(done)
+
+    def _outcome(self, done: Future[_Result]) -> _Result:
+        while not self._is_shutdown:
+            if wait([done], _STOP_CHECK_S).done:
+                return done.result()
+        raise TransportError("the node was shut down")
+
+
+@contextmanager
+def _refusals(topic: str) -> Iterator[None]:
+    """What rclpy says of a name or a QoS override becomes ValueError."""
+    try:
+        yield
+    except TransportError:
+        raise
+    except Exception as error:
+        raise ValueError(f"topic {topic}: {error}") from error
+
+
+def _unless_destroyed(count: Callable[[], int]) -> int:
+    from rclpy.exceptions import InvalidHandle
+
+    try:
+        return count()
+    except InvalidHandle:
+        return 0

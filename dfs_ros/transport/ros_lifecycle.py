@@ -1,0 +1,98 @@
+"""The lifecycle of a native ROS 2 node: the states of `ros2 lifecycle`, and what is done between them.
+
+    unconfigured --configure--> inactive --activate--> active --deactivate--> inactive --cleanup--> unconfigured
+
+Configuring loads the network and may take minutes, in a thread of its own: everything else goes on meanwhile. The other
+transitions are made by the thread that spins. With parameter `node.autostart` the node configures and activates itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dfs_ros.transport.base import Managed
+    from dfs_ros.transport.ros import RosTransport
+
+
+class Lifecycle:
+    """Gives the node of a transport a lifecycle, which `managed` follows."""
+
+    def __init__(self, transport: RosTransport, managed: Managed) -> None:
+        self._transport = transport
+        self._managed = managed
+        self._in_transition = threading.Lock()
+        self._error: Exception | None = None
+        node = transport.native_node
+        self._node = node
+        work: dict[str, Callable[[], None]] = {
+            "configure": partial(transport.run_apart, managed.configure),
+            "activate": partial(transport.run_in_spin, managed.activate),
+            "deactivate": partial(transport.run_in_spin, managed.deactivate),
+            "cleanup": partial(transport.run_in_spin, managed.close),
+            "shutdown": partial(transport.run_in_spin, managed.close),
+            "error": partial(transport.run_in_spin, managed.close),
+        }
+        for name, do in work.items():
+            setattr(node, f"on_{name}", partial(self._transition, name, do))
+        self._offer_services()
+        if transport.parameters.config.node.autostart:
+            threading.Thread(target=self._start, name="lifecycle", daemon=True).start()
+
+    def _offer_services(self) -> None:
+        from rclpy.callback_groups import ReentrantCallbackGroup
+        from rclpy.lifecycle import LifecycleNodeMixin
+
+        # Reentrant: the state can be asked for while a transition takes its time.
+        LifecycleNodeMixin.__init__(self._node, callback_group=ReentrantCallbackGroup())
+        services = [service for service in self._node.services if service.srv_name.endswith("/change_state")]
+        for service in services:
+            service.callback = partial(self._change_state, service.callback)
+        self._transport.wake()
+
+    def _change_state(self, change: Callable[[Any, Any], Any], request: Any, response: Any) -> Any:
+        """Answer `~/change_state`. rclpy raises for a transition that the state does not have: that is a refusal."""
+        response.success = False
+        if not self._in_transition.acquire(blocking=False):
+            self._transport.log("warning", "lifecycle: refused: another transition is under way")
+            return response
+        try:
+            return change(request, response)
+        except Exception as error:
+            self._transport.log("warning", f"lifecycle: transition refused: {error}")
+            response.success = False
+            return response
+        finally:
+            self._in_transition.release()
+
+    def _transition(self, name: str, do: Callable[[], None], previous_state: Any) -> Any:
+        from rclpy.lifecycle import TransitionCallbackReturn
+
+        try:
+            do()
+        except Exception as error:
+            self._error = error
+            self._transport.log("error", f"lifecycle: {name} failed: {error}")
+            return TransitionCallbackReturn.FAILURE
+        self._transport.log("debug", f"lifecycle: {name} done, was {previous_state.label}")
+        return TransitionCallbackReturn.SUCCESS
+
+    def _start(self) -> None:
+        """Configure and activate. Where that fails, spinning ends with the exception."""
+        from rclpy.lifecycle import TransitionCallbackReturn
+
+        try:
+            with self._in_transition:
+                for trigger in (self._node.trigger_configure, self._node.trigger_activate):
+                    if trigger() != TransitionCallbackReturn.SUCCESS:
+                        raise self._error or RuntimeError("lifecycle: the node did not start")
+        except Exception as error:
+            if not self._transport.is_shutdown:
+                self._transport.call_soon(partial(_raise, error))
+
+
+def _raise(error: Exception) -> None:
+    raise error

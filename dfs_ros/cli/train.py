@@ -1,11 +1,16 @@
-"""Train the network on rendered focal stacks, and write it with its model card.
+"""Train a network on focal stacks with depth, and write it with its model card.
 
 Stacks are rendered once from photos with depth (--rgbd), procedural scenes and the photos of scikit-image, and kept in
-the cache. OUTPUT gets NAME.safetensors, NAME.md (the model card) and, while training, NAME.checkpoint, from which the
-same command goes on where it was stopped. Never train on what you score with.
+the cache; or they are those of a dataset on disk (--dataset, --data):
+  defocusnet  folder with NAMEDpt.exr and five NAME*All.tif for every scene
+  nyu         nyu_depth_v2_labeled.mat; stacks are rendered, through camera A unless --camera says otherwise
+  ddff12      ddff-dataset-trainval.h5
+OUTPUT gets NAME.safetensors, NAME.md (the model card) and, while training, NAME.checkpoint, from which the same command
+goes on where it was stopped, to the same weights. Never train on what you score with.
 
-    dfs train --preset light --rgbd photos --output out
-    dfs eval --rgbd other_photos --methods none,out/light.safetensors
+    dfs train --rgbd photos --output out
+    dfs train --network direct --camera B --rgbd photos --output out
+    torchrun --nproc-per-node 4 -m dfs_ros.cli.main train --network ddfs --preset ddfs_paper --output out
 """
 
 from __future__ import annotations
@@ -14,34 +19,54 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dfs_ros.training.card import Record
+    from dfs_ros.training.datasets import TrainingData
+    from dfs_ros.training.loop import Trainer
+    from dfs_ros.training.settings import TrainingSettings
 
 _CHECKPOINT_EVERY_S = 60.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--preset", default="light", metavar="NAME", help="light, or smoke (a minute; to try it out)")
-    parser.add_argument("--output", metavar="DIR", required=True, help="folder for weights, model card and checkpoint")
-    parser.add_argument("--name", help="name of the network (default: that of the preset)")
+    parser.add_argument("--network", choices=("light", "ddfs", "dualfocus", "direct"), help="default: the preset's")
     parser.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="light, ddfs, ddfs_paper (full size, for a GPU), dualfocus, direct, or smoke (a minute; to try it out); "
+        "default: that of the network",
+    )
+    parser.add_argument("--output", metavar="DIR", required=True, help="folder for weights, model card and checkpoint")
+    parser.add_argument("--name", help="name of the files (default: that of the preset)")
+    data = parser.add_argument_group("data")
+    data.add_argument("--dataset", default="rendered", choices=("rendered", "defocusnet", "nyu", "ddff12"))
+    data.add_argument("--data", metavar="PATH", help="file or folder of the dataset")
+    data.add_argument(
         "--rgbd", metavar="DIR", help="folder of photos with depth (rgb.png, depth_mm.png, meta.json each)"
     )
-    parser.add_argument("--steps", type=int, help="optimiser steps (default: the preset's)")
-    parser.add_argument("--hours", type=float, help="finish within this time, with fewer steps")
-    parser.add_argument("--stacks", type=int, help="number of stacks to render (default: the preset's)")
-    parser.add_argument("--seed", type=int, help="of stacks, samples and initial weights (default: 0)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to train")
-    parser.add_argument("--threads", type=int, default=0, help="CPU cores to use (default: all)")
-    parser.add_argument(
-        "--cache", metavar="DIR", help="where rendered stacks are kept (default: the user's cache folder)"
+    data.add_argument("--stacks", type=int, help="number of stacks to render (default: the preset's)")
+    data.add_argument("--camera", metavar="NAME", help="render for one camera: A, B, C, defocusnet; or any")
+    data.add_argument(
+        "--focus-distances", metavar="M,M,...", help="focus that camera at these distances in metres instead"
     )
-    parser.add_argument("--restart", action="store_true", help="begin anew though there is a checkpoint")
+    data.add_argument("--cache", metavar="DIR", help="where rendered stacks are kept (default: the user's cache)")
+    training = parser.add_argument_group("training")
+    training.add_argument("--steps", type=int, help="optimiser steps (default: the preset's)")
+    training.add_argument("--hours", type=float, help="finish within this time, with fewer steps")
+    training.add_argument("--seed", type=int, help="of stacks, samples and initial weights (default: 0)")
+    training.add_argument("--bf16", choices=("on", "off"), help="convolutions in bfloat16 (default: on)")
+    training.add_argument("--focal-weight", type=float, metavar="W", help="weight of the focal variational loss")
+    training.add_argument("--spatial-weight", type=float, metavar="W", help="weight of the spatial variational loss")
+    training.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to train")
+    training.add_argument("--threads", type=int, default=0, help="CPU cores to use (default: all)")
+    training.add_argument("--restart", action="store_true", help="begin anew though there is a checkpoint")
 
 
 def run(args: argparse.Namespace) -> int:
-    from dfs_ros.training.settings import preset
-
-    settings = preset(args.preset, steps=args.steps, hours=args.hours, stacks=args.stacks, seed=args.seed)
-    name = args.name or args.preset
+    settings = _settings(args)
+    name = args.name or args.preset or args.network or "light"
     if not name.replace("_", "").replace("-", "").isalnum():
         raise ValueError(f"--name: expected letters, digits, - and _, received {name!r}")
     output = Path(args.output)
@@ -51,54 +76,118 @@ def run(args: argparse.Namespace) -> int:
     cores = args.threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
     import torch
-    from tqdm import tqdm
 
-    from dfs_ros.network.weights import save_network
-    from dfs_ros.training.card import Record, model_card
+    from dfs_ros.training.datasets import open_dataset
+    from dfs_ros.training.distributed import Processes
     from dfs_ros.training.loop import Trainer
-    from dfs_ros.training.stacks import Sources, StackSet, cache_folder
 
     device = "cuda" if args.device == "cuda" or (args.device == "auto" and torch.cuda.is_available()) else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: PyTorch finds no CUDA GPU here; use cpu or auto")
-    sources = Sources.find(args.rgbd)
-    if args.rgbd is None:
-        print("no --rgbd folder: training on procedural scenes only, which is worse on photos", file=sys.stderr)
-    folder = Path(args.cache) if args.cache else cache_folder()
-    stack_set = StackSet(sources, settings.stacks, settings.seed, folder=folder)
-    with tqdm(total=settings.stacks, desc="rendering stacks", unit="stack", disable=None) as bar:
-        for done in stack_set.prepare(cores):
+    data = open_dataset(args.dataset, settings, data=args.data, rgbd=args.rgbd, cache=args.cache)
+    processes = Processes.join(device)
+    try:
+        if processes.rank == 0:
+            if args.dataset == "rendered" and args.rgbd is None:
+                print("no --rgbd folder: training on procedural scenes only, worse on photos", file=sys.stderr)
+            _prepare(data, cores)
+        processes.wait()
+        # One core prepares samples. The convolutions are small: threads that wait for each other cost more than they
+        # bring.
+        workers = max(1, cores // processes.count - 1)
+        torch.set_num_threads(workers)
+        trainer = Trainer(settings, data.load(), device=device, workers=workers, processes=processes)
+        checkpoint = output / f"{name}.checkpoint"
+        if checkpoint.is_file() and not args.restart:
+            trainer.load_checkpoint(checkpoint)
+            if processes.rank == 0:
+                print(f"going on from {checkpoint}, step {trainer.step}; --restart begins anew")
+        processes.wait()
+        record = _train(trainer, checkpoint)
+        if processes.rank == 0:
+            _write(output, name, trainer, data, record)
+        processes.wait()
+    finally:
+        processes.leave()
+    return 0
+
+
+def _settings(args: argparse.Namespace) -> TrainingSettings:
+    """The preset's, with what the options change."""
+    from dfs_ros.training.settings import preset
+
+    focus = None
+    if args.focus_distances:
+        try:
+            focus = tuple(float(part) for part in args.focus_distances.split(","))
+        except ValueError:
+            raise ValueError(
+                f"--focus-distances: expected metres separated by commas, received {args.focus_distances!r}"
+            ) from None
+    return preset(
+        args.preset or args.network or "light",
+        network=args.network,
+        steps=args.steps,
+        hours=args.hours,
+        stacks=args.stacks,
+        seed=args.seed,
+        camera=args.camera,
+        focus_distances_m=focus,
+        bf16=None if args.bf16 is None else args.bf16 == "on",
+        focal_weight=args.focal_weight,
+        spatial_weight=args.spatial_weight,
+    )
+
+
+def _prepare(data: TrainingData, cores: int) -> None:
+    from tqdm import tqdm
+
+    with tqdm(total=data.count, desc="preparing stacks", unit="stack", disable=None) as bar:
+        for done in data.prepare(cores):
             bar.update(done - bar.n)
             if bar.disable and done % 100 == 0:
-                print(f"rendered {done} of {settings.stacks} stacks", flush=True)
+                print(f"prepared {done} of {data.count} stacks", flush=True)
 
-    # One core prepares samples. The convolutions are small: threads that wait for each other cost more than they bring.
-    torch.set_num_threads(max(1, cores - 1))
-    trainer = Trainer(settings, stack_set.load(), device=device, workers=max(1, cores - 1))
-    checkpoint = output / f"{name}.checkpoint"
-    if checkpoint.is_file() and not args.restart:
-        trainer.load_checkpoint(checkpoint)
-        print(f"going on from {checkpoint}, step {trainer.step}; --restart begins anew")
-    record = Record()
-    saved_at = trainer.elapsed_s
+
+def _train(trainer: Trainer, checkpoint: Path) -> Record:
+    """To the end, with progress and checkpoints of the first process."""
+    from tqdm import tqdm
+
+    from dfs_ros.training.card import Record
+
+    record, saved_at, first = Record(), trainer.elapsed_s, trainer.processes.rank == 0
+    steps = trainer.settings.steps
     try:
-        with tqdm(total=settings.steps, initial=trainer.step, desc="training", unit="step", disable=None) as bar:
+        with tqdm(
+            total=steps, initial=trainer.step, desc="training", unit="step", disable=None if first else True
+        ) as bar:
             for step in trainer.run():
+                if not first:
+                    continue
                 record.add(step)
                 bar.update()
                 bar.set_postfix_str(record.line(step), refresh=False)
                 if step.step % 100 == 0 and bar.disable:
-                    print(f"step {step.step} of {settings.steps}: {record.line(step)}", flush=True)
+                    print(f"step {step.step} of {steps}: {record.line(step)}", flush=True)
                 if step.elapsed_s - saved_at > _CHECKPOINT_EVERY_S:
                     trainer.save_checkpoint(checkpoint)
                     saved_at = step.elapsed_s
     except KeyboardInterrupt:
-        trainer.save_checkpoint(checkpoint)
-        print(f"\nstopped at step {trainer.step}; the same command goes on from {checkpoint}", file=sys.stderr)
+        if first:
+            trainer.save_checkpoint(checkpoint)
+            print(f"\nstopped at step {trainer.step}; the same command goes on from {checkpoint}", file=sys.stderr)
         raise
-    trainer.save_checkpoint(checkpoint)
-    facts = record.facts(trainer, stack_set)
+    if first:
+        trainer.save_checkpoint(checkpoint)
+    return record
+
+
+def _write(output: Path, name: str, trainer: Trainer, data: TrainingData, record: Record) -> None:
+    """Weights and model card."""
+    from dfs_ros.network.weights import save_network
+    from dfs_ros.training.card import model_card
+
+    facts = record.facts(trainer, data)
     save_network(output / f"{name}.safetensors", trainer.averaged_weights(), trainer.network.architecture, facts)
     (output / f"{name}.md").write_text(model_card(name, facts))
     print(f"written: {output / f'{name}.safetensors'} and its model card {name}.md")
-    return 0

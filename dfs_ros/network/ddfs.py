@@ -187,9 +187,9 @@ class CostAggregation(nn.Module):
         # Lists of one: the authors' code can repeat the block, and its checkpoints name them so.
         self.iconvs = nn.ModuleList([conv(depths + features, hidden)])
         self.score_convs = nn.ModuleList([score(hidden, depths)])
-        dilated = {"padding": _SPACING_PX, "dilation": _SPACING_PX}
-        self.offset_convs = nn.ModuleList([nn.Conv2d(hidden, 2 * _NEIGHBOURS, 3, **dilated)])
-        self.weight_convs = nn.ModuleList([nn.Conv2d(hidden, _NEIGHBOURS, 3, **dilated)])
+        step = _SPACING_PX
+        self.offset_convs = nn.ModuleList([nn.Conv2d(hidden, 2 * _NEIGHBOURS, 3, padding=step, dilation=step)])
+        self.weight_convs = nn.ModuleList([nn.Conv2d(hidden, _NEIGHBOURS, 3, padding=step, dilation=step)])
         initialise(self)
         nn.init.zeros_(self.offset_convs[0].weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.offset_convs[0].bias)  # type: ignore[arg-type]
@@ -213,14 +213,15 @@ def aggregated(values: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
     steps = torch.tensor([-_SPACING_PX, 0, _SPACING_PX], device=values.device, dtype=exact)
     movable = torch.ones(_NEIGHBOURS, 1, 1, device=values.device, dtype=exact)
     movable[_CENTRE] = 0.0
-    offset = offsets.to(exact).unflatten(1, (_NEIGHBOURS, 2))  # (B, 9, 2, H, W)
+    offset = torch.unflatten(offsets.to(exact), 1, (_NEIGHBOURS, 2))  # (B, 9, 2, H, W)
     x = offset[:, :, 0] * movable + columns + steps.repeat(3)[:, None, None]
     y = offset[:, :, 1] * movable + rows[:, None] + steps.repeat_interleave(3)[:, None, None]
     grid = torch.stack([2.0 * x / max(width - 1, 1) - 1.0, 2.0 * y / max(height - 1, 1) - 1.0], dim=-1)
     sampled = F.grid_sample(
-        values, grid.flatten(1, 2).to(values.dtype), mode="bilinear", padding_mode="border", align_corners=True
+        values.to(exact), grid.flatten(1, 2), mode="bilinear", padding_mode="border", align_corners=True
     )
-    return (sampled.view(batch, depths, _NEIGHBOURS, height, width) * weights[:, None]).sum(dim=2)
+    mean = (sampled.view(batch, depths, _NEIGHBOURS, height, width) * weights[:, None]).sum(dim=2)
+    return mean.to(values.dtype)
 
 
 def down(channels_in: int, channels_out: int, kernel: int) -> nn.Sequential:

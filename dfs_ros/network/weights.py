@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import math
 import os
@@ -13,12 +14,20 @@ from typing import TYPE_CHECKING, Any
 from dfs_ros.paths import share_folder
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from dfs_ros.network.light import LightNetwork
 
 FORMAT = "dfs_ros network 1"
 _SUFFIX = ".safetensors"
+_BASELINES = "baselines"
+_CLASSES = {
+    "light": ("light", "LightArchitecture", "LightNetwork"),
+    "ddfs": ("ddfs", "DdfsArchitecture", "DdfsNetwork"),
+    "dualfocus": ("dualfocus", "DualFocusArchitecture", "DualFocusNetwork"),
+    "direct": ("direct", "DirectArchitecture", "DirectNetwork"),
+}
+"""Module and classes of every network there is, by what its files call it."""
 
 
 def model_file(name: str) -> Path:
@@ -37,6 +46,18 @@ def model_file(name: str) -> Path:
             f"or give the path of a {_SUFFIX} file"
         )
     return share_folder("models") / f"{name}{_SUFFIX}"
+
+
+def network_file(name: str) -> Path:
+    """As :func:`model_file`, with the networks of models/baselines/, which are there to be compared with."""
+    if not name.endswith(_SUFFIX) and name not in known_models():
+        try:
+            file = share_folder("models") / _BASELINES / f"{name}{_SUFFIX}"
+        except FileNotFoundError:
+            file = Path()
+        if file.is_file():
+            return file
+    return model_file(name)
 
 
 def known_models() -> list[str]:
@@ -61,6 +82,7 @@ def save_network(
     file = Path(file)
     metadata = {
         "format": FORMAT,
+        "network": _kind_of(architecture),
         "architecture": json.dumps(dataclasses.asdict(architecture)),  # type: ignore[call-overload]
         "training": json.dumps(dict(training)),
         "sigma_scale": repr(float(sigma_scale)),
@@ -90,11 +112,22 @@ def sigma_scale_of(file: str | Path) -> float:
 
 
 def load_weights(file: str | Path) -> LightNetwork:
-    """The network of a file. Raises ValueError where it is not one of ours, or damaged."""
+    """The light network of a file. Raises ValueError where it is not one of ours, another network, or damaged."""
+    from dfs_ros.network.light import LightNetwork
+
+    module = load_module(file)
+    if not isinstance(module, LightNetwork):
+        raise ValueError(
+            f"network {file}: a {type(module).__name__}, which is there to be compared with (`dfs eval`); "
+            "an estimator runs light networks"
+        )
+    return module
+
+
+def load_module(file: str | Path) -> nn.Module:
+    """The network of a file, whichever it is. Raises ValueError where it is not one of ours, or damaged."""
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
-
-    from dfs_ros.network.light import LightArchitecture, LightNetwork
 
     try:
         with safe_open(str(file), framework="pt") as opened:
@@ -107,13 +140,34 @@ def load_weights(file: str | Path) -> LightNetwork:
             f"network {file}: expected format {FORMAT!r}, received {metadata.get('format')!r}; "
             "`dfs train` writes such files"
         )
+    kind = metadata.get("network", "light")
+    if kind not in _CLASSES:
+        raise ValueError(f"network {file}: unknown network {kind!r}; known: {', '.join(_CLASSES)}")
     try:
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in json.loads(metadata["architecture"]).items()
         }
-        network = LightNetwork(LightArchitecture(**values))
+        network = make_network(kind, values)
         network.load_state_dict(tensors)
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         raise ValueError(f"network {file}: weights and architecture do not fit this version: {error}") from error
     return network
+
+
+def make_network(kind: str, architecture: Mapping[str, Any]) -> nn.Module:
+    """A new network of a kind with the settings of its architecture.
+
+    Raises KeyError for an unknown kind, TypeError and ValueError for wrong settings.
+    """
+    module, architecture_class, network_class = _CLASSES[kind]
+    found = importlib.import_module(f"dfs_ros.network.{module}")
+    network: nn.Module = getattr(found, network_class)(getattr(found, architecture_class)(**architecture))
+    return network
+
+
+def _kind_of(architecture: object) -> str:
+    for kind, (_, architecture_class, _) in _CLASSES.items():
+        if type(architecture).__name__ == architecture_class:
+            return kind
+    raise TypeError(f"architecture: expected that of a network, received {type(architecture).__name__}")

@@ -14,10 +14,15 @@ import torch
 
 import dfs_ros
 from dfs_ros.simulation.render import RENDERER_VERSION
+from dfs_ros.training.datasets import TrainingData
 from dfs_ros.training.loop import Step, Trainer
-from dfs_ros.training.stacks import RECIPE_VERSION, StackSet
+from dfs_ros.training.stacks import RECIPE_VERSION
 
 _MEAN_OVER = 200
+
+
+def _processes(trainer: Trainer) -> str:
+    return f"{trainer.processes.count} x " if trainer.processes.count > 1 else ""
 
 
 class Record:
@@ -40,19 +45,22 @@ class Record:
         rate = f"{step.learning_rate:.1e}"
         return f"loss {np.mean(self._loss):.3f} ({parts}), rate {rate}, {minutes}:{seconds:02d} left"
 
-    def facts(self, trainer: Trainer, stacks: StackSet) -> dict[str, Any]:
+    def facts(self, trainer: Trainer, data: TrainingData) -> dict[str, Any]:
         """All that the model card tells, as plain values."""
         means = {"loss": self._loss, **self._parts}
         return {
             "dfs_ros": dfs_ros.__version__,
             "renderer": RENDERER_VERSION,
             "recipe": RECIPE_VERSION,
-            "data": stacks.sources.describe(),
-            "stacks": stacks.count,
+            "about": trainer.recipe.about,
+            "augmentation": trainer.recipe.augmentation,
+            "limits": trainer.recipe.limits,
+            "architecture": f"dfs_ros/network/{trainer.settings.network}.py",
+            "data": data.describe(),
             "parameters": sum(p.numel() for p in trainer.network.parameters()),
             "steps": trainer.step,
             "hours": round(trainer.elapsed_s / 3600.0, 3),
-            "hardware": f"{trainer.device.type}, {platform.machine()}, {os.cpu_count()} cores",
+            "hardware": f"{_processes(trainer)}{trainer.device.type}, {platform.machine()}, {os.cpu_count()} cores",
             "torch": torch.__version__,
             "settings": dataclasses.asdict(trainer.settings),
             "last": {name: round(float(np.mean(values)), 4) for name, values in means.items() if values},
@@ -62,31 +70,28 @@ class Record:
 def model_card(name: str, facts: dict[str, Any]) -> str:
     """Markdown: what it is, what it was trained on, for how long, on what, and how it ended."""
     made_by = f"dfs_ros {facts['dfs_ros']} (renderer {facts['renderer']}, recipe {facts['recipe']})"
-    data = textwrap.fill(
-        f"{facts['stacks']} focal stacks rendered by {made_by} through random lenses. {facts['data']}.", width=120
-    )
+    data = textwrap.fill(f"{facts['data']}. Read or rendered by {made_by}.", width=120)
+    about = textwrap.fill(f"{facts['about']} ({facts['parameters']:,} parameters).", width=120)
+    augmentation, limits = (textwrap.fill(facts[key], width=120) for key in ("augmentation", "limits"))
     settings = "\n".join(f"- `{key}`: {value}" for key, value in facts["settings"].items())
     last = ", ".join(f"{key} {value}" for key, value in facts["last"].items())
     return f"""# {name}
 
-Depth from a `residual` cost volume and an image: probability over depth hypotheses, with the same weights at every
-hypothesis, so that any camera, range and number of hypotheses will do ({facts["parameters"]:,} parameters).
-Architecture: `dfs_ros/network/light.py`. Made by `dfs train`; the safetensors file carries these facts too.
+{about}
+Architecture: `{facts["architecture"]}`. Made by `dfs train`; the safetensors file carries these facts too.
 
 ## Data
 {data}
 
-Noise, misalignment, exposure, errors of f-number and focus, PSF, transfer curve and depth hypotheses are drawn anew for
-every sample.
+{augmentation}
 
 ## Training
 {facts["steps"]} steps in {facts["hours"]} hours on {facts["hardware"]}, PyTorch {facts["torch"]}.
 
 {settings}
 
-At the end, mean of the last {_MEAN_OVER} steps, in units of hypotheses: {last}.
+At the end, mean of the last {_MEAN_OVER} steps: {last}.
 
 ## Limits
-Trained on rendered images only. Where a scene has no texture the depth is a guess from its surroundings, and sigma says
-so. Sigma is calibrated on scenes of the kind above; elsewhere take it as an order of doubt.
+{limits}
 """

@@ -1,7 +1,7 @@
 """The training loop: batches by number, so that a run can be stopped and resumed and gives the same weights.
 
-Every batch is a function of (seed, step) alone; optimiser, running mean and clock are in the checkpoint. Nothing else
-has state.
+Every batch is a function of (seed, step, process) alone; optimiser, running mean and clock are in the checkpoint.
+Nothing else has state.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dfs_ros.network.light import LightArchitecture, LightNetwork
-from dfs_ros.training.loss import training_loss
-from dfs_ros.training.samples import Sample, cropped, random_sample
+from dfs_ros.network.light import LightArchitecture
+from dfs_ros.training.distributed import Processes
+from dfs_ros.training.recipes import Batch, make_recipe
 from dfs_ros.training.settings import TrainingSettings
 from dfs_ros.training.stacks import TrainingStack
 
-_HYPOTHESES = (24, 32, 48, 64, 96)
 _PREFETCHED = 6
 _LAST_RATE = 0.01  # of the largest
 
@@ -46,7 +45,7 @@ class Step:
 
 
 class Trainer:
-    """Trains a light network on rendered stacks.
+    """Trains the network that the settings name on rendered stacks, or any other stacks with depth.
 
     >>> trainer = Trainer(settings, stacks)             # doctest: +SKIP
     >>> for step in trainer.run(): print(step.loss)     # doctest: +SKIP
@@ -60,16 +59,22 @@ class Trainer:
         architecture: LightArchitecture | None = None,
         device: str = "cpu",
         workers: int = 1,
+        processes: Processes | None = None,
     ) -> None:
         if not stacks:
             raise ValueError("training: expected 1 stack or more, received none")
         self.settings, self.stacks, self.workers = settings, stacks, max(1, workers)
         self.device = torch.device(device)
+        self.processes = processes or Processes()
         torch.manual_seed(settings.seed)
-        self.network = LightNetwork(architecture).to(self.device)
+        self.recipe = make_recipe(settings, architecture)
+        self.network = self.recipe.network.to(self.device)
+        self.parameters = list(self.network.parameters())
+        if self.recipe.auxiliary is not None:
+            self.parameters += self.recipe.auxiliary.to(self.device).parameters()
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+            self.parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
         self.step = 0
         self.elapsed_s = 0.0
@@ -80,7 +85,7 @@ class Trainer:
         with _Prefetch(self._batch, self.step, self.settings.steps, self.workers) as batches:
             for batch in batches:
                 done = self._progress()
-                if done >= 1.0:
+                if self.processes.agree(done >= 1.0, self.parameters[0]):
                     return
                 rate = self._learning_rate(done)
                 loss, parts = self._update(batch, rate)
@@ -98,6 +103,8 @@ class Trainer:
         file = Path(file)
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
+        if self.recipe.auxiliary is not None:
+            tensors |= {f"auxiliary.{name}": value for name, value in self.recipe.auxiliary.state_dict().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
         metadata = {
@@ -129,6 +136,8 @@ class Trainer:
                     f"resume with the same ones, now {json.dumps(dataclasses.asdict(mine))}, or choose another output"
                 )
         self.network.load_state_dict(_part(tensors, "network."))
+        if self.recipe.auxiliary is not None:
+            self.recipe.auxiliary.load_state_dict(_part(tensors, "auxiliary."))
         self.average = {name: value.to(self.device) for name, value in _part(tensors, "average.").items()}
         state = self.optimizer.state_dict()
         for key, value in _part(tensors, "optimizer.").items():
@@ -148,42 +157,38 @@ class Trainer:
         cosine = _LAST_RATE + (1.0 - _LAST_RATE) * 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
         return self.settings.learning_rate * warm * cosine
 
-    def _batch(self, step: int) -> tuple[Tensor, ...]:
-        rng = np.random.default_rng((self.settings.seed, 1, step))
-        hypotheses = int(rng.choice(_HYPOTHESES))
-        samples = []
-        for _ in range(max(1, round(self.settings.hypotheses_per_step / hypotheses))):
-            rendered = self.stacks[int(rng.integers(len(self.stacks)))]
-            sample = random_sample(rng, rendered, hypotheses)
-            samples.append(cropped(sample, rng, self.settings.crop_px))
-        fields = [f.name for f in dataclasses.fields(Sample)]
-        return tuple(torch.from_numpy(np.stack([getattr(s, name) for s in samples])) for name in fields)
+    def _batch(self, step: int) -> Batch:
+        rng = np.random.default_rng(
+            (self.settings.seed, 1, step, *([self.processes.rank] * (self.processes.count > 1)))
+        )
+        return self.recipe.batch(rng, self.stacks)
 
-    def _update(self, batch: tuple[Tensor, ...], rate: float) -> tuple[float, dict[str, float]]:
-        energy, smoothed, image, truth = (tensor.to(self.device) for tensor in batch)
+    def _update(self, batch: Batch, rate: float) -> tuple[float, dict[str, float]]:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16):
-            logits, score = self.network.logits(energy, smoothed, image)
-        loss, parts = training_loss(logits, score, truth)
+        loss, parts = self.recipe.loss(tuple(tensor.to(self.device) for tensor in batch))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_norm)
+        self.processes.mean(self.parameters)
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.gradient_norm)
         self.optimizer.step()
         # A mean over few steps at first, else the initial weights would stay in it for long.
         keep = min(self.settings.average, (1.0 + self.step) / (10.0 + self.step))
         for name, value in self.network.state_dict().items():
-            self.average[name].lerp_(value, 1.0 - keep)
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1.0 - keep)
+            else:  # how many batches a normalisation has seen
+                self.average[name].copy_(value)
         return float(loss.detach()), {name: float(value) for name, value in parts.items()}
 
 
 class _Prefetch:
     """Batches in order, made ahead by a few threads."""
 
-    def __init__(self, make: Callable[[int], tuple[Tensor, ...]], first: int, end: int, workers: int) -> None:
+    def __init__(self, make: Callable[[int], Batch], first: int, end: int, workers: int) -> None:
         self._make, self._next, self._end = make, first, end
         self._pool = ThreadPoolExecutor(workers)
-        self._queue: list[Future[tuple[Tensor, ...]]] = []
+        self._queue: list[Future[Batch]] = []
 
     def __enter__(self) -> _Prefetch:
         cv2.setNumThreads(1)  # the threads are ours
@@ -192,7 +197,7 @@ class _Prefetch:
     def __exit__(self, *unused: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+    def __iter__(self) -> Iterator[Batch]:
         while self._queue or self._next < self._end:
             while len(self._queue) < _PREFETCHED and self._next < self._end:
                 self._queue.append(self._pool.submit(self._make, self._next))

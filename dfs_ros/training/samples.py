@@ -51,8 +51,8 @@ class Perturbation:
 
 def random_sample(rng: np.random.Generator, rendered: TrainingStack, hypotheses: int) -> Sample:
     """A sample with that many hypotheses from one stack."""
-    stack, depth_m = _turned(rng, rendered.stack, rendered.depth_m)
-    stack = _disturbed(rng, _fewer_images(rng, stack), Perturbation())
+    stack, depth_m = turned(rng, rendered.stack, rendered.depth_m)
+    stack = disturbed(rng, _fewer_images(rng, stack), Perturbation())
     depths_m = random_hypotheses(rng, 1.0 / depth_m[np.isfinite(depth_m)], hypotheses)
     cost = CostConfig(
         channels="rgb" if rng.random() < 0.15 else "luma",
@@ -100,7 +100,7 @@ def cropped(sample: Sample, rng: np.random.Generator, size_px: int) -> Sample:
     return Sample(sample.energy[window], sample.smoothed[window], sample.image[window], sample.truth[window])
 
 
-def _turned(rng: np.random.Generator, stack: FocalStack, depth_m: Array) -> tuple[FocalStack, Array]:
+def turned(rng: np.random.Generator, stack: FocalStack, depth_m: Array) -> tuple[FocalStack, Array]:
     """Mirrored and transposed at random."""
     images = stack.images
     if rng.random() < 0.5:
@@ -126,7 +126,7 @@ def _fewer_images(rng: np.random.Generator, stack: FocalStack) -> FocalStack:
     )
 
 
-def _disturbed(rng: np.random.Generator, stack: FocalStack, most: Perturbation) -> FocalStack:
+def disturbed(rng: np.random.Generator, stack: FocalStack, most: Perturbation) -> FocalStack:
     """The stack as a real camera would give it, with metadata that is a little wrong."""
     count = len(stack)
     images = stack.images.astype(np.float32)

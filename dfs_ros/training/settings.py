@@ -1,4 +1,4 @@
-"""How a network is trained: every default of `dfs train`, once."""
+"""How networks are trained: every default of `dfs train`, once."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import dataclasses
 from dataclasses import dataclass
 
 from dfs_ros.config import setting
+from dfs_ros.training.cameras import TRAINING_CAMERAS
+
+NETWORKS = ("light", "ddfs", "dualfocus", "direct")
+ANY_CAMERA = "any"
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
     """What makes the weights what they are, beside the code and the photos; written beside them."""
 
+    network: str = setting("light", "Which network", choices=NETWORKS)
     steps: int = setting(2400, "Optimiser steps", low=1, high=10**7)
     hours: float = setting(
         0.0,
@@ -22,25 +27,76 @@ class TrainingSettings:
     )
     stacks: int = setting(640, "Rendered focal stacks", low=1, high=10**6)
     seed: int = setting(0, "Of stacks, samples and initial weights", low=0, high=2**31)
+    camera: str = setting(
+        ANY_CAMERA,
+        "Lens and focus of the rendered stacks: any = another one for each",
+        choices=(ANY_CAMERA, *TRAINING_CAMERAS),
+    )
+    focus_distances_m: tuple[float, ...] = setting(
+        (), "Focus of that camera instead of its own; none = its own", unit="m"
+    )
     learning_rate: float = setting(2e-3, "Largest learning rate", low=1e-7, high=1)
     warmup_steps: int = setting(100, "Steps until the learning rate is at its largest", low=0, high=10**6)
     weight_decay: float = setting(1e-4, "Decoupled weight decay", low=0, high=1)
     gradient_norm: float = setting(1.0, "Gradients are cut to this norm", low=1e-3, high=1e3)
     average: float = setting(0.998, "Of the running mean of the weights, which is what is kept", low=0, high=0.99999)
     crop_px: int = setting(160, "Samples are squares of this size, a multiple of 32", unit="px", low=32, high=1024)
-    hypotheses_per_step: int = setting(128, "Samples of a step times their hypotheses", low=16, high=4096)
+    hypotheses_per_step: int = setting(128, "light: samples of a step times their hypotheses", low=16, high=4096)
+    samples_per_step: int = setting(4, "Samples of a step; light counts hypotheses instead", low=1, high=1024)
+    width: float = setting(1.0, "Channels over those of the architecture; light has its own", low=0.01, high=4)
+    hypotheses: int = setting(64, "ddfs: number of depths, which are channels of it", low=2, high=512)
+    wiring: str = setting("released", "ddfs: wiring of the decoder", choices=("released", "paper"))
+    spacing: str = setting("inverse", "ddfs: spacing of the depths", choices=("inverse", "linear"))
+    min_depth_m: float = setting(0.31, "ddfs: nearest depth", unit="m", low=0.001, high=1000)
+    max_depth_m: float = setting(10.0, "ddfs: farthest depth", unit="m", low=0.01, high=10000)
+    scale_augmentation: bool = setting(
+        False, "ddfs: depth and camera times 1.0, 1.5 ... 9.0, which leaves the images as they are"
+    )
+    focal_weight: float = setting(0.0, "Weight of the focal variational loss", low=0, high=1000)
+    spatial_weight: float = setting(0.0, "Weight of the spatial variational loss", low=0, high=1000)
     bf16: bool = setting(True, "Convolutions in bfloat16 where the device has it")
 
 
+_LIGHT = TrainingSettings()
+_ON_CPU = TrainingSettings(
+    steps=1500, stacks=400, camera="B", learning_rate=1e-3, warmup_steps=50, average=0.99, samples_per_step=4
+)
+
 PRESETS: dict[str, TrainingSettings] = {
-    "light": TrainingSettings(),
-    "smoke": TrainingSettings(steps=20, stacks=4, warmup_steps=2, crop_px=96, average=0.8, hypotheses_per_step=32),
+    "light": _LIGHT,
+    "smoke": TrainingSettings(
+        steps=20,
+        stacks=4,
+        warmup_steps=2,
+        crop_px=96,
+        average=0.8,
+        hypotheses_per_step=32,
+        samples_per_step=2,
+        width=0.25,
+        hypotheses=8,
+    ),
+    "ddfs": dataclasses.replace(_ON_CPU, network="ddfs", width=0.25, hypotheses=32, scale_augmentation=True, steps=700),
+    "ddfs_paper": TrainingSettings(
+        network="ddfs",
+        steps=100_000,
+        stacks=4000,
+        learning_rate=1e-4,
+        weight_decay=0.0,
+        samples_per_step=8,
+        min_depth_m=0.1,
+        max_depth_m=3.0,
+        spacing="linear",
+        scale_augmentation=True,
+    ),
+    "dualfocus": dataclasses.replace(_ON_CPU, network="dualfocus", focal_weight=1.0, spatial_weight=0.1, steps=1000),
+    "direct": dataclasses.replace(_ON_CPU, network="direct"),
 }
-"""light: the network that ships in models/. smoke: a minute, to see that everything works."""
+"""light: the network that ships in models/. ddfs, dualfocus, direct: what a CPU can train of them, for one camera, to
+compare with; ddfs_paper: full size and as its paper trains it, for a GPU. smoke: a minute, to see that all works."""
 
 
 def preset(name: str, **changes: object) -> TrainingSettings:
-    """A preset with some settings changed; None leaves one as it is. Raises ValueError for an unknown name."""
+    """A preset with some settings changed; None leaves one as it is. Raises ValueError for an unknown name or value."""
     if name not in PRESETS:
         raise ValueError(f"preset: unknown {name!r}; known: {', '.join(PRESETS)}")
     given = {key: value for key, value in changes.items() if value is not None}
@@ -49,6 +105,13 @@ def preset(name: str, **changes: object) -> TrainingSettings:
         value, low, high = getattr(made, field.name), field.metadata["low"], field.metadata["high"]
         if low is not None and not low <= value <= high:
             raise ValueError(f"{field.name}: expected {low} to {high}, received {value}")
+        choices = field.metadata["choices"]
+        if choices and value not in choices:
+            raise ValueError(f"{field.name}: expected one of {', '.join(choices)}, received {value!r}")
     if made.crop_px % 32:
         raise ValueError(f"crop_px: expected a multiple of 32, received {made.crop_px}")
+    if made.min_depth_m >= made.max_depth_m:
+        raise ValueError(f"min_depth_m: expected less than max_depth_m {made.max_depth_m}, received {made.min_depth_m}")
+    if made.focus_distances_m and made.camera == ANY_CAMERA:
+        raise ValueError("focus_distances_m: these belong to one camera; name it too")
     return made

@@ -11,6 +11,7 @@ import importlib.util
 import logging
 import math
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.evaluation import rendered
-from dfs_ros.evaluation.rendered import RgbdScene, load_rgbd, rgbd_folders
+from dfs_ros.evaluation.rendered import EvaluationCamera, RgbdScene, load_rgbd, rgbd_folders
 from dfs_ros.optics import coc_px
 from dfs_ros.simulation.pupil import Pupil
 from dfs_ros.simulation.render import RENDERER_VERSION, render_stack
@@ -91,13 +92,17 @@ def cache_folder() -> Path:
 
 @dataclass(frozen=True)
 class StackSet:
-    """`count` training stacks of a seed, rendered once and kept in a cache folder."""
+    """`count` training stacks of a seed, rendered once and kept in a cache folder.
+
+    `setup`: one camera and its focus for all of them; None: another lens for each.
+    """
 
     sources: Sources
     count: int
     seed: int = 0
     size_px: int = SIZE_PX
     folder: Path = field(default_factory=cache_folder)
+    setup: EvaluationCamera | None = None
 
     def __post_init__(self) -> None:
         if self.count < 1:
@@ -110,7 +115,14 @@ class StackSet:
         text = repr(
             (RECIPE_VERSION, RENDERER_VERSION, self.seed, self.size_px, [Path(n).name for n in names], contents)
         )
+        if self.setup is not None:
+            text += repr(self.setup)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def describe(self) -> str:
+        """For the model card."""
+        lens = "random lenses" if self.setup is None else f"one lens, {describe_setup(self.setup)}"
+        return f"{self.count} focal stacks rendered through {lens}. {self.sources.describe()}"
 
     def prepare(self, processes: int) -> Iterator[int]:
         """Render what the cache lacks; yields the number of stacks that are there as it grows."""
@@ -143,19 +155,29 @@ class StackSet:
             file = folder / f"{index:05d}.npz"
             if not file.is_file():
                 _render_to_file(self, folder, index)
-            stacks.append(_read(file))
+            stacks.append(read_training_stack(file))
         return stacks
 
 
-def random_stack(rng: np.random.Generator, sources: Sources, size_px: int = SIZE_PX) -> TrainingStack:
-    """One stack: photo with depth or random scene, random lens, 2 to 10 images at random focus, in any order."""
+def random_stack(
+    rng: np.random.Generator, sources: Sources, size_px: int = SIZE_PX, setup: EvaluationCamera | None = None
+) -> TrainingStack:
+    """One stack: photo with depth or random scene, random lens, 2 to 10 images at random focus, in any order.
+
+    With a `setup` its lens and its focus, as ideal as the evaluation's, and scenes as large as suits it.
+    """
     scale = math.exp(rng.uniform(math.log(0.25), math.log(2.5)))  # nothing but blur may tell how large a scene is
     if sources.rgbd and rng.random() < 0.5:
         rgb, depth_m = _photo_crop(rng, load_rgbd(sources.rgbd[int(rng.integers(len(sources.rgbd)))]), size_px)
         depth_m = depth_m * np.float32(scale)
     else:
         rgb, depth_m = _random_scene(rng, sources.photos, scale, size_px)
-    camera, focus = random_lens(rng, 1.0 / depth_m[np.isfinite(depth_m)], size_px)
+    if setup is None:
+        camera, focus = random_lens(rng, 1.0 / depth_m[np.isfinite(depth_m)], size_px)
+        pupil = random_pupil(rng)
+    else:
+        camera, focus, pupil = setup.camera, np.array(setup.focus_diopters), None
+        depth_m = depth_m * np.float32(_median_for(rng, focus) / np.nanmedian(depth_m))
     stack = render_stack(
         rgb,
         depth_m,
@@ -166,10 +188,26 @@ def random_stack(rng: np.random.Generator, sources: Sources, size_px: int = SIZE
         noise=0.0,
         layer_step_px=_LAYER_STEP_PX,
         max_layers=_MAX_LAYERS,
-        pupil=random_pupil(rng),
+        pupil=pupil,
     )
     middle = slice(_OVERSAMPLING // 2, None, _OVERSAMPLING)
     return TrainingStack(stack, np.ascontiguousarray(depth_m[middle, middle], dtype=np.float32))
+
+
+def _median_for(rng: np.random.Generator, focus_diopters: NDArray[np.float64]) -> float:
+    """A median depth in metres around those that a sweep is focused at."""
+    farthest, nearest = max(0.6 * focus_diopters.min(), 0.05), 1.2 * focus_diopters.max()
+    return math.exp(-rng.uniform(math.log(farthest), math.log(nearest)))
+
+
+def describe_setup(setup: EvaluationCamera) -> str:
+    """Camera and focus in words."""
+    lens = setup.camera
+    focus = ", ".join(f"{value:.4g}" for value in setup.focus_diopters)
+    return (
+        f"{1e3 * lens.focal_length_m:g} mm, f/{lens.f_number:g}, {1e6 * lens.pixel_pitch_m:.4g} um pixels, "
+        f"focused at {focus} dioptres"
+    )
 
 
 def random_lens(
@@ -247,11 +285,16 @@ def _one_thread() -> None:
 
 
 def _render_to_file(stacks: StackSet, folder: Path, index: int) -> None:
-    made = random_stack(np.random.default_rng((stacks.seed, index)), stacks.sources, stacks.size_px)
-    folder.mkdir(parents=True, exist_ok=True)
+    made = random_stack(np.random.default_rng((stacks.seed, index)), stacks.sources, stacks.size_px, stacks.setup)
+    write_training_stack(folder / f"{index:05d}.npz", made)
+
+
+def write_training_stack(file: Path, made: TrainingStack) -> None:
+    """Into a .npz file, whole or not at all; its folder is made."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     lens = made.stack.camera
     # Beside it and renamed, so that a stack in the cache is always whole.
-    temporary = folder / f".{index:05d}.{os.getpid()}.tmp.npz"
+    temporary = file.with_name(f".{file.stem}.{os.getpid()}.{threading.get_ident()}.tmp.npz")
     np.savez(
         temporary,
         images=made.stack.images,
@@ -259,10 +302,11 @@ def _render_to_file(stacks: StackSet, folder: Path, index: int) -> None:
         focus_diopters=made.stack.focus_diopters,
         lens=np.array([lens.focal_length_m, lens.f_number, lens.pixel_pitch_m]),
     )
-    temporary.replace(folder / f"{index:05d}.npz")
+    temporary.replace(file)
 
 
-def _read(file: Path) -> TrainingStack:
+def read_training_stack(file: Path) -> TrainingStack:
+    """What :func:`write_training_stack` wrote."""
     with np.load(file, allow_pickle=False) as archive:
         focus = archive["focus_diopters"]
         stack = FocalStack(

@@ -1,0 +1,88 @@
+"""The DDFF 12-scene data: stacks refocused from a light field camera, with registered depth.
+
+Hazirbas et al., "Deep Depth From Focus", ACCV 2018. One HDF5 file, ddff-dataset-trainval.h5:
+
+    stack_train, stack_val    uint8 (N, 10, H, W, 3) RGB, near to far in focus
+    disp_train, disp_val      float32 (N, H, W), or (N, 1, H, W): disparity in pixels, 0 = unknown
+
+A stack is a shift-and-add of 9 x 9 views `BASELINE_M` apart: disparity = FOCAL_PX BASELINE_M / depth, and the ten
+images are focused at even steps of disparity from that of 0.5 m to that of 7 m. Out of focus a point is spread over 9
+views, 9 |disparity - that in focus| pixels: the blur of a thin lens with the aperture 9 BASELINE_M. The views fill a
+square, so the blur is one too; the disk of equal width is an approximation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dfs_ros.training.datasets import LazyStacks, open_hdf5
+from dfs_ros.training.stacks import TrainingStack
+from dfs_ros.types import Camera, FocalStack
+
+BASELINE_M = 1982.0250823695178 / 7317.020641763665 * 1e-3
+"""Between neighbouring views, from the calibration that comes with the data (IntParamLF)."""
+FOCAL_PX = 521.4052
+VIEWS = 9
+FOCUS_RANGE_M = (0.5, 7.0)
+
+_PITCH_M = 20e-6  # of a pixel of a view: 14 sensor pixels of 1.4 um; only f / p and f / N enter the blur
+_LAYOUT = "expected the datasets stack_train and disp_train, or stack_val and disp_val, of ddff-dataset-trainval.h5"
+_KEYS = {"train": ("stack_train", "disp_train"), "validation": ("stack_val", "disp_val")}
+
+
+def ddff_camera() -> Camera:
+    """The thin lens that blurs as the refocused stacks do."""
+    focal_length_m = FOCAL_PX * _PITCH_M
+    return Camera(focal_length_m, focal_length_m / (VIEWS * BASELINE_M), _PITCH_M)
+
+
+@dataclass(frozen=True)
+class DdffData:
+    """A part of the file; stacks are read when asked for."""
+
+    file: Path
+    part: str
+    count: int
+
+    @classmethod
+    def find(cls, file: str | Path, part: str = "train") -> DdffData:
+        """The stacks of a part, `train` or `validation`.
+
+        Raises FileNotFoundError, or ValueError where the file is none of these.
+        """
+        with open_hdf5(file) as opened:
+            missing = [key for key in _KEYS[part] if key not in opened]
+            if missing:
+                raise ValueError(f"{file}: {_LAYOUT}; {missing[0]} is missing, it has {', '.join(opened) or 'none'}")
+            stacks, disparity = (opened[key].shape for key in _KEYS[part])
+            sizes_match = len(disparity) in (3, 4) and disparity[0] == stacks[0] and disparity[-2:] == stacks[2:4]
+            if len(stacks) != 5 or stacks[4] != 3 or not sizes_match:
+                raise ValueError(f"{file}: {_LAYOUT}, (N, F, H, W, 3) and (N, H, W); received {stacks} and {disparity}")
+            return cls(Path(file), part, int(stacks[0]))
+
+    def prepare(self, processes: int) -> Iterator[int]:
+        """Nothing takes time here."""
+        yield self.count
+
+    def load(self) -> Sequence[TrainingStack]:
+        return LazyStacks(self)
+
+    def describe(self) -> str:
+        return f"DDFF 12-scene data, {self.count} stacks of the part {self.part}"
+
+    def read(self, index: int) -> TrainingStack:
+        """A stack by number."""
+        stack_key, disparity_key = _KEYS[self.part]
+        with open_hdf5(self.file) as opened:
+            images = np.asarray(opened[stack_key][index], np.uint8)
+            disparity = np.asarray(opened[disparity_key][index], np.float32).reshape(images.shape[1:3])
+        known = np.isfinite(disparity) & (disparity > 0)
+        depth_m = np.full(disparity.shape, np.nan, np.float32)
+        depth_m[known] = FOCAL_PX * BASELINE_M / disparity[known]
+        near, far = FOCUS_RANGE_M
+        focus = np.linspace(1.0 / near, 1.0 / far, len(images))  # even in disparity is even in dioptres
+        return TrainingStack(FocalStack(images, focus, ddff_camera(), magnification=np.ones(len(focus))), depth_m)

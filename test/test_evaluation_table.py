@@ -10,8 +10,9 @@ import pytest
 from dfs_ros.cli.main import main
 from dfs_ros.config import Config
 from dfs_ros.evaluation.methods import Prediction, make_method
+from dfs_ros.evaluation.predictions import PredictionFolder, predict
 from dfs_ros.evaluation.rendered import EVALUATION_CAMERAS, RenderedStack, evaluation_stacks
-from dfs_ros.evaluation.table import Score, evaluate, markdown, score, summary
+from dfs_ros.evaluation.table import Score, markdown, score, score_files, summary
 from dfs_ros.simulation.scenes import random_scene
 from dfs_ros.types import FocalStack
 
@@ -70,7 +71,10 @@ def test_methods_see_depth_in_a_rendered_scene(photos, tmp_path):
     config = Config.from_dict({"hypotheses": {"min_depth_m": 0.4, "max_depth_m": 4.0, "count": 24}})
     methods = {name: make_method(name, config) for name in ("residual", "none")}
     done = []
-    scores = evaluate(methods, evaluation_stacks(photos, ["B"], 160, tmp_path), done.append)
+    stacks = list(evaluation_stacks(photos, ["B"], 160, tmp_path / "cache"))
+    folders = {name: PredictionFolder(tmp_path / "predictions", name, config) for name in methods}
+    predict(methods, folders, stacks, progress=done.append)
+    scores = score_files(folders.values(), stacks)
     assert done == ["B room residual", "B room none"]
     by_name = {s.method: s.values for s in scores}
     assert by_name["none"]["abs_rel"] < by_name["residual"]["abs_rel"] < 0.2

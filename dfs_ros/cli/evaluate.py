@@ -1,17 +1,26 @@
-"""Score depth on focal stacks rendered from photos with depth, dense, and print the table.
+"""Score depth on focal stacks rendered from photos with depth, dense, and print the table; or look at real stacks.
 
 --rgbd names a folder of scenes (rgb.png, depth_mm.png, meta.json each); stacks of cameras A, B and C are rendered from
-them once and kept in the cache. Methods: released, paper, residual (argmin of that cost volume), none (the
-regularised argmin), or a network by name or file. Means are over stacks; time is that of one estimate on this machine.
+them once and kept in the cache. Methods: released, paper, residual (argmin of that cost volume), laplacian, ring (where
+a focus measure peaks), none (the regularised argmin), or a network by name or file. Means are over stacks; time is that
+of one estimate on this machine.
+
+Every method first writes its predictions, then they are scored from the files. With --predictions DIR they are kept:
+the same command goes on where it was interrupted, and --score-only scores what is there.
+
+    dfs eval --rgbd photos                                    # the table
+    dfs eval --rgbd photos --predictions p --report report    # a report with pictures, plots and wrong lenses
+    dfs eval --stack my_stack other_stack --output look       # methods side by side on real stacks
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import contextlib
 import json
 import math
-import platform
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,77 +29,226 @@ from dfs_ros.cli.common import add_config_arguments, config_from_arguments
 from dfs_ros.config import Config
 
 if TYPE_CHECKING:
+    from dfs_ros.evaluation.conditions import Condition
+    from dfs_ros.evaluation.predictions import PredictionFolder
     from dfs_ros.evaluation.rendered import RenderedStack
+    from dfs_ros.evaluation.table import Score
 
 
 _PROTOCOL = {"hypotheses": {"min_depth_m": 0.31, "max_depth_m": 10.0, "count": 64}}
 """The range is given, not found: the same for every method and scene."""
+_METHODS = "released,residual,none,light"
+_REPORT_METHODS = "laplacian,ring,released,paper,residual,none,light"
+_STACK_METHODS = "none,light,laplacian"
+_PICTURES = 2  # a camera
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rgbd", metavar="DIR", required=True, help="folder of photos with depth")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--rgbd", metavar="DIR", help="folder of photos with depth")
+    source.add_argument("--procedural", metavar="N", type=int, help="N random scenes instead of photos")
+    source.add_argument("--stack", metavar="STACK", nargs="+", help="real focal stacks")
     parser.add_argument("--cameras", default="A,B,C", help="cameras, separated by commas (default: A,B,C)")
     parser.add_argument(
         "--methods",
-        default="released,residual,none,light",
-        help="what to compare, separated by commas (default: released,residual,none,light)",
+        help=f"what to compare, separated by commas (default: {_METHODS}; in a report {_REPORT_METHODS}; "
+        f"of real stacks {_STACK_METHODS})",
     )
     parser.add_argument("--width", type=int, default=320, help="width of the rendered images in pixels (default: 320)")
     parser.add_argument(
         "--f-number-error", type=float, default=0.0, metavar="SHARE", help="estimate with a wrong f-number"
     )
-    parser.add_argument("--output", metavar="DIR", help="folder for scores.json and table.md")
+    parser.add_argument(
+        "--predictions", metavar="DIR", help="keep predictions here, and go on from those that are there"
+    )
+    parser.add_argument("--score-only", action="store_true", help="score the predictions that are there; make none")
+    parser.add_argument(
+        "--output", metavar="DIR", help="folder for scores.json and table.md, or pictures of real stacks"
+    )
+    parser.add_argument("--report", metavar="DIR", help="folder for report.md with plots and pictures")
+    parser.add_argument(
+        "--robustness",
+        default="none,light",
+        help="methods that the report also tries with wrong lenses and other hypotheses (default: none,light)",
+    )
+    parser.add_argument(
+        "--pictures",
+        choices=("scenes", "procedural", "no"),
+        default="scenes",
+        help="what the pictures of a report show: the scored scenes, random ones that are nobody's photos, or nothing",
+    )
     add_config_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.stack:
+        return _run_stacks(args)
     config = config_from_arguments(args, Config.from_dict(_PROTOCOL))
-    cameras, names = _names(args.cameras, "--cameras"), _names(args.methods, "--methods")
+    names = _names(args.methods or (_REPORT_METHODS if args.report else _METHODS), "--methods")
+    cameras, robust = _names(args.cameras, "--cameras"), _robust_names(args.robustness, names, bool(args.report))
     if args.width < 32:
         raise ValueError(f"--width: expected 32 or more, received {args.width}")
     if not -0.9 <= args.f_number_error <= 9:
         raise ValueError(f"--f-number-error: expected a share from -0.9 to 9, received {args.f_number_error}")
+    if args.procedural is not None and args.procedural < 1:
+        raise ValueError(f"--procedural: expected 1 scene or more, received {args.procedural}")
+    if args.score_only and not args.predictions:
+        raise ValueError("--score-only: which predictions? name their folder with --predictions DIR")
 
-    from tqdm import tqdm
+    from dfs_ros.evaluation.conditions import ROBUSTNESS, STANDARD, Condition
+    from dfs_ros.evaluation.rendered import evaluation_stacks, procedural_stacks
+    from dfs_ros.evaluation.table import markdown, summary
+    from dfs_ros.io.atomic import prepare_output
 
-    from dfs_ros.evaluation.methods import make_method
-    from dfs_ros.evaluation.rendered import evaluation_stacks
-    from dfs_ros.evaluation.table import evaluate, markdown, summary
-    from dfs_ros.io.atomic import prepare_output, staged
-
-    if args.output:
-        prepare_output(args.output)
-    methods = {name: make_method(name, config) for name in names}
-    stacks = evaluation_stacks(args.rgbd, cameras, args.width)
+    for folder in filter(None, (args.output, args.report, args.predictions)):
+        prepare_output(folder)
+    stacks: list[RenderedStack] = []
+    if args.procedural is None:
+        stacks += evaluation_stacks(args.rgbd, cameras, args.width)
+    else:
+        stacks += procedural_stacks(args.procedural, cameras, args.width)
+    condition = STANDARD
     if args.f_number_error:
-        stacks = (_with_f_number_error(rendered, args.f_number_error) for rendered in stacks)
-    with tqdm(unit="estimate", disable=None) as bar:
-
-        def show(what: str) -> None:
-            bar.set_description_str(what)
-            bar.update()
-
-        scores = evaluate(methods, stacks, show)
-    rows = summary(scores)
+        condition = Condition(f"f-number error {args.f_number_error:g}", f_number_error=args.f_number_error)
     h = config.hypotheses
     conditions = (
         f"dfs_ros {dfs_ros.__version__}, {args.width} px wide, {h.count} hypotheses from {h.min_depth_m:g} to "
-        f"{h.max_depth_m:g} m, dense, f-number error {100 * args.f_number_error:g} %, {platform.machine()}"
+        f"{h.max_depth_m:g} m, dense, f-number error {100 * args.f_number_error:g} %"
     )
-    text = f"{conditions}\n\n{markdown(rows)}"
-    print(text)
-    if args.output:
-        with staged(args.output, last="table.md") as folder:
-            report = {
-                "conditions": conditions,
-                "config": config.to_dict(),
-                "table": rows,
-                "scores": [{"method": s.method, "camera": s.camera, "scene": s.scene, **s.values} for s in scores],
+    with _prediction_folder(args.predictions) as root:
+        folders, scores = _evaluated(names, config, condition, stacks, root, predict=not args.score_only)
+        rows = summary(scores)
+        text = f"{conditions}\n\n{markdown(rows)}"
+        print(text)
+        if args.output:
+            _write_table(args.output, conditions, config, rows, scores, text)
+        if args.report:
+            robustness = {
+                other: _evaluated(robust, config, other, stacks, root, predict=not args.score_only)[1]
+                for other in (ROBUSTNESS if robust else ())
             }
-            (folder / "scores.json").write_text(json.dumps(_without_nan(report), indent=1))
-            (folder / "table.md").write_text(text)
-        print(f"written: {Path(args.output) / 'table.md'} and scores.json")
+            pictured = folders, stacks
+            if args.pictures == "procedural":
+                shown = list(procedural_stacks(_PICTURES, cameras, args.width))
+                pictured = _evaluated(names, config, condition, shown, root, predict=not args.score_only)[0], shown
+            _write_report(args, conditions, scores, robustness, (folders, stacks), pictured)
     return 0
+
+
+def _evaluated(
+    names: Sequence[str],
+    config: Config,
+    condition: Condition,
+    stacks: Sequence[RenderedStack],
+    root: Path,
+    predict: bool,
+) -> tuple[list[PredictionFolder], list[Score]]:
+    """Predictions of all methods under a condition, made where they are missing, and their scores."""
+    from tqdm import tqdm
+
+    from dfs_ros.evaluation import predictions
+    from dfs_ros.evaluation.methods import make_method
+    from dfs_ros.evaluation.table import score_files
+
+    configured = condition.configured(config)
+    folders = {name: predictions.PredictionFolder(root, name, config, condition) for name in names}
+    if predict:
+        methods = {name: make_method(name, configured) for name in names}
+        total = len(names) * sum(condition.suits(rendered) for rendered in stacks)
+        with tqdm(total=total, unit="estimate", disable=None) as bar:
+
+            def show(what: str) -> None:
+                bar.set_description_str(what if condition.name == "standard" else f"{condition.name}: {what}")
+                bar.update()
+
+            predictions.predict(methods, folders, stacks, condition, show)
+    return list(folders.values()), score_files(folders.values(), stacks, condition)
+
+
+def _write_table(
+    output: str,
+    conditions: str,
+    config: Config,
+    rows: list[dict[str, object]],
+    scores: Sequence[Score],
+    text: str,
+) -> None:
+    from dfs_ros.evaluation.provenance import provenance
+    from dfs_ros.io.atomic import staged
+
+    with staged(output, last="table.md") as folder:
+        report = {
+            "conditions": conditions,
+            "made_by": provenance(),
+            "config": config.to_dict(),
+            "table": rows,
+            "scores": [{"method": s.method, "camera": s.camera, "scene": s.scene, **s.values} for s in scores],
+        }
+        (folder / "scores.json").write_text(json.dumps(_without_nan(report), indent=1))
+        (folder / "table.md").write_text(text)
+    print(f"written: {Path(output) / 'table.md'} and scores.json")
+
+
+def _write_report(
+    args: argparse.Namespace,
+    conditions: str,
+    scores: Sequence[Score],
+    robustness: dict[Condition, list[Score]],
+    scored: tuple[Sequence[PredictionFolder], Sequence[RenderedStack]],
+    pictured: tuple[Sequence[PredictionFolder], Sequence[RenderedStack]],
+) -> None:
+    from dfs_ros.evaluation.report import sigma_curves, write_pictures, write_report
+
+    folder = Path(args.report)
+    folder.mkdir(parents=True, exist_ok=True)
+    scenes = "random scenes" if args.procedural is not None else "photos with depth that nothing was trained on"
+    protocol = f"Focal stacks rendered with occlusion from {scenes}; 0.4 % noise. {conditions}."
+    pictures = [] if args.pictures == "no" else write_pictures(folder / "pictures", *pictured, each=_PICTURES)
+    file = write_report(folder, "Accuracy", protocol, scores, robustness, sigma_curves(*scored), pictures)
+    print(f"written: {file}")
+
+
+def _run_stacks(args: argparse.Namespace) -> int:
+    config = config_from_arguments(args)
+    names = _names(args.methods or _STACK_METHODS, "--methods")
+    if args.report or args.predictions or args.score_only:
+        raise ValueError("--stack: gives a table and pictures (--output DIR), no report; leave out the other options")
+
+    from dfs_ros.evaluation.provenance import markdown_lines, provenance
+    from dfs_ros.evaluation.real import estimate_stack, reference_rows, reference_table, stack_picture
+    from dfs_ros.io.atomic import prepare_output, staged
+    from dfs_ros.io.stack_folder import load_reference_depth, load_stack
+
+    if args.output:
+        prepare_output(args.output)
+    rows: list[dict[str, object]] = []
+    with contextlib.ExitStack() as exits:
+        folder = exits.enter_context(staged(args.output, last="table.md")) if args.output else None
+        for path in args.stack:
+            place = Path(path).resolve()
+            name = place.name if place.is_dir() else place.parent.name
+            stack = load_stack(path, config.lens, config.processing.max_input_megapixels)
+            results = estimate_stack(stack, names, config)
+            rows += reference_rows(name, results, load_reference_depth(path))
+            if folder is not None:
+                stack_picture(stack, results, name).savefig(folder / f"{name}.png")
+        table = reference_table(rows)
+        print(table)
+        if folder is not None:
+            (folder / "table.md").write_text("\n".join(markdown_lines(provenance())) + f"\n\n{table}")
+    if args.output:
+        print(f"written: {Path(args.output) / 'table.md'} and a picture of every stack")
+    return 0
+
+
+@contextlib.contextmanager
+def _prediction_folder(folder: str | None) -> Iterator[Path]:
+    """The folder that keeps predictions; without one, a temporary folder."""
+    if folder is not None:
+        yield Path(folder)
+        return
+    with tempfile.TemporaryDirectory(prefix="dfs_eval_") as temporary:
+        yield Path(temporary)
 
 
 def _names(text: str, option: str) -> list[str]:
@@ -100,10 +258,9 @@ def _names(text: str, option: str) -> list[str]:
     return names
 
 
-def _with_f_number_error(rendered: RenderedStack, share: float) -> RenderedStack:
-    camera = rendered.stack.camera
-    wrong = dataclasses.replace(camera, f_number=camera.f_number * (1.0 + share))
-    return dataclasses.replace(rendered, stack=dataclasses.replace(rendered.stack, camera=wrong))
+def _robust_names(text: str, names: Sequence[str], wanted: bool) -> list[str]:
+    """Those of `text` that are compared at all; each needs its standard condition."""
+    return [name for name in _names(text, "--robustness") if name in names] if wanted and text.strip() else []
 
 
 def _without_nan(value: object) -> object:

@@ -1,21 +1,33 @@
-"""The ways from a focal stack to depth that are compared: raw argmin of a cost volume, and the whole estimator."""
+"""The ways from a focal stack to depth that are compared, by name.
+
+released, paper, residual   argmin of that cost volume, no more
+laplacian, ring             where a focus measure peaks over the images, no optical model
+none                        the estimator without a network
+anything else               a network: a name in models/ or models/baselines/, or a .safetensors file
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.config import Config
 from dfs_ros.cost_volume import cost_volume_from_config
+from dfs_ros.evaluation.classical import laplacian_depth, ring_depth
+from dfs_ros.network.weights import load_module, network_file
 from dfs_ros.pipeline import DepthEstimator, hypotheses_for
 from dfs_ros.types import FocalStack
 
 RAW_METHODS = ("released", "paper", "residual")
-"""Names that mean the argmin of that cost volume; any other name is that of a network, or `none`."""
+"""Names that mean the argmin of that cost volume."""
+CLASSICAL_METHODS = {"laplacian": laplacian_depth, "ring": ring_depth}
+"""Names of focus measures."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,14 +46,40 @@ def make_method(name: str, config: Config) -> Method:
 
     Raises FileNotFoundError for the name of a network that is not there.
     """
+    config = dense_config(name, config)
+    if name in RAW_METHODS:
+        return _argmin(config)
+    if name in CLASSICAL_METHODS:
+        return _classical(name, config)
+    return _estimator(config) if name == "none" or _is_light(name) else _predictor(name, config)
+
+
+def dense_config(name: str, config: Config) -> Config:
+    """The configuration that a method of that name runs with: no alignment, depth at every pixel."""
     config = dataclasses.replace(
         config,
         alignment=dataclasses.replace(config.alignment, mode="off"),
         confidence=dataclasses.replace(config.confidence, dense=True),
     )
     if name in RAW_METHODS:
-        return _argmin(dataclasses.replace(config, cost=dataclasses.replace(config.cost, method=name)))
-    return _estimator(dataclasses.replace(config, network=dataclasses.replace(config.network, name=name)))
+        return dataclasses.replace(config, cost=dataclasses.replace(config.cost, method=name))
+    if name in CLASSICAL_METHODS:
+        return config
+    return dataclasses.replace(config, network=dataclasses.replace(config.network, name=name))
+
+
+def weights_digest(name: str) -> str | None:
+    """SHA-256 of the weights behind a method's name; None where it has none."""
+    if name in (*RAW_METHODS, *CLASSICAL_METHODS, "none"):
+        return None
+    return hashlib.sha256(Path(network_file(name)).read_bytes()).hexdigest()
+
+
+def _is_light(name: str) -> bool:
+    """Whether the estimator runs this network itself, with all its settings."""
+    from dfs_ros.network.light import LightNetwork
+
+    return isinstance(load_module(network_file(name)), LightNetwork)
 
 
 def _argmin(config: Config) -> Method:
@@ -53,11 +91,30 @@ def _argmin(config: Config) -> Method:
     return predict
 
 
+def _classical(name: str, config: Config) -> Method:
+    def predict(stack: FocalStack) -> Prediction:
+        depths_m = hypotheses_for(stack, config.hypotheses)
+        return Prediction(CLASSICAL_METHODS[name](stack, float(depths_m.min()), float(depths_m.max())))
+
+    return predict
+
+
 def _estimator(config: Config) -> Method:
     estimator = DepthEstimator(config)
 
     def predict(stack: FocalStack) -> Prediction:
         result = estimator.estimate(stack, sharpen=False)
         return Prediction(result.depth_m, result.sigma_m)
+
+    return predict
+
+
+def _predictor(name: str, config: Config) -> Method:
+    from dfs_ros.evaluation.predictors import predictor
+
+    estimate = predictor(name)
+
+    def predict(stack: FocalStack) -> Prediction:
+        return Prediction(*estimate(stack, hypotheses_for(stack, config.hypotheses)))
 
     return predict

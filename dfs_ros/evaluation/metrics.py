@@ -72,6 +72,19 @@ def ssitrim(predicted_m: Depth, true_m: Depth, mask: Mask | None = None, trim: f
     return float(kept.sum() / (2.0 * residual.size))
 
 
+def blur_error_px(predicted_m: Depth, true_m: Depth, px_per_diopter: float, mask: Mask | None = None) -> float:
+    """Mean error in pixels of blur: how much the blur diameter changes between true and predicted depth.
+
+    ``px_per_diopter mean |1 / p - 1 / t|``: blur is linear in inverse depth, so this is what a method was wrong by in
+    the quantity that the lens shows, whatever the camera. `px_per_diopter` is
+    :func:`dfs_ros.optics.coc_px_per_diopter`, its mean over the frames.
+    """
+    if not px_per_diopter > 0:
+        raise ValueError(f"px_per_diopter: expected pixels over 0, received {px_per_diopter}")
+    predicted, true = _counted(predicted_m, true_m, mask)
+    return px_per_diopter * _mean(np.abs(1.0 / predicted - 1.0 / true))
+
+
 def coverage(predicted_m: Depth, true_m: Depth, mask: Mask | None = None) -> float:
     """Share of the masked pixels with known truth that have a prediction."""
     predicted, true, wanted = _checked(predicted_m, true_m, mask)

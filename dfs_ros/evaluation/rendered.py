@@ -23,11 +23,13 @@ from numpy.typing import NDArray
 from dfs_ros import paths
 from dfs_ros.config import SimulationConfig
 from dfs_ros.simulation.render import RENDERER_VERSION, decode, encode_uint8, reduce_image, render_stack
+from dfs_ros.simulation.scenes import random_scene
 from dfs_ros.types import Camera, FocalStack
 
 _LOG = logging.getLogger(__name__)
 _SEED = 1
 _OVERSAMPLING = 2
+_PROCEDURAL_SEED = 20_240_117
 
 
 @dataclass(frozen=True)
@@ -124,9 +126,7 @@ def evaluation_stacks(
     Camera by camera, scenes by name. Rendered stacks are kept in `cache` (None: `cache_folder()`), under a key of
     what they are made from. Ground truth is not clipped. Raises ValueError for an unknown camera.
     """
-    unknown = [name for name in cameras if name not in EVALUATION_CAMERAS]
-    if unknown:
-        raise ValueError(f"cameras: unknown {unknown}; known: {', '.join(EVALUATION_CAMERAS)}")
+    _check_cameras(cameras)
     folders = rgbd_folders(rgbd_folder)
     cache = cache_folder() if cache is None else Path(cache)
     for camera_name in cameras:
@@ -136,9 +136,33 @@ def evaluation_stacks(
                 yield _rendered(scene, camera_name, cache)
 
 
+def procedural_stacks(
+    count: int, cameras: Sequence[str] = ("A", "B", "C"), width: int = 320, cache: str | Path | None = None
+) -> Iterator[RenderedStack]:
+    """Random scenes that nothing is trained on through the cameras, for pictures that may be shown to anyone.
+
+    Camera by camera; the seeds are those of no training. Otherwise as :func:`evaluation_stacks`.
+    """
+    _check_cameras(cameras)
+    cache = cache_folder() if cache is None else Path(cache)
+    size = (width * _OVERSAMPLING, round(0.75 * width) * _OVERSAMPLING)
+    for camera_name in cameras:
+        near_m, far_m = (1.5, 8.0) if EVALUATION_CAMERAS[camera_name].min_median_depth_m else (0.4, 4.0)
+        for index in range(count):
+            made = random_scene(np.random.default_rng((_PROCEDURAL_SEED, index)), *size, near_m=near_m, far_m=far_m)
+            scene = RgbdScene(f"procedural_{index}", made.rgb, np.asarray(made.depth_m, np.float32), {})
+            yield _rendered(scene, camera_name, cache)
+
+
 def cache_folder() -> Path:
     """Where rendered stacks are kept: `$XDG_CACHE_HOME` (default ~/.cache) /dfs_ros/rendered."""
     return paths.cache_folder("rendered")
+
+
+def _check_cameras(cameras: Sequence[str]) -> None:
+    unknown = [name for name in cameras if name not in EVALUATION_CAMERAS]
+    if unknown:
+        raise ValueError(f"cameras: unknown {unknown}; known: {', '.join(EVALUATION_CAMERAS)}")
 
 
 def _rendered(scene: RgbdScene, camera_name: str, cache: Path) -> RenderedStack:

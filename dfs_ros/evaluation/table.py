@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from dfs_ros.evaluation import metrics
-from dfs_ros.evaluation.methods import Method, Prediction
+from dfs_ros import optics
+from dfs_ros.evaluation import metrics, uncertainty
+from dfs_ros.evaluation.conditions import STANDARD, Condition
+from dfs_ros.evaluation.methods import Prediction
+from dfs_ros.evaluation.predictions import PredictionFolder
 from dfs_ros.evaluation.rendered import RenderedStack
 
 COLUMNS = {
@@ -24,12 +26,22 @@ COLUMNS = {
     "rmse_surest": "RMSE surest 80 %",
     "seconds": "time [s]",
 }
-"""Columns of the table: key in a score and heading."""
+"""Columns of the printed table: key in a score and heading."""
+
+MORE_COLUMNS = {
+    "delta_1.05": "delta 1.05",
+    "sc_inv": "sc-inv",
+    "ssitrim": "ssitrim",
+    "blur_error_px": "blur error [px]",
+    "ause": "AUSE",
+    "rmse_surest_metres": "RMSE surest 80 % by sigma [m]",
+}
+"""What a report has besides."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """How one method did on one stack; `values` by the keys of COLUMNS and `metrics.all_metrics`, NaN = undefined."""
+    """How one method did on one stack; `values` by the keys of COLUMNS and MORE_COLUMNS, NaN = undefined."""
 
     method: str
     camera: str
@@ -39,34 +51,36 @@ class Score:
 
 def score(prediction: Prediction, rendered: RenderedStack, seconds: float) -> dict[str, float]:
     """All measures of a prediction. Every pixel with true depth counts, without exception."""
-    values = metrics.all_metrics(prediction.depth_m, rendered.depth_m)
-    within, surest = math.nan, math.nan
-    if prediction.sigma_m is not None:
-        error = np.abs(prediction.depth_m - rendered.depth_m)
-        counted = np.isfinite(error) & np.isfinite(prediction.sigma_m)
-        if counted.any():
-            within = float(np.mean(error[counted] <= prediction.sigma_m[counted]))
-            # Sure is what is sure relative to its depth.
-            doubt = (prediction.sigma_m / prediction.depth_m)[counted]
-            kept = doubt <= np.quantile(doubt, 0.8)
-            surest = float(np.sqrt(np.mean(error[counted][kept].astype(np.float64) ** 2)))
-    return {**values, "within_sigma": within, "rmse_surest": surest, "seconds": seconds}
+    stack = rendered.stack
+    px_per_diopter = float(np.mean(optics.coc_px_per_diopter(stack.focus_diopters, stack.camera)))
+    return {
+        **metrics.all_metrics(prediction.depth_m, rendered.depth_m),
+        "blur_error_px": metrics.blur_error_px(prediction.depth_m, rendered.depth_m, px_per_diopter),
+        **uncertainty.all_uncertainty_metrics(prediction.depth_m, rendered.depth_m, prediction.sigma_m),
+        "seconds": seconds,
+    }
 
 
-def evaluate(
-    methods: Mapping[str, Method],
-    stacks: Iterable[RenderedStack],
-    progress: Callable[[str], None] = lambda what: None,
+def score_files(
+    folders: Iterable[PredictionFolder], stacks: Iterable[RenderedStack], condition: Condition = STANDARD
 ) -> list[Score]:
-    """Every method on every stack. `progress` is told what was done, once for each."""
-    scores = []
+    """Scores of the predictions on disk for every stack that suits the condition.
+
+    Raises FileNotFoundError where a prediction is missing: a mean over some of the stacks would be another figure.
+    """
+    folders, scores = list(folders), []
     for rendered in stacks:
-        for name, method in methods.items():
-            started = time.perf_counter()
-            prediction = method(rendered.stack)
-            seconds = time.perf_counter() - started
-            scores.append(Score(name, rendered.camera_name, rendered.name, score(prediction, rendered, seconds)))
-            progress(f"{rendered.camera_name} {rendered.name} {name}")
+        if not condition.suits(rendered):
+            continue
+        for folder in folders:
+            stored = folder.load(rendered)
+            if stored is None:
+                raise FileNotFoundError(
+                    f"{folder.folder}: no prediction of {folder.name} for camera {rendered.camera_name}, scene "
+                    f"{rendered.name}, under the condition {condition.name!r}; predict it first"
+                )
+            values = score(stored.prediction, rendered, stored.seconds)
+            scores.append(Score(folder.name, rendered.camera_name, rendered.name, values))
     return scores
 
 
@@ -84,13 +98,13 @@ def summary(scores: Sequence[Score]) -> list[dict[str, object]]:
     return rows
 
 
-def markdown(rows: Sequence[Mapping[str, object]]) -> str:
+def markdown(rows: Sequence[Mapping[str, object]], columns: Mapping[str, str] = COLUMNS) -> str:
     """The rows as a Markdown table."""
-    headings = ["camera", "method", "stacks", *COLUMNS.values()]
+    headings = ["camera", "method", "stacks", *columns.values()]
     lines = [_line(headings), _line(["---"] * len(headings))]
     for row in rows:
         cells = [str(row["camera"]), str(row["method"]), str(row["stacks"])]
-        lines.append(_line(cells + [_cell(row[key]) for key in COLUMNS]))
+        lines.append(_line(cells + [_cell(row[key]) for key in columns]))
     return "\n".join(lines) + "\n"
 
 

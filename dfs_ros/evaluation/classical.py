@@ -1,0 +1,104 @@
+"""Depth from focus without an optical model: where a focus measure is highest over the images of a stack.
+
+The classical baselines. A focus measure says how sharp an image is around each pixel; over the focus settings it has a
+peak, and a parabola through the peak and its neighbours, in dioptres, gives a depth between them. Unlike a cost volume
+they cannot tell depth beyond the first and last focus.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dfs_ros.regularization import guided_filter
+from dfs_ros.types import FocalStack
+
+Image = NDArray[np.float32]
+
+_LAPLACIAN_WINDOW_PX = 9
+_RING_RADII_PX = (1.5, 2.5, 4.5)  # of the disk, where the ring begins, where it ends
+_RING_AGGREGATION_PX = 4
+_RING_AGGREGATION_EPS = 1e-3
+
+
+def laplacian_depth(stack: FocalStack, min_depth_m: float, max_depth_m: float) -> Image:
+    """Depth float32 (H, W) in metres of an aligned stack by the sum-modified Laplacian, averaged over 9 x 9 px.
+
+    Nayar and Nakagawa, "Shape from Focus", TPAMI 1994, equation 7. Depths are clipped to the range.
+    """
+    return _depth_of(
+        stack, np.stack([sum_modified_laplacian(image) for image in _grey(stack)]), min_depth_m, max_depth_m
+    )
+
+
+def ring_depth(stack: FocalStack, min_depth_m: float, max_depth_m: float) -> Image:
+    """Depth float32 (H, W) in metres of an aligned stack by the ring difference filter, aggregated along image edges.
+
+    Surh et al., "Noise Robust Depth from Focus using a Ring Difference Filter", CVPR 2017; Jeon et al., TIP 2020. The
+    guided filter stands for their cost aggregation; radii are chosen here. Depths are clipped to the range.
+    """
+    grey = _grey(stack)
+    measure = np.stack([ring_difference(image) for image in grey])
+    guide = np.asarray(grey.mean(axis=0), np.float32)
+    # The filter's eps is for values in [0, 1], its linear model for any; it may undershoot where there is no texture.
+    smooth = guided_filter(measure, guide, _RING_AGGREGATION_PX, _RING_AGGREGATION_EPS)
+    return _depth_of(stack, np.maximum(smooth, 0.0), min_depth_m, max_depth_m)
+
+
+def sum_modified_laplacian(image: Image) -> Image:
+    """``|2 I - I(x - 1) - I(x + 1)| + |2 I - I(y - 1) - I(y + 1)|`` averaged over a window, same shape."""
+    along_x = cv2.filter2D(image, cv2.CV_32F, np.array([[-1.0, 2.0, -1.0]]), borderType=cv2.BORDER_REFLECT_101)
+    along_y = cv2.filter2D(image, cv2.CV_32F, np.array([[-1.0], [2.0], [-1.0]]), borderType=cv2.BORDER_REFLECT_101)
+    window = (_LAPLACIAN_WINDOW_PX, _LAPLACIAN_WINDOW_PX)
+    return np.asarray(cv2.blur(np.abs(along_x) + np.abs(along_y), window, borderType=cv2.BORDER_REFLECT), np.float32)
+
+
+def ring_difference(image: Image) -> Image:
+    """``|mean over a disk - mean over a ring around it|`` of every pixel, with a gap between the two; same shape."""
+    return np.abs(np.asarray(cv2.filter2D(image, cv2.CV_32F, _ring_kernel(), borderType=cv2.BORDER_REFLECT_101)))
+
+
+def peak_diopters(measure: NDArray[np.floating], focus_diopters: NDArray[np.float64]) -> Image:
+    """Focus (H, W) in dioptres at which a focus measure (F, H, W) is highest.
+
+    A parabola through the highest and its two neighbours in dioptres, however these are spaced; the focus itself where
+    the highest is the first or last, and nowhere farther than half way to a neighbour.
+    """
+    order = np.argsort(focus_diopters)
+    focus, values = np.asarray(focus_diopters, np.float64)[order], np.asarray(measure, np.float64)[order]
+    best = values.argmax(axis=0)
+    if len(focus) < 3:
+        return np.asarray(focus[best], np.float32)
+    middle = np.clip(best, 1, len(focus) - 2)
+    left, peak, right = (np.take_along_axis(values, (middle + k)[None], axis=0)[0] for k in (-1, 0, 1))
+    before, after = focus[middle] - focus[middle - 1], focus[middle + 1] - focus[middle]
+    # Newton's form: slopes on either side, and their change.
+    slope_before, slope_after = (peak - left) / before, (right - peak) / after
+    curvature = (slope_after - slope_before) / (before + after)
+    slope = slope_before + curvature * before
+    step = np.where(curvature < 0, -slope / (2.0 * np.where(curvature < 0, curvature, 1.0)), 0.0)
+    found = focus[middle] + np.clip(step, -0.5 * before, 0.5 * after)
+    return np.asarray(np.where(best == middle, found, focus[best]), np.float32)
+
+
+def _grey(stack: FocalStack) -> Image:
+    """Brightness float32 (F, H, W) in [0, 1]."""
+    images = stack.images if stack.images.ndim == 3 else stack.images.mean(axis=-1, dtype=np.float32)
+    return np.asarray(images, np.float32) / np.float32(255.0)
+
+
+def _depth_of(stack: FocalStack, measure: Image, min_depth_m: float, max_depth_m: float) -> Image:
+    diopters = peak_diopters(measure, stack.focus_diopters)
+    return np.asarray(1.0 / np.clip(diopters, 1.0 / max_depth_m, 1.0 / min_depth_m), np.float32)
+
+
+@lru_cache(maxsize=1)
+def _ring_kernel() -> NDArray[np.float64]:
+    disk, begins, ends = _RING_RADII_PX
+    half = int(ends)
+    radius = np.hypot(*np.mgrid[-half : half + 1, -half : half + 1])
+    inside, ring = radius <= disk, (radius > begins) & (radius <= ends)
+    return np.asarray(inside / inside.sum() - ring / ring.sum(), np.float64)

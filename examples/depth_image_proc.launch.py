@@ -1,0 +1,41 @@
+"""Coloured points made by depth_image_proc from our depth and all-in-focus image.
+
+ros2 launch dfs_ros depth_image_proc.launch.py
+
+Depth, all-in-focus image and both camera_infos have one stamp and one frame, so exact synchronisation is enough and
+nothing need be registered. The depth node sends `depth/points` itself; this shows how other consumers take the images.
+"""
+
+from __future__ import annotations
+
+from launch.actions import IncludeLaunchDescription
+from launch.substitutions import PathJoinSubstitution
+from launch_ros.actions import ComposableNodeContainer
+from launch_ros.descriptions import ComposableNode
+from launch_ros.substitutions import FindPackageShare
+
+from launch import LaunchDescription
+
+
+def generate_launch_description() -> LaunchDescription:
+    depth = IncludeLaunchDescription(PathJoinSubstitution([FindPackageShare("dfs_ros"), "launch", "depth.launch.py"]))
+    cloud = ComposableNode(
+        package="depth_image_proc",
+        plugin="depth_image_proc::PointCloudXyzrgbNode",
+        name="cloud",
+        remappings=[
+            ("rgb/image_rect_color", "all_in_focus/image"),
+            ("rgb/camera_info", "all_in_focus/camera_info"),
+            ("depth_registered/image_rect", "depth/image"),
+            ("points", "cloud/points"),
+        ],
+    )
+    container = ComposableNodeContainer(
+        package="rclcpp_components",
+        executable="component_container",
+        name="cloud_container",
+        namespace="",
+        composable_node_descriptions=[cloud],
+        output="screen",
+    )
+    return LaunchDescription([depth, container])

@@ -1,0 +1,48 @@
+"""SLAM with RTAB-Map: RGB is the all-in-focus image with its camera_info, depth has the same stamp and frame.
+
+ros2 launch dfs_ros rtabmap.launch.py camera:=stack stack:=FOLDER
+
+Arguments are those of depth.launch.py. A sweep takes time, so this is for slow robots: the camera should not move by
+more than a few centimetres within a sweep. With `stack.mode: sliding` each image gives a result.
+"""
+
+from __future__ import annotations
+
+from launch.actions import IncludeLaunchDescription
+from launch.substitutions import PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.substitutions import FindPackageShare
+
+from launch import LaunchDescription
+
+TOPICS = [
+    ("rgb/image", "all_in_focus/image"),
+    ("rgb/camera_info", "all_in_focus/camera_info"),
+    ("depth/image", "depth/image"),
+]
+PARAMETERS = {
+    "frame_id": "camera_link",
+    "subscribe_depth": True,
+    # One stamp for all: nothing need be guessed.
+    "approx_sync": False,
+    "qos": 1,  # reliable, as we publish
+    # Pixels without depth are NaN; farther than this the depth is a guess for most lenses.
+    "Kp/MaxDepth": "5.0",
+    "Vis/MaxDepth": "5.0",
+}
+
+
+def generate_launch_description() -> LaunchDescription:
+    depth = IncludeLaunchDescription(PathJoinSubstitution([FindPackageShare("dfs_ros"), "launch", "depth.launch.py"]))
+    odometry = Node(
+        package="rtabmap_odom", executable="rgbd_odometry", parameters=[PARAMETERS], remappings=TOPICS, output="screen"
+    )
+    slam = Node(
+        package="rtabmap_slam",
+        executable="rtabmap",
+        parameters=[PARAMETERS],
+        remappings=TOPICS,
+        arguments=["--delete_db_on_start"],
+        output="screen",
+    )
+    return LaunchDescription([depth, odometry, slam])

@@ -1,0 +1,146 @@
+"""Camera and depth node, with the transform to the optical frame and, if wanted, RViz.
+
+ros2 launch dfs_ros depth.launch.py                                  a simulated camera: depth with no hardware
+ros2 launch dfs_ros depth.launch.py rviz:=true                       and look at it
+ros2 launch dfs_ros depth.launch.py camera:=stack stack:=FOLDER      the photos of a focal stack, sweep after sweep
+ros2 launch dfs_ros depth.launch.py camera:=v4l2                     a UVC camera whose focus can be set
+ros2 launch dfs_ros depth.launch.py camera:=none image:=/cam/image_raw camera_info:=/cam/camera_info focus:=/cam/focus
+                                                                     a camera that something else drives
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import FindPackageShare
+
+from launch import LaunchContext, LaunchDescription
+
+SHARE = FindPackageShare("dfs_ros")
+YES_NO = ["true", "false"]
+
+
+def argument(name: str, default: Any, description: str, choices: list[str] | None = None) -> DeclareLaunchArgument:
+    return DeclareLaunchArgument(name, default_value=default, description=description, choices=choices)
+
+
+ARGUMENTS = [
+    argument(
+        "camera",
+        "sim",
+        "Camera: simulated (sim), photos of a focal stack (stack), a UVC camera (v4l2), or none: another driver runs",
+        ["sim", "stack", "v4l2", "none"],
+    ),
+    argument("stack", "", "Folder of the focal stack, for camera:=stack"),
+    argument("namespace", "", "Namespace of nodes and topics"),
+    argument("params_file", PathJoinSubstitution([SHARE, "config", "parameters.yaml"]), "Parameters of the nodes"),
+    argument("network", "", "Network over the cost volume: none, or a model; empty: as params_file says"),
+    argument("runner", "", "auto, torch, onnx, tensorrt or tensorrt_rtx runs the network; empty: as params_file says"),
+    argument("device", "", "Depth is computed on auto, cpu or cuda; empty: as params_file says"),
+    argument("image", "image", "Topic of the images (sensor_msgs/Image)"),
+    argument("camera_info", "camera_info", "Topic of their calibration (sensor_msgs/CameraInfo)"),
+    argument("focus", "focus", "Topic of their focus (dfs_ros/FrameFocus)"),
+    argument("publish_tf", "true", "Publish the static transform from camera_frame to optical_frame", YES_NO),
+    argument("camera_frame", "camera_link", "Frame of the camera's body: x forward, y left, z up"),
+    argument("optical_frame", "camera_optical_frame", "Frame of the images: x right, y down, z forward"),
+    argument("autostart", "true", "Nodes configure and activate themselves; else `ros2 lifecycle set` does", YES_NO),
+    argument("respawn", "false", "Start a node again that ended by itself", YES_NO),
+    argument("use_sim_time", "false", "Take the time from /clock", YES_NO),
+    argument("log_level", "info", "What the nodes log", ["debug", "info", "warn", "error", "fatal"]),
+    argument("rviz", "false", "Show depth, cloud and all-in-focus image in RViz", YES_NO),
+    argument("rviz_config", PathJoinSubstitution([SHARE, "rviz", "depth.rviz"]), "What RViz shows"),
+]
+
+
+def generate_launch_description() -> LaunchDescription:
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=nodes)])
+
+
+def nodes(context: LaunchContext) -> list[Node]:
+    """The nodes that the arguments ask for."""
+    values = {each.name: LaunchConfiguration(each.name).perform(context) for each in ARGUMENTS}
+    topics = [(name, values[name]) for name in ("image", "camera_info", "focus") if values[name] != name]
+    started = [
+        own_node(
+            values,
+            "depth_node",
+            "dfs",
+            topics,
+            {
+                "network.name": values["network"],
+                "network.runner": values["runner"],
+                "processing.device": values["device"],
+            },
+        )
+    ]
+    if values["camera"] == "stack" and not values["stack"]:
+        raise ValueError("camera:=stack: expected stack:=FOLDER, the folder of a focal stack; received none")
+    if values["camera"] != "none":
+        source = {
+            "camera.source": values["camera"],
+            "camera.stack": values["stack"],
+            "camera.frame_id": values["optical_frame"],
+        }
+        started.append(own_node(values, "sweep_camera", "dfs_camera", topics, source))
+    if values["publish_tf"] == "true":
+        started.append(optical_transform(values))
+    if values["rviz"] == "true":
+        started.append(rviz(values))
+    return started
+
+
+def own_node(
+    values: dict[str, str], executable: str, name: str, topics: list[tuple[str, str]], parameters: dict[str, str]
+) -> Node:
+    """A node of this package: the parameter file, then the arguments that say otherwise."""
+    given = {parameter: ParameterValue(value, value_type=str) for parameter, value in parameters.items() if value}
+    return Node(
+        package="dfs_ros",
+        executable=executable,
+        name=name,
+        namespace=values["namespace"],
+        parameters=[
+            values["params_file"],
+            {
+                "use_sim_time": values["use_sim_time"] == "true",
+                "node.autostart": values["autostart"] == "true",
+                **given,
+            },
+        ],
+        remappings=topics,
+        ros_arguments=["--log-level", f"{name}:={values['log_level']}"],
+        respawn=values["respawn"] == "true",
+        respawn_delay=2.0,
+        output="screen",
+    )
+
+
+def optical_transform(values: dict[str, str]) -> Node:
+    """From the body frame of REP 103 (x forward) to its optical frame (z forward)."""
+    rotation = {"--qx": "-0.5", "--qy": "0.5", "--qz": "-0.5", "--qw": "0.5"}
+    frames = {"--frame-id": values["camera_frame"], "--child-frame-id": values["optical_frame"]}
+    return Node(
+        package="tf2_ros",
+        executable="static_transform_publisher",
+        name="optical_frame",
+        namespace=values["namespace"],
+        arguments=[text for option in (rotation | frames).items() for text in option],
+    )
+
+
+def rviz(values: dict[str, str]) -> Node:
+    """RViz. Its file names the topics without namespace; remapped to relative names, it serves every namespace."""
+    shown = ["depth/image", "depth/camera_info", "depth/points", "depth/sigma", "all_in_focus/image"]
+    return Node(
+        package="rviz2",
+        executable="rviz2",
+        name="rviz",
+        namespace=values["namespace"],
+        arguments=["-d", values["rviz_config"], "--fixed-frame", values["camera_frame"]],
+        parameters=[{"use_sim_time": values["use_sim_time"] == "true"}],
+        remappings=[(f"/{topic}", topic) for topic in shown],
+    )

@@ -2,8 +2,9 @@
 
 from hypothesis import settings
 from node_rig import make_rig, plane, rig
+from simulation_rig import texture
 
-__all__ = ["make_rig", "plane", "rig"]  # fixtures
+__all__ = ["make_rig", "plane", "rig", "texture"]  # fixtures
 
 settings.register_profile("dfs_ros", derandomize=True, deadline=None)
 settings.load_profile("dfs_ros")

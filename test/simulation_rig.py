@@ -1,0 +1,24 @@
+"""What the tests of the renderer share."""
+
+import numpy as np
+import pytest
+
+from dfs_ros import optics
+from dfs_ros.simulation.scenes import plane_scene
+from dfs_ros.types import Camera
+
+CAMERA = Camera(0.008, 1.4, 6e-6)  # 7.6 px of blur a dioptre
+
+
+def depth_for_coc(diameter_px: float, focus_diopters: float, camera: Camera = CAMERA) -> float:
+    """The depth, nearer than the focus, at which blur has that diameter."""
+    return 1.0 / (focus_diopters + diameter_px / float(optics.coc_px_per_diopter(focus_diopters, camera)))
+
+
+def flat(depth_m: float, shape: tuple[int, int] = (48, 64)) -> np.ndarray:
+    return np.full(shape, depth_m)
+
+
+@pytest.fixture(scope="module")
+def texture() -> np.ndarray:
+    return plane_scene(1.0, 64, 48, seed=4).rgb

@@ -1,0 +1,46 @@
+"""Frames of numbered and unnumbered sweeps, fed to an assembler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from dfs_ros.stack import OUTCOMES, StackAssembler, Sweep
+from dfs_ros.types import Frame
+
+PERIOD_NS = 33_333_333
+IMAGE = np.zeros((16, 20), np.uint8)
+NAN = float("nan")
+
+
+def frame(i: int, focus: float, place: tuple[int, int, int] | None = None, **changes: object) -> Frame:
+    """Frame at time i (in frame periods), `place` = (sweep id, index, count)."""
+    sweep_id, index, count = place or (None, None, None)
+    values = {"image": IMAGE, "stamp_ns": i * PERIOD_NS, "sweep_id": sweep_id, "index": index, "count": count}
+    return Frame(focus_diopters=focus, **{**values, **changes})  # type: ignore[arg-type]
+
+
+def numbered(sweeps: int, positions: Sequence[float], first_time: int = 0) -> list[Frame]:
+    """Saw-tooth sweeps numbered by the driver."""
+    n = len(positions)
+    return [frame(first_time + s * n + i, focus, (s, i, n)) for s in range(sweeps) for i, focus in enumerate(positions)]
+
+
+def feed(assembler: StackAssembler, frames: Iterable[Frame]) -> list[Sweep]:
+    return [stack for f in frames for stack in assembler.add_frame(f)]
+
+
+def unnumbered(assembler: StackAssembler, focus: Iterable[float]) -> list[list[float]]:
+    return foci(feed(assembler, [frame(i, f) for i, f in enumerate(focus)]) + assembler.flush())
+
+
+def foci(stacks: Iterable[Sweep]) -> list[list[float]]:
+    return [[f.focus_diopters for f in stack.frames] for stack in stacks]
+
+
+def nonzero(assembler: StackAssembler) -> dict[str, int]:
+    """The outcomes and events that happened, once conservation of images has been checked."""
+    counts = assembler.counts
+    assert counts["received"] == sum(counts[name] for name in OUTCOMES) + assembler.pending
+    return {name: value for name, value in counts.items() if value}

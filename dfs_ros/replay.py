@@ -17,7 +17,7 @@ from dfs_ros.transport.bag import BagTransport
 from dfs_ros.transport.bag_files import METADATA_FILE, STORAGES, BagReader, BagTopic, BagWriter
 from dfs_ros.transport.bag_topics import ChosenTopics, choose_topics
 from dfs_ros.transport.messages import Message
-from dfs_ros.transport.names import resolve_name
+from dfs_ros.transport.names import check_namespace, resolve_name
 
 NODE_NAME = "dfs"
 COPIES = ("none", "tf", "inputs", "all")
@@ -40,6 +40,7 @@ class ReplayOptions:
     duration_s: float | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "namespace", check_namespace(self.namespace))
         if self.copy not in COPIES:
             raise ValueError(f"copy: expected one of {', '.join(COPIES)}, received {self.copy!r}")
         for topic in self.outputs or ():
@@ -123,7 +124,8 @@ def _play(
             writer.announce_copy(topic)
         copied = {topic.connection.id for topic in copies}
         played = copies + [topic for topic in chosen.topics if topic.connection.id not in copied]
-        for message in reader.messages(played, start_ns, stop_ns):
+        part = (start_ns, stop_ns) if options.start_s or options.duration_s else ()
+        for message in reader.messages(played, *part):
             if message.topic.connection.id in copied:
                 writer.write(message.topic.name, message.topic.type_name, message.stamp_ns, message.data)
             transport.play(message)
@@ -198,8 +200,9 @@ def _bag_output(output: Path, storage: str | None, source: Path, overwrite: bool
 
 def _check_output(output: Path, source: Path, overwrite: bool) -> list[Path]:
     """The files of a bag at `output`, which are to be replaced. Raises ValueError where something else is there."""
-    if output.exists() and output.resolve() in (source.resolve(), source.resolve().parent):
-        raise ValueError(f"output {output}: is the bag that is replayed, which stays as it is; name another")
+    here, there = output.resolve(), source.resolve()
+    if here in (there, there.parent) or there in here.parents:
+        raise ValueError(f"output {output}: lies where the bag is that is replayed, which stays as it is; name another")
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return []
     if output.suffix in STORAGES.values():

@@ -92,17 +92,18 @@ class BagReader:
         messages = self._reader.messages([topic.connection for topic in topics], start_ns, stop_ns)
         while True:
             with self._readable():
-                found = next(messages, None)
-            if found is None:
+                item = next(messages, None)
+            if item is None:
                 break
-            connection, stamp_ns, data = found
+            connection, stamp_ns, data = item
             seen[connection.id] += 1
             yield BagMessage(by_connection[connection.id], stamp_ns, bytes(data))
         for topic in topics if start_ns is None and stop_ns is None else ():
-            if seen[topic.connection.id] != topic.messages:
+            found = seen[topic.connection.id]
+            if found != topic.messages:
                 raise ValueError(
-                    f"bag {self.path}: damaged: {seen[topic.connection.id]} of {topic.messages} messages of {topic.name} "
-                    "are there; `ros2 bag reindex` or `mcap recover` may mend it"
+                    f"bag {self.path}: damaged: {found} of {topic.messages} messages of {topic.name} are there; "
+                    "`ros2 bag reindex` or `mcap recover` may mend it"
                 )
 
     def listing(self) -> str:
@@ -226,12 +227,14 @@ def _store_of(topic: BagTopic) -> Any:
         return type_store()
     definition = topic.connection.msgdef
     try:
+        if not definition.data.strip():
+            raise ValueError("the bag holds no definition of it")
         if definition.format == MessageDefinitionFormat.MSG:
             types = get_types_from_msg(definition.data, topic.type_name)
         elif definition.format == MessageDefinitionFormat.IDL:
             types = get_types_from_idl(definition.data)
         else:
-            raise ValueError("the bag holds no definition of it")
+            raise ValueError("its definition is in a form that is not known")
         store = get_typestore(Stores.EMPTY)
         store.register(types)
         store.hash_rihs01(topic.type_name)

@@ -8,17 +8,20 @@ nothing need be registered. The depth node sends `depth/points` itself; this sho
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
 from launch.actions import IncludeLaunchDescription
-from launch.substitutions import PathJoinSubstitution
 from launch_ros.actions import ComposableNodeContainer
 from launch_ros.descriptions import ComposableNode
-from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
 
+SHARE = Path(get_package_share_directory("dfs_ros"))
+
 
 def generate_launch_description() -> LaunchDescription:
-    depth = IncludeLaunchDescription(PathJoinSubstitution([FindPackageShare("dfs_ros"), "launch", "depth.launch.py"]))
+    depth = IncludeLaunchDescription(str(SHARE / "launch" / "depth.launch.py"))
     cloud = ComposableNode(
         package="depth_image_proc",
         plugin="depth_image_proc::PointCloudXyzrgbNode",

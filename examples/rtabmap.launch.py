@@ -8,13 +8,15 @@ more than a few centimetres within a sweep. With `stack.mode: sliding` each imag
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
 from launch.actions import IncludeLaunchDescription
-from launch.substitutions import PathJoinSubstitution
 from launch_ros.actions import Node
-from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
 
+SHARE = Path(get_package_share_directory("dfs_ros"))
 TOPICS = [
     ("rgb/image", "all_in_focus/image"),
     ("rgb/camera_info", "all_in_focus/camera_info"),
@@ -25,7 +27,6 @@ PARAMETERS = {
     "subscribe_depth": True,
     # One stamp for all: nothing need be guessed.
     "approx_sync": False,
-    "qos": 1,  # reliable, as we publish
     # Pixels without depth are NaN; farther than this the depth is a guess for most lenses.
     "Kp/MaxDepth": "5.0",
     "Vis/MaxDepth": "5.0",
@@ -33,7 +34,7 @@ PARAMETERS = {
 
 
 def generate_launch_description() -> LaunchDescription:
-    depth = IncludeLaunchDescription(PathJoinSubstitution([FindPackageShare("dfs_ros"), "launch", "depth.launch.py"]))
+    depth = IncludeLaunchDescription(str(SHARE / "launch" / "depth.launch.py"))
     odometry = Node(
         package="rtabmap_odom", executable="rgbd_odometry", parameters=[PARAMETERS], remappings=TOPICS, output="screen"
     )

@@ -10,21 +10,21 @@ ros2 launch dfs_ros depth.launch.py camera:=none image:=/cam/image_raw camera_in
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
+from ament_index_python.packages import get_package_share_directory
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
-from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription
 
-SHARE = FindPackageShare("dfs_ros")
+SHARE = Path(get_package_share_directory("dfs_ros"))
 YES_NO = ["true", "false"]
 
 
-def argument(name: str, default: Any, description: str, choices: list[str] | None = None) -> DeclareLaunchArgument:
+def argument(name: str, default: str, description: str, choices: list[str] | None = None) -> DeclareLaunchArgument:
     return DeclareLaunchArgument(name, default_value=default, description=description, choices=choices)
 
 
@@ -37,7 +37,7 @@ ARGUMENTS = [
     ),
     argument("stack", "", "Folder of the focal stack, for camera:=stack"),
     argument("namespace", "", "Namespace of nodes and topics"),
-    argument("params_file", PathJoinSubstitution([SHARE, "config", "parameters.yaml"]), "Parameters of the nodes"),
+    argument("params_file", str(SHARE / "config" / "parameters.yaml"), "Parameters of the nodes"),
     argument("network", "", "Network over the cost volume: none, or a model; empty: as params_file says"),
     argument("runner", "", "auto, torch, onnx, tensorrt or tensorrt_rtx runs the network; empty: as params_file says"),
     argument("device", "", "Depth is computed on auto, cpu or cuda; empty: as params_file says"),
@@ -52,7 +52,7 @@ ARGUMENTS = [
     argument("use_sim_time", "false", "Take the time from /clock", YES_NO),
     argument("log_level", "info", "What the nodes log", ["debug", "info", "warn", "error", "fatal"]),
     argument("rviz", "false", "Show depth, cloud and all-in-focus image in RViz", YES_NO),
-    argument("rviz_config", PathJoinSubstitution([SHARE, "rviz", "depth.rviz"]), "What RViz shows"),
+    argument("rviz_config", str(SHARE / "rviz" / "depth.rviz"), "What RViz shows"),
 ]
 
 
@@ -140,7 +140,7 @@ def rviz(values: dict[str, str]) -> Node:
         executable="rviz2",
         name="rviz",
         namespace=values["namespace"],
-        arguments=["-d", values["rviz_config"], "--fixed-frame", values["camera_frame"]],
+        arguments=["-d", values["rviz_config"], "-f", values["camera_frame"]],
         parameters=[{"use_sim_time": values["use_sim_time"] == "true"}],
         remappings=[(f"/{topic}", topic) for topic in shown],
     )

@@ -30,7 +30,7 @@ _HEAD = """\
 #     ros2 launch dfs_ros depth.launch.py params_file:=my_parameters.yaml
 #
 # A file of your own needs only what differs. `/**` is every node in every namespace; `/left/dfs` would be one alone.
-# Numbers with a unit need a point (2.0, not 2). "live": `ros2 param set` may change it while the node runs.
+# In brackets the values that are possible; "live": `ros2 param set` may change it while the node runs.
 /**:
   ros__parameters:
 """

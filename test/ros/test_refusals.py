@@ -10,7 +10,8 @@ from pathlib import Path
 
 import launch_testing
 from ament_index_python.packages import get_package_prefix
-from listening import PATIENCE_S, Listener
+from launch.actions import TimerAction
+from listening import PATIENCE_S, Listener, wait_until
 
 from launch import LaunchDescription
 
@@ -18,8 +19,8 @@ PROGRAMS = Path(get_package_prefix("dfs_ros")) / "lib" / "dfs_ros"
 
 
 def generate_test_description() -> LaunchDescription:
-    """Nothing: each test starts its own process and looks at its end."""
-    return LaunchDescription([launch_testing.actions.ReadyToTest()])
+    """Nothing but time: each test starts its own process and looks at its end."""
+    return LaunchDescription([TimerAction(period=600.0, actions=[]), launch_testing.actions.ReadyToTest()])
 
 
 def start(program: str, *ros_arguments: str) -> subprocess.Popen[str]:
@@ -77,7 +78,7 @@ class TestSignals(unittest.TestCase):
                 process = start(program, *parameters("network.name:=none", "camera.width:=64", "camera.height:=48"))
                 try:
                     with Listener() as listener:
-                        self.assertEqual(listener.state(node), "active", program)
+                        wait_until(lambda x=listener, n=node: x.state(n) == "active", f"{program} to be active")
                     process.send_signal(number)
                     printed, _ = process.communicate(timeout=PATIENCE_S)
                 finally:

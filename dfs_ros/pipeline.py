@@ -234,7 +234,7 @@ def network_for(config: Config) -> Network | None:
         return None
     from dfs_ros.network import load_network  # torch takes seconds to import, and none does without
 
-    return load_network(config.network, config.processing.device)
+    return load_network(config.network, config.processing.device, config.processing.cuda_graphs)
 
 
 def gpu_for(config: Config, network: Network | None) -> DeviceEstimator | None:

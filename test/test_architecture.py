@@ -27,14 +27,15 @@ MODULES = {
 MAX_LINES = 400
 
 LAYERS = (
-    ("paths",),
-    ("types", "config", "light", "memory", "cuda_graphs", "runner", "worker"),
+    ("paths", "memory", "cuda_graphs"),
+    ("types", "config", "light", "runner", "worker"),
     ("optics", "network", "sweeps", "registration", "regularization"),
     ("geometry", "stack", "exposure", "matching", "cost_volume", "simulation"),
     ("alignment", "io", "transport", "on_device"),
     ("pipeline", "node_capture", "node_focus", "node_health", "node_images", "node_lens", "node_outputs"),
     ("node", "camera", "calibration", "evaluation", "viewer"),
     ("training", "doctor", "replay"),
+    ("experiments",),
     ("cli",),
 )
 """Each part of the package imports from layers below its own, and from itself.

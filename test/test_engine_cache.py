@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import os
 import subprocess
 import sys
 import tempfile
@@ -57,7 +58,7 @@ def test_an_engine_is_built_and_checked_once(cache) -> None:
     told = json.loads(facts.read_text())
     assert told["key"] == dataclasses.asdict(KEY) and told["checked"] == {"difference": 1e-5}
     assert told["plan_bytes"] == len(PLAN)
-    assert {file.suffix for file in cache.folder.iterdir()} == {".plan", ".json", ".lock"}
+    assert {file.suffix for file in cache.folder.iterdir()} == {".plan", ".json", ".lock", ".use"}
 
 
 @pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(EngineKey)])
@@ -191,7 +192,7 @@ print(engine == PLAN)
     out, err = process.communicate(timeout=60)
     assert out == "True\n" and process.returncode == 0, err
     assert "cannot be written" in err
-    assert [file.suffix for file in tmp_path.iterdir()] == [".lock"]
+    assert {file.suffix for file in tmp_path.iterdir()} == {".lock", ".use"}
 
 
 def test_a_read_only_folder_gives_what_it_has_and_costs_building_the_rest() -> None:
@@ -239,3 +240,82 @@ def test_a_process_that_dies_while_building_blocks_nobody(tmp_path) -> None:
     assert process.returncode == 3
     builder = Builder()
     assert builder.obtain(EngineCache(tmp_path)) == PLAN and builder.built == 1
+
+
+# --- its size -------------------------------------------------------------------------------------------------------
+
+
+def obtained(cache: EngineCache, gpu: str, seconds: int) -> EngineKey:
+    """An engine of that name, last used so many seconds after 1970."""
+    key = dataclasses.replace(KEY, gpu=gpu)
+    Builder().obtain(cache, key)
+    os.utime(cache.folder / f"{key.digest()}.json", (seconds, seconds))
+    return key
+
+
+def test_engines_not_used_for_longest_go_first(cache) -> None:
+    a, b, c = (obtained(cache, name, seconds) for name, seconds in (("a", 10), ("b", 20), ("c", 30)))
+    cache.write_compiled(a, b"kernels")
+    for key in (a, b, c):
+        cache.release(key)
+    Builder().obtain(cache, a)  # used again
+    cache.release(a)
+    one = sum(file.stat().st_size for file in cache.folder.glob(f"{c.digest()}.[jp]*"))
+    EngineCache(cache.folder, most_bytes=2 * one + 100).prune()
+    assert cache.read(b) is None and not (cache.folder / f"{b.digest()}.plan").exists()
+    assert cache.read(a) == PLAN and cache.read(c) == PLAN and cache.read_compiled(a) == b"kernels"
+    EngineCache(cache.folder, most_bytes=0).prune()
+    assert not files(cache, ".plan") and not files(cache, ".json") and not files(cache, ".jit")
+
+
+def test_building_makes_room(cache) -> None:
+    cache = EngineCache(cache.folder, most_bytes=len(PLAN) + 2000)
+    for name in "abc":
+        cache.release(obtained(cache, name, 10))
+    assert len(files(cache, ".plan")) == 1  # the new one, which is in use when room is made
+
+
+def test_engines_in_use_stay_also_those_of_other_processes(cache, tmp_path) -> None:
+    mine, other = obtained(cache, "mine", 10), dataclasses.replace(KEY, gpu="other")
+    code = """
+import dataclasses
+cache = EngineCache(folder)
+cache.obtain(dataclasses.replace(KEY, gpu="other"), lambda: PLAN, lambda plan: plan, lambda engine: {})
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+    text = COMMON.format(here=str(Path(__file__).parent)) + code
+    process = subprocess.Popen(
+        [sys.executable, "-c", text, str(cache.folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    none = EngineCache(cache.folder, most_bytes=0)
+    none.prune()
+    assert cache.read(mine) == PLAN and cache.read(other) == PLAN
+    process.communicate("", timeout=60)
+    none.prune()
+    assert cache.read(mine) == PLAN and cache.read(other) is None
+    cache.release(mine)
+    none.prune()
+    assert cache.read(mine) is None
+
+
+def test_a_failure_leaves_no_engine_in_use(cache) -> None:
+    def build() -> bytes:
+        raise RunnerError("cannot be built")
+
+    with pytest.raises(RunnerError, match="cannot be built"):
+        cache.obtain(KEY, build, lambda plan: plan, lambda engine: {})
+    assert cache._in_use == {}
+
+
+def test_damaged_kernels_are_not_used(cache) -> None:
+    assert cache.read_compiled(KEY) is None
+    cache.write_compiled(KEY, b"kernels")  # the folder is not there: nothing is kept
+    assert cache.read_compiled(KEY) is None
+    Builder().obtain(cache)
+    cache.write_compiled(KEY, b"kernels")
+    assert cache.read_compiled(KEY) == b"kernels"
+    (file,) = files(cache, ".jit")
+    file.write_bytes(file.read_bytes()[:-1])
+    assert cache.read_compiled(KEY) is None

@@ -10,12 +10,20 @@ import torch
 from dfs_ros.config import NetworkConfig
 from dfs_ros.network import Network, load_network
 from dfs_ros.network.export import INPUTS, Shape, export_onnx, golden_inputs
-from dfs_ros.network.running import engine_model
+from dfs_ros.network.running import engine_model, half_torch_runner
 from dfs_ros.network.weights import load_weights, model_file
-from dfs_ros.runner.base import Runner, RunnerError
+from dfs_ros.runner.base import Golden, Runner, RunnerError, RunnerMissing, WrongAnswer
 from dfs_ros.runner.chain import ChainRunner
 from dfs_ros.runner.onnx import OnnxRunner
-from dfs_ros.runner.tensorrt import TensorRTRunner, _Loaded, build_engine, driver_version, import_backend, make_logger
+from dfs_ros.runner.tensorrt import (
+    TensorRTRunner,
+    _Loaded,
+    build_engine,
+    driver_version,
+    execution_context,
+    import_backend,
+    make_logger,
+)
 from dfs_ros.runner.torch import TorchRunner
 
 needs_onnx = pytest.mark.skipif(
@@ -64,7 +72,7 @@ def own_cache(monkeypatch, tmp_path) -> None:
 def test_the_first_link_that_works_runs(caplog) -> None:
     with caplog.at_level(logging.INFO):
         chain = ChainRunner([("first", refused), ("second", lambda: Fixed(2.0)), ("third", lambda: Fixed(3.0))])
-    assert chain.description == "fixed 2.0" and chain.problems == ["first: not installed"]
+    assert chain.description == "fixed 2.0" and chain.problems == [("warning", "first: not installed")]
     assert "first: not installed" in caplog.text and "network runs in fixed 2.0" in caplog.text
     assert chain.run(np.zeros(3, np.float32)).tolist() == [2.0, 2.0, 2.0]
 
@@ -74,9 +82,60 @@ def test_a_link_that_fails_later_is_reported_and_the_same_inputs_go_to_the_next(
     x = np.zeros(2, np.float32)
     assert chain.run(x)[0] == 1.0 and chain.problems == []
     assert chain.run(x)[0] == 3.0
-    assert chain.problems == ["fixed 1.0: no more", "b: not installed"]
+    assert chain.problems == [("warning", "fixed 1.0: no more"), ("warning", "b: not installed")]
     assert chain.run_tensors(torch.zeros(2)).tolist() == [3.0, 3.0]
     assert Network("n", chain).problems == chain.problems and "fixed 3.0" in Network("n", chain).description
+
+
+class Full(Fixed):
+    """Finds no memory."""
+
+    def run(self, *inputs):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+def full() -> Runner:
+    raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+
+
+def test_too_little_memory_moves_the_chain_on(caplog) -> None:
+    chain = ChainRunner([("a", full), ("b", lambda: Full(1.0)), ("c", lambda: Fixed(3.0))])
+    assert chain.description == "fixed 1.0"
+    assert chain.run(np.zeros(2, np.float32)).tolist() == [3.0, 3.0]
+    assert chain.problems == [
+        ("warning", "a: out of device memory (cuDNN error: CUDNN_STATUS_ALLOC_FAILED)"),
+        ("warning", "fixed 1.0: out of device memory (CUDA out of memory. Tried to allocate 2.00 GiB)"),
+    ]
+    assert "out of device memory" in caplog.text
+
+
+def broken() -> Runner:
+    raise RuntimeError("an illegal memory access was encountered")
+
+
+def test_what_is_no_failure_of_a_runner_is_not_swallowed() -> None:
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        ChainRunner([("a", broken), ("c", lambda: Fixed(3.0))])
+
+
+def test_problems_are_as_grave_as_they_are(caplog) -> None:
+    def missing() -> Runner:
+        raise RunnerMissing("tensorrt: cannot be imported")
+
+    def wrong() -> Runner:
+        golden = Golden(lambda: [], lambda answer: float(np.abs(answer).max()), 0.1)
+        assert golden.check("right", np.full(2, 0.1)) == {"difference": 0.1, "tolerance": 0.1}
+        golden.check("wrong", np.array([0.2]))
+        raise AssertionError
+
+    def nothing() -> Runner:
+        raise WrongAnswer(str(Golden(lambda: [], lambda answer: float("nan"), 0.1).check("nan", np.zeros(1))))
+
+    with caplog.at_level(logging.INFO):
+        chain = ChainRunner([("tensorrt", missing), ("fp16", wrong), ("fp32", nothing), ("torch", lambda: Fixed(1.0))])
+    assert [problem.level for problem in chain.problems] == ["note", "error", "error"]
+    assert "wrong: its depth differs from PyTorch's by 0.2 of the range, over 0.1" in chain.problems[1].text
+    assert [record.levelname for record in caplog.records] == ["INFO", "ERROR", "ERROR", "INFO"]
 
 
 def test_nothing_left_names_every_reason() -> None:
@@ -114,7 +173,7 @@ def test_onnx_runtime_by_name_answers_as_torch_at_any_size() -> None:
 def test_onnx_runtime_takes_tensors() -> None:
     module = load_weights(model_file("light"))
     shape = Shape(6, 32, 64)
-    runner = OnnxRunner(lambda _: export_onnx(module, shape), INPUTS, "cpu")
+    runner = OnnxRunner(lambda: export_onnx(module, shape), INPUTS, "cpu")
     inputs = golden_inputs(shape)
     answer = runner.run_tensors(*(torch.from_numpy(array) for array in inputs))
     np.testing.assert_array_equal(answer.numpy(), runner.run(*inputs))
@@ -125,18 +184,93 @@ def test_onnx_with_other_inputs_is_refused_and_torch_takes_over() -> None:
     module = load_weights(model_file("light"))
     shape = Shape(4, 32, 32)
     model, inputs = export_onnx(module, shape), golden_inputs(shape)
-    wrong = OnnxRunner(lambda _: model, ("cost", "smoothed", "image"), "cpu")
+    wrong = OnnxRunner(lambda: model, ("cost", "smoothed", "image"), "cpu")
     with pytest.raises(
         RunnerError, match=r"expected inputs \['cost'.* the model has \['energy', 'image', 'smoothed'\]"
     ):
         wrong.run(*inputs)
     with pytest.raises(RunnerError, match="cannot be loaded"):
-        OnnxRunner(lambda _: model[:1000], INPUTS, "cpu").run(*inputs)
+        OnnxRunner(lambda: model[:1000], INPUTS, "cpu").run(*inputs)
     with pytest.raises(RunnerError, match="onnxruntime: "):  # a graph for one shape, and another one comes
-        OnnxRunner(lambda _: model, INPUTS, "cpu").run(*golden_inputs(Shape(4, 64, 32)))
+        OnnxRunner(lambda: model, INPUTS, "cpu").run(*golden_inputs(Shape(4, 64, 32)))
     chain = ChainRunner([("onnx", lambda: wrong), ("torch", lambda: TorchRunner(module, "cpu"))])
     assert chain.run(*inputs).shape == (4, 32, 32)
-    assert chain.description == "torch on cpu" and "expected inputs" in chain.problems[0]
+    assert chain.description == "torch on cpu" and "expected inputs" in chain.problems[0].text
+
+
+def other_network():
+    """Weights that a file is not made of."""
+    module = load_weights(model_file("light"))
+    with torch.no_grad():
+        module.score.bias += torch.tensor([3.0, -3.0, 0.0, 0.0])
+    return module
+
+
+@needs_onnx
+def test_a_file_that_answers_wrong_is_not_used(monkeypatch) -> None:
+    """The real chain, with the ONNX file of other weights."""
+    wrong = export_onnx(other_network(), Shape(9, 64, 96), "fp32", dynamic=True)
+    monkeypatch.setattr("dfs_ros.network.running.onnx_of", lambda *_: wrong)
+    network = load_network(NetworkConfig(runner="onnx"), "cpu")
+    expected = load_network(NetworkConfig(runner="torch"), "cpu").probability(*images(7, 33, 40))
+    np.testing.assert_array_equal(network.probability(*images(7, 33, 40)), expected)
+    (problem,) = network.problems
+    assert problem.level == "error" and "its depth differs from PyTorch's by" in problem.text
+    assert network.description == "light, torch on cpu"
+
+
+@needs_onnx
+def test_a_file_that_is_cut_short_is_not_used(monkeypatch) -> None:
+    right = export_onnx(load_weights(model_file("light")), Shape(9, 64, 96), "fp32", dynamic=True)
+    monkeypatch.setattr("dfs_ros.network.running.onnx_of", lambda *_: right[: len(right) // 2])
+    network = load_network(NetworkConfig(runner="onnx"), "cpu")
+    assert network.probability(*images(4, 32, 32)).shape == (4, 32, 32)
+    (problem,) = network.problems
+    assert problem.level == "warning" and "the model cannot be loaded" in problem.text
+
+
+@needs_onnx
+def test_precision_of_onnx_runtime() -> None:
+    expected = load_network(NetworkConfig(runner="torch"), "cpu").probability(*images(8, 64, 64))
+    network = load_network(NetworkConfig(runner="onnx", precision="fp16"), "cpu")
+    half = network.probability(*images(8, 64, 64))
+    assert " fp16 on cpu" in network.description and network.problems == []
+    assert 1e-7 < np.abs(half - expected).max() < 0.05  # another precision, and not another answer
+
+
+@no_gpu
+def test_precision_without_a_gpu() -> None:
+    for runner in ("auto", "torch"):
+        with pytest.raises(ValueError, match=r"network.precision: fp16 needs a CUDA GPU, or the runner onnx"):
+            load_network(NetworkConfig(runner=runner, precision="fp16"))
+        assert load_network(NetworkConfig(runner=runner, precision="fp32")).description == "light, torch on cpu"
+
+
+def test_half_precision_in_torch_is_held_to_the_golden_inputs(monkeypatch) -> None:
+    module = load_weights(model_file("light"))
+    runner = half_torch_runner(module, "cpu", graphs=False)
+    assert runner.description == "torch fp16 on cpu"
+    inputs = golden_inputs(Shape(6, 32, 64))
+    expected = TorchRunner(module, "cpu").run(*inputs)
+    answer = runner.run(*inputs)
+    assert answer.dtype == np.float32 and 1e-7 < np.abs(answer - expected).max() < 0.05
+    monkeypatch.setattr("dfs_ros.network.running.TOLERANCE", {"fp16": 1e-9})
+    with pytest.raises(WrongAnswer, match="torch fp16 on cpu: its depth differs"):
+        half_torch_runner(module, "cpu", graphs=False)
+
+
+def test_recorded_networks_follow_their_inputs() -> None:
+    from test_on_device import record_by_hand
+
+    from dfs_ros.cuda_graphs import CudaGraphs
+
+    module = load_weights(model_file("light"))
+    plain, recorded = TorchRunner(module, "cpu", graphs=False), TorchRunner(module, "cpu")
+    recorded._graphs = CudaGraphs(record=record_by_hand)
+    for seed in range(4):
+        for shape in (Shape(4, 32, 32), Shape(5, 32, 64)):
+            inputs = golden_inputs(shape, seed)
+            np.testing.assert_array_equal(recorded.run(*inputs), plain.run(*inputs))
 
 
 def test_onnx_runtime_that_is_not_installed(monkeypatch) -> None:
@@ -151,7 +285,7 @@ def test_onnx_runtime_that_is_not_installed(monkeypatch) -> None:
 @no_gpu
 def test_onnx_runtime_without_cuda() -> None:
     with pytest.raises(RunnerError, match="has no CUDA"):
-        OnnxRunner(lambda _: b"", INPUTS, "cuda")
+        OnnxRunner(lambda: b"", INPUTS, "cuda")
 
 
 def test_a_network_that_cannot_be_exported_runs_in_torch(monkeypatch) -> None:
@@ -160,7 +294,7 @@ def test_a_network_that_cannot_be_exported_runs_in_torch(monkeypatch) -> None:
     network = load_network(NetworkConfig(runner="onnx"), "cpu")
     assert network.probability(*images(4, 32, 32)).shape == (4, 32, 32)
     assert network.description == "light, torch on cpu"
-    assert "onnx" in network.problems[0]
+    assert "onnx" in network.problems[0].text
 
 
 @no_gpu
@@ -195,6 +329,92 @@ def test_foreign_and_truncated_engines_are_refused_by_the_backend() -> None:
             _Loaded(trt, runtime, log, wrong, INPUTS)
 
 
+# --- what is told while an engine is built --------------------------------------------------------------------------
+
+
+def test_preparing_is_told_and_over_with_the_answer() -> None:
+    """By a runner that builds as TensorRT's do, at the first volume."""
+    told: list[str] = []
+
+    class Building(Fixed):
+        def run(self, *inputs):
+            network.note_progress("building engine", 0.25)
+            told.append(network.preparing)
+            return super().run(*inputs)
+
+    network = Network("n", Building(1.0))
+    heard: list[tuple[str, float]] = []
+    network.listener = lambda what, share: heard.append((what, share))
+    assert network.preparing == ""
+    network.probability(*images(2, 32, 32))
+    assert told == ["building engine, 25 %"] and heard == [("building engine", 0.25)] and network.preparing == ""
+
+
+@needs_onnx
+def test_building_can_be_ended() -> None:
+    """The real builder: what the listener raises comes out of it."""
+    trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+    shape, told = Shape(2, 32, 32), []
+
+    def stop(what: str, share: float) -> None:
+        told.append(share)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_engine(trt, export_onnx(load_weights(model_file("light")), shape), shape.of_inputs(), stop)
+    assert told == [0.0]
+
+
+class RtxEngine:
+    """The part of TensorRT for RTX's engine that keeps compiled kernels, which runs on a GPU alone."""
+
+    def __init__(self, compiles: bytes) -> None:
+        self.blob, self.compiles, self.set = b"", compiles, None
+
+    def create_runtime_config(self):
+        return self
+
+    def create_runtime_cache(self):
+        return self
+
+    def deserialize(self, blob: bytes) -> bool:
+        self.blob = blob if blob.startswith(b"rtx") else b""
+        return bool(self.blob)
+
+    def set_runtime_cache(self, cache) -> bool:
+        self.set = cache
+        return True
+
+    def create_execution_context(self, config=None):
+        return ("context", config)
+
+    def serialize(self) -> bytes:
+        return self.blob or self.compiles
+
+
+def test_kernels_compiled_at_run_time_are_kept() -> None:
+    engine = RtxEngine(b"rtx kernels")
+    cache, context = execution_context(engine, None)
+    assert cache is engine.set and context == ("context", engine)
+    loaded = object.__new__(_Loaded)
+    loaded._compiling, loaded._compiled_bytes = cache, 0
+    assert loaded.newly_compiled() == b"rtx kernels"  # after the first run
+    assert loaded.newly_compiled() is None and loaded.newly_compiled() is None
+    again = RtxEngine(b"rtx more")
+    cache, _ = execution_context(again, b"rtx kernels")
+    assert again.blob == b"rtx kernels" and cache.serialize() == b"rtx kernels"
+    execution_context(again, b"of another version")  # is refused, and costs compiling
+    assert again.blob == b""
+
+
+def test_engines_without_such_a_cache() -> None:
+    class Engine:
+        def create_execution_context(self):
+            return "context"
+
+    assert execution_context(Engine(), None) == (None, "context")
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("backend", ["tensorrt", "tensorrt_rtx"])
@@ -208,7 +428,7 @@ def test_engines_answer_as_torch(backend, precision) -> None:
     for size in ((8, 64, 96), (7, 32, 64)):
         runner = TensorRTRunner(backend, model, precision=precision)
         asked = model(*size)
-        assert asked.difference(runner.run(*golden_inputs(Shape(*size)))) <= asked.tolerance
+        assert asked.golden.difference(runner.run(*golden_inputs(Shape(*size)))) <= asked.golden.tolerance
         tensors = [torch.from_numpy(array).cuda() for array in golden_inputs(Shape(*size))]
         answer = runner.run_tensors(*tensors)
-        assert answer.is_cuda and asked.difference(answer.cpu().numpy()) <= asked.tolerance
+        assert answer.is_cuda and asked.golden.difference(answer.cpu().numpy()) <= asked.golden.tolerance

@@ -1,10 +1,11 @@
 """Write the network as ONNX files, for runners of your own; those of dfs_ros make theirs by themselves.
 
 Inputs: energy and smoothed (1, D, H, W), image (1, 4, H, W); output: probability (1, D, H, W); all float32. Height and
-width are multiples of 32. With --verify, each file is compared with PyTorch in every runner that is here.
+width are multiples of 32. With --verify, each file is compared with PyTorch in every runner that is here. The second
+line makes the files of models/ anew, as must be done whenever the weights change.
 
     dfs export --output onnx --precision both --verify
-    dfs export --output onnx --dynamic
+    dfs export --output models --dynamic --verify
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dynamic",
         action="store_true",
-        help="files that take any size, and any number of depths that is even or odd as --hypotheses is",
+        help="files that take any size and number of depths; --hypotheses, --height and --width are an example",
     )
     parser.add_argument("--verify", action="store_true", help="compare with PyTorch in every runner that is here")
 
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     module = load_weights(file)
     output = Path(args.output)
     output.mkdir(parents=True, exist_ok=True)
-    size = f"dynamic-{'odd' if args.hypotheses % 2 else 'even'}" if args.dynamic else str(shape)
+    size = "dynamic" if args.dynamic else str(shape)
     good = True
     for precision in PRECISIONS if args.precision == "both" else (args.precision,):
         model = export_onnx(module, shape, precision, args.dynamic)
@@ -59,24 +60,24 @@ def _verify(module: LightNetwork, model: bytes, shape: Shape, precision: str) ->
     """Print how far each runner's depth is from PyTorch's; whether all are within the tolerance."""
     import dataclasses
 
-    from dfs_ros.network.export import INPUTS, golden_inputs
+    from dfs_ros.network.export import INPUTS
     from dfs_ros.network.running import engine_model
     from dfs_ros.runner.base import RunnerError
     from dfs_ros.runner.onnx import OnnxRunner
     from dfs_ros.runner.tensorrt import BACKENDS, TensorRTRunner, build_engine, import_backend
 
     asked = engine_model(module, precision, shape.hypotheses, shape.height, shape.width)
-    asked = dataclasses.replace(asked, onnx=model)
+    asked, golden = dataclasses.replace(asked, onnx=model), asked.golden
     good = True
 
     def report(name: str, far: float) -> bool:
-        within = far <= asked.tolerance
+        within = far <= golden.tolerance
         print(f"  {name}: largest difference {far:.2g} of the range, {'good' if within else 'WRONG'}")
         return within
 
     try:
-        onnx = OnnxRunner(lambda _: model, INPUTS, "cpu")
-        good &= report(onnx.description, asked.difference(onnx.run(*golden_inputs(shape))))
+        onnx = OnnxRunner(lambda: model, INPUTS, "cpu", precision=precision)
+        good &= report(onnx.description, golden.difference(onnx.run(*golden.inputs())))
     except RunnerError as error:
         print(f"  onnx: not compared: {error}")
     for backend in BACKENDS:
@@ -85,7 +86,7 @@ def _verify(module: LightNetwork, model: bytes, shape: Shape, precision: str) ->
             plan = build_engine(trt, model, asked.shapes)
             print(f"  {backend} {trt.__version__}: builds, {len(plan) / 1e6:.1f} MB")
             runner = TensorRTRunner(backend, lambda *_: asked, precision=precision)
-            good &= report(runner.description, asked.difference(runner.run(*golden_inputs(shape))))
+            good &= report(runner.description, golden.difference(runner.run(*golden.inputs())))
         except RunnerError as error:
             print(f"  {backend}: not compared: {error}")
     return good

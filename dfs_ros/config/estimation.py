@@ -153,6 +153,11 @@ class NetworkConfig:
     runner: str = setting(
         "auto", "What runs the network", choices=("auto", "torch", "onnx", "tensorrt", "tensorrt_rtx")
     )
+    precision: str = setting(
+        "auto",
+        "Of its convolutions; auto = the fastest whose depth is right: fp16 in TensorRT, TF32 in PyTorch on a GPU",
+        choices=("auto", "fp32", "fp16"),
+    )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dfs_ros.network.weights import known_models, load_weights, model_file, sigm
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dfs_ros.runner.base import Progress, Runner
+    from dfs_ros.runner.base import Problem, Progress, Runner
 
 Volume = NDArray[np.float32]
 Plane = NDArray[np.float32]
@@ -30,6 +30,20 @@ class Network:
         self.sigma_scale = sigma_scale
         """Calibration of sigma, for :func:`dfs_ros.network.readout.read_out`."""
         self._runner = runner
+        self._preparing = ""
+        self.listener: Progress | None = None
+        """Told, beside :attr:`preparing`, about engines that are built; what it raises ends that."""
+
+    @property
+    def preparing(self) -> str:
+        """What is being prepared, and how far it is, while the network has no answer for that; else empty."""
+        return self._preparing
+
+    def note_progress(self, what: str, share: float) -> None:
+        """For runners: `share` of `what` is done."""
+        self._preparing = f"{what}, {100 * share:.0f} %"
+        if self.listener is not None:
+            self.listener(what, share)
 
     @property
     def description(self) -> str:
@@ -37,8 +51,8 @@ class Network:
         return f"{self.name}, {self._runner.description}"
 
     @property
-    def problems(self) -> list[str]:
-        """What went wrong with runners so far though one works, for diagnostics; one line each."""
+    def problems(self) -> list[Problem]:
+        """What went wrong with runners so far though one works, for diagnostics."""
         return self._runner.problems
 
     def probability(self, energy: Volume, smoothed: Volume, guide: Plane, image: NDArray[np.uint8]) -> Volume:
@@ -72,9 +86,11 @@ class Network:
             )
         height, width = guide.shape
         inputs = (energy, smoothed, image_planes(guide, image))
-        probability = self._runner.run(*(_padded(array, DOWNSAMPLING) for array in inputs))
+        try:
+            probability = self._runner.run(*(_padded(array, DOWNSAMPLING) for array in inputs))
+        finally:
+            self._preparing = ""
         return np.ascontiguousarray(probability[:, :height, :width])
-
 
     def probability_of_tensors(self, energy: Tensor, smoothed: Tensor, planes: Tensor) -> Tensor:
         """:meth:`probability` of float32 tensors, which stay on their device.
@@ -90,11 +106,14 @@ class Network:
         inputs = [energy, smoothed, planes]
         if below or right:
             inputs = [pad(tensor[None], (0, right, 0, below), mode="replicate")[0] for tensor in inputs]
-        return self._runner.run_tensors(*inputs)[:, :height, :width]
+        try:
+            return self._runner.run_tensors(*inputs)[:, :height, :width]
+        finally:
+            self._preparing = ""
 
 
-def load_network(config: NetworkConfig, device: str = "auto", progress: Progress | None = None) -> Network:
-    """The network of a configuration, ready to run. `progress` is told about engines that are built.
+def load_network(config: NetworkConfig, device: str = "auto", graphs: bool = True) -> Network:
+    """The network of a configuration, ready to run. `graphs`: on a GPU, use CUDA graphs.
 
     Raises FileNotFoundError for an unknown name (it lists those there are), ValueError for a file that is no network, a
     runner that is not there, or the name `none`, which is no network.
@@ -106,7 +125,15 @@ def load_network(config: NetworkConfig, device: str = "auto", progress: Progress
 
     from dfs_ros.network.running import make_runner
 
-    return Network(config.name, make_runner(module, config.runner, device, progress), sigma_scale_of(file))
+    made: list[Network] = []
+
+    def tell(what: str, share: float) -> None:
+        if made:
+            made[0].note_progress(what, share)
+
+    runner = make_runner(module, config.runner, device, config.precision, tell, graphs)
+    made.append(Network(config.name, runner, sigma_scale_of(file)))
+    return made[0]
 
 
 def _padded(array: NDArray[np.float32], multiple: int) -> NDArray[np.float32]:

@@ -76,8 +76,7 @@ def export_onnx(module: LightNetwork, shape: Shape, precision: str = "fp32", dyn
     module
         The network; it stays as it is.
     shape
-        The only shape the graph takes, or with `dynamic` an example: any height, width and number of hypotheses is
-        taken that is even where the example's is and odd where it is odd.
+        The only shape the graph takes, or with `dynamic` an example: any other is taken too.
 
     Raises ValueError for an unknown precision, ImportError where this PyTorch cannot export.
     """
@@ -87,7 +86,7 @@ def export_onnx(module: LightNetwork, shape: Shape, precision: str = "fp32", dyn
         raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, received {precision!r}")
     module = copy.deepcopy(module).cpu().float().eval()
     if precision == "fp16":
-        _halve(module)
+        halve(module)
     options: dict[str, Any] = {}
     if dynamic:
         volume = {1: "hypotheses", 2: "height", 3: "width"}
@@ -97,8 +96,7 @@ def export_onnx(module: LightNetwork, shape: Shape, precision: str = "fp32", dyn
         options["dynamo"] = False  # the exporter that needs no further packages
     file = io.BytesIO()
     with torch.no_grad(), warnings.catch_warnings():
-        # Python decides on one thing alone, which the text above tells: whether hypotheses are odd in number.
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # of the exporter's own, and of sizes that it follows all the same
         torch.onnx.export(
             module,
             tuple(torch.zeros(size) for size in shape.of_inputs().values()),
@@ -116,7 +114,7 @@ def onnx_of(
 ) -> bytes:
     """:func:`export_onnx`, from the cache where it is there. `folder`: of the cache."""
     folder = folder or cache_folder("onnx")
-    what = f"dynamic{shape.hypotheses % 2}" if dynamic else str(shape)
+    what = "dynamic" if dynamic else str(shape)
     file = folder / f"{_digest(module)}-{what}-{precision}.onnx"
     with contextlib.suppress(OSError):
         content = file.read_bytes()
@@ -157,7 +155,7 @@ def difference(probability: NDArray[np.float32], reference: NDArray[np.float32])
     return float(np.abs(found - expected).max() / (len(reference) - 1))
 
 
-def _halve(module: LightNetwork) -> None:
+def halve(module: LightNetwork) -> None:
     """Weights and convolutions in float16. What goes into stem and image encoder is cast; `light.py` casts the rest."""
 
     def cast(_module: object, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -127,8 +127,9 @@ class LightNetwork(nn.Module):
         above = (both - lowest).clamp(max=self.architecture.max_energy)
         best = lowest[:, 0, :1] - lowest[:, 0, :1].mean(dim=(2, 3), keepdim=True)
         clarity = 0.3 * torch.cat([best, above[:, :, 1].mean(dim=1, keepdim=True)], dim=1)
-        if above.shape[1] % _PAIR:
-            above = torch.cat([above, above[:, -1:]], dim=1)
+        # The last once more where it has no partner. Without `if`, which a graph for all numbers could not hold.
+        even = (above.shape[1] + _PAIR - 1) // _PAIR * _PAIR
+        above = torch.cat([above, above[:, -1:]], dim=1)[:, :even]
         return above.reshape(above.shape[0], -1, 2 * _PAIR, *above.shape[3:]), clarity
 
 

@@ -13,8 +13,8 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from dfs_ros.network.export import INPUTS, PRECISIONS, TOLERANCE, Shape, difference, golden_inputs, onnx_of
-from dfs_ros.runner.base import Array, Progress, Runner, RunnerError
+from dfs_ros.network.export import INPUTS, TOLERANCE, Shape, difference, golden_inputs, halve, onnx_of
+from dfs_ros.runner.base import Array, Golden, Progress, Runner, RunnerError, RunnerMissing
 from dfs_ros.runner.chain import ChainRunner
 
 if TYPE_CHECKING:
@@ -23,54 +23,97 @@ if TYPE_CHECKING:
 
 Link = tuple[str, Callable[[], Runner]]
 
+_EXAMPLE = (9, 64, 96)  # hypotheses, height, width: of graphs for all shapes, and of what they are held to
 
-def make_runner(module: LightNetwork, runner: str, device: str, progress: Progress | None = None) -> Runner:
-    """What runs `module`: `runner` as in :class:`dfs_ros.config.NetworkConfig`, PyTorch where that fails later.
 
-    Raises ValueError for a device that is not there, and where a runner other than `auto` cannot be had at all.
+def make_runner(
+    module: LightNetwork,
+    runner: str = "auto",
+    device: str = "auto",
+    precision: str = "auto",
+    progress: Progress | None = None,
+    graphs: bool = True,
+) -> Runner:
+    """What runs `module`: `runner` and `precision` as in :class:`dfs_ros.config.NetworkConfig`; PyTorch at the end.
+
+    Raises ValueError for a device that is not there, and where a runner other than `auto`, or fp16, cannot be had.
     """
     import torch
 
-    from dfs_ros.runner.torch import TorchRunner
-
-    pytorch = TorchRunner(copy.deepcopy(module), device)
-    if runner == "torch":
-        return pytorch
+    if device == "cuda":
+        check_cuda()
     cuda = device != "cpu" and torch.cuda.is_available()
+    # Without a GPU PyTorch has no fp16 worth the name; with `onnx` the file has it.
+    if precision == "fp16" and not cuda and runner != "onnx":
+        raise ValueError("network.precision: fp16 needs a CUDA GPU, or the runner onnx; use auto or fp32")
     links: list[Link] = []
     if runner == "auto":
         for backend in ("tensorrt", "tensorrt_rtx") if cuda else ():
-            links += tensorrt_links(module, backend, progress)
+            links += tensorrt_links(module, backend, precision, progress)
     elif runner == "onnx":
-        links.append(("onnx", lambda: onnx_runner(module, device)))
-    elif device == "cpu":
+        onnx_precision = "fp32" if precision == "auto" else precision
+        links.append(("onnx", lambda: onnx_runner(module, device, onnx_precision)))
+    elif runner != "torch" and device == "cpu":
         raise ValueError(f"network.runner: {runner} needs a CUDA GPU, and the device is cpu; use auto, onnx or torch")
-    else:
-        links += tensorrt_links(module, runner, progress)
-    if runner != "auto":
+    elif runner != "torch":
+        links += tensorrt_links(module, runner, precision, progress)
+    if runner not in ("auto", "torch"):
         try:
             first = links[0][1]()
         except RunnerError as error:
             raise ValueError(f"network.runner: {error}; or use auto or torch") from error
-        links[0] = (runner, lambda: first)
-    return ChainRunner([*links, ("torch", lambda: pytorch)])
+        links[0] = (links[0][0], lambda: first)
+    return ChainRunner([*links, *torch_links(module, cuda, precision, graphs)])
 
 
-def onnx_runner(module: LightNetwork, device: str) -> Runner:
+def check_cuda() -> None:
+    """Raise ValueError where PyTorch finds no GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ValueError(
+            "device: cuda was asked for, but PyTorch finds no CUDA GPU here; use cpu or auto, or see `dfs doctor`"
+        )
+
+
+def torch_links(module: LightNetwork, cuda: bool, precision: str, graphs: bool) -> list[Link]:
+    """PyTorch on the GPU, in fp16 first where that was asked for; and on the CPU."""
+    from dfs_ros.runner.torch import TorchRunner
+
+    links: list[Link] = []
+    if cuda and precision == "fp16":
+        links.append(("torch fp16", lambda: half_torch_runner(module, "cuda", graphs)))
+    if cuda:
+        kept = "fp32" if precision == "fp16" else precision
+        links.append(("torch", lambda: TorchRunner(copy.deepcopy(module), "cuda", kept, graphs)))
+    return [*links, ("torch on the CPU", lambda: TorchRunner(copy.deepcopy(module), "cpu", graphs=False))]
+
+
+def half_torch_runner(module: LightNetwork, device: str, graphs: bool) -> Runner:
+    """PyTorch with convolutions in fp16, held to those in fp32."""
+    from dfs_ros.runner.torch import TorchRunner
+
+    halved = copy.deepcopy(module)
+    halve(halved)
+    runner = TorchRunner(halved, device, "fp16", graphs)
+    golden = golden_of(module, Shape(*_EXAMPLE), "fp16")
+    golden.check(runner.description, runner.run(*golden.inputs()))
+    return runner
+
+
+def onnx_runner(module: LightNetwork, device: str, precision: str = "fp32") -> Runner:
     """ONNX Runtime with one graph for all shapes."""
-    from dfs_ros.network.light import DOWNSAMPLING
     from dfs_ros.runner.onnx import OnnxRunner
     from dfs_ros.runner.torch import threads_for_small_convolutions
 
-    def model(hypotheses: int) -> bytes:
-        # The example has more than one hypothesis more than the least, so that no dimension looks like a constant.
-        return _exported(module, Shape(8 + hypotheses % 2, 2 * DOWNSAMPLING, 3 * DOWNSAMPLING), "fp32", dynamic=True)
+    shape = Shape(*_EXAMPLE)
+    model = functools.partial(_exported, module, shape, precision, True)
+    golden = golden_of(module, shape, precision)
+    return OnnxRunner(model, INPUTS, device, threads_for_small_convolutions(), golden, precision)
 
-    return OnnxRunner(model, INPUTS, device, threads_for_small_convolutions())
 
-
-def tensorrt_links(module: LightNetwork, backend: str, progress: Progress | None) -> list[Link]:
-    """fp16, then fp32."""
+def tensorrt_links(module: LightNetwork, backend: str, precision: str, progress: Progress | None) -> list[Link]:
+    """fp16 where that is not ruled out, then fp32."""
 
     def make(precision: str) -> Runner:
         from dfs_ros.runner.tensorrt import TensorRTRunner
@@ -78,16 +121,22 @@ def tensorrt_links(module: LightNetwork, backend: str, progress: Progress | None
         model = functools.partial(engine_model, module, precision)
         return TensorRTRunner(backend, model, precision=precision, progress=progress)
 
-    return [(f"{backend} {precision}", functools.partial(make, precision)) for precision in reversed(PRECISIONS)]
+    wanted = ("fp32",) if precision == "fp32" else ("fp16", "fp32")
+    return [(f"{backend} {name}", functools.partial(make, name)) for name in wanted]
 
 
 def engine_model(module: LightNetwork, precision: str, hypotheses: int, height: int, width: int) -> EngineModel:
-    """What to build for a shape, and the reference: PyTorch on the CPU, where float32 is float32."""
-    import torch
-
+    """What to build for a shape, and what the engine is held to."""
     from dfs_ros.runner.tensorrt import EngineModel
 
     shape = Shape(hypotheses, height, width)
+    model = _exported(module, shape, precision, False)
+    return EngineModel(model, precision, shape.of_inputs(), golden_of(module, shape, precision))
+
+
+def golden_of(module: LightNetwork, shape: Shape, precision: str) -> Golden:
+    """The reference is PyTorch on the CPU, where float32 is float32."""
+    import torch
 
     def distance(probability: Array) -> float:
         with torch.inference_mode():
@@ -95,14 +144,7 @@ def engine_model(module: LightNetwork, precision: str, hypotheses: int, height: 
             reference = copy.deepcopy(module).cpu().eval()(*inputs)[0].numpy()
         return difference(probability, reference)
 
-    return EngineModel(
-        onnx=_exported(module, shape, precision, dynamic=False),
-        precision=precision,
-        shapes=shape.of_inputs(),
-        golden_inputs=lambda: golden_inputs(shape),
-        difference=distance,
-        tolerance=TOLERANCE[precision],
-    )
+    return Golden(lambda: golden_inputs(shape), distance, TOLERANCE[precision])
 
 
 def _exported(module: LightNetwork, shape: Shape, precision: str, dynamic: bool) -> bytes:
@@ -110,7 +152,7 @@ def _exported(module: LightNetwork, shape: Shape, precision: str, dynamic: bool)
         return onnx_of(module, shape, precision, dynamic)
     except Exception as error:  # whatever PyTorch's exporter may raise
         if "onnx is not installed" in str(error):
-            raise RunnerError(
+            raise RunnerMissing(
                 "PyTorch needs the package onnx to export the network; `pip install dfs_ros[onnx]`"
             ) from error
         raise RunnerError(f"the network cannot be exported to ONNX: {error}") from error

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,46 @@ Progress = Callable[[str, float], None]
 class RunnerError(RuntimeError):
     """This runner cannot run this network here; another may. The message says why."""
 
+    level = "warning"
+
+
+class RunnerMissing(RunnerError):
+    """A runner that is not installed, or has no device here: no fault where another one does."""
+
+    level = "note"
+
+
+class WrongAnswer(RunnerError):
+    """A runner whose depth is not the reference's. It must not be used."""
+
+    level = "error"
+
+
+class Problem(NamedTuple):
+    """What went wrong with a runner though there is an answer; level: note, warning or error."""
+
+    level: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Inputs by which a runner is held to the reference before it is used."""
+
+    inputs: Callable[[], list[Array]]
+    difference: Callable[[Array], float]
+    """How far an answer to them is from the reference's, as a share of the range."""
+    tolerance: float
+
+    def check(self, name: str, answer: Array) -> dict[str, float]:
+        """Figures for a record. Raises WrongAnswer where the answer of runner `name` is too far away."""
+        found = self.difference(answer)
+        if not found <= self.tolerance:
+            raise WrongAnswer(
+                f"{name}: its depth differs from PyTorch's by {found:.2g} of the range, over {self.tolerance:g}"
+            )
+        return {"difference": found, "tolerance": self.tolerance}
+
 
 class Runner(ABC):
     """Runs one network on one device.
@@ -34,8 +75,8 @@ class Runner(ABC):
         """Runner and device, for reports: "torch on cpu"."""
 
     @property
-    def problems(self) -> list[str]:
-        """What went wrong so far though there is an answer, for diagnostics; one line each."""
+    def problems(self) -> list[Problem]:
+        """What went wrong so far though there is an answer, for diagnostics."""
         return []
 
     @abstractmethod
@@ -44,4 +85,7 @@ class Runner(ABC):
 
     @abstractmethod
     def run_tensors(self, *inputs: Tensor) -> Tensor:
-        """The same for tensors, which stay on their device: on CUDA in the order of the current stream."""
+        """The same for tensors, which stay on their device: on CUDA in the order of the current stream.
+
+        The answer may be overwritten by the next one.
+        """

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from dfs_ros.runner.base import Array, Runner, RunnerError
+from dfs_ros.memory import is_out_of_memory
+from dfs_ros.runner.base import Array, Problem, Runner, RunnerError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,18 +15,19 @@ if TYPE_CHECKING:
 Output = TypeVar("Output")
 
 _log = logging.getLogger(__name__)
+_LOG_LEVELS = {"note": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
 class ChainRunner(Runner):
     """The first of `links` (name, what makes the runner) that works, found anew whenever the one in use fails.
 
-    A runner may turn out not to work when it is made, or at its first volume, when its engine is built. Raises
-    RunnerError with every reason where none is left.
+    A runner may turn out not to work when it is made, at its first volume, when its engine is built, or when the
+    device's memory does not suffice. Raises RunnerError with every reason where none is left.
     """
 
     def __init__(self, links: Sequence[tuple[str, Callable[[], Runner]]]) -> None:
         self._links = list(links)
-        self._problems: list[str] = []
+        self._problems: list[Problem] = []
         self._runner = self._next()
 
     @property
@@ -33,7 +35,7 @@ class ChainRunner(Runner):
         return self._runner.description
 
     @property
-    def problems(self) -> list[str]:
+    def problems(self) -> list[Problem]:
         return [*self._problems, *self._runner.problems]
 
     def run(self, *inputs: Array) -> Array:
@@ -46,24 +48,34 @@ class ChainRunner(Runner):
         while True:
             try:
                 return call(self._runner)
-            except RunnerError as error:
-                self._report(self._runner.description, error)
-                self._runner = self._next()
+            except RuntimeError as error:
+                self._report(self._runner.description, as_runner_error(error))
+            # Outside of `except`: the error holds on to what had been allocated.
+            self._runner = self._next()
 
     def _next(self) -> Runner:
         while self._links:
             name, make = self._links.pop(0)
             try:
                 runner = make()
-            except RunnerError as error:
-                self._report(name, error)
+            except RuntimeError as error:
+                self._report(name, as_runner_error(error))
                 continue
             reason = "the ones before it cannot be used" if self._problems else "the first choice here"
             _log.info("network runs in %s: %s", runner.description, reason)
             return runner
-        raise RunnerError("nothing can run the network here:\n" + "\n".join(f" - {line}" for line in self._problems))
+        raise RunnerError("nothing can run the network here:\n" + "\n".join(f" - {p.text}" for p in self._problems))
 
     def _report(self, name: str, error: RunnerError) -> None:
         text = str(error)
-        self._problems.append(text if text.startswith(name) else f"{name}: {text}")
-        _log.warning("network: %s", self._problems[-1])
+        self._problems.append(Problem(error.level, text if text.startswith(name) else f"{name}: {text}"))
+        _log.log(_LOG_LEVELS[error.level], "network: %s", self._problems[-1].text)
+
+
+def as_runner_error(error: RuntimeError) -> RunnerError:
+    """The error itself, or what too little device memory means for a runner. Raises all others again."""
+    if isinstance(error, RunnerError):
+        return error
+    if is_out_of_memory(error):
+        return RunnerError(f"out of device memory ({error})")
+    raise error

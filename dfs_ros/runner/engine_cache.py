@@ -1,9 +1,10 @@
 """Built engines, kept so that they need not be built at every start, and never used where they do not belong.
 
 `$XDG_CACHE_HOME/dfs_ros/engines/<key>.plan` is the engine, `<key>.json` what it was built from and the hash of its
-bytes. The key is the hash of all that affects an engine. Files are written whole or not at all, in a folder that
-nobody else reads; a lock for each key lets one process build while others wait for its result. A folder that cannot be
-written costs building at every start, and a warning.
+bytes, `<key>.jit` what TensorRT for RTX compiles for it at run time. The key is the hash of all that affects an engine.
+Files are written whole or not at all, in a folder that nobody else reads; a lock for each key lets one process build
+while others wait for its result. A folder that cannot be written costs building at every start, and a warning. When the
+engines are too large together, those not used for longest go; one that a process has in use stays.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from dfs_ros.paths import cache_folder, write_atomically
 from dfs_ros.runner.base import RunnerError
 
 Engine = TypeVar("Engine")
+
+MOST_BYTES = 1 << 30
 
 _log = logging.getLogger(__name__)
 
@@ -48,10 +51,12 @@ class EngineKey:
 
 
 class EngineCache:
-    """Engines in a folder (default: the user's cache)."""
+    """Engines in a folder (default: the user's cache), `most_bytes` of them together."""
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, most_bytes: int = MOST_BYTES) -> None:
         self.folder = folder or cache_folder("engines")
+        self._most_bytes = most_bytes
+        self._in_use: dict[str, int] = {}  # descriptors of the files that tell others so
 
     def obtain(
         self,
@@ -74,17 +79,38 @@ class EngineCache:
             it is wrong: then nothing is kept.
         """
         with self._locked(key):
-            kept = self.read(key)
-            if kept is not None:
-                try:
-                    return load(kept)
-                except RunnerError as error:
-                    _log.warning("engine %s: cannot be loaded (%s); it is built anew", self._plan(key), error)
-                    self.discard(key)
-            plan = build()
-            engine = load(plan)
-            self.write(key, plan, check(engine))
-            return engine
+            self._use(key)
+            try:
+                return self._kept_or_built(key, build, load, check)
+            except BaseException:
+                self.release(key)
+                raise
+
+    def _kept_or_built(
+        self,
+        key: EngineKey,
+        build: Callable[[], bytes],
+        load: Callable[[bytes], Engine],
+        check: Callable[[Engine], dict[str, Any]],
+    ) -> Engine:
+        kept = self.read(key)
+        if kept is not None:
+            try:
+                return load(kept)
+            except RunnerError as error:
+                _log.warning("engine %s: cannot be loaded (%s); it is built anew", self._plan(key), error)
+                self.discard(key)
+        plan = build()
+        engine = load(plan)
+        self.write(key, plan, check(engine))
+        self.prune()
+        return engine
+
+    def release(self, key: EngineKey) -> None:
+        """The engine of `key` is no longer in use here."""
+        descriptor = self._in_use.pop(key.digest(), None)
+        if descriptor is not None:
+            os.close(descriptor)
 
     def read(self, key: EngineKey) -> bytes | None:
         """Bytes of the engine; None where there is none, or with a warning where it is not what it should be."""
@@ -102,7 +128,22 @@ class EngineCache:
         if facts.get("plan_sha256") != hashlib.sha256(plan).hexdigest():
             _log.warning("engine %s: is damaged or cut short (%d bytes); it is built anew", self._plan(key), len(plan))
             return None
+        with contextlib.suppress(OSError):
+            os.utime(self._facts(key))  # the time of the last use
         return plan
+
+    def read_compiled(self, key: EngineKey) -> bytes | None:
+        """What was compiled for the engine at run time; None where there is none, or it is damaged."""
+        try:
+            content = self._compiled(key).read_bytes()
+        except OSError:
+            return None
+        return content[32:] if hashlib.sha256(content[32:]).digest() == content[:32] else None
+
+    def write_compiled(self, key: EngineKey, compiled: bytes) -> None:
+        """Keep what was compiled for the engine; a folder that cannot be written costs compiling at every start."""
+        with contextlib.suppress(OSError):
+            write_atomically(self._compiled(key), hashlib.sha256(compiled).digest() + compiled)
 
     def write(self, key: EngineKey, plan: bytes, checked: dict[str, Any]) -> None:
         """Keep an engine; a folder that cannot be written is a warning."""
@@ -125,9 +166,54 @@ class EngineCache:
 
     def discard(self, key: EngineKey) -> None:
         """Remove an engine, if there is one."""
+        self._remove(key.digest())
+
+    def prune(self) -> None:
+        """Remove engines, those not used for longest first, until the others fit; none that is in use anywhere."""
         with contextlib.suppress(OSError):
-            self._facts(key).unlink(missing_ok=True)
-            self._plan(key).unlink(missing_ok=True)
+            last_use = sorted((file.stat().st_mtime_ns, file.stem) for file in self.folder.glob("*.json"))
+            sizes = {name: sum(f.stat().st_size for f in self._files(name) if f.exists()) for _, name in last_use}
+            for _, name in last_use:
+                if sum(sizes.values()) <= self._most_bytes:
+                    return
+                with self._unused(name) as unused:
+                    if unused:
+                        _log.info("engine %s: removed, for the cache is full", name)
+                        self._remove(name)
+                        del sizes[name]
+
+    def _remove(self, name: str) -> None:
+        with contextlib.suppress(OSError):
+            for file in self._files(name):
+                file.unlink(missing_ok=True)
+
+    def _use(self, key: EngineKey) -> None:
+        """Tell other processes, until release or the end of this one, that the engine is in use."""
+        try:
+            import fcntl
+
+            if key.digest() not in self._in_use:
+                descriptor = os.open(self.folder / f"{key.digest()}.use", os.O_RDWR | os.O_CREAT, 0o600)
+                self._in_use[key.digest()] = descriptor
+                fcntl.flock(descriptor, fcntl.LOCK_SH)  # waits while somebody removes it
+        except (OSError, ImportError) as error:
+            _log.debug("engine %s: others cannot be told that it is in use (%s)", key.digest(), error)
+
+    @contextlib.contextmanager
+    def _unused(self, name: str) -> Iterator[bool]:
+        """Whether nobody uses an engine; nobody begins to meanwhile."""
+        import fcntl
+
+        descriptor = os.open(self.folder / f"{name}.use", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+        finally:
+            os.close(descriptor)
 
     @contextlib.contextmanager
     def _locked(self, key: EngineKey) -> Iterator[None]:
@@ -156,3 +242,10 @@ class EngineCache:
 
     def _facts(self, key: EngineKey) -> Path:
         return self.folder / f"{key.digest()}.json"
+
+    def _compiled(self, key: EngineKey) -> Path:
+        return self.folder / f"{key.digest()}.jit"
+
+    def _files(self, name: str) -> tuple[Path, ...]:
+        """Of an engine, the record first: without it there is no engine."""
+        return tuple(self.folder / f"{name}.{suffix}" for suffix in ("json", "plan", "jit"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dfs_ros.runner.base import Array, Runner, RunnerError
+from dfs_ros.runner.base import Array, Golden, Runner, RunnerError, RunnerMissing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,55 +21,57 @@ class OnnxRunner(Runner):
     Parameters
     ----------
     model
-        Gives the ONNX file for the number of hypotheses of the inputs: one for even numbers, one for odd ones.
+        Gives the ONNX file, when the first volume comes.
     inputs
         Names of the inputs, in the order they are given in.
     device
         `auto` (CUDA where this ONNX Runtime has it), `cpu` or `cuda`.
     threads
         On the CPU.
+    golden
+        What the model must answer before it is used; None: nothing.
+    precision
+        For the description.
 
-    Raises RunnerError where ONNX Runtime is not installed or has no CUDA though it was asked for.
+    Raises RunnerMissing where ONNX Runtime is not installed or has no CUDA though it was asked for.
     """
 
     def __init__(
-        self, model: Callable[[int], bytes], inputs: Sequence[str], device: str = "auto", threads: int = 1
+        self,
+        model: Callable[[], bytes],
+        inputs: Sequence[str],
+        device: str = "auto",
+        threads: int = 1,
+        golden: Golden | None = None,
+        precision: str = "fp32",
     ) -> None:
         try:
             import onnxruntime
         except ImportError as error:
-            raise RunnerError("ONNX Runtime is not installed; `pip install dfs_ros[onnx]`") from error
+            raise RunnerMissing("ONNX Runtime is not installed; `pip install dfs_ros[onnx]`") from error
         has_cuda = _CUDA in onnxruntime.get_available_providers()
         if device == "cuda" and not has_cuda:
-            raise RunnerError("this ONNX Runtime has no CUDA; `pip install onnxruntime-gpu`, or use device cpu")
+            raise RunnerMissing("this ONNX Runtime has no CUDA; `pip install onnxruntime-gpu`, or use device cpu")
         self._library: Any = onnxruntime
         self._model, self._inputs, self._threads = model, tuple(inputs), threads
+        self._golden, self._precision = golden, precision
         self._cuda = device != "cpu" and has_cuda
-        self._sessions: dict[int, Any] = {}
+        self._session: Any = None
 
     @property
     def description(self) -> str:
-        return f"onnxruntime {self._library.__version__} on {'cuda' if self._cuda else 'cpu'}"
+        return f"onnxruntime {self._library.__version__} {self._precision} on {'cuda' if self._cuda else 'cpu'}"
 
     def run(self, *inputs: Array) -> Array:
-        session = self._session(len(inputs[0]))
-        feed = {
-            name: np.ascontiguousarray(array[None], np.float32)
-            for name, array in zip(self._inputs, inputs, strict=True)
-        }
-        try:
-            output: Array = session.run(None, feed)[0][0]
-        except Exception as error:  # ONNX Runtime has no class of its own for what it raises
-            raise RunnerError(f"onnxruntime: {error}") from error
-        return output
+        return self._answer(self._ready(), inputs)
 
     def run_tensors(self, *inputs: Tensor) -> Tensor:
         import torch
 
+        session = self._ready()
         if not self._cuda or not inputs[0].is_cuda:
-            output = torch.from_numpy(self.run(*(tensor.float().cpu().numpy() for tensor in inputs)))
-            return output.to(inputs[0].device)
-        session = self._session(len(inputs[0]))
+            answer = self._answer(session, [tensor.float().cpu().numpy() for tensor in inputs])
+            return torch.from_numpy(answer).to(inputs[0].device)
         binding = session.io_binding()
         device = inputs[0].device.index or 0
         batches = [tensor[None].float().contiguous() for tensor in inputs]
@@ -85,21 +87,40 @@ class OnnxRunner(Runner):
             raise RunnerError(f"onnxruntime: {error}") from error
         return result[0]
 
-    def _session(self, hypotheses: int) -> Any:
-        parity = hypotheses % 2
-        if parity not in self._sessions:
-            options = self._library.SessionOptions()
-            options.intra_op_num_threads = self._threads
-            options.log_severity_level = 3
-            providers = [_CUDA, "CPUExecutionProvider"] if self._cuda else ["CPUExecutionProvider"]
-            try:
-                session = self._library.InferenceSession(self._model(hypotheses), options, providers=providers)
-            except Exception as error:
-                raise RunnerError(f"onnxruntime: the model cannot be loaded: {error}") from error
-            if self._cuda and session.get_providers()[0] != _CUDA:
-                raise RunnerError("onnxruntime: CUDA was asked for and could not be started")
-            names = {i.name for i in session.get_inputs()}
-            if names != set(self._inputs):
-                raise RunnerError(f"onnxruntime: expected inputs {sorted(self._inputs)}, the model has {sorted(names)}")
-            self._sessions[parity] = session
-        return self._sessions[parity]
+    def _answer(self, session: Any, inputs: Sequence[Array]) -> Array:
+        feed = {
+            name: np.ascontiguousarray(array[None], np.float32)
+            for name, array in zip(self._inputs, inputs, strict=True)
+        }
+        try:
+            output: Array = session.run(None, feed)[0][0]
+        except Exception as error:  # ONNX Runtime has no class of its own for what it raises
+            raise RunnerError(f"onnxruntime: {error}") from error
+        return output
+
+    def _ready(self) -> Any:
+        """The session, once its answer to the golden inputs is right."""
+        if self._session is None:
+            session = self._loaded()
+            if self._golden is not None:
+                self._golden.check(self.description, self._answer(session, self._golden.inputs()))
+            self._session = session
+        return self._session
+
+    def _loaded(self) -> Any:
+        options = self._library.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.log_severity_level = 3
+        providers = [_CUDA, "CPUExecutionProvider"] if self._cuda else ["CPUExecutionProvider"]
+        try:
+            session = self._library.InferenceSession(self._model(), options, providers=providers)
+        except RunnerError:
+            raise
+        except Exception as error:
+            raise RunnerError(f"onnxruntime: the model cannot be loaded: {error}") from error
+        if self._cuda and session.get_providers()[0] != _CUDA:
+            raise RunnerError("onnxruntime: CUDA was asked for and could not be started")
+        names = {i.name for i in session.get_inputs()}
+        if names != set(self._inputs):
+            raise RunnerError(f"onnxruntime: expected inputs {sorted(self._inputs)}, the model has {sorted(names)}")
+        return session

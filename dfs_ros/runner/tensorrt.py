@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dfs_ros.runner.base import Array, Progress, Runner, RunnerError
+from dfs_ros.runner.base import Array, Golden, Progress, Runner, RunnerError, RunnerMissing
 from dfs_ros.runner.engine_cache import EngineCache, EngineKey
 
 if TYPE_CHECKING:
@@ -38,16 +38,13 @@ class EngineModel:
     onnx: bytes
     precision: str
     shapes: Mapping[str, tuple[int, ...]]
-    golden_inputs: Callable[[], list[Array]]
-    difference: Callable[[Array], float]
-    """How far an answer to the golden inputs is from the reference's, as a share of the range."""
-    tolerance: float
+    golden: Golden
 
 
 class TensorRTRunner(Runner):
     """Runs engines of one backend of `BACKENDS` on the current CUDA GPU.
 
-    `model` gives what to build for a number of hypotheses, height and width. Raises RunnerError where the backend
+    `model` gives what to build for a number of hypotheses, height and width. Raises RunnerMissing where the backend
     is not installed or there is no GPU that PyTorch can use.
     """
 
@@ -64,14 +61,14 @@ class TensorRTRunner(Runner):
 
         self._trt = import_backend(backend)
         if not torch.cuda.is_available():
-            raise RunnerError(f"{backend}: needs a CUDA GPU and a PyTorch with CUDA")
+            raise RunnerMissing(f"{backend}: needs a CUDA GPU and a PyTorch with CUDA")
         torch.cuda.init()  # type: ignore[no-untyped-call]
         self._backend, self._model, self._precision = backend, model, precision
         self._cache, self._progress = cache or EngineCache(), progress
         self._log = make_logger(self._trt)
         self._runtime = self._trt.Runtime(self._log)
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        self._loaded: dict[tuple[int, ...], _Loaded] = {}
+        self._loaded: dict[tuple[int, ...], tuple[EngineKey, _Loaded]] = {}
 
     @property
     def description(self) -> str:
@@ -88,39 +85,55 @@ class TensorRTRunner(Runner):
         shape = tuple(inputs[0].shape)
         if shape not in self._loaded:
             # The engines of other shapes go: a camera has one size, and memory on a GPU is dear.
+            for key, _ in self._loaded.values():
+                self._cache.release(key)
             self._loaded.clear()
             self._loaded[shape] = self._obtain(*shape)
-        return self._loaded[shape].run(inputs, self._stream)
+        key, loaded = self._loaded[shape]
+        output = loaded.run(inputs, self._stream)
+        compiled = loaded.newly_compiled()
+        if compiled is not None:
+            self._cache.write_compiled(key, compiled)
+        return output
 
-    def _obtain(self, hypotheses: int, height: int, width: int) -> _Loaded:
+    def _obtain(self, hypotheses: int, height: int, width: int) -> tuple[EngineKey, _Loaded]:
+        self._tell("preparing the network", 0.0)
         model = self._model(hypotheses, height, width)
+        key = engine_key(self._backend, self._trt, model)
 
         def check(loaded: _Loaded) -> dict[str, Any]:
             import torch
 
-            tensors = [torch.from_numpy(array).cuda() for array in model.golden_inputs()]
-            found = model.difference(loaded.run(tensors, self._stream).cpu().numpy())
-            if not found <= model.tolerance:
-                raise RunnerError(
-                    f"{self.description}: its depth differs from PyTorch's by {found:.2g} of the range, "
-                    f"over {model.tolerance:g}"
-                )
-            return {"difference": found, "tolerance": model.tolerance}
+            tensors = [torch.from_numpy(array).cuda() for array in model.golden.inputs()]
+            return model.golden.check(self.description, loaded.run(tensors, self._stream).cpu().numpy())
 
         def load(plan: bytes) -> _Loaded:
-            return _Loaded(self._trt, self._runtime, self._log, plan, tuple(model.shapes))
+            compiled = self._cache.read_compiled(key)
+            return _Loaded(self._trt, self._runtime, self._log, plan, tuple(model.shapes), compiled)
 
         def build() -> bytes:
             _log.info("%s: building an engine for %d x %d x %d", self.description, hypotheses, height, width)
             return build_engine(self._trt, model.onnx, model.shapes, self._progress)
 
-        return self._cache.obtain(engine_key(self._backend, self._trt, model), build, load, check)
+        return key, self._cache.obtain(key, build, load, check)
+
+    def _tell(self, what: str, share: float) -> None:
+        if self._progress is not None:
+            self._progress(what, share)
 
 
 class _Loaded:
-    """An engine ready to run."""
+    """An engine ready to run; `compiled`: what TensorRT for RTX compiled for it the last time."""
 
-    def __init__(self, trt: Any, runtime: Any, log: Any, plan: bytes, inputs: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        trt: Any,
+        runtime: Any,
+        log: Any,
+        plan: bytes,
+        inputs: tuple[str, ...],
+        compiled: bytes | None = None,
+    ) -> None:
         log.errors.clear()
         self._engine = runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
@@ -129,7 +142,8 @@ class _Loaded:
         outputs = [name for name in names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT]
         if set(names) - set(outputs) != set(inputs) or len(outputs) != 1:
             raise RunnerError(f"the engine has tensors {names}; expected inputs {list(inputs)} and one output")
-        self._context = self._engine.create_execution_context()
+        self._compiling, self._context = execution_context(self._engine, compiled)
+        self._compiled_bytes = 0 if compiled is None else len(compiled)
         if self._context is None:
             raise RunnerError(f"no execution context (out of device memory?): {log.told()}")
         self._inputs, self._output, self._log = inputs, outputs[0], log
@@ -155,15 +169,42 @@ class _Loaded:
             raise RunnerError(f"execution failed: {self._log.told()}")
         return output[0]
 
+    def newly_compiled(self) -> bytes | None:
+        """What was compiled since the last call, with all before; None where nothing was."""
+        if self._compiling is None:
+            return None
+        compiled = bytes(self._compiling.serialize())
+        if len(compiled) == self._compiled_bytes:
+            self._compiling = None  # shapes are fixed: what was not compiled by now never is
+            return None
+        self._compiled_bytes = len(compiled)
+        return compiled
+
+
+def execution_context(engine: Any, compiled: bytes | None) -> tuple[Any, Any]:
+    """(cache of what is compiled at run time or None, context) of an engine; the cache filled with `compiled`.
+
+    TensorRT for RTX compiles kernels when an engine is first run, and can keep them; TensorRT did so when building.
+    """
+    make = getattr(engine, "create_runtime_config", None)
+    config: Any = make() if make is not None else None
+    if config is None or not hasattr(config, "create_runtime_cache"):
+        return None, engine.create_execution_context()
+    cache = config.create_runtime_cache()
+    if compiled is not None and not cache.deserialize(compiled):
+        _log.info("kernels kept for the engine are of another machine or version; they are compiled again")
+    config.set_runtime_cache(cache)
+    return cache, engine.create_execution_context(config)
+
 
 def import_backend(backend: str) -> Any:
-    """The Python module of a backend. Raises RunnerError with the reason where it does not import."""
+    """The Python module of a backend. Raises RunnerMissing with the reason where it does not import."""
     if backend not in BACKENDS:
         raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, received {backend!r}")
     try:
         return importlib.import_module(backend)
     except (ImportError, OSError) as error:
-        raise RunnerError(f"{backend}: cannot be imported ({error})") from error
+        raise RunnerMissing(f"{backend}: cannot be imported ({error})") from error
 
 
 def make_logger(trt: Any) -> Any:
@@ -215,13 +256,15 @@ def build_engine(
     if monitor is not None:
         config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)
+    if monitor is not None and monitor.stopped is not None:
+        raise monitor.stopped
     if plan is None:
         raise RunnerError(f"the engine cannot be built: {log.told()}")
     return bytes(plan)
 
 
 def _make_monitor(trt: Any, progress: Progress | None) -> Any:
-    """Tells how far the outermost phase of building is."""
+    """Tells how far the outermost phase of building is. What `progress` raises ends the building; see `stopped`."""
     if progress is None:
         return None
     tell = progress
@@ -230,20 +273,28 @@ def _make_monitor(trt: Any, progress: Progress | None) -> Any:
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self._outermost, self._steps = "", 1
+            self.stopped: BaseException | None = None
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             if parent_phase is None:
                 self._outermost, self._steps = phase_name, max(1, num_steps)
-                tell("building engine", 0.0)
+                self._tell(0.0)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             if phase_name == self._outermost:
-                tell("building engine", min(1.0, (step + 1) / self._steps))
-            return True
+                self._tell(min(1.0, (step + 1) / self._steps))
+            return self.stopped is None
 
         def phase_finish(self, phase_name: str) -> None:
             if phase_name == self._outermost:
-                tell("building engine", 1.0)
+                self._tell(1.0)
+
+        def _tell(self, share: float) -> None:
+            try:
+                if self.stopped is None:
+                    tell("building engine", share)
+            except BaseException as error:  # must not pass through the library
+                self.stopped = error
 
     return Monitor()
 

@@ -63,20 +63,19 @@ class Health:
         self._faults: Counter[str] = Counter(dict.fromkeys(FAULTS, 0))
         self._fault_texts: dict[str, str] = {}
         self._warnings: list[str] = []
-        self._since_ns = now_ns()
-        self._image_ns: int | None = None
+        self._quiet_since_ns = now_ns()
         self._before: Counter[str] = Counter()
 
     def start(self) -> None:
         """From now on images are expected."""
         with self._lock:
-            self._since_ns, self._image_ns = self._now_ns(), None
+            self._quiet_since_ns = self._now_ns()
 
     def add_image(self) -> None:
         """An image arrived."""
         with self._lock:
-            self._image_ns = self._now_ns()
-            self._images_ns.append(self._image_ns)
+            self._quiet_since_ns = self._now_ns()
+            self._images_ns.append(self._quiet_since_ns)
             self._forget()
 
     def add_result(self, result: DepthResult, newest_stamp_ns: int) -> None:
@@ -101,7 +100,7 @@ class Health:
     def silence_s(self) -> float:
         """How long no image has come."""
         with self._lock:
-            return (self._now_ns() - (self._image_ns or self._since_ns)) * 1e-9
+            return self._silence_s()
 
     def diagnostic(self, situation: Situation) -> Diagnostic:
         """The state of things, compared with the last call of this."""
@@ -116,7 +115,7 @@ class Health:
 
     def _judge(self, now: Situation, new: Counter[str]) -> tuple[str, str]:
         errors = [f"{self._fault_texts[cause]} ({new[cause]} times)" for cause in FAULTS if new[cause]]
-        silence_s = (self._now_ns() - (self._image_ns or self._since_ns)) * 1e-9
+        silence_s = self._silence_s()
         if silence_s > now.silence_s:
             who = "" if now.image_publishers else ": nobody publishes it"
             errors.append(f"no image on {now.image_topic} for {silence_s:.0f} s{who}")
@@ -155,6 +154,12 @@ class Health:
             values["share_with_depth"] = f"{self._coverage:.3f}"
         values |= {f"seconds {step}": f"{seconds:.3f}" for step, seconds in self._seconds.items()}
         return values | dict(situation.counts) | dict(self._faults)
+
+    def _silence_s(self) -> float:
+        now_ns = self._now_ns()
+        if now_ns < self._quiet_since_ns or self._quiet_since_ns == 0:  # set back; a simulation's, before it began
+            self._quiet_since_ns = now_ns
+        return (now_ns - self._quiet_since_ns) * 1e-9
 
     def _forget(self) -> None:
         """Times of long ago, but for the last two; all of them where the clock was set back."""

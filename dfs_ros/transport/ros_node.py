@@ -13,6 +13,7 @@ from typing import Any
 from dfs_ros.config import Config
 from dfs_ros.transport.base import Qos, TransportError
 from dfs_ros.transport.definitions import Message, check_type, deserialize, ros_distro, serialize, service_parts
+from dfs_ros.transport.names import check_namespace, check_node_name
 from dfs_ros.transport.parameters import Parameters
 
 _ELSEWHERE = ("dds.", "viewer.")  # sections that mean nothing to a native node
@@ -39,7 +40,12 @@ def open_context(arguments: Sequence[str]) -> Any:
 
 
 def open_node(context: Any, name: str, namespace: str, remappings: Mapping[str, str]) -> Any:
-    """A node, as its command line may rename it, with all parameters declared that it was given."""
+    """A node, as its command line may rename it, with all parameters declared that it was given.
+
+    Raises ValueError for names that ROS does not allow.
+    """
+    check_node_name(name)
+    check_namespace(namespace)
     rules = [word for source, target in remappings.items() for word in ("-r", f"{source}:={target}")]
     return _node_class()(
         name,

@@ -1,0 +1,417 @@
+"""The native ROS 2 transport, on a real ROS 2: values, parameters, QoS, time, services, drops."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed, or its setup file is not sourced")
+
+from ros_rig import NAMESPACE, ros_domain, until
+
+from dfs_ros.config import Config
+from dfs_ros.transport import open_transport
+from dfs_ros.transport.base import LATCHED, RELIABLE, SENSOR_DATA, Qos, TransportError
+from dfs_ros.transport.messages import FOCUS, IMAGE, TRIGGER, image_message, message, stamp_ns, trigger_response
+from dfs_ros.transport.ros import RosTransport
+
+__all__ = ["ros_domain"]  # a fixture
+pytestmark = pytest.mark.usefixtures("ros_domain")
+
+INT = "std_msgs/msg/Int32"
+CLOCK = "rosgraph_msgs/msg/Clock"
+
+
+def integer(number: int) -> Any:
+    return message(INT, data=number)
+
+
+@pytest.fixture
+def open_node() -> Iterator[Callable[..., RosTransport]]:
+    opened: list[RosTransport] = []
+
+    def make(name: str, *ros_arguments: str, **options: Any) -> RosTransport:
+        arguments = ("--ros-args", *ros_arguments) if ros_arguments else ()
+        transport = open_transport("ros", name, **{"namespace": NAMESPACE, "arguments": arguments} | options)
+        assert isinstance(transport, RosTransport)
+        opened.append(transport)
+        return transport
+
+    yield make
+    for transport in opened:
+        transport.shutdown()
+
+
+@pytest.fixture
+def talker(open_node: Callable[..., RosTransport]) -> RosTransport:
+    return open_node("talker")
+
+
+@pytest.fixture
+def node(open_node: Callable[..., RosTransport]) -> RosTransport:
+    return open_node("node")
+
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+
+def test_images_arrive_byte_by_byte_in_the_thread_that_spins(talker: RosTransport, node: RosTransport) -> None:
+    received, threads = [], set()
+    node.create_subscription("image", IMAGE, lambda m: received.append(m) or threads.add(threading.get_ident()))
+    publisher = talker.create_publisher("image", IMAGE)
+    until(publisher.subscription_count)
+    pixels = np.arange(480 * 640 * 3, dtype=np.uint32).reshape(480, 640, 3)
+    for i in range(3):
+        stamp = 1_700_000_000_123_456_789 + i * 33_333_333
+        publisher.publish(image_message((pixels * (i + 1) % 251).astype(np.uint8), stamp, "optical"))
+        until(lambda wanted=i + 1: len(received) == wanted, node)
+        assert stamp_ns(received[i].header.stamp) == stamp
+        assert (received[i].header.frame_id, received[i].encoding) == ("optical", "rgb8")
+        np.testing.assert_array_equal(received[i].data.reshape(480, 640, 3), pixels * (i + 1) % 251)
+    assert threads == {threading.get_ident()}
+    assert publisher.published == 3
+
+
+def test_rclpy_reads_what_we_write_and_we_what_rclpy_writes(node: RosTransport) -> None:
+    """Against rclpy's own classes, whose code made them from the definitions that ROS installs."""
+    from array import array
+
+    import rclpy.serialization
+    from sensor_msgs.msg import Image
+
+    from dfs_ros.transport.definitions import deserialize, serialize
+
+    pixels = np.arange(3 * 5, dtype=np.uint8).reshape(3, 5)
+    native = rclpy.serialization.deserialize_message(
+        bytes(serialize(image_message(pixels, 12_000_000_034, "x"), IMAGE)), Image
+    )
+    assert (native.height, native.width, native.step, native.encoding) == (3, 5, 5, "mono8")
+    assert (native.header.stamp.sec, native.header.stamp.nanosec) == (12, 34)
+    assert native.data == array("B", range(15))
+    back = deserialize(rclpy.serialization.serialize_message(native), IMAGE)
+    np.testing.assert_array_equal(back.data, pixels.reshape(-1))
+
+
+def test_focus_metadata_has_the_type_of_the_built_package(talker: RosTransport, node: RosTransport) -> None:
+    pytest.importorskip("dfs_ros.msg", reason="this package was not built with colcon, or its setup file not sourced")
+    received: list[Any] = []
+    node.create_subscription("focus", FOCUS, received.append)
+    publisher = talker.create_publisher("focus", FOCUS)
+    until(publisher.subscription_count)
+    publisher.publish(message(FOCUS, focus_diopters=1.25, raw_unit="steps", sweep_id=7, index=2, count=5))
+    until(lambda: received, node)
+    assert (received[0].focus_diopters, received[0].raw_unit) == (1.25, "steps")
+    assert (received[0].sweep_id, received[0].index, received[0].count) == (7, 2, 5)
+
+
+def test_a_type_that_is_not_installed_is_named(node: RosTransport) -> None:
+    from dfs_ros.transport.ros_node import native_class
+
+    with pytest.raises(TransportError, match=r"no_such_msgs/msg/A: no such type in this ROS 2.*install ros-"):
+        native_class("no_such_msgs/msg/A")
+
+
+@pytest.mark.parametrize(("latched", "expected"), [(True, [4, 5]), (False, [5])])
+def test_a_late_subscription_gets_what_was_latched(
+    talker: RosTransport, node: RosTransport, latched: bool, expected: list[int]
+) -> None:
+    publisher = talker.create_publisher("latched", INT, LATCHED)
+    for i in range(5):
+        publisher.publish(integer(i))
+    received: list[int] = []
+    node.create_subscription("latched", INT, lambda m: received.append(m.data), Qos(True, 5, latched))
+    until(publisher.subscription_count)
+    until(lambda: len(received) == len(expected) - 1, node)
+    publisher.publish(integer(5))
+    until(lambda: len(received) == len(expected), node)
+    assert received == expected
+
+
+# --- drops and bad data ----------------------------------------------------------------------------------------------
+
+
+def test_what_a_busy_node_misses_is_counted_and_the_newest_win(talker: RosTransport, node: RosTransport) -> None:
+    received: list[int] = []
+    subscription = node.create_subscription("busy", INT, lambda m: received.append(m.data), Qos(True, 3))
+    publisher = talker.create_publisher("busy", INT, Qos(True, 50))
+    until(publisher.subscription_count)
+    for i in range(20):
+        publisher.publish(integer(i))
+        until(lambda wanted=i + 1: subscription.received == wanted)  # busy: not spinning
+    while node.spin_once(0):
+        pass
+    assert received == [17, 18, 19]
+    assert (subscription.received, subscription.dropped) == (20, 17)
+
+
+def test_a_message_that_makes_no_sense_is_counted_and_the_next_one_arrives(
+    talker: RosTransport, node: RosTransport
+) -> None:
+    received: list[str] = []
+    subscription = node.create_subscription("text", "std_msgs/msg/String", lambda m: received.append(m.data), RELIABLE)
+    publisher = talker.create_publisher("text", "std_msgs/msg/String")
+    until(publisher.subscription_count)
+    publisher.native.publish(b"\0\1\0\0" + b"\5\0\0\0" + b"\xff\xfe\xfd\xfc\0" + bytes(3))  # no UTF-8
+    publisher.publish(message("std_msgs/msg/String", data="good"))
+    until(lambda: received, node)
+    assert (received, subscription.malformed, subscription.received) == (["good"], 1, 2)
+
+
+def test_a_message_of_another_type_is_refused(talker: RosTransport) -> None:
+    publisher = talker.create_publisher("number", INT)
+    with pytest.raises(ValueError, match="expected a std_msgs/msg/Int32, received"):
+        publisher.publish(message("std_msgs/msg/Bool"))
+    with pytest.raises(ValueError, match="a value does not fit"):
+        talker.create_subscription("number", INT, print)
+        until(publisher.subscription_count)
+        publisher.publish(integer(2**40))
+
+
+def test_a_callback_that_refuses_does_not_end_the_node_and_one_that_fails_does(
+    talker: RosTransport, node: RosTransport
+) -> None:
+    def judge(msg: Any) -> None:
+        if msg.data == 1:
+            raise ValueError("not this one")
+        if msg.data == 2:
+            raise ZeroDivisionError("a bug")
+
+    subscription = node.create_subscription("judged", INT, judge, RELIABLE)
+    publisher = talker.create_publisher("judged", INT)
+    until(publisher.subscription_count)
+    for i in (1, 0, 2):
+        publisher.publish(integer(i))
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        until(lambda: False, node)
+    assert (subscription.received, subscription.refused) == (3, 1)
+
+
+def test_nothing_is_sent_without_a_subscription_nor_received_after_close(
+    talker: RosTransport, node: RosTransport
+) -> None:
+    publisher = talker.create_publisher("quiet", INT)
+    publisher.publish(integer(1))
+    assert publisher.published == 0
+    received: list[Any] = []
+    subscription = node.create_subscription("quiet", INT, received.append, RELIABLE)
+    until(publisher.subscription_count)
+    assert until(subscription.publisher_count) == 1
+    node.unsubscribe(subscription)
+    until(lambda: publisher.subscription_count() == 0)
+    assert (node.subscriptions, subscription.publisher_count()) == ([], 0)
+    publisher.publish(integer(2))
+    assert publisher.published == 0 and received == []
+
+
+# --- services and time -----------------------------------------------------------------------------------------------
+
+
+def test_services_are_answered_at_once_or_later(talker: RosTransport, node: RosTransport) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor() as pool:
+        node.create_service("~/now", TRIGGER, lambda request: trigger_response(True, "café"))
+        node.create_service("~/later", TRIGGER, lambda r: pool.submit(lambda: trigger_response(False, "no")))
+        spinning = threading.Thread(target=node.spin)
+        spinning.start()
+        ask = message(f"{TRIGGER}_Request")
+        answers = [talker.call_service(f"{NAMESPACE}/node/{name}", TRIGGER, ask, 20) for name in ("now", "later")]
+        assert [(a.success, a.message) for a in answers] == [(True, "café"), (False, "no")]
+        with pytest.raises(TimeoutError, match="nobody serves it"):
+            talker.call_service("nothing", TRIGGER, ask, 0.05)
+        node.shutdown()
+        spinning.join(20)
+        assert not spinning.is_alive()
+
+
+def test_timers_keep_their_period_and_can_be_cancelled(node: RosTransport) -> None:
+    times: list[float] = []
+    timer = node.create_timer(0.05, lambda: times.append(time.monotonic()))
+    until(lambda: len(times) == 6, node)
+    assert 0.2 < times[5] - times[0] < 2.0
+    timer.cancel()
+    while node.spin_once(0.2):
+        pass
+    assert len(times) <= 7
+    with pytest.raises(ValueError, match="period_s: expected over 0"):
+        node.create_timer(0.0, print)
+
+
+def test_the_clock_is_that_of_the_simulation_where_it_is_said_so(
+    talker: RosTransport, open_node: Callable[..., RosTransport]
+) -> None:
+    node = open_node("node", "-p", "use_sim_time:=true")
+    ticks: list[int] = []
+    node.create_timer(1.0, lambda: ticks.append(node.now_ns()))
+    publisher = talker.create_publisher("/clock", CLOCK)
+    until(publisher.subscription_count)
+
+    def show(seconds: float) -> None:
+        nanoseconds = round(seconds * 1e9)
+        stamp = message("builtin_interfaces/msg/Time", sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9)
+        publisher.publish(message(CLOCK, clock=stamp))
+        until(lambda: node.now_ns() == nanoseconds, node)
+
+    show(100.0)
+    for seconds in (101.5, 102.5):
+        show(seconds)
+        until(lambda s=seconds: ticks and ticks[-1] == round(s * 1e9), node)
+    show(10.0)  # set back: the timer goes on in the new time
+    before = len(ticks)
+    for seconds in (11.5, 12.5, 13.5):
+        show(seconds)
+    until(lambda: len(ticks) >= before + 1, node)
+    assert ticks[-1] <= 13_500_000_000
+
+
+# --- names, parameters, QoS ------------------------------------------------------------------------------------------
+
+
+def test_names_are_resolved_and_remapped_as_ros_does(open_node: Callable[..., RosTransport]) -> None:
+    node = open_node("node", "-r", "__node:=eye", "-r", "focus:=lens/focus", remappings={"image": "/camera/image_raw"})
+    assert node.full_name == f"{NAMESPACE}/eye"
+    assert node.resolve("image") == "/camera/image_raw"
+    assert node.resolve("~/capture") == f"{NAMESPACE}/eye/capture"
+    assert node.create_publisher("focus", INT).topic == f"{NAMESPACE}/lens/focus"
+    assert node.create_subscription("image", IMAGE, print).topic == "/camera/image_raw"
+    assert open_node("other", "-r", "__ns:=/robot").full_name == "/robot/other"
+
+
+def describe(asker: RosTransport, name: str) -> Any:
+    kind = "rcl_interfaces/srv/DescribeParameters"
+    request = message(f"{kind}_Request", names=[name])
+    return asker.call_service(f"{NAMESPACE}/node/describe_parameters", kind, request, 20).descriptors[0]
+
+
+def set_parameters(asker: RosTransport, *, atomically: bool = True, **values: Any) -> list[Any]:
+    types = {bool: (1, "bool_value"), int: (2, "integer_value"), float: (3, "double_value"), str: (4, "string_value")}
+    parameters = []
+    for name, value in values.items():
+        number, member = types[type(value)]
+        parameter_value = message("rcl_interfaces/msg/ParameterValue", type=number, **{member: value})
+        parameters.append(message("rcl_interfaces/msg/Parameter", name=name.replace("__", "."), value=parameter_value))
+    kind = "rcl_interfaces/srv/SetParameters" + ("Atomically" if atomically else "")
+    service = f"{NAMESPACE}/node/set_parameters" + ("_atomically" if atomically else "")
+    response = asker.call_service(service, kind, message(f"{kind}_Request", parameters=parameters), 20)
+    return [response.result] if atomically else list(response.results)
+
+
+def test_parameters_say_what_they_are(talker: RosTransport, node: RosTransport) -> None:
+    depth = describe(talker, "hypotheses.max_depth_m")
+    assert (depth.type, depth.read_only) == (3, False)
+    assert depth.description == "Farthest depth tried [m]"
+    (bounds,) = depth.floating_point_range
+    assert (bounds.from_value, bounds.to_value) == (0.01, 10000.0)
+    count = describe(talker, "hypotheses.count")
+    assert (count.type, count.integer_range[0].from_value, count.integer_range[0].to_value) == (2, 2, 512)
+    method = describe(talker, "cost.method")
+    assert (method.type, method.read_only) == (4, True)
+    assert method.additional_constraints == "one of released, paper, residual"
+    names = {name for name in node.parameters.names if not name.startswith(("dds.", "viewer."))}
+    declared = {p for p in node.native_node.get_parameters_by_prefix("") if "qos_overrides" not in p}
+    assert declared - {"use_sim_time", "start_type_description_service"} == names
+
+
+def test_live_parameters_change_all_or_none(talker: RosTransport, node: RosTransport) -> None:
+    configs: list[Config] = []
+    node.parameters.on_change(configs.append)
+    (good,) = set_parameters(talker, hypotheses__count=48, hypotheses__max_depth_m=5)  # whole: means 5.0
+    assert (good.successful, good.reason) == (True, "")
+    until(lambda: configs, node)
+    hypotheses = configs[-1].hypotheses
+    assert (hypotheses.count, hypotheses.max_depth_m) == (48, 5.0)
+    assert node.native_node.get_parameter("hypotheses.max_depth_m").value == 5.0
+    for nonsense, reason in (
+        ({"hypotheses__count": 32, "hypotheses__max_depth_m": -1.0}, "out of range"),
+        ({"hypotheses__count": 32, "hypotheses__min_depth_m": 9.0}, "expected min_depth_m < max_depth_m"),
+        ({"hypotheses__count": 32, "hypotheses__max_depth_m": float("nan")}, "max_depth_m"),
+        ({"hypotheses__count": 32, "network__name": "other"}, "read-only"),
+        ({"hypotheses__count": 32, "hypotheses__spacing": "logarithmic"}, "expected one of inverse, linear"),
+        ({"hypotheses__count": "many"}, "Wrong parameter type"),
+        ({"hypotheses__cuont": 32}, "undeclared parameter"),
+    ):
+        (refused,) = set_parameters(talker, **nonsense)
+        assert not refused.successful and reason in refused.reason, nonsense
+    assert node.parameters.config.hypotheses == hypotheses
+    assert node.native_node.get_parameter("hypotheses.count").value == 48
+    each = set_parameters(talker, atomically=False, hypotheses__count=1, hypotheses__max_depth_m=6.0)
+    assert [one.successful for one in each] == [False, True]
+    assert node.parameters.get("hypotheses.max_depth_m") == 6.0
+
+
+def test_parameters_of_the_command_line(open_node: Callable[..., RosTransport], tmp_path: Any) -> None:
+    file = tmp_path / "parameters.yaml"
+    file.write_text("/**:\n  ros__parameters:\n    lens: {f_number: 2}\n    hypotheses: {count: 12}\n")
+    base = Config.from_dict({"network": {"name": "none"}})
+    arguments = ("--params-file", str(file), "-p", "hypotheses.count:=9")
+    config = open_node("node", *arguments, config=base).parameters.config
+    assert (config.lens.f_number, config.hypotheses.count, config.network.name) == (2.0, 9, "none")
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("hypotheses.cuont:=9", "hypotheses.cuont: unknown setting; did you mean 'count'"),
+        ("hypothesis.count:=9", "hypothesis: unknown section; did you mean 'hypotheses'"),
+        ("count:=9", "parameter count: no such parameter"),
+        ("viewer.port:=9", "parameter viewer.port: no such parameter of this node"),
+        ("hypotheses.count:=many", "hypotheses.count: expected int, received 'many'"),
+        ("hypotheses.count:=1000", "hypotheses.count: expected 2 to 512, received 1000"),
+        ("hypotheses.max_depth_m:=[1.0, 2.0]", "hypotheses.max_depth_m: expected float"),
+    ],
+)
+def test_parameters_that_make_no_sense_are_refused(
+    open_node: Callable[..., RosTransport], argument: str, words: str
+) -> None:
+    with pytest.raises(ValueError, match=words.replace("(", "\\(")):
+        open_node("node", "-p", argument)
+
+
+def test_ros_arguments_that_make_no_sense_are_refused(open_node: Callable[..., RosTransport]) -> None:
+    with pytest.raises(ValueError, match="ROS arguments"):
+        open_node("node", "--no-such-option")
+    with pytest.raises(ValueError, match="node name: expected letters"):
+        open_node("no-de")
+
+
+def test_the_profile_of_every_topic_can_be_overridden(open_node: Callable[..., RosTransport]) -> None:
+    number, image = f"qos_overrides.{NAMESPACE}/number.publisher", f"qos_overrides.{NAMESPACE}/image.subscription"
+    node = open_node(
+        *("node", "-p", f"{number}.reliability:=best_effort", "-p", f"{number}.depth:=2"),
+        *("-p", f"{image}.reliability:=reliable", "-p", f"{image}.depth:=7"),
+    )
+    assert node.create_publisher("number", INT).qos == Qos(reliable=False, depth=2)
+    subscription = node.create_subscription("image", IMAGE, print)
+    assert subscription.qos == Qos(reliable=True, depth=7)
+    assert node.create_publisher("plain", INT).qos == RELIABLE
+    assert node.create_subscription("plain", INT, print).qos == SENSOR_DATA
+    node.unsubscribe(subscription)
+    assert node.create_subscription("image", IMAGE, print).qos.depth == 7  # and again
+    bad = open_node("bad", "-p", f"{number}.reliability:=perhaps")
+    with pytest.raises(ValueError, match="perhaps"):
+        bad.create_publisher("number", INT)
+
+
+def test_shutdown_ends_waiting_and_sending_and_can_be_repeated(node: RosTransport) -> None:
+    publisher = node.create_publisher("number", INT)
+    subscription = node.create_subscription("number", INT, print)
+    threading.Timer(0.2, node.shutdown).start()
+    node.spin()
+    node.shutdown()
+    assert node.is_shutdown
+    publisher.publish(integer(1))
+    assert (publisher.published, publisher.subscription_count(), subscription.publisher_count()) == (0, 0, 0)
+    node.log("warning", "after the end")
+
+
+def test_auto_takes_native_ros_where_it_is(open_node: Callable[..., RosTransport]) -> None:
+    from dfs_ros.transport import chosen_kind
+
+    assert chosen_kind("auto") == "ros"
+    with open_transport("auto", "node", namespace=NAMESPACE) as transport:
+        assert isinstance(transport, RosTransport)

@@ -17,7 +17,7 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["dfs_ros", "dfs_ros.*"]),
     package_data={"dfs_ros": ["py.typed", "**/*.cu", "**/*.cuh"]},
-    data_files=[shared("models"), shared("msg")],
+    data_files=[shared("models"), shared("models/baselines"), shared("msg")],
     python_requires=">=3.10",
     install_requires=[
         "numpy>=1.24",
@@ -36,10 +36,12 @@ setup(
     ],
     extras_require={
         "onnx": ["onnx>=1.14", "onnxruntime>=1.16"],
+        "datasets": ["h5py>=3.8"],  # NYU Depth V2 and DDFF 12-scene are HDF5 files
         "test": [
             "pytest>=7",
             "pytest-timeout",
             "hypothesis>=6",
+            "h5py>=3.8",
             "scikit-image>=0.20",
             "ruff",
             "mypy",

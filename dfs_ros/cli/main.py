@@ -24,6 +24,7 @@ COMMANDS = {
     "simulate": ("dfs_ros.cli.simulate", "render a focal stack with known depth"),
     "train": ("dfs_ros.cli.train", "train the network on rendered stacks"),
     "eval": ("dfs_ros.cli.evaluate", "score depth on rendered stacks"),
+    "experiment": ("dfs_ros.cli.experiment", "invariance to the camera, ablations, constraints: tables by one command"),
     "export": ("dfs_ros.cli.export", "write the network as ONNX, and compare what runs it"),
     "bench": ("dfs_ros.cli.bench", "measure speed and memory on this machine (with --node: of the depth node)"),
     "doctor": ("dfs_ros.cli.doctor", "what this machine has, and what will be used"),

@@ -20,7 +20,7 @@ class Condition:
 
     name: str
     f_number_error: float = 0.0
-    hypotheses: Mapping[str, float] = field(default_factory=dict)
+    hypotheses: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def configured(self, config: Config) -> Config:
         """The configuration to estimate with."""

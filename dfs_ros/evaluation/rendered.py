@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -128,12 +129,11 @@ def evaluation_stacks(
     """
     _check_cameras(cameras)
     folders = rgbd_folders(rgbd_folder)
-    cache = cache_folder() if cache is None else Path(cache)
     for camera_name in cameras:
         for folder in folders:
             scene = load_rgbd(folder, width * _OVERSAMPLING, multiple_of=_OVERSAMPLING)
             if float(np.nanmedian(scene.depth_m)) > EVALUATION_CAMERAS[camera_name].min_median_depth_m:
-                yield _rendered(scene, camera_name, cache)
+                yield render_scene(scene, camera_name, EVALUATION_CAMERAS[camera_name], cache)
 
 
 def procedural_stacks(
@@ -144,14 +144,13 @@ def procedural_stacks(
     Camera by camera; the seeds are those of no training. Otherwise as :func:`evaluation_stacks`.
     """
     _check_cameras(cameras)
-    cache = cache_folder() if cache is None else Path(cache)
     size = (width * _OVERSAMPLING, round(0.75 * width) * _OVERSAMPLING)
     for camera_name in cameras:
         near_m, far_m = (1.5, 8.0) if EVALUATION_CAMERAS[camera_name].min_median_depth_m else (0.4, 4.0)
         for index in range(count):
             made = random_scene(np.random.default_rng((_PROCEDURAL_SEED, index)), *size, near_m=near_m, far_m=far_m)
             scene = RgbdScene(f"procedural_{index}", made.rgb, np.asarray(made.depth_m, np.float32), {})
-            yield _rendered(scene, camera_name, cache)
+            yield render_scene(scene, camera_name, EVALUATION_CAMERAS[camera_name], cache)
 
 
 def cache_folder() -> Path:
@@ -165,12 +164,15 @@ def _check_cameras(cameras: Sequence[str]) -> None:
         raise ValueError(f"cameras: unknown {unknown}; known: {', '.join(EVALUATION_CAMERAS)}")
 
 
-def _rendered(scene: RgbdScene, camera_name: str, cache: Path) -> RenderedStack:
-    setup = EVALUATION_CAMERAS[camera_name]
+def render_scene(
+    scene: RgbdScene, camera_name: str, setup: EvaluationCamera, cache: str | Path | None = None
+) -> RenderedStack:
+    """A scene, loaded twice as wide as the stack shall be, through a camera; kept in the cache like all others."""
+    cache = cache_folder() if cache is None else Path(cache)
     simulation = SimulationConfig()
     recipe = f"{RENDERER_VERSION} {_SEED} {_OVERSAMPLING} {setup} {simulation} {scene.rgb.shape}"
     digest = hashlib.sha256(recipe.encode() + scene.rgb.tobytes() + scene.depth_m.tobytes()).hexdigest()[:24]
-    file = cache / f"{scene.name}_{camera_name}_{digest}.npz"
+    file = cache / f"{scene.name}_{re.sub('[^A-Za-z0-9]+', '_', camera_name)}_{digest}.npz"
     images = _load_images(file)
     if images is None:
         images = render_stack(

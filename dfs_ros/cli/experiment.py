@@ -1,0 +1,198 @@
+"""Run an experiment and write its tables as Markdown: CPU-sized, each a few minutes on two cores.
+
+    invariance    networks that were trained for one camera, tested with others (DDFS, tables 3 and 4)
+    ablation      what is made of the cost volume before depth, and the number of hypotheses (DDFS, table 2, figure 10)
+    constraints   DualFocus's focal and spatial constraint as losses of the light network
+
+Photos with depth to test on (--rgbd) and to train on (--train-rgbd) must be different ones. Weights and predictions are
+kept in --work: the same command goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dfs_ros.evaluation.rendered import RenderedStack
+
+_BASELINES = "direct,ddfs,dualfocus"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("experiment", choices=sorted(_EXPERIMENTS), help="which one")
+    parser.add_argument("--rgbd", metavar="DIR", required=True, help="folder of photos with depth to test on")
+    parser.add_argument("--train-rgbd", metavar="DIR", help="folder of other photos with depth to train on")
+    parser.add_argument("--work", metavar="DIR", required=True, help="folder that keeps weights and predictions")
+    parser.add_argument("--output", metavar="DIR", required=True, help="folder for EXPERIMENT.md and its plot")
+    parser.add_argument(
+        "--every", metavar="N", type=int, default=1, help="test on every N-th stack only (default: 1, all)"
+    )
+    parser.add_argument(
+        "--baselines",
+        default=_BASELINES,
+        help=f"invariance: networks for camera B, names or files (default: those of {_BASELINES} that are there)",
+    )
+    parser.add_argument("--threads", type=int, default=0, help="CPU cores to train with (default: all)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from dfs_ros.evaluation.provenance import markdown_lines, provenance
+    from dfs_ros.evaluation.rendered import rgbd_folders
+    from dfs_ros.io.atomic import prepare_output
+
+    if args.every < 1:
+        raise ValueError(f"--every: expected 1 or more, received {args.every}")
+    tested = {folder.name for folder in rgbd_folders(args.rgbd)}
+    if args.train_rgbd:
+        both = tested & {folder.name for folder in rgbd_folders(args.train_rgbd)}
+        if both:
+            raise ValueError(f"--train-rgbd: {', '.join(sorted(both))} are tested on too; train on other photos")
+    output = prepare_output(args.output)
+    started = time.monotonic()
+    body = _EXPERIMENTS[args.experiment](args)
+    facts = provenance()
+    facts["took"] = f"{(time.monotonic() - started) / 60:.1f} minutes (less where weights or predictions were there)"
+    output.mkdir(parents=True, exist_ok=True)
+    file = output / f"{args.experiment}.md"
+    file.write_text(f"{body.strip()}\n\n" + "\n".join(markdown_lines(facts)) + "\n")
+    print(f"written: {file}")
+    return 0
+
+
+def _invariance(args: argparse.Namespace) -> str:
+    from dfs_ros.experiments import invariance
+    from dfs_ros.experiments.settings import INVARIANCE
+    from dfs_ros.experiments.training import trained
+
+    parts = ["# Invariance to the camera", _CPU_SIZED, _GROWTH]
+    for case in INVARIANCE:
+        networks = {"none": "none", "light, as shipped": "light"}
+        if case.training:
+            rgbd = _training_photos(args)
+            for name, settings in case.training.items():
+                file = trained(f"{case.name}_{name}", settings, rgbd, args.work, _cores(args), _say)
+                networks[f"{name}, trained for this camera"] = str(file)
+        else:
+            found = _known(args.baselines)
+            networks |= {f"{Path(name).stem}, trained for this camera": name for name in found}
+        table = invariance.measure(case, networks, args.rgbd, Path(args.work) / "predictions", _say)
+        parts += [f"## {case.name}", f"{case.about}. Mean Abs Rel, dense.", invariance.markdown(case, table)]
+    return "\n\n".join(parts)
+
+
+def _ablation(args: argparse.Namespace) -> str:
+    from dfs_ros.evaluation.figures import new_figure
+    from dfs_ros.experiments import ablation
+
+    stacks = _stacks(args)
+    steps = ablation.steps_table(stacks, _say)
+    errors = ablation.hypotheses_errors(stacks, _say)
+    figure = new_figure(6.0, 4.0)
+    axes = figure.subplots()
+    for way, by_count in errors.items():
+        axes.plot(list(by_count), list(by_count.values()), "o-", label=way)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(list(ablation.HYPOTHESES), [str(count) for count in ablation.HYPOTHESES])
+    axes.set(xlabel="hypotheses", ylabel="mean Abs Rel", ylim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    Path(args.output).mkdir(parents=True, exist_ok=True)
+    figure.savefig(Path(args.output) / "ablation.png")
+    about = (
+        f"{len(stacks)} stacks of cameras A, B and C, 320 px wide, hypotheses from 0.31 to 10 m, dense; mean Abs Rel."
+    )
+    return "\n\n".join(
+        [
+            "# Ablations of the cost volume",
+            about,
+            "## What is made of the volume before the regularisation (DDFS, table 2)",
+            "A raw argmin only sees what changes the order of a pixel's costs: nothing but the division by what noise "
+            "leaves. All are brought to the same mean contrast, so that one smoothness suits all.",
+            steps,
+            "## Number of hypotheses (DDFS, figure 10)",
+            "`paper` normalised, `residual` as logarithm.",
+            ablation.hypotheses_table(errors),
+            "![Mean Abs Rel against the number of hypotheses](ablation.png)",
+        ]
+    )
+
+
+def _constraints(args: argparse.Namespace) -> str:
+    from dfs_ros.experiments import constraints
+    from dfs_ros.experiments.settings import CONSTRAINTS
+    from dfs_ros.experiments.training import trained
+
+    rgbd = _training_photos(args)
+    weights = {}
+    for name, settings in CONSTRAINTS.items():
+        file_name = "constraints_" + name.replace(", ", "_").replace(" ", "_")
+        weights[name] = trained(file_name, settings, rgbd, args.work, _cores(args), _say)
+    stacks = _stacks(args)
+    table = constraints.measure(weights, stacks, Path(args.work) / "predictions" / "constraints", _say)
+    base, chance, *_ = CONSTRAINTS
+    settings = CONSTRAINTS[base]
+    about = (
+        f"The light network, {settings.steps} steps of {settings.hypotheses_per_step} hypotheses on {settings.stacks} "
+        f"stacks, crops of {settings.crop_px} px, else as `dfs train`; the same seed and samples for all but "
+        f"the second, which shows what chance does. Tested on {len(stacks)} stacks of cameras A, B and C, 320 px wide, "
+        "dense."
+    )
+    title = "# DualFocus's constraints as losses of the light network"
+    return "\n\n".join([title, _CPU_SIZED, about, constraints.markdown(table, base, chance)])
+
+
+_CPU_SIZED = (
+    "CPU-sized: short trainings on few stacks, where papers train for days on a GPU. Rows of one table can be compared "
+    "with each other, not with those of other tables."
+)
+_GROWTH = (
+    "Growth is the mean Abs Rel over that with the camera trained for, on the same scenes. `none` is the regularised "
+    "argmin, which learns nothing: its growth is how much harder the other camera makes the task."
+)
+_EXPERIMENTS: dict[str, Callable[[argparse.Namespace], str]] = {
+    "invariance": _invariance,
+    "ablation": _ablation,
+    "constraints": _constraints,
+}
+
+
+def _stacks(args: argparse.Namespace) -> list[RenderedStack]:
+    from dfs_ros.evaluation.rendered import evaluation_stacks
+
+    return list(evaluation_stacks(args.rgbd))[:: args.every]
+
+
+def _known(names: str) -> Sequence[str]:
+    """Those of the named networks that are there; files that are named must be."""
+    from dfs_ros.network.weights import network_file
+
+    found = []
+    for name in filter(None, (part.strip() for part in names.split(","))):
+        try:
+            network_file(name)
+        except FileNotFoundError:
+            if names != _BASELINES:
+                raise
+            _say(f"{name}: no weights in models/baselines; `dfs train --preset {name}` makes them")
+            continue
+        found.append(name)
+    return found
+
+
+def _training_photos(args: argparse.Namespace) -> str:
+    if not args.train_rgbd:
+        raise ValueError(f"{args.experiment}: trains networks; name photos with depth for that with --train-rgbd DIR")
+    return str(args.train_rgbd)
+
+
+def _cores(args: argparse.Namespace) -> int:
+    return args.threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def _say(what: str) -> None:
+    print(what, flush=True)

@@ -1,0 +1,53 @@
+"""DualFocus's two constraints as losses of the light network: equally long trainings from the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dfs_ros.config import Config
+from dfs_ros.evaluation.methods import make_method
+from dfs_ros.evaluation.predictions import PredictionFolder, predict
+from dfs_ros.evaluation.rendered import RenderedStack
+from dfs_ros.evaluation.table import score_files
+from dfs_ros.experiments.training import Progress
+
+COLUMNS = {"abs_rel": "Abs Rel", "rmse": "RMSE [m]", "delta_1.25": "delta 1.25", "ause": "AUSE"}
+
+
+def measure(
+    weights: Mapping[str, Path], stacks: Sequence[RenderedStack], folder: str | Path, progress: Progress
+) -> dict[str, dict[str, float]]:
+    """Means over the stacks of the measures in COLUMNS, by name of the training."""
+    config = Config.from_dict({"hypotheses": {"min_depth_m": 0.31, "max_depth_m": 10.0, "count": 64}})
+    table = {}
+    for name, file in weights.items():
+        stored = PredictionFolder(folder, str(file), config)
+        predict({name: make_method(str(file), config)}, {name: stored}, stacks, progress=progress)
+        scores = score_files([stored], stacks)
+        table[name] = {key: float(np.nanmean([score.values[key] for score in scores])) for key in COLUMNS}
+    return table
+
+
+def markdown(table: Mapping[str, Mapping[str, float]], base: str, chance: str) -> str:
+    """The measures, and a verdict: a change within what another seed makes is no change."""
+    heads = ["constraint", *COLUMNS.values(), "Abs Rel against neither"]
+    lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join(["---"] * len(heads)) + " |"]
+    own = table[base]["abs_rel"]
+    for name, values in table.items():
+        cells = [f"{values[key]:.4f}" for key in COLUMNS]
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {100 * (values['abs_rel'] / own - 1):+.1f} % |")
+    noise = abs(table[chance]["abs_rel"] - own)
+    for name, values in table.items():
+        if name not in (base, chance):
+            lines.append(f"\n{name}: {verdict(values['abs_rel'] - own, noise)}.")
+    return "\n".join(lines)
+
+
+def verdict(change: float, noise: float) -> str:
+    """In words what a change of the error means beside what chance alone does."""
+    if abs(change) <= noise:
+        return "no difference beyond that of another seed"
+    return "helps" if change < 0 else "makes it worse"

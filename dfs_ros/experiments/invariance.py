@@ -1,0 +1,66 @@
+"""What a network that was trained for one camera does with another: DDFS's tables 3 and 4, CPU-sized."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dfs_ros.config import Config
+from dfs_ros.evaluation.methods import make_method
+from dfs_ros.evaluation.predictions import PredictionFolder, predict
+from dfs_ros.evaluation.rendered import RenderedStack, load_rgbd, render_scene, rgbd_folders
+from dfs_ros.evaluation.table import Score, score_files
+from dfs_ros.experiments.settings import WIDTH_PX, InvarianceCase, TestSetting
+from dfs_ros.experiments.training import Progress
+
+Table = dict[str, dict[str, float]]
+"""Mean Abs Rel by method and then by name of the test."""
+
+
+def test_stacks(rgbd: str | Path, test: TestSetting, width: int = WIDTH_PX) -> Iterator[RenderedStack]:
+    """Every scene of a folder of photos with depth through the camera of a test."""
+    for folder in rgbd_folders(rgbd):
+        scene = load_rgbd(folder, 2 * width, multiple_of=2)
+        if test.median_depth_m is not None:
+            factor = np.float32(test.median_depth_m / float(np.nanmedian(scene.depth_m)))
+            scene = type(scene)(scene.name, scene.rgb, scene.depth_m * factor, scene.meta)
+        yield render_scene(scene, test.name, test.setup)
+
+
+test_stacks.__test__ = False  # type: ignore[attr-defined]
+
+
+def measure(
+    case: InvarianceCase, networks: Mapping[str, str], rgbd: str | Path, folder: str | Path, progress: Progress
+) -> Table:
+    """Mean Abs Rel of every network (name in the table: name or file of the weights) in every test of a case."""
+    hypotheses = {"min_depth_m": case.min_depth_m, "max_depth_m": case.max_depth_m, "count": 64}
+    config = Config.from_dict({"hypotheses": hypotheses})
+    methods = {name: make_method(file, config) for name, file in networks.items()}
+    root = Path(folder) / case.name
+    folders = {name: PredictionFolder(root / str(i), file, config) for i, (name, file) in enumerate(networks.items())}
+    table: Table = {name: {} for name in networks}
+    for test in case.tests:
+        stacks = list(test_stacks(rgbd, test))
+        predict(methods, folders, stacks, progress=progress)
+        for name, stored in folders.items():
+            table[name][test.name] = _mean(score_files([stored], stacks))
+    return table
+
+
+def markdown(case: InvarianceCase, table: Table) -> str:
+    """Errors, and how much they grow over that with the camera trained for."""
+    names = [test.name for test in case.tests]
+    heads = ["method", names[0], *(f"{name}: Abs Rel, growth" for name in names[1:])]
+    lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join(["---"] * len(heads)) + " |"]
+    for method, values in table.items():
+        own = values[names[0]]
+        cells = [f"{values[name]:.3f}, {values[name] / own:.2f} x" for name in names[1:]]
+        lines.append("| " + " | ".join([method, f"{own:.3f}", *cells]) + " |")
+    return "\n".join(lines)
+
+
+def _mean(scores: Sequence[Score]) -> float:
+    return float(np.mean([score.values["abs_rel"] for score in scores]))

@@ -1,0 +1,102 @@
+"""What the experiments train and test with: CPU-sized, every number once."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from dfs_ros.evaluation.rendered import EVALUATION_CAMERAS, EvaluationCamera
+from dfs_ros.training.cameras import training_camera
+from dfs_ros.training.settings import PRESETS, TrainingSettings
+from dfs_ros.types import Camera
+
+WIDTH_PX = 256
+"""Of the images that are tested on, where they are rendered for an experiment."""
+
+_NYU = EVALUATION_CAMERAS["A"]
+
+
+@dataclass(frozen=True)
+class TestSetting:
+    """A camera to test with. `median_depth_m`: scenes are scaled to it; None = they stay as they are."""
+
+    name: str
+    setup: EvaluationCamera
+    median_depth_m: float | None = None
+
+
+@dataclass(frozen=True)
+class InvarianceCase:
+    """A camera to train for (`training`: its settings by network), the range of depths, and cameras to test with.
+
+    The first test is with the training's own camera: growth of the error is relative to it.
+    """
+
+    name: str
+    about: str
+    tests: tuple[TestSetting, ...]
+    min_depth_m: float
+    max_depth_m: float
+    training: dict[str, TrainingSettings]
+
+
+def _scaled(setup: EvaluationCamera, factor: float) -> EvaluationCamera:
+    """The camera of the same images when scene and camera are `factor` times as large (DDFS, section 3.1)."""
+    lens = setup.camera
+    camera = Camera(lens.focal_length_m * factor, lens.f_number, lens.pixel_pitch_m * factor)
+    return EvaluationCamera(camera, tuple(focus / factor for focus in setup.focus_diopters))
+
+
+_SHORT = dataclasses.replace(PRESETS["direct"], stacks=160, crop_px=96, samples_per_step=4, steps=1200)
+_SHORT_LIGHT = dataclasses.replace(
+    PRESETS["light"], stacks=160, crop_px=96, steps=600, hypotheses_per_step=96, warmup_steps=50, average=0.99
+)
+_FOCUS_M = (0.1, 0.3, 1.5)
+_MEDIAN_M = 0.35
+
+INVARIANCE = (
+    InvarianceCase(
+        "focus",
+        "Trained for camera B of the evaluation (8 mm, f/1.4) focused at 2.2, 1.7, 1.3, 0.9 and 0.5 dioptres; tested "
+        "with it, with other focus of the same lens, and with camera C (6.8 mm, f/1.85, focus 2.5 to 0.2 dioptres)",
+        (
+            TestSetting("camera B as trained", EVALUATION_CAMERAS["B"]),
+            TestSetting(
+                "camera B focused at 2.0 1.5 1.1 0.7 0.3",
+                dataclasses.replace(EVALUATION_CAMERAS["B"], focus_diopters=(2.0, 1.5, 1.1, 0.7, 0.3)),
+            ),
+            TestSetting("camera C", EVALUATION_CAMERAS["C"]),
+        ),
+        0.31,
+        10.0,
+        {},
+    ),
+    InvarianceCase(
+        "paper",
+        "Trained for the DefocusNet camera (2.9 mm, f/1) focused at 0.1, 0.3 and 1.5 m; tested with it, focused at "
+        "0.15 and 0.7 m (DDFS, table 3), and with the NYU camera (15 mm, f/2.8, 2, 4 and 8 m), scene and camera times 0.3 "
+        "(table 4)",
+        (
+            TestSetting("DefocusNet, 0.1 0.3 1.5 m as trained", training_camera("defocusnet", _FOCUS_M), _MEDIAN_M),
+            TestSetting("DefocusNet, 0.15 0.7 m", training_camera("defocusnet", (0.15, 0.7)), _MEDIAN_M),
+            TestSetting("NYU camera times 0.3", _scaled(_NYU, 0.3), _MEDIAN_M),
+        ),
+        0.1,
+        3.0,
+        {
+            "direct": dataclasses.replace(_SHORT, camera="defocusnet", focus_distances_m=_FOCUS_M),
+            "light": dataclasses.replace(_SHORT_LIGHT, camera="defocusnet", focus_distances_m=_FOCUS_M),
+        },
+    ),
+)
+
+_CONSTRAINTS_BASE = dataclasses.replace(
+    PRESETS["light"], stacks=240, crop_px=96, steps=500, hypotheses_per_step=96, warmup_steps=50, average=0.99
+)
+CONSTRAINTS: dict[str, TrainingSettings] = {
+    "neither": _CONSTRAINTS_BASE,
+    "neither, another seed": dataclasses.replace(_CONSTRAINTS_BASE, seed=1),
+    "focal": dataclasses.replace(_CONSTRAINTS_BASE, focal_weight=1.0),
+    "spatial": dataclasses.replace(_CONSTRAINTS_BASE, spatial_weight=0.1),
+}
+"""Equally long trainings of the light network; the second tells how much chance alone moves the figures."""

@@ -1,0 +1,57 @@
+"""Short trainings of an experiment: made once, found again by what they were made with."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from dfs_ros.network.weights import save_network
+from dfs_ros.simulation.render import RENDERER_VERSION
+from dfs_ros.training.card import Record
+from dfs_ros.training.datasets import open_dataset
+from dfs_ros.training.loop import Trainer
+from dfs_ros.training.settings import TrainingSettings
+from dfs_ros.training.stacks import RECIPE_VERSION
+
+Progress = Callable[[str], None]
+
+
+def trained(
+    name: str, settings: TrainingSettings, rgbd: str | Path, folder: str | Path, cores: int, progress: Progress
+) -> Path:
+    """The weights of a training with these settings, in `folder`: trained now, or found where they are already.
+
+    `rgbd`: photos with depth to train on. A training that was interrupted goes on from its checkpoint, which is saved
+    every hundred steps. `progress` is told what happens, one line at a time.
+    """
+    text = json.dumps([RENDERER_VERSION, RECIPE_VERSION, dataclasses.asdict(settings)])
+    file = Path(folder) / f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:8]}.safetensors"
+    if file.is_file():
+        progress(f"{name}: weights found in {file}")
+        return file
+    file.parent.mkdir(parents=True, exist_ok=True)
+    data = open_dataset("rendered", settings, rgbd=rgbd)
+    for done in data.prepare(cores):
+        if done % 50 == 0 or done == data.count:
+            progress(f"{name}: {done} of {data.count} stacks rendered")
+    workers = max(1, cores - 1)
+    torch.set_num_threads(workers)
+    trainer = Trainer(settings, data.load(), workers=workers)
+    checkpoint = file.with_suffix(".checkpoint")
+    if checkpoint.is_file():
+        trainer.load_checkpoint(checkpoint)
+    record = Record()
+    for step in trainer.run():
+        record.add(step)
+        if step.step % 100 == 0:
+            progress(f"{name}: step {step.step} of {settings.steps}, {record.line(step)}")
+            trainer.save_checkpoint(checkpoint)
+    facts = record.facts(trainer, data)
+    save_network(file, trainer.averaged_weights(), trainer.network.architecture, facts)
+    checkpoint.unlink(missing_ok=True)
+    return file

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from dfs_ros.config import StackConfig
 from dfs_ros.node_capture import Capture
 from dfs_ros.node_focus import LensCommands, schedule_of
-from dfs_ros.node_health import Health, Situation
+from dfs_ros.node_health import Health, Situation, state_of
 from dfs_ros.node_images import ImageReader
 from dfs_ros.node_lens import LensError, LensTracker
 from dfs_ros.node_outputs import Outputs
@@ -361,25 +361,19 @@ class DepthNode:
 
     def _diagnostic(self) -> Diagnostic:
         wanted = bool(self._outputs.wanted())
-        if not self._active:
-            state = "inactive"
-        elif self._estimator is None:
-            state = "loading the network"
-        elif not wanted:
-            state = "ready; nobody subscribes to depth"
-        else:
-            state = "computing depth"
         config = self._transport.parameters.config
         worker = self._worker
         diagnostic = self._health.diagnostic(
             Situation(
-                state=state,
+                state=state_of(self._active, self._estimator, wanted),
                 working=self._active and self._estimator is not None and wanted,
                 image_topic=self._subscriptions[0].topic if self._subscriptions else "",
                 image_publishers=self._subscriptions[0].publisher_count() if self._subscriptions else 0,
                 silence_s=config.node.silence_s if self._active else math.inf,
                 superseded=self._superseded + (worker.superseded if worker is not None else 0),
                 counts=self._assembler.counts,
+                preparing="" if self._estimator is None else self._estimator.preparing,
+                problems=() if self._estimator is None else self._estimator.problems,
             )
         )
         setup = {

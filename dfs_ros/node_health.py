@@ -6,11 +6,15 @@ import math
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dfs_ros.stack import EVENTS, OUTCOMES
 from dfs_ros.transport.messages import Diagnostic
 from dfs_ros.types import DepthResult
+
+if TYPE_CHECKING:
+    from dfs_ros.pipeline import DepthEstimator
+    from dfs_ros.runner.base import Problem
 
 FAULTS: Mapping[str, str] = {
     "bad_image": "images that cannot be read: unsupported encoding, sizes that do not fit the data, too large",
@@ -42,6 +46,21 @@ class Situation(NamedTuple):
     superseded: int
     counts: Mapping[str, int]
     """Of the StackAssembler."""
+    preparing: str = ""
+    """What the network waits for, an engine that is built; nothing is published meanwhile."""
+    problems: Sequence[Problem] = ()
+    """What went wrong with runners of the network though one works."""
+
+
+def state_of(active: bool, estimator: DepthEstimator | None, wanted: bool) -> str:
+    """The state of a node in a few words."""
+    if not active:
+        return "inactive"
+    if estimator is None:
+        return "loading the network"
+    if estimator.preparing:
+        return "preparing the network"
+    return "computing depth" if wanted else "ready; nobody subscribes to depth"
 
 
 class Health:
@@ -115,6 +134,7 @@ class Health:
 
     def _judge(self, now: Situation, new: Counter[str]) -> tuple[str, str]:
         errors = [f"{self._fault_texts[cause]} ({new[cause]} times)" for cause in FAULTS if new[cause]]
+        errors += [f"network: {text}" for level, text in now.problems if level == "error"]
         silence_s = self._silence_s()
         if silence_s > now.silence_s:
             who = "" if now.image_publishers else ": nobody publishes it"
@@ -128,6 +148,9 @@ class Health:
             return "ERROR", "; ".join(errors)
         warnings = [f"{_MEANING[name]} ({new[name]})" for name in _WORTH_A_WARNING if new[name]]
         warnings += self._warnings[:3]
+        warnings += [f"network: {text}" for level, text in now.problems if level == "warning"]
+        if now.preparing:
+            warnings.append(f"no depth until the network is ready: {now.preparing}")
         if now.working and self._coverage < _HARDLY_ANY:
             warnings.append(
                 "hardly a pixel has depth: is there texture, and does the scene lie within hypotheses.min_depth_m "
@@ -147,6 +170,8 @@ class Health:
             "published": self._published_count,
             "superseded": situation.superseded,
         }
+        if situation.problems:
+            values["network_problems"] = "; ".join(text for _, text in situation.problems)
         if latencies:
             values["latency_s"] = f"{sum(latencies) / len(latencies):.3f}"
             values["latency_max_s"] = f"{max(latencies):.3f}"

@@ -39,6 +39,7 @@ from dfs_ros.types import DepthResult, FocalStack
 if TYPE_CHECKING:
     from dfs_ros.network import Network
     from dfs_ros.on_device import DeviceEstimator
+    from dfs_ros.runner.base import Problem
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +69,16 @@ class DepthEstimator:
         """Name, runner and device of the network, or "none"."""
         return "none" if self._network is None else self._network.description
 
+    @property
+    def preparing(self) -> str:
+        """What the network waits for, an engine that is built, and how far that is; else empty."""
+        return "" if self._network is None else self._network.preparing
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What went wrong with runners of the network so far though one works."""
+        return [] if self._network is None else self._network.problems
+
     def estimate(
         self,
         stack: FocalStack,
@@ -84,6 +95,8 @@ class DepthEstimator:
         Raises ValueError where fewer than two frames show the same scene.
         """
         config, clock = self.config, StepClock(progress)
+        if self._network is not None:
+            self._network.listener = None if progress is None else clock.note
         clock.begin("align", 0.0)
         working = opened(reduced(stack, config.processing.max_megapixels), config.lens.aperture_scale)
         aligned = align(working, config.alignment, reference=reference, initial=initial_alignment)
@@ -287,14 +300,19 @@ class StepClock:
     def __init__(self, progress: Progress | None) -> None:
         self.seconds: dict[str, float] = {}
         self._progress = progress
-        self._step, self._began = "", 0.0
+        self._step, self._share_done, self._began = "", 0.0, 0.0
 
     def begin(self, step: str, share_done: float) -> None:
         """End the step before, and begin `step`."""
         self.end()
-        self._step, self._began = step, time.perf_counter()
+        self._step, self._share_done, self._began = step, share_done, time.perf_counter()
         if self._progress is not None:
             self._progress(step, share_done)
+
+    def note(self, what: str, share: float) -> None:
+        """Report, within the step under way, that `share` of something is done."""
+        if self._progress is not None:
+            self._progress(f"{what}, {100 * share:.0f} %", self._share_done)
 
     def split(self, seconds: dict[str, float]) -> None:
         """End the step, which consisted of these; what they leave of its time is `transfer`."""

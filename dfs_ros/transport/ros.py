@@ -303,8 +303,11 @@ class RosTransport(Transport):
 
     def _close(self) -> None:
         self.executor.stop()
-        self._native_executor.shutdown()
+        self._native_executor.create_task(lambda: None)  # wakes the thread, which then ends
         self._thread.join()
+        # Callbacks under way end before what they use is gone; rclpy's own shutdown does not wait up to Jazzy.
+        self._native_executor._executor.shutdown(wait=True)
+        self._native_executor.shutdown()
         self._jumps.unregister()
         self.native_node.destroy_node()
         self._context.try_shutdown()

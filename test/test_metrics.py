@@ -4,8 +4,12 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from dfs_ros.evaluation import metrics
+from dfs_ros.optics import coc_px, coc_px_per_diopter
+from dfs_ros.types import Camera
 
 TRUE = np.array([[1.0, 2.0, 4.0, 5.0]])
 PREDICTED = np.array([[1.1, 2.0, 3.0, 5.5]])
@@ -94,3 +98,40 @@ def test_depth_maps_that_do_not_fit_are_refused() -> None:
         metrics.mae(np.ones(3), np.ones(3), np.ones(3))
     with pytest.raises(ValueError, match="trim"):
         metrics.ssitrim(TRUE, TRUE, trim=1.0)
+
+
+def test_blur_error_is_the_change_of_the_blur_diameter() -> None:
+    camera = Camera(8e-3, 1.4, 6e-6)
+    predicted, true = np.array([1.0, 4.0]), np.array([2.0, 4.0])
+    # 8 mm^2 / 1.4 / 6 um = 7.619 px a dioptre at infinity; half a dioptre off in one of two pixels.
+    per_diopter = float(coc_px_per_diopter(0.0, camera))
+    assert per_diopter == pytest.approx(7.619, abs=1e-3)
+    assert metrics.blur_error_px(predicted, true, per_diopter) == pytest.approx(7.619 * 0.5 / 2, abs=1e-3)
+    change = np.abs(coc_px(1 / predicted, 0.0, camera) - coc_px(1 / true, 0.0, camera))
+    assert metrics.blur_error_px(predicted, true, per_diopter) == pytest.approx(float(change.mean()))
+    with pytest.raises(ValueError, match="over 0"):
+        metrics.blur_error_px(predicted, true, 0.0)
+
+
+DEPTHS = st.lists(st.floats(0.2, 20.0), min_size=4, max_size=40, unique=True)
+
+
+@given(DEPTHS, st.floats(0.05, 20.0))
+@settings(max_examples=60, deadline=None)
+def test_sc_inv_does_not_see_the_scale_of_either(depths: list[float], scale: float) -> None:
+    true = np.array(depths)
+    predicted = true[::-1].copy()
+    expected = metrics.sc_inv(predicted, true)
+    assert metrics.sc_inv(scale * predicted, true) == pytest.approx(expected, abs=1e-9)
+    assert metrics.sc_inv(predicted, scale * true) == pytest.approx(expected, abs=1e-9)
+
+
+@given(DEPTHS, st.floats(0.1, 10.0), st.floats(0.0, 2.0))
+@settings(max_examples=60, deadline=None)
+def test_ssitrim_does_not_see_affine_changes_of_inverse_depth(depths: list[float], scale: float, shift: float) -> None:
+    true = np.array(depths)
+    predicted = true[::-1].copy()
+    assume(np.ptp(1.0 / true) > 1e-2)
+    expected = metrics.ssitrim(predicted, true)
+    assert metrics.ssitrim(1.0 / (scale / predicted + shift), true) == pytest.approx(expected, abs=1e-6)
+    assert metrics.ssitrim(predicted, 1.0 / (scale / true + shift)) == pytest.approx(expected, abs=1e-6)

@@ -14,6 +14,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--every", metavar="N", type=int, default=1, help="test on every N-th stack only (default: 1, all)"
     )
+    parser.add_argument("--width", type=int, default=320, help="width of the tested images in pixels (default: 320)")
     parser.add_argument(
         "--baselines",
         default=_BASELINES,
@@ -47,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.every < 1:
         raise ValueError(f"--every: expected 1 or more, received {args.every}")
+    if args.width < 32:
+        raise ValueError(f"--width: expected 32 or more, received {args.width}")
     tested = {folder.name for folder in rgbd_folders(args.rgbd)}
     if args.train_rgbd:
         both = tested & {folder.name for folder in rgbd_folders(args.train_rgbd)}
@@ -80,7 +84,8 @@ def _invariance(args: argparse.Namespace) -> str:
         else:
             found = _known(args.baselines)
             networks |= {f"{Path(name).stem}, trained for this camera": name for name in found}
-        table = invariance.measure(case, networks, args.rgbd, Path(args.work) / "predictions", _say)
+        stacks_of = partial(invariance.test_stacks, args.rgbd, width=args.width, every=args.every)
+        table = invariance.measure(case, networks, stacks_of, Path(args.work) / "predictions", _say)
         parts += [f"## {case.name}", f"{case.about}. Mean Abs Rel, dense.", invariance.markdown(case, table)]
     return "\n\n".join(parts)
 
@@ -103,9 +108,7 @@ def _ablation(args: argparse.Namespace) -> str:
     axes.legend()
     Path(args.output).mkdir(parents=True, exist_ok=True)
     figure.savefig(Path(args.output) / "ablation.png")
-    about = (
-        f"{len(stacks)} stacks of cameras A, B and C, 320 px wide, hypotheses from 0.31 to 10 m, dense; mean Abs Rel."
-    )
+    about = f"{_tested(args, stacks)}, hypotheses from 0.31 to 10 m, dense; mean Abs Rel."
     return "\n\n".join(
         [
             "# Ablations of the cost volume",
@@ -139,8 +142,7 @@ def _constraints(args: argparse.Namespace) -> str:
     about = (
         f"The light network, {settings.steps} steps of {settings.hypotheses_per_step} hypotheses on {settings.stacks} "
         f"stacks, crops of {settings.crop_px} px, else as `dfs train`; the same seed and samples for all but "
-        f"the second, which shows what chance does. Tested on {len(stacks)} stacks of cameras A, B and C, 320 px wide, "
-        "dense."
+        f"the second, which shows what chance does. Tested on {_tested(args, stacks)}, dense."
     )
     title = "# DualFocus's constraints as losses of the light network"
     return "\n\n".join([title, _CPU_SIZED, about, constraints.markdown(table, base, chance)])
@@ -164,7 +166,11 @@ _EXPERIMENTS: dict[str, Callable[[argparse.Namespace], str]] = {
 def _stacks(args: argparse.Namespace) -> list[RenderedStack]:
     from dfs_ros.evaluation.rendered import evaluation_stacks
 
-    return list(evaluation_stacks(args.rgbd))[:: args.every]
+    return list(evaluation_stacks(args.rgbd, width=args.width))[:: args.every]
+
+
+def _tested(args: argparse.Namespace, stacks: Sequence[RenderedStack]) -> str:
+    return f"{len(stacks)} stacks of cameras A, B and C, {args.width} px wide"
 
 
 def _known(names: str) -> Sequence[str]:

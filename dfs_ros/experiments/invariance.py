@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +12,16 @@ from dfs_ros.evaluation.methods import make_method
 from dfs_ros.evaluation.predictions import PredictionFolder, predict
 from dfs_ros.evaluation.rendered import RenderedStack, load_rgbd, render_scene, rgbd_folders
 from dfs_ros.evaluation.table import Score, score_files
-from dfs_ros.experiments.settings import WIDTH_PX, InvarianceCase, TestSetting
+from dfs_ros.experiments.settings import InvarianceCase, TestSetting
 from dfs_ros.experiments.training import Progress
 
 Table = dict[str, dict[str, float]]
 """Mean Abs Rel by method and then by name of the test."""
 
 
-def test_stacks(rgbd: str | Path, test: TestSetting, width: int = WIDTH_PX) -> Iterator[RenderedStack]:
-    """Every scene of a folder of photos with depth through the camera of a test."""
-    for folder in rgbd_folders(rgbd):
+def test_stacks(rgbd: str | Path, test: TestSetting, width: int, every: int = 1) -> Iterator[RenderedStack]:
+    """Every (or every n-th) scene of a folder of photos with depth through the camera of a test."""
+    for folder in rgbd_folders(rgbd)[::every]:
         scene = load_rgbd(folder, 2 * width, multiple_of=2)
         if test.median_depth_m is not None:
             factor = np.float32(test.median_depth_m / float(np.nanmedian(scene.depth_m)))
@@ -33,9 +33,16 @@ test_stacks.__test__ = False  # type: ignore[attr-defined]
 
 
 def measure(
-    case: InvarianceCase, networks: Mapping[str, str], rgbd: str | Path, folder: str | Path, progress: Progress
+    case: InvarianceCase,
+    networks: Mapping[str, str],
+    stacks_of: Callable[[TestSetting], Iterable[RenderedStack]],
+    folder: str | Path,
+    progress: Progress,
 ) -> Table:
-    """Mean Abs Rel of every network (name in the table: name or file of the weights) in every test of a case."""
+    """Mean Abs Rel of every network (name in the table: name or file of the weights) in every test of a case.
+
+    Predictions are kept in `folder`.
+    """
     hypotheses = {"min_depth_m": case.min_depth_m, "max_depth_m": case.max_depth_m, "count": 64}
     config = Config.from_dict({"hypotheses": hypotheses})
     methods = {name: make_method(file, config) for name, file in networks.items()}
@@ -43,7 +50,7 @@ def measure(
     folders = {name: PredictionFolder(root / str(i), file, config) for i, (name, file) in enumerate(networks.items())}
     table: Table = {name: {} for name in networks}
     for test in case.tests:
-        stacks = list(test_stacks(rgbd, test))
+        stacks = list(stacks_of(test))
         predict(methods, folders, stacks, progress=progress)
         for name, stored in folders.items():
             table[name][test.name] = _mean(score_files([stored], stacks))

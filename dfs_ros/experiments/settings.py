@@ -10,9 +10,6 @@ from dfs_ros.training.cameras import training_camera
 from dfs_ros.training.settings import PRESETS, TrainingSettings
 from dfs_ros.types import Camera
 
-WIDTH_PX = 256
-"""Of the images that are tested on, where they are rendered for an experiment."""
-
 _NYU = EVALUATION_CAMERAS["A"]
 
 
@@ -74,8 +71,8 @@ INVARIANCE = (
     InvarianceCase(
         "paper",
         "Trained for the DefocusNet camera (2.9 mm, f/1) focused at 0.1, 0.3 and 1.5 m; tested with it, focused at "
-        "0.15 and 0.7 m (DDFS, table 3), and with the NYU camera (15 mm, f/2.8, 2, 4 and 8 m), scene and camera times 0.3 "
-        "(table 4)",
+        "0.15 and 0.7 m (DDFS, table 3), and with the NYU camera (15 mm, f/2.8, 2, 4 and 8 m), scene and camera times "
+        "0.3 (table 4)",
         (
             TestSetting("DefocusNet, 0.1 0.3 1.5 m as trained", training_camera("defocusnet", _FOCUS_M), _MEDIAN_M),
             TestSetting("DefocusNet, 0.15 0.7 m", training_camera("defocusnet", (0.15, 0.7)), _MEDIAN_M),

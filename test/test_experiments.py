@@ -1,0 +1,134 @@
+"""The experiments: the same computations as their commands, on one small scene."""
+
+import dataclasses
+from functools import partial
+
+import cv2
+import numpy as np
+import pytest
+
+from dfs_ros.cli.main import main
+from dfs_ros.config import CostConfig
+from dfs_ros.evaluation.rendered import EVALUATION_CAMERAS, evaluation_stacks, procedural_stacks
+from dfs_ros.experiments import ablation, constraints, invariance
+from dfs_ros.experiments import settings as defined
+from dfs_ros.experiments.training import trained
+from dfs_ros.optics import coc_px, depth_hypotheses
+from dfs_ros.simulation.scenes import random_scene
+from dfs_ros.training.settings import PRESETS
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rgbd")
+    scene = random_scene(4, 160, 128, near_m=0.5, far_m=2.0)
+    (folder / "room").mkdir()
+    cv2.imwrite(str(folder / "room" / "rgb.png"), scene.rgb[..., ::-1])
+    cv2.imwrite(str(folder / "room" / "depth_mm.png"), np.rint(scene.depth_m * 1000).astype(np.uint16))
+    (folder / "room" / "meta.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def cached(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def silent(what):
+    pass
+
+
+def test_scaled_camera_makes_the_same_blur_of_a_scaled_scene():
+    paper = next(case for case in defined.INVARIANCE if case.name == "paper")
+    scaled = paper.tests[2].setup
+    own = EVALUATION_CAMERAS["A"]
+    assert 1 / np.array(scaled.focus_diopters) == pytest.approx([0.6, 1.2, 2.4])
+    diopters = np.array([0.2, 0.5, 1.0])
+    for focus, focus_scaled in zip(own.focus_diopters, scaled.focus_diopters, strict=True):
+        expected = coc_px(diopters, focus, own.camera)
+        assert coc_px(diopters / 0.3, focus_scaled, scaled.camera) == pytest.approx(expected)
+
+
+def test_every_case_is_tested_first_with_the_camera_it_is_trained_for():
+    for case in defined.INVARIANCE:
+        assert len({test.name for test in case.tests}) == len(case.tests) >= 3
+        for settings in case.training.values():
+            assert tuple(1 / d for d in settings.focus_distances_m) == case.tests[0].setup.focus_diopters
+    changed = [
+        {f.name for f in dataclasses.fields(s) if getattr(s, f.name) != getattr(defined.CONSTRAINTS["neither"], f.name)}
+        for s in defined.CONSTRAINTS.values()
+    ]
+    assert changed == [set(), {"seed"}, {"focal_weight"}, {"spatial_weight"}], "one thing at a time"
+
+
+def test_invariance_scales_scenes_and_reports_growth(photos, tmp_path):
+    tests = tuple(dataclasses.replace(test, median_depth_m=0.5) for test in defined.INVARIANCE[0].tests[:2])
+    case = dataclasses.replace(defined.INVARIANCE[0], tests=tests)
+    stacks_of = partial(invariance.test_stacks, photos, width=48)
+    (stack,) = stacks_of(tests[0])
+    assert float(np.nanmedian(stack.depth_m)) == pytest.approx(0.5, rel=0.02)
+    table = invariance.measure(case, {"none": "none"}, stacks_of, tmp_path, silent)
+    assert set(table["none"]) == {test.name for test in tests}
+    text = invariance.markdown(case, {"x": {tests[0].name: 0.1, tests[1].name: 0.35}})
+    assert text.splitlines()[-1] == "| x | 0.100 | 0.350, 3.50 x |"
+
+
+def test_a_training_is_made_once(photos, tmp_path, monkeypatch):
+    settings = dataclasses.replace(PRESETS["smoke"], network="direct", camera="B", steps=2, stacks=1)
+    said = []
+    file = trained("tiny", settings, photos, tmp_path, 1, said.append)
+    assert file.is_file() and not list(tmp_path.glob("*.checkpoint"))
+    assert trained("tiny", settings, photos, tmp_path, 1, said.append) == file
+    assert "weights found" in said[-1]
+    other = dataclasses.replace(settings, steps=3)
+    monkeypatch.setattr("dfs_ros.experiments.training.Trainer", lambda *a, **k: pytest.fail("as expected: it trains"))
+    with pytest.raises(pytest.fail.Exception, match="as expected"):
+        trained("tiny", other, photos, tmp_path, 1, silent)
+
+
+def test_steps_keep_the_order_of_costs_that_a_raw_argmin_sees(photos):
+    (stack,) = evaluation_stacks(photos, ["B"], 64)
+    depths_m = depth_hypotheses(0.31, 10.0, 16)
+    misfit = ablation.misfits(stack, depths_m, CostConfig(method="residual"))
+    for step in ablation.STEPS:
+        energy = step.energy(misfit, float(misfit.max()))
+        assert energy.shape == misfit.shape and np.isfinite(energy).all()
+        chosen = np.take_along_axis(energy, misfit.argmin(axis=0)[None], axis=0)[0]
+        np.testing.assert_allclose(chosen, energy.min(axis=0), atol=1e-6)
+    bounded = next(step for step in ablation.STEPS if step.name == "outlier bound")
+    assert bounded.energy(np.full((1, 1, 1), 0.3), 0.3) == pytest.approx(0.999, abs=1e-6)
+
+
+def test_more_hypotheses_are_finer(photos):
+    stacks = list(procedural_stacks(1, ["B"], 64))
+    errors = ablation.hypotheses_errors(stacks, silent)
+    ours = errors["residual, regularised"]
+    assert set(ours) == set(ablation.HYPOTHESES) and ours[64] < ours[8]
+    table = ablation.hypotheses_table(errors).splitlines()
+    assert f"{ours[128]:.4f}" in next(line for line in table if line.startswith("| residual, regularised"))
+
+
+def test_verdict_needs_more_than_chance():
+    assert constraints.verdict(-0.004, 0.003) == "helps"
+    assert constraints.verdict(0.004, 0.003) == "makes it worse"
+    assert constraints.verdict(-0.002, 0.003).startswith("no difference")
+    row = dict.fromkeys(constraints.COLUMNS, 0.5)
+    table = {"neither": row, "again": row | {"abs_rel": 0.51}, "focal": row | {"abs_rel": 0.4}}
+    text = constraints.markdown(table, "neither", "again")
+    assert "focal: helps." in text and "-20.0 %" in text and "again:" not in text
+
+
+def test_command_writes_a_table_and_refuses_to_test_on_what_it_trains_on(photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(ablation, "HYPOTHESES", (8, 16))
+    monkeypatch.setattr(ablation, "STANDARD_HYPOTHESES", 8)
+    base = ["--rgbd", str(photos), "--work", str(tmp_path / "work"), "--output", str(tmp_path / "out")]
+    assert main(["experiment", "ablation", *base, "--every", "2", "--width", "48"]) == 0
+    text = (tmp_path / "out" / "ablation.md").read_text()
+    assert "| residual | logarithm (ours) |" in text and "D = 16" in text and "commit: " in text
+    assert cv2.imread(str(tmp_path / "out" / "ablation.png")).std() > 5
+    capsys.readouterr()
+    assert main(["experiment", "constraints", *base, "--train-rgbd", str(photos)]) == 2
+    assert "room are tested on too" in capsys.readouterr().err
+    assert main(["experiment", "constraints", *base]) == 2
+    assert "--train-rgbd" in capsys.readouterr().err
+    assert main(["experiment", "nonesuch", *base]) == 2

@@ -1,0 +1,116 @@
+"""The files of the ROS 2 package fit together; what they do on ROS 2 is tested in test/ros."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dfs_ros.config import CameraConfig
+from dfs_ros.node_outputs import Outputs
+from dfs_ros.transport.local import LocalBus, LocalTransport
+
+ROOT = Path(__file__).resolve().parents[1]
+LAUNCH_FILES = sorted([*ROOT.glob("launch/*.py"), *ROOT.glob("examples/*.py")])
+DISPLAYED = {
+    "rviz_default_plugins/Image": "sensor_msgs/msg/Image",
+    "rviz_default_plugins/PointCloud2": "sensor_msgs/msg/PointCloud2",
+}
+NOT_OURS_TO_INSTALL = {"depth_image_proc", "rclcpp_components", "rtabmap_odom", "rtabmap_slam"}
+"""What the examples feed."""
+
+
+def dependencies() -> set[str]:
+    package = ElementTree.parse(ROOT / "package.xml").getroot()
+    return {element.text or "" for element in package if element.tag.endswith("depend")}
+
+
+def test_every_ros_package_that_is_used_is_a_dependency() -> None:
+    used = set()
+    for file in [*LAUNCH_FILES, *ROOT.glob("test/ros/*.py"), *ROOT.glob("dfs_ros/transport/ros*.py")]:
+        text = file.read_text()
+        used |= set(re.findall(r'package="(\w+)"', text))
+        for node in ast.walk(ast.parse(text)):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            used |= {name.split(".")[0] for name in names}
+    ros = {
+        name
+        for name in used
+        if name.endswith(("_msgs", "_srvs", "_interfaces", "_ros")) or name.startswith(("rcl", "rviz", "launch"))
+    }
+    assert {"rclpy", "sensor_msgs", "launch_ros", "tf2_ros", "rviz2"} <= ros
+    missing = ros - dependencies() - NOT_OURS_TO_INSTALL - {"dfs_ros"}
+    assert not missing, f"package.xml lacks {', '.join(sorted(missing))}"
+
+
+def test_every_script_is_installed_and_calls_something_that_is_there() -> None:
+    installed = (ROOT / "CMakeLists.txt").read_text()
+    scripts = sorted((ROOT / "scripts").iterdir())
+    assert [script.name for script in scripts] == ["depth_node", "dfs", "sweep_camera"]
+    for script in scripts:
+        assert os.access(script, os.X_OK), f"{script}: chmod +x"
+        text = script.read_text()
+        assert text.startswith("#!/usr/bin/env python3\n")
+        assert f"scripts/{script.name}\n" in installed
+        (module,) = re.findall(r"^from (dfs_ros\.\S+) import main$", text, re.MULTILINE)
+        assert "def main(" in (ROOT / (module.replace(".", "/") + ".py")).read_text()
+
+
+def test_every_folder_that_nodes_look_for_is_installed() -> None:
+    (folders,) = re.findall(r"install\(DIRECTORY (.*)\n  DESTINATION share", (ROOT / "CMakeLists.txt").read_text())
+    assert folders.split() == ["config", "examples", "launch", "models", "msg", "rviz"]
+    assert all((ROOT / folder).is_dir() for folder in folders.split())
+
+
+@pytest.mark.parametrize("file", LAUNCH_FILES, ids=lambda file: file.name)
+def test_launch_files_are_python_and_say_how_they_are_called(file: Path) -> None:
+    tree = ast.parse(file.read_text())
+    assert f"ros2 launch dfs_ros {file.name}" in (ast.get_docstring(tree) or "")
+    assert "generate_launch_description" in {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}
+
+
+def rviz_displays() -> Iterator[dict[str, Any]]:
+    yield from yaml.safe_load((ROOT / "rviz" / "depth.rviz").read_text())["Visualization Manager"]["Displays"]
+
+
+def test_rviz_shows_what_the_node_publishes_as_it_publishes_it() -> None:
+    with LocalTransport("dfs", LocalBus()) as transport:
+        Outputs(transport)
+        types = {publisher.topic: publisher.type_name for publisher in transport.publishers}
+    shown = {}
+    for display in rviz_displays():
+        if display["Class"] in DISPLAYED:
+            topic = display["Topic"]
+            assert types[topic["Value"]] == DISPLAYED[display["Class"]]
+            # We offer reliable and volatile: a durable subscription would get nothing.
+            assert topic["Reliability Policy"] in ("Reliable", "Best Effort")
+            assert topic["Durability Policy"] == "Volatile"
+            shown[topic["Value"]] = display["Enabled"]
+    assert shown == {"/depth/points": True, "/depth/image": True, "/all_in_focus/image": True, "/depth/sigma": False}
+    # The launch file remaps them, so that a namespace needs no other file.
+    launch = (ROOT / "launch" / "depth.launch.py").read_text()
+    assert all(f'"{topic[1:]}"' in launch for topic in shown)
+
+
+def test_frames_are_the_same_everywhere() -> None:
+    launch = (ROOT / "launch" / "depth.launch.py").read_text()
+    (body,) = re.findall(r'argument\("camera_frame", "(\w+)"', launch)
+    (optical,) = re.findall(r'argument\("optical_frame", "(\w+)"', launch)
+    assert optical == CameraConfig().frame_id
+    content = yaml.safe_load((ROOT / "rviz" / "depth.rviz").read_text())["Visualization Manager"]
+    assert content["Global Options"]["Fixed Frame"] == body == content["Views"]["Current"]["Target Frame"]
+
+
+def test_moveit_takes_our_topics() -> None:
+    sensors = yaml.safe_load((ROOT / "examples" / "moveit_sensors_3d.yaml").read_text())
+    assert set(sensors["sensors"]) <= set(sensors)
+    assert sensors["dfs_points"]["point_cloud_topic"] == "/depth/points"
+    assert sensors["dfs_depth"]["image_topic"] == "/depth/image"

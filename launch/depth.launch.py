@@ -3,7 +3,7 @@
 ros2 launch dfs_ros depth.launch.py                                  a simulated camera: depth with no hardware
 ros2 launch dfs_ros depth.launch.py rviz:=true                       and look at it
 ros2 launch dfs_ros depth.launch.py camera:=stack stack:=FOLDER      the photos of a focal stack, sweep after sweep
-ros2 launch dfs_ros depth.launch.py camera:=v4l2                     a UVC camera whose focus can be set
+ros2 launch dfs_ros depth.launch.py camera:=v4l2 lens_table:=FILE    a UVC camera whose focus can be set
 ros2 launch dfs_ros depth.launch.py camera:=none image:=/cam/image_raw camera_info:=/cam/camera_info focus:=/cam/focus
                                                                      a camera that something else drives
 """
@@ -36,6 +36,10 @@ ARGUMENTS = [
         ["sim", "stack", "v4l2", "none"],
     ),
     argument("stack", "", "Folder of the focal stack, for camera:=stack"),
+    argument("video_device", "", "Device file, for camera:=v4l2; empty: as params_file says"),
+    argument(
+        "lens_table", "", "Calibrated focus, for camera:=v4l2 (see `dfs focus-table`); empty: as params_file says"
+    ),
     argument("namespace", "", "Namespace of nodes and topics"),
     argument("params_file", str(SHARE / "config" / "parameters.yaml"), "Parameters of the nodes"),
     argument("network", "", "Network over the cost volume: none, or a model; empty: as params_file says"),
@@ -83,6 +87,8 @@ def nodes(context: LaunchContext) -> list[Node]:
         source = {
             "camera.source": values["camera"],
             "camera.stack": values["stack"],
+            "v4l2.device": values["video_device"],
+            "v4l2.calibration": values["lens_table"],
             "camera.frame_id": values["optical_frame"],
         }
         started.append(own_node(values, "sweep_camera", "dfs_camera", topics, source))

@@ -293,7 +293,7 @@ class DepthNode:
         from dfs_ros.pipeline import DepthEstimator
 
         began = time.monotonic()
-        self._estimator = DepthEstimator(self._transport.parameters.config)
+        self._estimator = DepthEstimator(self._transport.parameters.config, live=True)
         self._transport.log(
             "info", f"ready, network: {self._estimator.network} (loaded in {time.monotonic() - began:.1f} s)"
         )

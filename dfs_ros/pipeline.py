@@ -1,6 +1,7 @@
 """READ FIRST: from a focal stack to depth, the algorithm on one page.
 
 align        undo focus breathing, motion and exposure differences          alignment.py
+aperture     how wide the lens really blurs, if other than it is said to    aperture.py
 cost volume  how badly each depth explains the stack, around each pixel     cost_volume/
 aggregate    the logarithm of it, smoothed along the edges of the image     regularization.py
 decide       a probability over the depths: of that alone, or by a network  regularization.py, network/
@@ -27,14 +28,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 import dfs_ros
-from dfs_ros import optics, regularization
+from dfs_ros import regularization
 from dfs_ros.alignment import AlignedStack, FrameAlignment, align
-from dfs_ros.config import NEAREST_DEPTH_M, Config, HypothesesConfig
+from dfs_ros.aperture import ApertureFit, ApertureTracker, fit_aperture
+from dfs_ros.config import Config
 from dfs_ros.cost_volume import SpectraCache, all_in_focus, chosen_device, cost_volume_from_config
 from dfs_ros.memory import is_out_of_memory
 from dfs_ros.network.inputs import guide_image
 from dfs_ros.network.readout import at_index, read_out
-from dfs_ros.types import DepthResult, FocalStack
+from dfs_ros.types import Camera, DepthResult, FocalStack
+from dfs_ros.working import hypotheses_for, opened, reduced
 
 if TYPE_CHECKING:
     from dfs_ros.network import Network
@@ -52,11 +55,15 @@ Progress = Callable[[str, float], None]
 class DepthEstimator:
     """Depth of focal stacks with one configuration; the network is loaded once.
 
+    `live`: stacks come from one camera, one after the other, and what they tell of its lens is kept. Else each stack
+    is estimated on its own.
+
     >>> estimator = DepthEstimator(Config.from_dict({"network": {"name": "none"}}))
     """
 
-    def __init__(self, config: Config | None = None) -> None:
+    def __init__(self, config: Config | None = None, *, live: bool = False) -> None:
         self.config = config or Config()
+        self._lens = ApertureTracker() if live else None
         self._threads = self.config.processing.threads or usable_cores()
         self._network = network_for(self.config)
         self._gpu = gpu_for(self.config, self._network)
@@ -103,9 +110,14 @@ class DepthEstimator:
         # To a thousandth: transfer functions are found again when a still camera is aligned a little differently.
         focal_stack = dataclasses.replace(aligned.stack, blur_scale=np.round(aligned.stack.blur_scale, 3))
         image = focal_stack.images[aligned.reference]
+        depths_m = hypotheses_for(stack, config.hypotheses)
+
+        clock.begin("aperture", 0.15)
+        aperture = self._aperture(focal_stack, stack.camera, float(depths_m.min()))
+        if aperture is not None:
+            focal_stack = opened(focal_stack, aperture.scale)
 
         clock.begin("cost volume", 0.2)
-        depths_m = hypotheses_for(stack, config.hypotheses)
         keys = None if self._spectra is None else [content_key(frame) for frame in focal_stack.images]
         warnings: list[str] = []
         found = self._on_gpu(focal_stack, aligned.reference, depths_m, keys, clock, warnings)
@@ -127,8 +139,25 @@ class DepthEstimator:
             unknown |= sigma_m > config.confidence.max_relative_sigma * depth_m
             depth_m, sigma_m = np.where(unknown, np.nan, depth_m), np.where(unknown, np.nan, sigma_m)
         clock.end()
-        notes = {"ran_on": {"cost volume": ran_on, "network": self.network}, "warnings": warnings}
+        notes: dict[str, Any] = {
+            "aperture": None if aperture is None else aperture.report(),
+            "ran_on": {"cost volume": ran_on, "network": self.network},
+            "warnings": warnings,
+        }
         return self._result(stack, aligned, depths_m, depth_m, sigma_m, confidence, sharp, clock.seconds, notes)
+
+    def _aperture(self, stack: FocalStack, camera: Camera, nearest_m: float) -> ApertureFit | None:
+        """The blur factor of an aligned stack; None where it is given, or nothing can be said of it."""
+        config = self.config
+        if config.lens.aperture == "given" or config.cost.method != "residual":
+            return None
+        known = self._lens.known(camera) if self._lens is not None else None
+        if known is not None:
+            return known
+        fit = fit_aperture(stack, nearest_m, config.cost, threads=self._threads)
+        if self._lens is not None:
+            return self._lens.add(fit)
+        return fit
 
     def _on_cpu(
         self,
@@ -223,6 +252,7 @@ class DepthEstimator:
             "worked_at_px": [worked_at[1], worked_at[0]],
             "hypotheses_m": [float(depths_m.min()), float(depths_m.max()), len(depths_m)],
             "alignment": aligned.report(),
+            "aperture": notes["aperture"],
             "ran_on": notes["ran_on"],
             "configuration": self.config.to_dict(),
             "versions": {"dfs_ros": dfs_ros.__version__, "python": platform.python_version(), "numpy": np.__version__},
@@ -257,31 +287,6 @@ def gpu_for(config: Config, network: Network | None) -> DeviceEstimator | None:
     from dfs_ros.on_device import DeviceEstimator  # imports torch
 
     return DeviceEstimator.on_cuda(network, config.processing.cuda_graphs)
-
-
-def hypotheses_for(stack: FocalStack, config: HypothesesConfig) -> NDArray[np.float64]:
-    """Depth hypotheses in metres, near to far; a near end that the configuration leaves open comes from the focus."""
-    nearest = config.min_depth_m or min(NEAREST_DEPTH_M, 1.0 / (1.2 * float(stack.focus_diopters.max())))
-    return optics.depth_hypotheses(nearest, config.max_depth_m, config.count, config.spacing)
-
-
-def reduced(stack: FocalStack, max_megapixels: float) -> FocalStack:
-    """The stack with its images reduced to at most that size, by area; the same stack where they are not larger."""
-    height, width = stack.size
-    factor = float(np.sqrt(max_megapixels * 1e6 / (height * width)))
-    if factor >= 1.0:
-        return stack
-    size = (max(16, round(width * factor)), max(16, round(height * factor)))
-    images = np.stack([cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in stack.images])
-    return dataclasses.replace(stack, images=images, camera=stack.camera.scaled(size[0] / width))
-
-
-def opened(stack: FocalStack, aperture_scale: float) -> FocalStack:
-    """The stack as of a lens whose blur is `aperture_scale` times as wide."""
-    if aperture_scale == 1.0:
-        return stack
-    camera = dataclasses.replace(stack.camera, f_number=stack.camera.f_number / aperture_scale)
-    return dataclasses.replace(stack, camera=camera)
 
 
 def content_key(image: NDArray[np.uint8]) -> bytes:

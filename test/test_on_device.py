@@ -24,6 +24,7 @@ from dfs_ros.runner.torch import TorchRunner
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import plane_scene
 from dfs_ros.types import Camera, DepthResult, FocalStack
+from dfs_ros.working import hypotheses_for
 
 CPU = torch.device("cpu")
 CAMERA = Camera(0.008, 1.4, 6e-6)
@@ -260,7 +261,7 @@ def test_nothing_in_between_touches_the_host(network: str) -> None:
     meta = torch.device("meta")
     kernels, stack, config = NoKernels(), stack_of(), config_of(network)
     estimator = DeviceEstimator(network_on(meta) if network == "light" else None, kernels, meta)
-    depths_m = pipeline.hypotheses_for(stack, config.hypotheses)
+    depths_m = hypotheses_for(stack, config.hypotheses)
     keys = list(range(len(stack)))
     for _ in range(2):
         found, _clock = estimator.compute(stack, 1, depths_m, config, SpectraCache(), keys)

@@ -17,10 +17,11 @@ from dfs_ros import optics
 from dfs_ros.config import NEAREST_DEPTH_M, Config
 from dfs_ros.cost_volume import chosen_device, cuda
 from dfs_ros.geometry import intrinsics
-from dfs_ros.pipeline import DepthEstimator, hypotheses_for, reduced
+from dfs_ros.pipeline import DepthEstimator
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import plane_scene
 from dfs_ros.types import Camera, DepthResult, FocalStack
+from dfs_ros.working import hypotheses_for, reduced
 
 CAMERA = Camera(0.008, 1.4, 6e-6)  # 7.6 px of blur a dioptre
 FOCUS = (2.2, 1.7, 1.3, 0.9, 0.5)

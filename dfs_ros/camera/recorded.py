@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
 
-from dfs_ros.camera.source import SourceFrame, sweep_order
+from dfs_ros.camera.source import SoftwareSource, SourceFrame, sweep_order
 from dfs_ros.config import CameraConfig, LensConfig
 from dfs_ros.geometry import intrinsics
 from dfs_ros.io.stack_folder import load_stack
-from dfs_ros.pipeline import reduced
 from dfs_ros.types import FocusMetadata, LensState
+from dfs_ros.working import reduced
 
 
-class RecordedSource:
+class RecordedSource(SoftwareSource):
     """The images of a focal-stack/1 folder in the order of its `stack.yaml`, there and back or always from the start.
 
     Photos over `camera.max_megapixels` are reduced. Raises as :func:`dfs_ros.io.stack_folder.load_stack`, and
@@ -43,7 +43,7 @@ class RecordedSource:
             f"focus {focus.min():.3g} to {focus.max():.3g} dioptres"
         )
 
-    def frames(self) -> Iterator[SourceFrame]:
+    def frames(self) -> Generator[SourceFrame, None, None]:
         """Sweep after sweep, without end."""
         stack = self._stack
         for sweep_id, order in enumerate(itertools.cycle(self._order)):

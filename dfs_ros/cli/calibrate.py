@@ -24,19 +24,20 @@ def run(args: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    from dfs_ros.calibration import FACTORS, fit_aperture
+    from dfs_ros.calibration import calibrate_aperture
     from dfs_ros.io.stack_folder import load_stack
 
     stack = load_stack(args.stack, lens=config.lens)
-    with tqdm(total=len(FACTORS), leave=False, desc="fitting", disable=None) as bar:
-        fit = fit_aperture(stack, config, progress=lambda done, _: bar.update(done - bar.n))
+    with tqdm(leave=False, desc="fitting", unit="aperture", disable=None) as bar:
+        fit = calibrate_aperture(stack, config, progress=lambda done: bar.update(done - bar.n))
+    f_number = stack.camera.f_number / fit.measured
     if args.json:
         print(
             json.dumps(
                 {
-                    "aperture_scale": fit.aperture_scale,
+                    "aperture_scale": fit.measured,
                     "sigma": fit.sigma,
-                    "f_number": fit.f_number,
+                    "f_number": f_number,
                     "share_of_pixels": fit.share,
                     "factors": fit.factors.tolist(),
                     "misfit": fit.misfit.tolist(),
@@ -49,8 +50,8 @@ def run(args: argparse.Namespace) -> int:
     for factor, misfit in zip(fit.factors, fit.misfit, strict=True):
         print(f"{factor:14.3f}   {misfit:6.3f} {'#' * round(50 * misfit / widest)}")
     print(
-        f"\nbest: lens.aperture_scale = {fit.aperture_scale:.3f} +- {fit.sigma:.3f}, "
-        f"an f-number of {fit.f_number:.2f} where the stack says {stack.camera.f_number:.2f} "
+        f"\nbest: lens.aperture_scale = {fit.measured:.3f} +- {fit.sigma:.3f}, "
+        f"an f-number of {f_number:.2f} where the stack says {stack.camera.f_number:.2f} "
         f"({100 * fit.share:.0f} % of the pixels counted)"
     )
     return 0

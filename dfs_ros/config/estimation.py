@@ -28,6 +28,13 @@ class LensConfig:
         high=10,
         live=True,
     )
+    aperture: str = setting(
+        "fitted",
+        "given = blur as described, times aperture_scale; fitted = and times a factor fitted to each stack, where that "
+        "is clearly not 1; of a live camera to some of the first",
+        choices=("fitted", "given"),
+        live=True,
+    )
 
 
 NEAREST_DEPTH_M = 0.31

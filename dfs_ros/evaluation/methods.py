@@ -21,8 +21,9 @@ from dfs_ros.config import Config
 from dfs_ros.cost_volume import cost_volume_from_config
 from dfs_ros.evaluation.classical import laplacian_depth, ring_depth
 from dfs_ros.network.weights import load_module, network_file
-from dfs_ros.pipeline import DepthEstimator, hypotheses_for
+from dfs_ros.pipeline import DepthEstimator
 from dfs_ros.types import FocalStack
+from dfs_ros.working import hypotheses_for
 
 RAW_METHODS = ("released", "paper", "residual")
 """Names that mean the argmin of that cost volume."""

@@ -17,8 +17,9 @@ from dfs_ros.evaluation import figures
 from dfs_ros.evaluation.methods import CLASSICAL_METHODS, RAW_METHODS
 from dfs_ros.evaluation.reference import against_reference
 from dfs_ros.io.pictures import depth_range
-from dfs_ros.pipeline import DepthEstimator, hypotheses_for, reduced
+from dfs_ros.pipeline import DepthEstimator
 from dfs_ros.types import FocalStack
+from dfs_ros.working import hypotheses_for, reduced
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

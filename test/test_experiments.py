@@ -10,7 +10,8 @@ import pytest
 from dfs_ros.cli.main import main
 from dfs_ros.config import CostConfig
 from dfs_ros.evaluation.rendered import EVALUATION_CAMERAS, evaluation_stacks, procedural_stacks
-from dfs_ros.experiments import ablation, constraints, invariance
+from dfs_ros.evaluation.speed import SpeedCase
+from dfs_ros.experiments import ablation, constraints, invariance, speed
 from dfs_ros.experiments import settings as defined
 from dfs_ros.experiments.training import trained
 from dfs_ros.optics import coc_px, depth_hypotheses
@@ -132,3 +133,17 @@ def test_command_writes_a_table_and_refuses_to_test_on_what_it_trains_on(photos,
     assert main(["experiment", "constraints", *base]) == 2
     assert "--train-rgbd" in capsys.readouterr().err
     assert main(["experiment", "nonesuch", *base]) == 2
+    assert main(["experiment", "ablation", *base[2:]]) == 2
+    assert "--rgbd" in capsys.readouterr().err
+
+
+def test_speed_is_told_by_step_and_as_a_ratio():
+    said = []
+    times = speed.measure(SpeedCase("residual", height=64, width=64, images=3, hypotheses=8), 1, said.append, width=0.1)
+    assert len(said) == 2 and times.ddfs_parameters < 1e6
+    assert all(times.light[step] > 0 for step in speed.NETWORK_STEPS)
+    assert times.ddfs_s == pytest.approx(times.ddfs_volume + times.ddfs_network)
+    text = speed.markdown(
+        speed.Times({"align": 0.0, "aperture": 0.1} | dict.fromkeys(speed.NETWORK_STEPS, 0.1), 1, 2, 7)
+    )
+    assert "10.0 times as fast" in text and "**0.300**" in text and "**3.000**" in text

@@ -3,6 +3,7 @@
     invariance    networks that were trained for one camera, tested with others (DDFS, tables 3 and 4)
     ablation      what is made of the cost volume before depth, and the number of hypotheses (DDFS, table 2, figure 10)
     constraints   DualFocus's focal and spatial constraint as losses of the light network
+    speed         volume to depth on the CPU, the light network beside DDFS at full size
 
 Photos with depth to test on (--rgbd) and to train on (--train-rgbd) must be different ones. Weights and predictions are
 kept in --work: the same command goes on where it was interrupted.
@@ -26,9 +27,9 @@ _BASELINES = "direct,ddfs,dualfocus"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("experiment", choices=sorted(_EXPERIMENTS), help="which one")
-    parser.add_argument("--rgbd", metavar="DIR", required=True, help="folder of photos with depth to test on")
+    parser.add_argument("--rgbd", metavar="DIR", help="folder of photos with depth to test on (not for speed)")
     parser.add_argument("--train-rgbd", metavar="DIR", help="folder of other photos with depth to train on")
-    parser.add_argument("--work", metavar="DIR", required=True, help="folder that keeps weights and predictions")
+    parser.add_argument("--work", metavar="DIR", help="keeps weights and predictions (default: OUTPUT/work)")
     parser.add_argument("--output", metavar="DIR", required=True, help="folder for EXPERIMENT.md and its plot")
     parser.add_argument(
         "--every", metavar="N", type=int, default=1, help="test on every N-th stack only (default: 1, all)"
@@ -51,8 +52,11 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--every: expected 1 or more, received {args.every}")
     if args.width < 32:
         raise ValueError(f"--width: expected 32 or more, received {args.width}")
-    tested = {folder.name for folder in rgbd_folders(args.rgbd)}
-    if args.train_rgbd:
+    if args.experiment != "speed" and not args.rgbd:
+        raise ValueError(f"{args.experiment}: name photos with depth to test on with --rgbd DIR")
+    args.work = args.work or str(Path(args.output) / "work")
+    if args.rgbd and args.train_rgbd:
+        tested = {folder.name for folder in rgbd_folders(args.rgbd)}
         both = tested & {folder.name for folder in rgbd_folders(args.train_rgbd)}
         if both:
             raise ValueError(f"--train-rgbd: {', '.join(sorted(both))} are tested on too; train on other photos")
@@ -148,6 +152,20 @@ def _constraints(args: argparse.Namespace) -> str:
     return "\n\n".join([title, _CPU_SIZED, about, constraints.markdown(table, base, chance)])
 
 
+def _speed(args: argparse.Namespace) -> str:
+    from dfs_ros.evaluation.speed import SpeedCase
+    from dfs_ros.experiments import speed
+
+    case = SpeedCase("residual")
+    times = speed.measure(case, _ROUNDS, _say)
+    about = (
+        f"{case.width} x {case.height} RGB, {case.images} images, {case.hypotheses} hypotheses, CPU, best of {_ROUNDS} "
+        "rounds in one process, in turns. Weights of DDFS are random, its size is its authors'."
+    )
+    return "\n\n".join(["# Speed beside DDFS", about, speed.markdown(times)])
+
+
+_ROUNDS = 5
 _CPU_SIZED = (
     "CPU-sized: short trainings on few stacks, where papers train for days on a GPU. Rows of one table can be compared "
     "with each other, not with those of other tables."
@@ -160,6 +178,7 @@ _EXPERIMENTS: dict[str, Callable[[argparse.Namespace], str]] = {
     "invariance": _invariance,
     "ablation": _ablation,
     "constraints": _constraints,
+    "speed": _speed,
 }
 
 

@@ -1,0 +1,94 @@
+"""From an aligned stack to depth on the CPU: volume and light network beside DDFS, full size, with its authors' volume.
+
+The weights of DDFS are random: only its time is asked for. Both run in one process, in turns, so that whatever else the
+machine does falls on both; the best of each counts.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dfs_ros import optics
+from dfs_ros.config import Config
+from dfs_ros.evaluation.predictors import ddfs_inputs
+from dfs_ros.evaluation.speed import SpeedCase, synthetic_stack
+from dfs_ros.experiments.training import Progress
+from dfs_ros.network.ddfs import DdfsArchitecture, DdfsNetwork, expected_depth
+from dfs_ros.pipeline import DepthEstimator, usable_cores
+from dfs_ros.types import FocalStack
+
+NETWORK_STEPS = ("cost volume", "aggregate", "decide")
+"""Of the estimator: volume, what the network sees of it, network and readout."""
+_NEAR_M, _FAR_M = 0.1, 3.0
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of the fastest of all rounds: light by step, and DDFS's volume and network."""
+
+    light: dict[str, float]
+    ddfs_volume: float
+    ddfs_network: float
+    ddfs_parameters: int
+
+    @property
+    def light_network_s(self) -> float:
+        """Volume to depth by the light network."""
+        return sum(self.light[step] for step in NETWORK_STEPS)
+
+    @property
+    def ddfs_s(self) -> float:
+        """Volume to depth by DDFS."""
+        return self.ddfs_volume + self.ddfs_network
+
+
+def measure(case: SpeedCase, rounds: int, progress: Progress, width: float = 1.0) -> Times:
+    """Time both on the same stack, `rounds` times after one to warm up. `width`: DDFS's channels, 1 = its authors'."""
+    stack, _ = synthetic_stack(case)
+    hypotheses = {"min_depth_m": _NEAR_M, "max_depth_m": _FAR_M, "count": case.hypotheses}
+    config = Config.from_dict({"hypotheses": hypotheses, "alignment": {"mode": "off"}, "processing": {"device": "cpu"}})
+    estimator = DepthEstimator(config)
+    torch.manual_seed(0)
+    network = DdfsNetwork(DdfsArchitecture(case.hypotheses, "released", width)).eval()
+    depths_m = optics.depth_hypotheses(_NEAR_M, _FAR_M, case.hypotheses)
+    light, ddfs = [], []
+    for index in range(rounds + 1):
+        light.append(dict(estimator.estimate(stack, sharpen=False).report["seconds"]))
+        ddfs.append(_ddfs_seconds(network, stack, depths_m))
+        progress(f"speed: {'warm-up' if index == 0 else f'round {index} of {rounds}'}")
+    fastest = min(light[1:], key=lambda seconds: sum(seconds[step] for step in NETWORK_STEPS))
+    volume_s, network_s = min(ddfs[1:], key=sum)
+    return Times(fastest, volume_s, network_s, sum(p.numel() for p in network.parameters()))
+
+
+def markdown(times: Times) -> str:
+    """Both ways by step, and their ratio."""
+    lines = ["| | step | time [s] |", "| --- | --- | --- |"]
+    lines += [f"| light | {step} | {times.light[step]:.3f} |" for step in NETWORK_STEPS]
+    lines.append(f"| light | volume to depth | **{times.light_network_s:.3f}** |")
+    lines += [f"| light | before: {step} | {times.light[step]:.3f} |" for step in ("align", "aperture")]
+    lines.append(f"| DDFS | `released` volume, bounded | {times.ddfs_volume:.3f} |")
+    lines.append(f"| DDFS | network, {times.ddfs_parameters / 1e6:.1f} M parameters | {times.ddfs_network:.3f} |")
+    lines.append(f"| DDFS | volume to depth | **{times.ddfs_s:.3f}** |")
+    ratio = times.ddfs_s / times.light_network_s
+    return "\n".join(lines) + f"\n\nThe light network is {ratio:.1f} times as fast from volume to depth."
+
+
+def _ddfs_seconds(network: DdfsNetwork, stack: FocalStack, depths_m: NDArray[np.float64]) -> tuple[float, float]:
+    """Seconds of volume and network."""
+    started = time.perf_counter()
+    image, cost = (torch.from_numpy(x)[None] for x in ddfs_inputs(stack, depths_m))
+    between = time.perf_counter()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(usable_cores())
+    try:
+        with torch.inference_mode():
+            expected_depth(network(image, cost)[0], torch.from_numpy(depths_m).float())
+    finally:
+        torch.set_num_threads(threads)
+    return between - started, time.perf_counter() - between

@@ -97,4 +97,6 @@ def record_on_cuda(compute: Compute, inputs: Tensors) -> Recorded:
     # Other threads may use CUDA meanwhile.
     with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
         outputs = compute(*kept)
+    # What was allocated to compute without the graph, which has memory of its own, serves others now.
+    torch.cuda.empty_cache()
     return Recorded(kept, outputs, graph.replay)

@@ -1,7 +1,10 @@
-"""Check, time and profile the CUDA path on a machine with a GPU. Prints, and with --output writes, JSON.
+"""Check, time and profile the CUDA path on a machine with a GPU, all of it in one line:
 
-    python -m dfs_ros.cli.gpu_check --output gpu.json
-    compute-sanitizer --tool memcheck python -m dfs_ros.cli.gpu_check --quick        (also racecheck, initcheck)
+    python -m dfs_ros.cli.gpu_check --output gpu
+
+writes gpu/gpu.json and gpu/gpu.md: parity with the reference, compute-sanitizer where it is installed, times beside a
+counted floor, every runner of the network, frames to depth, memory beside a counted plan. It takes minutes, for engines
+are built. On a machine without a GPU, --plan prints what would be checked and what is counted; nothing is measured.
 
 Exit status: 0 all good, 1 a check failed or a target was missed, 3 no CUDA device.
 """
@@ -11,9 +14,9 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,55 +24,108 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import dfs_ros
-from dfs_ros.config import CostConfig
+from dfs_ros.config import Config, CostConfig
 from dfs_ros.cost_volume import cuda
 
 if TYPE_CHECKING:
     from dfs_ros.evaluation.gpu import Comparison
 
 NO_DEVICE = 3
-_TARGET_MS = {"residual 256x256x5x64": 1.0, "residual 640x480x5x64": 5.0}  # on a data-centre card of 2024
-_TARGET_MB = {"residual 640x480x5x64": 400.0}
-_TARGET_NETWORK_MS = 1.0
-_TARGET_END_TO_END_MS = 4.0
+TARGETS_MS = {  # on a data-centre card of 2024
+    "residual 256x256x5x64": 1.0,
+    "residual 640x480x5x64": 5.0,
+    "network 256x256x64, torch": 1.0,
+    "end to end 256x256": 4.0,
+}
+TARGETS_MB = {"residual 640x480x5x64": 400.0, "end to end 640x480": 400.0}
+VOLUMES = (("residual", (256, 256)), ("residual", (480, 640)), ("released", (256, 256)), ("paper", (256, 256)))
+END_TO_END = ((256, 256), (480, 640))
+SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
+_SANITIZER_TIMEOUT_S = 1800
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the checks; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m dfs_ros.cli.gpu_check", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--output", metavar="FILE", help="also write the JSON there")
-    parser.add_argument("--quick", action="store_true", help="only parity, for compute-sanitizer")
+    parser.add_argument("--output", metavar="DIR", help="folder for gpu.json and gpu.md")
+    parser.add_argument("--quick", action="store_true", help="only parity, as compute-sanitizer runs it")
+    parser.add_argument("--plan", action="store_true", help="without a GPU: what would be checked, and what is counted")
+    parser.add_argument("--no-sanitizer", action="store_true", help="without compute-sanitizer, which takes minutes")
     parser.add_argument("--repeats", type=int, default=50, metavar="N", help="timed calls of each case (default: 50)")
     parser.add_argument("--network", default="light", metavar="NAME", help="network of models/ (default: light)")
     args = parser.parse_args(argv)
     if args.repeats < 1:
         parser.error(f"--repeats: expected 1 or more, received {args.repeats}")
+    if args.plan:
+        print(json.dumps(plan(), indent=2))
+        return 0
     cause = cuda.why_not()
     if cause is not None:
-        print(f"gpu_check: no CUDA device: {cause}. Nothing was checked.", file=sys.stderr)
+        print(f"gpu_check: no CUDA device: {cause}. Nothing was checked; --plan tells what would be.", file=sys.stderr)
         return NO_DEVICE
-    report = _report(args)
-    text = json.dumps(report, indent=2)
-    print(text)
+    report = run_checks(args)
+    print(json.dumps(report, indent=2))
     if args.output:
-        Path(args.output).write_text(text + "\n")
+        folder = Path(args.output)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "gpu.json").write_text(json.dumps(report, indent=2) + "\n")
+        (folder / "gpu.md").write_text(markdown(report))
     return 0 if report["passed"] else 1
 
 
-def _report(args: argparse.Namespace) -> dict[str, Any]:
+def plan() -> dict[str, Any]:
+    """What is known without a device: floors and memory, counted; targets; and that nothing was measured."""
+    from dataclasses import asdict
+
+    from dfs_ros.evaluation import gpu, memory_plan
+
+    volumes: dict[str, Any] = {}
+    for method, size in VOLUMES:
+        problem = gpu.textured_problem(CostConfig(method=method, channels="rgb"), size, 5, 64)
+        volumes[volume_name(method, size)] = {
+            "planned_mb": memory_plan.planned_volume_bytes(problem) / 1e6,
+            **({"floor": asdict(gpu.floor_of(problem))} if method == "residual" else {}),
+        }
+    ends = {
+        end_name(size): {
+            "planned_mb": memory_plan.planned_depth_bytes(gpu.textured_problem(CostConfig(), size, 5, 64)) / 1e6
+        }
+        for size in END_TO_END
+    }
+    return {
+        "measured": "nothing: this is the plan",
+        "checks": ["parity of volumes, aggregation, depth", *(f"compute-sanitizer {tool}" for tool in SANITIZERS)],
+        "volumes": volumes,
+        "end_to_end": ends,
+        "targets_ms": TARGETS_MS,
+        "targets_mb": TARGETS_MB,
+    }
+
+
+def run_checks(args: argparse.Namespace) -> dict[str, Any]:
+    """Everything that was asked for, on the CUDA device that is there."""
+    import torch
+
+    from dfs_ros.cost_volume.cuda.aggregation import Aggregation
     from dfs_ros.evaluation import gpu
 
-    report: dict[str, Any] = {"machine": _machine()}
+    device = torch.device("cuda", torch.cuda.current_device())
+    kernels = cuda.cuda_kernels(device.index)
+    report: dict[str, Any] = {"machine": machine()}
 
     def on_device(problem: Any, **settings: Any) -> Any:
         return cuda.cost_volume(problem, **settings).cpu().numpy()
 
     parity = gpu.check_parity(on_device) + _same_by_other_ways()
+    parity += gpu.check_aggregation(Aggregation(kernels), device)
+    parity += check_estimator(args.network)
     report["parity"] = [comparison.to_dict() for comparison in parity]
-    missed = [f"parity: {c.case}: {c.error:.3g}" for c in parity if not c.passed]
+    missed = [f"parity: {c.case}: {c.error:.3g}, tolerance {c.tolerance:.3g}" for c in parity if not c.passed]
     if not args.quick:
-        missed += _measure(args, report)
+        missed += measure(report, kernels, device, args.network, args.repeats)
+        if not args.no_sanitizer:
+            missed += sanitize(report)
     report["missed"] = missed
     report["passed"] = not missed
     return report
@@ -91,107 +147,188 @@ def _same_by_other_ways() -> list[Comparison]:
             cache, keys = SpectraCache(), list(range(4))
             ways: dict[str, dict[str, Any]] = {
                 "small blocks": {"block_bytes": 1},
-                "graph": {"graph": True},
-                "graph again": {"graph": True},
+                "computed before recording": {"graph": True},
+                "recorded": {"graph": True},
+                "replayed": {"graph": True},
                 "spectra": {"spectra_cache": cache, "frame_keys": keys},
                 "kept spectra": {"spectra_cache": cache, "frame_keys": keys},
                 "images on the device": {"images": torch.from_numpy(problem.stack.images).cuda()},
             }
             for way, settings in ways.items():
+                if way == "replayed":  # so that replaying must bring in the images again
+                    cuda.cost_volume(problem, images=torch.from_numpy(mirrored).cuda(), graph=True)
                 volume = cuda.cost_volume(problem, **settings).cpu().numpy()
                 results.append(compare(f"{method} {shape} {way}", volume, expected, 1e-4))
-                if way == "graph":  # so that replaying must bring in the images again
-                    cuda.cost_volume(problem, images=torch.from_numpy(mirrored).cuda(), graph=True)
     return results
 
 
-def _measure(args: argparse.Namespace, report: dict[str, Any]) -> list[str]:
+def check_estimator(network: str, device: str = "cuda") -> list[Comparison]:
+    """The whole estimator on a device against that on the CPU, four times: computed, recorded, replayed twice."""
+    import dataclasses
+
+    from dfs_ros.evaluation.gpu import check_depth
+    from dfs_ros.pipeline import DepthEstimator
+    from dfs_ros.simulation.render import render_stack
+    from dfs_ros.simulation.scenes import plane_scene
+    from dfs_ros.types import Camera
+
+    scene = plane_scene(1.0, 165, 122)
+    depth = np.where(np.arange(165) < 80, 0.6, 1.3) * np.ones((122, 1))
+    stack = render_stack(scene.rgb, depth, Camera(0.008, 1.4, 6e-6), (2.2, 1.7, 1.3, 0.9, 0.5), rng=1)
+    results = []
+    for name in ("none", network):
+        base = Config.from_dict({"network": {"name": name, "runner": "torch", "precision": "fp32"}})
+        on_gpu, on_cpu = (DepthEstimator(base.updated({"processing": {"device": d}})) for d in (device, "cpu"))
+        for turn in range(4):
+            turned = dataclasses.replace(stack, images=np.ascontiguousarray(np.roll(stack.images, turn, axis=1)))
+            found, expected = (estimator.estimate(turned, sharpen=False) for estimator in (on_gpu, on_cpu))
+            comparison = check_depth(found.depth_m, expected.depth_m)
+            results.append(dataclasses.replace(comparison, case=f"{comparison.case}, network {name}, turn {turn}"))
+    return results
+
+
+def measure(report: dict[str, Any], kernels: Any, device: Any, network: str, repeats: int) -> list[str]:
     """Fill in times and memory; what missed its target."""
-    from dfs_ros.evaluation import gpu
-
-    missed = []
-    bandwidth = gpu.copy_bandwidth()
-    report["copy_bandwidth_gb_per_s"] = bandwidth / 1e9
-    report["volumes"] = {}
-    for method, size in (
-        ("residual", (256, 256)),
-        ("residual", (480, 640)),
-        ("released", (256, 256)),
-        ("paper", (256, 256)),
-    ):
-        name = f"{method} {size[1]}x{size[0]}x5x64"
-        problem = gpu.textured_problem(CostConfig(method=method, channels="rgb"), size, 5, 64)
-        result = gpu.measure_volume(problem, bandwidth, args.repeats)
-        result["profile_us"] = gpu.profile_volume(problem)
-        report["volumes"][name] = result
-        best = min(result["eager"]["median_ms"], result["graph"]["median_ms"])
-        if best > _TARGET_MS.get(name, np.inf):
-            missed.append(f"time: {name}: {best:.3f} ms, target {_TARGET_MS[name]} ms")
-        if result["peak_tensor_mb"] > _TARGET_MB.get(name, np.inf):
-            missed.append(f"memory: {name}: {result['peak_tensor_mb']:.0f} MB, target {_TARGET_MB[name]:.0f} MB")
-    missed += _measure_end_to_end(args, report)
-    return missed
-
-
-def _measure_end_to_end(args: argparse.Namespace, report: dict[str, Any]) -> list[str]:
-    """The network alone in a CUDA graph, and frames on the host to depth on the host with all else on the device."""
-    import torch
-
-    from dfs_ros.evaluation import gpu
+    from dfs_ros.evaluation import gpu, gpu_speed
+    from dfs_ros.network import Network
+    from dfs_ros.network.export import Shape
+    from dfs_ros.network.running import make_runner
     from dfs_ros.network.weights import load_weights, model_file
 
-    problem = gpu.textured_problem(CostConfig(), (256, 256), 5, 64)  # as the network has been trained
-    module = load_weights(model_file(args.network)).cuda().eval()
-    with torch.inference_mode():
-        images = torch.from_numpy(problem.stack.images).cuda()
-        energy = cuda.cost_volume(problem, images=images, output="log_energy").clone()
-        inputs = (energy[None], energy[None], energy[None, :4].clone())
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(3):
-                module(*inputs)
-                gpu.depth_on_device(problem, module, images, energy)
-        torch.cuda.current_stream().wait_stream(side)
-        network, rest = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-        with torch.cuda.graph(network):
-            module(*inputs)
-        with torch.cuda.graph(rest):
-            depth = gpu.depth_on_device(problem, module, images, energy)
-        report["network_graph"] = gpu.time_ms(network.replay, args.repeats)
+    times: dict[str, float] = {}
+    megabytes: dict[str, float | None] = {}
+    bandwidth = gpu_speed.copy_bandwidth(device)
+    report["copy_bandwidth_gb_per_s"] = bandwidth / 1e9
+    report["volumes"], report["networks"], report["end_to_end"] = {}, {}, {}
+    for method, size in VOLUMES:
+        problem = gpu.textured_problem(CostConfig(method=method, channels="rgb"), size, 5, 64)
+        name = volume_name(method, size)
+        result = gpu_speed.measure_volume(problem, kernels, device, bandwidth, repeats)
+        result["profile_us"] = gpu_speed.profile(lambda p=problem: cuda.cost_volume(p))  # type: ignore[misc]
+        report["volumes"][name] = result
+        times[name] = min(result["eager"]["median_ms"], result["graph"]["median_ms"])
+        megabytes[name] = result["peak_tensor_mb"]
+    module = load_weights(model_file(network))
+    for runner, precision in gpu_speed.RUNNERS:
+        name = f"network 256x256x64, {runner} {precision}"
+        result = gpu_speed.measure_network(module, runner, precision, Shape(64, 256, 256), device.type, repeats)
+        report["networks"][name] = result
+    in_torch = [r["median_ms"] for n, r in report["networks"].items() if ", torch " in n and "median_ms" in r]
+    times["network 256x256x64, torch"] = min(in_torch, default=float("inf"))
+    chosen = Network(network, make_runner(module, "auto", device.type))
+    for size in END_TO_END:
+        name = end_name(size)
+        result = gpu_speed.measure_end_to_end(chosen, kernels, device, size, repeats)
+        without = gpu_speed.measure_end_to_end(None, kernels, device, size, repeats)
+        report["end_to_end"] |= {name: result, f"{name}, no network": without}
+        times[name], megabytes[name] = result["median_ms"], without["peak_tensor_mb"]
+    return [
+        *(f"time: {n}: {t:.3f} ms, target {TARGETS_MS[n]} ms" for n, t in times.items() if not t <= limit_ms(n)),
+        *(
+            f"memory: {n}: {m:.0f} MB, target {TARGETS_MB[n]:.0f} MB"
+            for n, m in megabytes.items()
+            if m is not None and not m <= TARGETS_MB.get(n, np.inf)
+        ),
+        *(
+            f"{n}: {r['difference']:.2g} of the range from the reference, tolerance {r['tolerance']:g}"
+            for n, r in report["networks"].items()
+            if "difference" in r and not r["difference"] <= r["tolerance"]
+        ),
+        *(f"{n}: {text}" for n, r in report["networks"].items() for text in r.get("problems", [])),
+        *(f"{n}: depth is not finite" for n, r in report["end_to_end"].items() if not r["depth_finite"]),
+    ]
 
-        def frames_to_depth() -> Any:
-            images.copy_(torch.from_numpy(problem.stack.images))
-            energy.copy_(cuda.cost_volume(problem, images=images, output="log_energy", graph=True))
-            rest.replay()
-            return depth.cpu()
 
-        for _ in range(5):
-            frames_to_depth()
-        seconds = []
-        for _ in range(args.repeats):
-            begin = time.perf_counter()
-            frames_to_depth()
-            seconds.append(time.perf_counter() - begin)
-    end_to_end_ms = 1e3 * float(np.median(seconds))
-    report["end_to_end"] = {
-        "what": "256x256x5x64, default settings, uint8 on the host to depth on the host: volume, guided filter, "
-        "network, median; no alignment, no all-in-focus image",
-        "median_ms": end_to_end_ms,
-        "max_ms": 1e3 * max(seconds),
-        "depth_finite": bool(torch.isfinite(depth).all()),
-    }
-    missed = []
-    if report["network_graph"]["median_ms"] > _TARGET_NETWORK_MS:
-        missed.append(f"time: network: {report['network_graph']['median_ms']:.3f} ms, target {_TARGET_NETWORK_MS} ms")
-    if end_to_end_ms > _TARGET_END_TO_END_MS:
-        missed.append(f"time: end to end: {end_to_end_ms:.3f} ms, target {_TARGET_END_TO_END_MS} ms")
-    if not report["end_to_end"]["depth_finite"]:
-        missed.append("end to end: depth is not finite everywhere")
+def sanitize(report: dict[str, Any]) -> list[str]:
+    """Run the parity checks in every tool of compute-sanitizer; what it found."""
+    command = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
+    if command is None:
+        report["compute_sanitizer"] = "not run: compute-sanitizer is not installed"
+        return []
+    report["compute_sanitizer"], missed = {}, []
+    for tool in SANITIZERS:
+        # A leak check would count what torch keeps; only errors end with another status.
+        check = [command, "--tool", tool, "--error-exitcode", "9"]
+        check += [sys.executable, "-m", "dfs_ros.cli.gpu_check", "--quick"]
+        try:
+            done = subprocess.run(check, capture_output=True, text=True, timeout=_SANITIZER_TIMEOUT_S, check=False)
+            said = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("=========")][-8:]
+            status: int | str = done.returncode
+        except subprocess.TimeoutExpired:
+            said, status = [], f"not done after {_SANITIZER_TIMEOUT_S} s"
+        report["compute_sanitizer"][tool] = {"status": status, "said": said}
+        if status != 0:
+            missed.append(f"compute-sanitizer {tool}: status {status}: {' '.join(said[-1:])}")
     return missed
 
 
-def _machine() -> dict[str, Any]:
+def markdown(report: dict[str, Any]) -> str:
+    """The report as a page: a table of times beside targets and floors, one of networks, and what was missed."""
+    where = report["machine"]
+    good = sum(row["passed"] for row in report["parity"])
+    lines = [
+        f"# CUDA check: {where['card']}",
+        "",
+        f"Driver {where['driver']}, CUDA {where['cuda']}, PyTorch {where['torch']}, kernels {where['kernels']}, commit "
+        f"{where['commit']}.",
+        "",
+        f"Parity: {good} of {len(report['parity'])} comparisons within their tolerance.",
+    ]
+    if "volumes" in report:
+        lines += ["", f"Copy: {report['copy_bandwidth_gb_per_s']:.0f} GB/s.", ""]
+        lines += [
+            "| volume | launched | graph | floor of memory | target | memory | planned |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for name, row in report["volumes"].items():
+            floor = f"{row['floor']['at_copy_bandwidth_ms']:.3f} ms" if "floor" in row else ""
+            target = f"{TARGETS_MS[name]} ms" if name in TARGETS_MS else ""
+            lines.append(
+                f"| {name} | {row['eager']['median_ms']:.3f} ms | {row['graph']['median_ms']:.3f} ms | {floor} | "
+                f"{target} | {_mb(row['peak_tensor_mb'])} | {_mb(row['planned_mb'])} |"
+            )
+        lines += ["", "| network | time | difference, share of the range | ran in |", "|---|---|---|---|"]
+        for name, row in report["networks"].items():
+            if "absent" in row:
+                lines.append(f"| {name} | | | {' '.join(row['absent'].split())} |")
+            else:
+                lines.append(f"| {name} | {row['median_ms']:.3f} ms | {row['difference']:.1e} | {row['ran']} |")
+        lines += ["", "| frames to depth | time | steps | network | memory | planned |", "|---|---|---|---|---|---|"]
+        for name, row in report["end_to_end"].items():
+            steps = ", ".join(f"{step} {ms:.2f} ms" for step, ms in row["steps_ms"].items())
+            lines.append(
+                f"| {name} | {row['median_ms']:.2f} ms | {steps} | {row['network']} | {_mb(row['peak_tensor_mb'])} | "
+                f"{_mb(row['planned_mb'])} |"
+            )
+    if "compute_sanitizer" in report:
+        tools = report["compute_sanitizer"]
+        text = tools if isinstance(tools, str) else ", ".join(f"{t} {r['status']}" for t, r in tools.items())
+        lines += ["", f"compute-sanitizer (0 = clean): {text}."]
+    lines += ["", "All checks passed." if report["passed"] else "Missed:", *(f"- {line}" for line in report["missed"])]
+    return "\n".join(lines) + "\n"
+
+
+def volume_name(method: str, size: tuple[int, int]) -> str:
+    """As in the tables: method, width, height, images, hypotheses."""
+    return f"{method} {size[1]}x{size[0]}x5x64"
+
+
+def end_name(size: tuple[int, int]) -> str:
+    """As in the tables."""
+    return f"end to end {size[1]}x{size[0]}"
+
+
+def limit_ms(name: str) -> float:
+    """The target, or no limit."""
+    return TARGETS_MS.get(name, float("inf"))
+
+
+def _mb(megabytes: float | None) -> str:
+    return "" if megabytes is None else f"{megabytes:.0f} MB"
+
+
+def machine() -> dict[str, Any]:
+    """The card and all versions."""
     import torch
 
     from dfs_ros.cost_volume.cuda.driver import cuda_kernels

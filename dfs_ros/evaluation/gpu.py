@@ -1,4 +1,6 @@
-"""Checks and measurements of the CUDA path on a machine with a GPU: parity, memory, time beside a counted floor.
+"""Checks of the CUDA path on a machine with a GPU, and what it must at least take; measuring is in gpu_speed.py.
+
+All of it runs on the CPU as well, with the host build of the kernels: so tests hold the checks themselves to account.
 
 The least is counted: bytes that must go through memory when every stage reads its input and writes its output once (a
 2-D FFT twice), and operations. Over the bandwidth of a copy measured on the same card it is a floor for memory; what
@@ -7,28 +9,26 @@ stays in the L2 cache may go under it.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
 from dfs_ros import optics, regularization
-from dfs_ros.config import Config, CostConfig
-from dfs_ros.cost_volume import cuda, reference
+from dfs_ros.config import CostConfig, RegularizationConfig
+from dfs_ros.cost_volume import reference
 from dfs_ros.cost_volume.confidence import bound_and_scale
+from dfs_ros.cost_volume.cuda.aggregation import Aggregation
+from dfs_ros.cost_volume.cuda.job import uploaded
 from dfs_ros.cost_volume.problem import Problem, make_problem
 from dfs_ros.types import Camera, FocalStack
 
 METHODS = ("residual", "released", "paper")
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 5e-3}
 _CAMERA = Camera(focal_length_m=0.015, f_number=2.8, pixel_pitch_m=11.2e-6)
-_COPY_BYTES = 1 << 30
 
 Volume = NDArray[Any]
 Compute = Callable[..., Volume]
@@ -137,96 +137,38 @@ def floor_of(problem: Problem) -> Floor:
     return Floor(8 * frames * channels * bins + depths * each, depths * (fft + arithmetic))
 
 
-def time_ms(work: Callable[[], object], repeats: int = 50) -> dict[str, float]:
-    """Median, least and largest milliseconds on the device, by events, after a warm-up."""
-    for _ in range(5):
-        work()
-    event: Callable[..., Any] = torch.cuda.Event
-    events = [(event(enable_timing=True), event(enable_timing=True)) for _ in range(repeats)]
-    for begin, end in events:
-        begin.record()
-        work()
-        end.record()
-    torch.cuda.synchronize()
-    times = [begin.elapsed_time(end) for begin, end in events]
-    return {"median_ms": statistics.median(times), "min_ms": min(times), "max_ms": max(times)}
+def check_aggregation(aggregation: Aggregation, device: torch.device) -> list[Comparison]:
+    """Guided filter, semi-global matching and readout against numpy, for several sizes."""
+    from dfs_ros.network import readout
+
+    results = []
+    rng = np.random.default_rng(0)
+    for shape in ((5, 33, 47), (64, 64, 96), (300, 20, 31)):
+        depths_m = optics.depth_hypotheses(0.4, 8.0, shape[0])
+        energy = (np.minimum(np.abs(rng.normal(0, 2, shape)), 4) - 5).astype(np.float32)
+        guide = rng.random(shape[1:], np.float32)
+        config = RegularizationConfig()
+        smoothed = regularization.smoothed_energy(energy, guide, config)
+        probability = regularization.probability_of(smoothed[1], config.sharpness)
+        expected = (*smoothed, *readout.read_out(probability, depths_m))
+        found = (
+            *aggregation.smoothed_energy(uploaded(energy, device), uploaded(guide, device), config),
+            *aggregation.read_out(uploaded(probability, device), depths_m),
+        )
+        for name, a, b in zip(("aggregated", "optimised", "depth", "sigma"), found, expected, strict=True):
+            label = f"{name} {shape[2]}x{shape[1]}x{shape[0]}"
+            # Sigma is what a sum leaves after nearly as much is taken away.
+            results.append(compare(label, a.cpu().numpy(), b, 1e-3 if name == "sigma" else TOLERANCE[torch.float32]))
+    return results
 
 
-def copy_bandwidth() -> float:
-    """Bytes a second of a copy on the device, read and written both counted."""
-    source = torch.empty(_COPY_BYTES, dtype=torch.uint8, device="cuda")
-    target = torch.empty_like(source)
-    return 2 * _COPY_BYTES / (time_ms(lambda: target.copy_(source), 20)["median_ms"] * 1e-3)
+def check_depth(found: Volume, expected: Volume) -> Comparison:
+    """Depth of the whole estimator against that of the CPU: the share of pixels that are 1 % or more apart.
 
-
-def measure_volume(problem: Problem, bandwidth: float, repeats: int) -> dict[str, Any]:
-    """Time of a volume from frames on the device, eager and as a CUDA graph, beside its floor; peak memory."""
-    images = torch.from_numpy(problem.stack.images).cuda()
-    torch.cuda.synchronize()
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    free_before = torch.cuda.mem_get_info()[0]
-    result: dict[str, Any] = {"eager": time_ms(lambda: cuda.cost_volume(problem, images=images), repeats)}
-    result["peak_tensor_mb"] = (torch.cuda.max_memory_allocated() - before) / 1e6
-    # With the workspaces of cuFFT and what the allocator holds in reserve.
-    result["device_mb"] = (free_before - torch.cuda.mem_get_info()[0]) / 1e6
-    result["graph"] = time_ms(lambda: cuda.cost_volume(problem, images=images, graph=True), repeats)
-    if problem.cost.method == "residual":
-        floor = floor_of(problem)
-        result["floor"] = {**asdict(floor), "at_copy_bandwidth_ms": 1e3 * floor.bytes / bandwidth}
-    return result
-
-
-def profile_volume(problem: Problem, repeats: int = 10) -> dict[str, float]:
-    """Microseconds of each kernel in one volume, as the profiler sees it, most first."""
-    images = torch.from_numpy(problem.stack.images).cuda()
-    cuda.cost_volume(problem, images=images)
-    torch.cuda.synchronize()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
-        for _ in range(repeats):
-            cuda.cost_volume(problem, images=images)
-        torch.cuda.synchronize()
-    spent = {
-        event.key: float(getattr(event, "device_time_total", 0.0) or getattr(event, "cuda_time_total", 0.0)) / repeats
-        for event in profiler.key_averages()
-    }
-    return dict(sorted(((k, round(v, 1)) for k, v in spent.items() if v > 0), key=lambda item: -item[1]))
-
-
-def guided_filter(volume: Tensor, guide: Tensor, radius_px: int, eps: float) -> Tensor:
-    """:func:`dfs_ros.regularization.guided_filter` of tensors, (D, H, W) with the guide (H, W)."""
-    if radius_px == 0:
-        return volume
-
-    def mean(planes: Tensor) -> Tensor:
-        # The edge repeated, as OpenCV's reflection has it, which torch's lacks.
-        for axis in (1, 2):
-            before = planes.narrow(axis, 0, radius_px).flip(axis)
-            after = planes.narrow(axis, planes.shape[axis] - radius_px, radius_px).flip(axis)
-            planes = torch.cat([before, planes, after], axis)
-        return F.avg_pool2d(planes[None], 2 * radius_px + 1, stride=1)[0]
-
-    guide = guide[None]
-    guide_mean = mean(guide)
-    scale = 1.0 / ((mean(guide * guide) - guide_mean * guide_mean).clamp(min=0.0) + eps)
-    cost_mean = mean(volume)
-    a = (mean(guide * volume) - guide_mean * cost_mean) * scale
-    return mean(a) * guide + mean(cost_mean - a * guide_mean)
-
-
-def depth_on_device(problem: Problem, module: torch.nn.Module, images: Tensor, energy: Tensor) -> Tensor:
-    """Depth (H, W) in metres by the network, from images uint8 (F, H, W, 3) and log energy (D, H, W) on the device.
-
-    Height and width must fit the network.
+    Ties between hypotheses may fall either way, and thresholds of what has depth too.
     """
-    from dfs_ros.network.readout_torch import median_and_spread
-
-    settings = Config().regularization
-    guide = images.float().mean(dim=(0, 3)) / 255.0
-    smoothed = guided_filter(energy, guide, settings.guided_radius_px, settings.guided_eps)
-    planes = torch.cat([guide[None], images[len(images) // 2].permute(2, 0, 1).float() / 255.0])
-    index = median_and_spread(module(energy[None], smoothed[None], planes[None]))[0][0]
-    diopters = torch.as_tensor(1.0 / problem.depths_m, dtype=torch.float32, device=energy.device)
-    below = index.long().clamp(max=len(diopters) - 2)
-    return 1.0 / torch.lerp(diopters[below], diopters[below + 1], index - below)
+    known = np.isfinite(found) & np.isfinite(expected)
+    apart = np.isfinite(found) != np.isfinite(expected)
+    apart[known] |= np.abs(found[known] / expected[known] - 1.0) > 0.01
+    share = float(apart.mean()) if known.mean() > 0.5 else float("inf")
+    return Comparison("depth of the whole estimator", share, 2e-3)

@@ -1,0 +1,200 @@
+"""Measuring the CUDA path: volumes, network in every runner, frames to depth; times of the device's own clock."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from dfs_ros.config import Config, CostConfig
+from dfs_ros.cost_volume import cuda
+from dfs_ros.cost_volume.cuda.driver import Kernels
+from dfs_ros.cost_volume.cuda.job import uploaded
+from dfs_ros.cost_volume.problem import Problem
+from dfs_ros.cuda_graphs import CudaGraphs
+from dfs_ros.evaluation.gpu import floor_of, textured_problem
+from dfs_ros.evaluation.memory_plan import planned_depth_bytes, planned_volume_bytes
+from dfs_ros.network import Network
+from dfs_ros.network.export import Shape, golden_inputs
+from dfs_ros.network.light import LightNetwork
+from dfs_ros.network.running import golden_of, make_runner
+from dfs_ros.on_device import DeviceEstimator
+from dfs_ros.runner.base import RunnerError
+
+_COPY_BYTES = 1 << 30
+_WARM_UP = 5
+
+RUNNERS = (
+    ("torch", "fp32"),
+    ("torch", "auto"),
+    ("torch", "fp16"),
+    ("tensorrt", "fp32"),
+    ("tensorrt", "fp16"),
+    ("tensorrt_rtx", "fp32"),
+    ("tensorrt_rtx", "fp16"),
+    ("onnx", "fp32"),
+)
+"""Runner and precision of the networks that are measured."""
+
+
+def time_ms(work: Callable[[], object], repeats: int = 50) -> dict[str, float]:
+    """Median, least and largest milliseconds after a warm-up, by events of the device; without one, by the host."""
+    for _ in range(_WARM_UP):
+        work()
+    if torch.cuda.is_available():
+        event: Callable[..., Any] = torch.cuda.Event
+        events = [(event(enable_timing=True), event(enable_timing=True)) for _ in range(repeats)]
+        for begin, end in events:
+            begin.record()
+            work()
+            end.record()
+        torch.cuda.synchronize()
+        times = [begin.elapsed_time(end) for begin, end in events]
+    else:
+        times = host_times_ms(work, repeats)
+    return {"median_ms": statistics.median(times), "min_ms": min(times), "max_ms": max(times)}
+
+
+def host_times_ms(work: Callable[[], object], repeats: int) -> list[float]:
+    """Milliseconds of every call, by the host's clock: for work that waits for its result."""
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        work()
+        times.append(1e3 * (time.perf_counter() - begin))
+    return times
+
+
+def copy_bandwidth(device: torch.device, size: int = _COPY_BYTES) -> float:
+    """Bytes a second of a copy on the device, read and written both counted."""
+    source = torch.empty(size, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return 2 * size / (time_ms(lambda: target.copy_(source), 20)["median_ms"] * 1e-3)
+
+
+def measure_volume(
+    problem: Problem, kernels: Kernels, device: torch.device, bandwidth: float, repeats: int
+) -> dict[str, Any]:
+    """Time of a volume from frames on the device, launched one by one and as a CUDA graph; floor; memory."""
+    with torch.inference_mode():
+        images = uploaded(problem.stack.images, device)
+        engine = cuda.volume_engine(problem, kernels, device, "cost")
+
+        def volume(graphs: CudaGraphs | None = None) -> torch.Tensor:
+            return engine.volume(engine.spectra(images), problem.coc_px, graphs)
+
+        before = _used(device)
+        volume()
+        result: dict[str, Any] = {"planned_mb": planned_volume_bytes(problem) / 1e6, **_growth(device, before)}
+        result["eager"] = time_ms(volume, repeats)
+        graphs = CudaGraphs()
+        result["graph"] = time_ms(lambda: volume(graphs), repeats)
+    if problem.cost.method == "residual":
+        floor = floor_of(problem)
+        best_s = 1e-3 * min(result[way]["median_ms"] for way in ("eager", "graph"))
+        result["floor"] = {**asdict(floor), "at_copy_bandwidth_ms": 1e3 * floor.bytes / bandwidth}
+        result["bytes_per_s"], result["operations_per_s"] = floor.bytes / best_s, floor.operations / best_s
+    return result
+
+
+def profile(work: Callable[[], object], repeats: int = 10) -> dict[str, float]:
+    """Microseconds of each kernel in one call of `work`, as the profiler sees it, most first; empty without a GPU."""
+    if not torch.cuda.is_available():
+        return {}
+    work()
+    torch.cuda.synchronize()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+        for _ in range(repeats):
+            work()
+        torch.cuda.synchronize()
+    spent = {
+        event.key: float(getattr(event, "device_time_total", 0.0) or getattr(event, "cuda_time_total", 0.0)) / repeats
+        for event in profiler.key_averages()
+    }
+    return dict(sorted(((k, round(v, 1)) for k, v in spent.items() if v > 0), key=lambda item: -item[1]))
+
+
+def measure_network(
+    module: LightNetwork, runner: str, precision: str, shape: Shape, device: str, repeats: int
+) -> dict[str, Any]:
+    """A runner with tensors in and out: how far its depth is from the reference's, and its time; or why there is none.
+
+    `device` as in :class:`dfs_ros.config.ProcessingConfig`.
+    """
+    try:
+        made = make_runner(module, runner, device, precision)
+        tensors = [uploaded(array, torch.device(device)) for array in golden_inputs(shape)]
+        answer = made.run_tensors(*tensors).cpu().numpy()
+    except (ValueError, RunnerError) as error:
+        return {"absent": str(error)}
+    golden = golden_of(module, shape, "fp16" if precision == "fp16" else "fp32")
+    return {
+        "ran": made.description,
+        "difference": golden.difference(answer),
+        "tolerance": golden.tolerance,
+        "problems": [problem.text for problem in made.problems if problem.level != "note"],
+        **time_ms(lambda: made.run_tensors(*tensors), repeats),
+    }
+
+
+def measure_end_to_end(
+    network: Network | None,
+    kernels: Kernels,
+    device: torch.device,
+    size: tuple[int, int],
+    repeats: int,
+    hypotheses: int = 64,
+) -> dict[str, Any]:
+    """uint8 frames on the host to depth on the host, with default settings.
+
+    Without alignment, which is the host's, and without the all-in-focus image.
+    """
+    config = Config.from_dict({})
+    problem = textured_problem(CostConfig(), size, 5, hypotheses)
+    estimator = DeviceEstimator(network, kernels, device, CudaGraphs())
+
+    def frames_to_depth() -> tuple[Any, dict[str, float]]:
+        return estimator.estimate(problem.stack, 2, problem.depths_m, config)
+
+    before = _used(device)
+    for _ in range(_WARM_UP):
+        planes, _ = frames_to_depth()
+    result = {"planned_mb": planned_depth_bytes(problem) / 1e6, **_growth(device, before)}
+    times = host_times_ms(frames_to_depth, repeats)
+    _, steps = frames_to_depth()
+    return {
+        **result,
+        "network": "none" if network is None else network.description,
+        "median_ms": statistics.median(times),
+        "min_ms": min(times),
+        "max_ms": max(times),
+        "steps_ms": {step: 1e3 * seconds for step, seconds in steps.items()},
+        "depth_finite": bool(np.isfinite(planes[0]).all()),
+        "profile_us": profile(frames_to_depth),
+    }
+
+
+def _used(device: torch.device) -> tuple[int, int]:
+    """Bytes in tensors, and bytes that the device has free, with nothing kept in reserve."""
+    if device.type != "cuda":
+        return 0, 0
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    return torch.cuda.memory_allocated(), torch.cuda.mem_get_info()[0]
+
+
+def _growth(device: torch.device, before: tuple[int, int]) -> dict[str, float | None]:
+    """Most megabytes in tensors since then; and of the device, with workspaces and what the allocator keeps."""
+    if device.type != "cuda":
+        return {"peak_tensor_mb": None, "device_mb": None}
+    torch.cuda.synchronize()
+    return {
+        "peak_tensor_mb": (torch.cuda.max_memory_allocated() - before[0]) / 1e6,
+        "device_mb": (before[1] - torch.cuda.mem_get_info()[0]) / 1e6,
+    }

@@ -1,0 +1,85 @@
+"""How much device memory depth takes, counted without a device.
+
+The very code that runs on a GPU runs on torch's device `meta`, which has shapes and no data; every tensor is counted
+while it lives. What torch's allocator rounds up and what it keeps in reserve comes on top on a GPU, as do the machine
+code and the libraries themselves.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from dfs_ros.config import Config
+from dfs_ros.cost_volume import cuda
+from dfs_ros.cost_volume.problem import Problem
+from dfs_ros.on_device import DeviceEstimator
+
+_META = torch.device("meta")
+
+
+class NoKernels:
+    """Launches nothing."""
+
+    def launch(
+        self, name: str, grid: tuple[int, int, int], threads: int, shared_bytes: int, job: ctypes.Structure
+    ) -> None:
+        """Nothing."""
+
+
+class MemoryCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Bytes of the tensors of a device: how many live now and how many did at most.
+
+    An FFT is counted with a workspace as large as its input, which is what cuFFT takes for two dimensions.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._device = device
+        self._known: set[int] = set()
+        self.now: int = 0
+        self.most: int = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor) and tensor.device == self._device:
+                self._add(tensor.untyped_storage())
+        workspace = args[0].nbytes if "fft" in str(func) and isinstance(args[0], torch.Tensor) else 0
+        self.most = max(self.most, self.now + workspace)
+        return result
+
+    def _add(self, storage: Any) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._known:
+            self._known.add(key)
+            self.now += size
+            weakref.finalize(storage, self._remove, key, size)
+
+    def _remove(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size
+
+
+def planned_volume_bytes(problem: Problem, output: str = "cost") -> int:
+    """Most bytes on the device at once for a volume, from frames on the device; tables, frames and volume included."""
+    kernels = NoKernels()
+    with torch.inference_mode(), MemoryCount(_META) as count:
+        images = torch.empty(problem.stack.images.shape, dtype=torch.uint8, device=_META)
+        engine = cuda.volume_engine(problem, kernels, _META, output)
+        volume = engine.volume(engine.spectra(images), problem.coc_px)
+        del volume, images
+    return int(count.most)
+
+
+def planned_depth_bytes(problem: Problem, config: Config | None = None) -> int:
+    """The same for all that leads to depth but a network: frames, volume, aggregation, readout."""
+    with MemoryCount(_META) as count:
+        estimator = DeviceEstimator(None, NoKernels(), _META)
+        estimator.compute(problem.stack, 0, problem.depths_m, config or Config.from_dict({}))
+    return int(count.most)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dfs_ros.training.settings import TrainingSettings
 
 _CHECKPOINT_EVERY_S = 60.0
+_CALIBRATION_STACKS = 48
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         processes.wait()
         record = _train(trainer, checkpoint)
         if processes.rank == 0:
-            _write(output, name, trainer, data, record)
+            _write(output, name, trainer, data, record, _sigma_facts(trainer, args, cores))
         processes.wait()
     finally:
         processes.leave()
@@ -182,12 +183,42 @@ def _train(trainer: Trainer, checkpoint: Path) -> Record:
     return record
 
 
-def _write(output: Path, name: str, trainer: Trainer, data: TrainingData, record: Record) -> None:
+def _sigma_facts(trainer: Trainer, args: argparse.Namespace, cores: int) -> dict[str, float] | None:
+    """Sigma of the light network, calibrated on scenes kept for that; None for other networks."""
+    from dfs_ros.network.light import LightNetwork
+    from dfs_ros.training.sigma import calibration_stacks, fit_sigma_scale
+
+    if trainer.settings.network != "light":
+        return None
+    data = calibration_stacks(args.rgbd, min(_CALIBRATION_STACKS, trainer.settings.stacks), args.cache)
+    print("calibrating sigma", flush=True)
+    for _ in data.prepare(cores):
+        pass
+    network = LightNetwork(trainer.network.architecture)
+    network.load_state_dict(trainer.averaged_weights())
+    fit = fit_sigma_scale(network, data.load())
+    return {"scale": round(fit.scale, 4), "within_before": round(fit.within, 4), "stacks": fit.stacks}
+
+
+def _write(
+    output: Path,
+    name: str,
+    trainer: Trainer,
+    data: TrainingData,
+    record: Record,
+    sigma: dict[str, float] | None,
+) -> None:
     """Weights and model card."""
     from dfs_ros.network.weights import save_network
     from dfs_ros.training.card import model_card
 
-    facts = record.facts(trainer, data)
-    save_network(output / f"{name}.safetensors", trainer.averaged_weights(), trainer.network.architecture, facts)
+    facts = record.facts(trainer, data) | ({"sigma": sigma} if sigma else {})
+    save_network(
+        output / f"{name}.safetensors",
+        trainer.averaged_weights(),
+        trainer.network.architecture,
+        facts,
+        sigma["scale"] if sigma else 1.0,
+    )
     (output / f"{name}.md").write_text(model_card(name, facts))
     print(f"written: {output / f'{name}.safetensors'} and its model card {name}.md")

@@ -59,6 +59,13 @@ def random_sample(rng: np.random.Generator, rendered: TrainingStack, hypotheses:
         psf="gaussian" if rng.random() < 0.05 else "disk",
         transfer_curve="linear" if rng.random() < 0.1 else "srgb",
     )
+    return sample_of(rng, stack, depth_m, depths_m, cost)
+
+
+def sample_of(
+    rng: np.random.Generator, stack: FocalStack, depth_m: Array, depths_m: NDArray[np.float64], cost: CostConfig
+) -> Sample:
+    """What the network sees of a stack with true depth (H, W): as the estimator makes it, with any of the images."""
     volume = cost_volume_from_config(stack, depths_m, cost, threads=1)
     image = stack.images[int(rng.integers(len(stack)))]
     guide = guide_image(stack.images)

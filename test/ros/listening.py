@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -36,6 +36,7 @@ TOPICS: dict[str, Any] = {
 }
 # A test machine may be slow and busy: the deadlines are for what hangs. What is done is done at once.
 PATIENCE_S = 90.0
+_NUMBERS = itertools.count()
 
 
 class Listener:
@@ -44,7 +45,7 @@ class Listener:
     def __init__(self, namespace: str = "/") -> None:
         self._context = Context()
         rclpy.init(context=self._context)
-        self.node = rclpy.create_node(f"listener_{os.getpid()}", namespace=namespace, context=self._context)
+        self.node = rclpy.create_node(f"listener_{next(_NUMBERS)}", namespace=namespace, context=self._context)
         self.received: dict[str, list[Any]] = {}
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)

@@ -14,7 +14,14 @@ import yaml
 from ament_index_python.packages import get_package_share_directory
 from launch.actions import IncludeLaunchDescription
 from listening import TOPICS, Listener, pixels, stamp_ns, wait_until
-from rclpy.qos import DurabilityPolicy, QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
+from rclpy.qos import (
+    DurabilityPolicy,
+    LivelinessPolicy,
+    QoSCompatibility,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_check_compatible,
+)
 from sensor_msgs.msg import Image, PointCloud2, PointField
 from tf2_msgs.msg import TFMessage
 
@@ -26,8 +33,13 @@ WIDTH, HEIGHT = 320, 240
 FRAME = "camera_optical_frame"
 # What RViz offers for images and clouds, and what it had as its default in one version or the other.
 RVIZ = {
-    "reliable": QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE),
-    "best effort": QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT, durability=DurabilityPolicy.VOLATILE),
+    name: QoSProfile(
+        depth=5,
+        reliability=reliability,
+        durability=DurabilityPolicy.VOLATILE,
+        liveliness=LivelinessPolicy.AUTOMATIC,
+    )
+    for name, reliability in (("reliable", ReliabilityPolicy.RELIABLE), ("best effort", ReliabilityPolicy.BEST_EFFORT))
 }
 
 

@@ -140,10 +140,12 @@ def test_measuring_on_the_cpu_makes_the_same_report(
     monkeypatch.setattr(gpu_speed, "RUNNERS", (("torch", "fp32"), ("tensorrt", "fp16"), ("onnx", "fp32")))
     monkeypatch.setattr(gpu_speed, "_COPY_BYTES", 1 << 16)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    small = functools.partial(gpu_speed.measure_network)
-    monkeypatch.setattr(
-        gpu_speed, "measure_network", lambda m, r, p, shape, d, n: small(m, r, p, Shape(6, 32, 64), d, n)
-    )
+    measure_network = gpu_speed.measure_network
+
+    def small(module: Any, runner: str, precision: str, shape: Shape, *rest: Any) -> dict[str, Any]:
+        return measure_network(module, runner, precision, Shape(6, 32, 64), *rest)
+
+    monkeypatch.setattr(gpu_speed, "measure_network", small)
     report: dict[str, Any] = {}
     missed = gpu_check.measure(report, kernels, CPU, "light", repeats=2)
     assert [line.split(":")[0] for line in missed] == ["time"] and "residual 48x32x5x64" in missed[0]

@@ -177,7 +177,8 @@ def check_estimator(network: str, device: str = "cuda") -> list[Comparison]:
     stack = render_stack(scene.rgb, depth, Camera(0.008, 1.4, 6e-6), (2.2, 1.7, 1.3, 0.9, 0.5), rng=1)
     results = []
     for name in ("none", network):
-        base = Config.from_dict({"network": {"name": name, "runner": "torch", "precision": "fp32"}})
+        settings = {"network": {"name": name, "runner": "torch", "precision": "fp32"}, "hypotheses": {"count": 24}}
+        base = Config.from_dict(settings)
         on_gpu, on_cpu = (DepthEstimator(base.updated({"processing": {"device": d}})) for d in (device, "cpu"))
         for turn in range(4):
             turned = dataclasses.replace(stack, images=np.ascontiguousarray(np.roll(stack.images, turn, axis=1)))

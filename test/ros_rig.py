@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import subprocess
@@ -12,10 +13,17 @@ from typing import Any
 
 import pytest
 
-# Linux hands out ports from 32768 on, where domains from 102 on have theirs. A namespace keeps two test runs apart.
 DOMAIN = random.SystemRandom().randint(1, 101)
-NAMESPACE = f"/test_{os.getpid()}_{random.SystemRandom().randint(0, 10**9)}"
+"""Linux hands out ports from 32768 on, where domains from 102 on have theirs."""
 TIMEOUT_S = 30.0
+_numbers = itertools.count(1)
+_run = f"/test_{os.getpid()}_{random.SystemRandom().randint(0, 10**9)}"
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A namespace of this test alone: of others, that ended before, something may still be about."""
+    return f"{_run}/number_{next(_numbers)}"
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import random
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,35 +11,32 @@ import numpy as np
 import pytest
 from live_rig import LiveRig, smaller
 from node_rig import ERROR, OK, PLANE_M
+from ros_rig import namespace, ros_domain
 
 from dfs_ros.config import Config
 from dfs_ros.transport import open_transport
 from dfs_ros.transport.messages import COMPRESSED, header, image_message, message
 from dfs_ros.types import FocalStack
 
-DOMAIN = random.SystemRandom().randint(1, 101)
-NAMESPACE = f"/test_{os.getpid()}_{random.SystemRandom().randint(0, 10**9)}"
+__all__ = ["namespace", "ros_domain"]  # fixtures
 
 
 @pytest.fixture(scope="module", params=["dds", "ros"])
-def kind(request: pytest.FixtureRequest) -> Iterator[str]:
+def kind(request: pytest.FixtureRequest, ros_domain: None) -> str:
     if request.param == "dds":
         pytest.importorskip("cyclonedds", reason="cyclonedds, which has no package for this machine, carries this")
     else:
         pytest.importorskip("rclpy", reason="ROS 2 is not installed, or its setup file is not sourced")
         pytest.importorskip("dfs_ros.msg", reason="this package was not built with colcon, or not sourced")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ROS_DOMAIN_ID", str(DOMAIN))
-        patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-        yield request.param
+    return str(request.param)
 
 
 @pytest.fixture
-def make_live(kind: str, plane: FocalStack) -> Iterator[Callable[..., LiveRig]]:
+def make_live(kind: str, namespace: str, plane: FocalStack) -> Iterator[Callable[..., LiveRig]]:
     rigs: list[LiveRig] = []
 
     def open_node(name: str, config: Config) -> Any:
-        return open_transport(kind, name, namespace=NAMESPACE, config=config)
+        return open_transport(kind, name, namespace=namespace, config=config)
 
     def make(settings: dict[str, dict[str, Any]] | None = None) -> LiveRig:
         rigs.append(LiveRig(plane, open_node, settings or {}))
@@ -147,7 +142,9 @@ def yuyv(image: np.ndarray, stamp: int) -> Any:
 
 
 @pytest.mark.parametrize("make", [bayer, nv12, yuyv])
-def test_bayer_and_yuv_images(live: LiveRig, make: Callable[[np.ndarray, int], Any]) -> None:
+def test_bayer_and_yuv_images(make_live: Callable[..., LiveRig], make: Callable[[np.ndarray, int], Any]) -> None:
+    live = make_live({"lens": {"aperture": "given"}})  # interpolation blurs too, which is no matter of the aperture
+    live.listen("depth/image")
     assert live.next_depth_m(make) == near_plane(0.05)  # colour is interpolated
 
 

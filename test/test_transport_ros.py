@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed, or its setup file is not sourced")
 
-from ros_rig import NAMESPACE, ros_domain, until
+from ros_rig import namespace, ros_domain, until
 
 from dfs_ros.config import Config
 from dfs_ros.transport import open_transport
@@ -20,7 +20,7 @@ from dfs_ros.transport.base import LATCHED, RELIABLE, SENSOR_DATA, Qos, Transpor
 from dfs_ros.transport.messages import FOCUS, IMAGE, TRIGGER, image_message, message, stamp_ns, trigger_response
 from dfs_ros.transport.ros import RosTransport
 
-__all__ = ["ros_domain"]  # a fixture
+__all__ = ["namespace", "ros_domain"]  # fixtures
 pytestmark = pytest.mark.usefixtures("ros_domain")
 
 INT = "std_msgs/msg/Int32"
@@ -32,12 +32,12 @@ def integer(number: int) -> Any:
 
 
 @pytest.fixture
-def open_node() -> Iterator[Callable[..., RosTransport]]:
+def open_node(namespace: str) -> Iterator[Callable[..., RosTransport]]:
     opened: list[RosTransport] = []
 
     def make(name: str, *ros_arguments: str, **options: Any) -> RosTransport:
         arguments = ("--ros-args", *ros_arguments) if ros_arguments else ()
-        transport = open_transport("ros", name, **{"namespace": NAMESPACE, "arguments": arguments} | options)
+        transport = open_transport("ros", name, **{"namespace": namespace, "arguments": arguments} | options)
         assert isinstance(transport, RosTransport)
         opened.append(transport)
         return transport
@@ -220,7 +220,7 @@ def test_services_are_answered_at_once_or_later(talker: RosTransport, node: RosT
         spinning = threading.Thread(target=node.spin)
         spinning.start()
         ask = message(f"{TRIGGER}_Request")
-        answers = [talker.call_service(f"{NAMESPACE}/node/{name}", TRIGGER, ask, 20) for name in ("now", "later")]
+        answers = [talker.call_service(f"{node.full_name}/{name}", TRIGGER, ask, 20) for name in ("now", "later")]
         assert [(a.success, a.message) for a in answers] == [(True, "café"), (False, "no")]
         with pytest.raises(TimeoutError, match="nobody serves it"):
             talker.call_service("nothing", TRIGGER, ask, 0.05)
@@ -272,12 +272,12 @@ def test_the_clock_is_that_of_the_simulation_where_it_is_said_so(
 # --- names, parameters, QoS ------------------------------------------------------------------------------------------
 
 
-def test_names_are_resolved_and_remapped_as_ros_does(open_node: Callable[..., RosTransport]) -> None:
+def test_names_are_resolved_and_remapped_as_ros_does(open_node: Callable[..., RosTransport], namespace: str) -> None:
     node = open_node("node", "-r", "__node:=eye", "-r", "focus:=lens/focus", remappings={"image": "/camera/image_raw"})
-    assert node.full_name == f"{NAMESPACE}/eye"
+    assert node.full_name == f"{namespace}/eye"
     assert node.resolve("image") == "/camera/image_raw"
-    assert node.resolve("~/capture") == f"{NAMESPACE}/eye/capture"
-    assert node.create_publisher("focus", INT).topic == f"{NAMESPACE}/lens/focus"
+    assert node.resolve("~/capture") == f"{namespace}/eye/capture"
+    assert node.create_publisher("focus", INT).topic == f"{namespace}/lens/focus"
     assert node.create_subscription("image", IMAGE, print).topic == "/camera/image_raw"
     assert open_node("other", "-r", "__ns:=/robot").full_name == "/robot/other"
 
@@ -285,7 +285,7 @@ def test_names_are_resolved_and_remapped_as_ros_does(open_node: Callable[..., Ro
 def describe(asker: RosTransport, name: str) -> Any:
     kind = "rcl_interfaces/srv/DescribeParameters"
     request = message(f"{kind}_Request", names=[name])
-    return asker.call_service(f"{NAMESPACE}/node/describe_parameters", kind, request, 20).descriptors[0]
+    return asker.call_service(f"{asker.namespace}/node/describe_parameters", kind, request, 20).descriptors[0]
 
 
 def set_parameters(asker: RosTransport, *, atomically: bool = True, **values: Any) -> list[Any]:
@@ -296,7 +296,7 @@ def set_parameters(asker: RosTransport, *, atomically: bool = True, **values: An
         parameter_value = message("rcl_interfaces/msg/ParameterValue", type=number, **{member: value})
         parameters.append(message("rcl_interfaces/msg/Parameter", name=name.replace("__", "."), value=parameter_value))
     kind = "rcl_interfaces/srv/SetParameters" + ("Atomically" if atomically else "")
-    service = f"{NAMESPACE}/node/set_parameters" + ("_atomically" if atomically else "")
+    service = f"{asker.namespace}/node/set_parameters" + ("_atomically" if atomically else "")
     response = asker.call_service(service, kind, message(f"{kind}_Request", parameters=parameters), 20)
     return [response.result] if atomically else list(response.results)
 
@@ -379,8 +379,8 @@ def test_ros_arguments_that_make_no_sense_are_refused(open_node: Callable[..., R
         open_node("no-de")
 
 
-def test_the_profile_of_every_topic_can_be_overridden(open_node: Callable[..., RosTransport]) -> None:
-    number, image = f"qos_overrides.{NAMESPACE}/number.publisher", f"qos_overrides.{NAMESPACE}/image.subscription"
+def test_the_profile_of_every_topic_can_be_overridden(open_node: Callable[..., RosTransport], namespace: str) -> None:
+    number, image = f"qos_overrides.{namespace}/number.publisher", f"qos_overrides.{namespace}/image.subscription"
     node = open_node(
         *("node", "-p", f"{number}.reliability:=best_effort", "-p", f"{number}.depth:=2"),
         *("-p", f"{image}.reliability:=reliable", "-p", f"{image}.depth:=7"),
@@ -409,9 +409,9 @@ def test_shutdown_ends_waiting_and_sending_and_can_be_repeated(node: RosTranspor
     node.log("warning", "after the end")
 
 
-def test_auto_takes_native_ros_where_it_is(open_node: Callable[..., RosTransport]) -> None:
+def test_auto_takes_native_ros_where_it_is(namespace: str) -> None:
     from dfs_ros.transport import chosen_kind
 
     assert chosen_kind("auto") == "ros"
-    with open_transport("auto", "node", namespace=NAMESPACE) as transport:
+    with open_transport("auto", "node", namespace=namespace) as transport:
         assert isinstance(transport, RosTransport)

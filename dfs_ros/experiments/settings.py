@@ -44,9 +44,9 @@ def _scaled(setup: EvaluationCamera, factor: float) -> EvaluationCamera:
     return EvaluationCamera(camera, tuple(focus / factor for focus in setup.focus_diopters))
 
 
-_SHORT = dataclasses.replace(PRESETS["direct"], stacks=160, crop_px=96, samples_per_step=4, steps=1200)
+_SHORT = dataclasses.replace(PRESETS["direct"], stacks=96, crop_px=96, samples_per_step=4, steps=800)
 _SHORT_LIGHT = dataclasses.replace(
-    PRESETS["light"], stacks=160, crop_px=96, steps=600, hypotheses_per_step=96, warmup_steps=50, average=0.99
+    PRESETS["light"], stacks=96, crop_px=96, steps=400, hypotheses_per_step=96, warmup_steps=50, average=0.99
 )
 _FOCUS_M = (0.1, 0.3, 1.5)
 _MEDIAN_M = 0.35
@@ -88,7 +88,7 @@ INVARIANCE = (
 )
 
 _CONSTRAINTS_BASE = dataclasses.replace(
-    PRESETS["light"], stacks=240, crop_px=96, steps=500, hypotheses_per_step=96, warmup_steps=50, average=0.99
+    PRESETS["light"], stacks=240, crop_px=96, steps=400, hypotheses_per_step=96, warmup_steps=50, average=0.99
 )
 CONSTRAINTS: dict[str, TrainingSettings] = {
     "neither": _CONSTRAINTS_BASE,

@@ -37,7 +37,9 @@ setup(
     extras_require={
         "onnx": ["onnx>=1.14", "onnxruntime>=1.16"],
         "datasets": ["h5py>=3.8"],  # NYU Depth V2 and DDFF 12-scene are HDF5 files
+        "v4l2": ['linuxpy>=0.20; platform_system == "Linux"'],
         "test": [
+            'linuxpy>=0.20; platform_system == "Linux"',
             "pytest>=7",
             "pytest-timeout",
             "hypothesis>=6",

@@ -11,7 +11,7 @@ import itertools
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.camera.source import SourceFrame, sweep_order
+from dfs_ros.camera.source import SoftwareSource, SourceFrame, sweep_order
 from dfs_ros.config import CameraConfig, SimulationConfig
 from dfs_ros.geometry import intrinsics
 from dfs_ros.io.atomic import staged
@@ -54,7 +54,7 @@ class Shot:
         return self.focus_start_diopters != self.focus_end_diopters
 
 
-class SimulatedSource:
+class SimulatedSource(SoftwareSource):
     """Thin-lens images of the demo scene, still or swaying, swept over its depths, in a loop.
 
     Parameters
@@ -83,7 +83,7 @@ class SimulatedSource:
         )
         self._images = _rendered(config, self._shots, progress or (lambda share: None), cache or cache_folder("camera"))
 
-    def frames(self) -> Iterator[SourceFrame]:
+    def frames(self) -> Generator[SourceFrame, None, None]:
         """The loop again and again, with fresh noise and rising sweep ids."""
         add_noise = _Noise(self.size, self._config.noise)
         image_of = _image_numbers(self._shots)

@@ -6,9 +6,11 @@ Publishes `image` (sensor_msgs/Image), `camera_info` and `focus` (dfs_ros/FrameF
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -30,26 +32,58 @@ from dfs_ros.types import FocusMetadata
 
 _RATE_WINDOW_NS = 3 * 10**9
 _ENOUGH_OF_RATE = 0.9
+# A source with a pace of its own is asked again at once: nearly so, for other work comes between.
+_EAGER = 0.05
 
 
 @dataclass(frozen=True, eq=False)
 class SourceFrame:
-    """An image, uint8 (H, W, 3) or (H, W), and what the driver says of its focus; stamped when it is sent."""
+    """An image, uint8 (H, W, 3) or (H, W), and what the driver says of its focus.
+
+    It is stamped when it is sent, unless `stamped`: then its focus has the stamp of the exposure. `source`,
+    `raw_position` and `raw_unit` as in FrameFocus.msg.
+    """
 
     image: NDArray[np.uint8]
     focus: FocusMetadata
+    stamped: bool = False
+    source: str = "REPORTED"
+    raw_position: float = math.nan
+    raw_unit: str = ""
 
 
 class FrameSource(Protocol):
-    """Where frames come from. `intrinsics` hold at the reference focus of the settings; `size` is (height, width)."""
+    """Where frames come from.
+
+    `intrinsics` hold at the reference focus of the settings; `distortion` of the lens as in a plumb_bob camera_info;
+    `size` is (height, width). `paced`: frames come at a pace of their own, and who asks for one waits for it. `counts`:
+    images that did not come or could not be used, by cause.
+    """
 
     description: str
     size: tuple[int, int]
     intrinsics: Intrinsics
+    distortion: tuple[float, ...]
     frames_per_sweep: int
+    paced: bool
+    counts: Mapping[str, int]
 
-    def frames(self) -> Iterator[SourceFrame]:
+    def frames(self) -> Generator[SourceFrame, None, None]:
         """Frames without end."""
+
+    def close(self) -> None:
+        """Give the camera back."""
+
+
+class SoftwareSource:
+    """The part of a :class:`FrameSource` that is alike in all that have no device."""
+
+    distortion: tuple[float, ...] = ()
+    paced = False
+    counts: Mapping[str, int] = MappingProxyType({})
+
+    def close(self) -> None:
+        """Nothing to give back."""
 
 
 class SweepCamera:
@@ -73,7 +107,8 @@ class SweepCamera:
     def activate(self) -> None:
         """Begin to send."""
         if self._timer is None:
-            self._timer = self._transport.create_timer(1.0 / self._config.rate_hz, self.send)
+            period_s = 1.0 / self._config.rate_hz
+            self._timer = self._transport.create_timer(_EAGER * period_s if self._source.paced else period_s, self.send)
 
     def deactivate(self) -> None:
         """Send no more."""
@@ -83,16 +118,27 @@ class SweepCamera:
         self._sent_ns.clear()
 
     def close(self) -> None:
-        """Send no more."""
+        """Send no more, and give the camera back."""
         self.deactivate()
+        self._frames.close()
+        self._source.close()
+        self._frames = self._source.frames()  # begins when it is asked
 
     def send(self) -> None:
-        """Publish the next frame, stamped now."""
+        """Publish the next frame, stamped now unless it has a stamp."""
         frame = next(self._frames)
-        stamp, frame_id = self._transport.now_ns(), self._config.frame_id
+        source, frame_id = self._source, self._config.frame_id
+        stamp = frame.focus.stamp_ns if frame.stamped else self._transport.now_ns()
+        focus = focus_message(
+            dataclasses.replace(frame.focus, stamp_ns=stamp),
+            frame_id,
+            source=frame.source,
+            raw_position=frame.raw_position,
+            raw_unit=frame.raw_unit,
+        )
         # The small messages first: who has the image then has all.
-        self._focus.publish(focus_message(dataclasses.replace(frame.focus, stamp_ns=stamp), frame_id))
-        self._info.publish(camera_info_message(self._source.intrinsics, self._source.size, stamp, frame_id))
+        self._focus.publish(focus)
+        self._info.publish(camera_info_message(source.intrinsics, source.size, stamp, frame_id, source.distortion))
         self._image.publish(image_message(frame.image, stamp, frame_id))
         self._sent_ns.append(stamp)
         while stamp - self._sent_ns[0] > _RATE_WINDOW_NS:
@@ -103,8 +149,9 @@ class SweepCamera:
         rate_hz = (len(self._sent_ns) - 1) / seconds if seconds > 0 else 0.0
         if self._timer is None:
             return Diagnostic("OK", "inactive", {})
-        values = {"sent_hz": f"{rate_hz:.2f}", "wanted_hz": f"{self._config.rate_hz:g}"}
-        if seconds > 1.0 and rate_hz < _ENOUGH_OF_RATE * self._config.rate_hz:
+        values: dict[str, object] = {"sent_hz": f"{rate_hz:.2f}", "wanted_hz": f"{self._config.rate_hz:g}"}
+        values |= self._source.counts
+        if not self._source.paced and seconds > 1.0 and rate_hz < _ENOUGH_OF_RATE * self._config.rate_hz:
             wanted = f"{self._config.rate_hz:g} were asked for: this machine is too busy"
             return Diagnostic("WARN", f"sends {rate_hz:.1f} images a second, {wanted}", values)
         return Diagnostic("OK", self._source.description, values)

@@ -21,6 +21,7 @@ COMMANDS = {
     "replay": ("dfs_ros.cli.replay", "depth of a recorded bag"),
     "import": ("dfs_ros.cli.import_stack", "make a focal stack from a folder of photos"),
     "calibrate": ("dfs_ros.cli.calibrate", "fit how wide the lens blurs, from a focal stack"),
+    "focus-table": ("dfs_ros.cli.focus_table", "calibrate a lens whose focus is set in numbers without a unit"),
     "simulate": ("dfs_ros.cli.simulate", "render a focal stack with known depth"),
     "train": ("dfs_ros.cli.train", "train the network on rendered stacks"),
     "eval": ("dfs_ros.cli.evaluate", "score depth on rendered stacks"),

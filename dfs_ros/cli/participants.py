@@ -44,9 +44,13 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """`--source`, and shorthands of the settings of section camera."""
     parser.add_argument(
         "--source",
-        metavar=("sim|stack", "DIR"),
+        metavar=("sim|stack|v4l2", "DIR|DEVICE"),
         nargs="+",
-        help="camera: sim (simulated, the default), or stack DIR (the photos of a focal stack, sweep after sweep)",
+        help="camera: sim (simulated, the default), stack DIR (the photos of a focal stack, sweep after sweep), or "
+        "v4l2 [DEVICE] (a camera whose focus can be set)",
+    )
+    parser.add_argument(
+        "--calibration", metavar="FILE", help="for v4l2: which focus_absolute is which dioptres (lens-table/1)"
     )
     default = CameraConfig()
     parser.add_argument(
@@ -54,14 +58,18 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     )
     size = f"{default.width}x{default.height}"
     parser.add_argument(
-        "--size", metavar="WxH", type=size_argument, help=f"size of the simulated images (default: {size})"
+        "--size", metavar="WxH", type=size_argument, help=f"size of the images, for sim and v4l2 (default: {size})"
     )
     parser.add_argument("--moving", action="store_true", default=None, help="the simulated camera sways")
 
 
 def with_camera_arguments(config: Config, args: argparse.Namespace) -> Config:
     """The configuration with what :func:`add_source_arguments` added. Raises ValueError for what makes no sense."""
-    changes: dict[str, object] = _source_of(args.source) if args.source else {}
+    changes: dict[str, object] = {}
+    if args.source:
+        config = config.updated(_source_of(args.source))
+    if args.calibration is not None:
+        config = config.updated({"v4l2": {"calibration": args.calibration}})
     if args.rate is not None:
         changes["rate_hz"] = args.rate
     if args.size is not None:
@@ -71,14 +79,16 @@ def with_camera_arguments(config: Config, args: argparse.Namespace) -> Config:
     return config.updated({"camera": changes})
 
 
-def _source_of(words: list[str]) -> dict[str, object]:
+def _source_of(words: list[str]) -> dict[str, dict[str, object]]:
     """The settings of `--source`."""
     kind, *rest = words
     if kind == "stack" and len(rest) == 1:
-        return {"source": kind, "stack": rest[0]}
+        return {"camera": {"source": kind, "stack": rest[0]}}
+    if kind == "v4l2" and len(rest) <= 1:
+        return {"camera": {"source": kind}, "v4l2": {"device": rest[0]} if rest else {}}
     if kind == "sim" and not rest:
-        return {"source": kind}
-    raise ValueError(f"--source: expected 'sim' or 'stack DIR', received '{' '.join(words)}'")
+        return {"camera": {"source": kind}}
+    raise ValueError(f"--source: expected 'sim', 'stack DIR' or 'v4l2 [DEVICE]', received '{' '.join(words)}'")
 
 
 def make_source(config: Config) -> FrameSource:
@@ -92,6 +102,10 @@ def make_source(config: Config) -> FrameSource:
         if not config.camera.stack:
             raise ValueError("camera.stack: expected the folder of a focal stack, which source stack shows")
         return RecordedSource(config.camera.stack, config.camera, config.lens)
+    if config.camera.source == "v4l2":
+        from dfs_ros.camera.v4l2 import V4l2Source
+
+        return V4l2Source(config.v4l2, config.camera, config.lens)
     from dfs_ros.camera.simulator import SimulatedSource
 
     with _rendering_progress() as progress:

@@ -1,4 +1,11 @@
-"""A focus-sweeping camera alone: publishes image, camera_info and focus. Ctrl-C ends it."""
+"""A focus-sweeping camera alone: publishes image, camera_info and focus. Ctrl-C ends it.
+
+    dfs camera                                                             simulated
+    dfs camera --source stack DIR                                          photos of a focal stack
+    dfs camera --source v4l2 /dev/video0 --calibration lens.yaml \\
+        --set v4l2.camera_info=camera.yaml --set lens.f_number=2           a webcam whose focus can be set
+    dfs camera --probe                                                     the V4L2 cameras, what they can, and stop
+"""
 
 from __future__ import annotations
 
@@ -20,11 +27,17 @@ from dfs_ros.transport.base import Transport
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_arguments(parser)
+    parser.add_argument("--probe", action="store_true", help="list V4L2 cameras with their formats and controls")
     add_participant_arguments(parser)
     add_config_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.probe:
+        from dfs_ros.camera.v4l2_probe import describe_cameras
+
+        print(describe_cameras())
+        return 0
     config = with_camera_arguments(config_from_arguments(args), args)
     source = make_source(config)
     with participant(args, CAMERA_NODE, config) as transport:
@@ -34,6 +47,10 @@ def run(args: argparse.Namespace) -> int:
 
 def serve(transport: Transport, source: FrameSource, config: Config) -> None:
     """Publish the frames of a source until the transport stops spinning."""
-    transport.manage(SweepCamera(transport, source, config.camera))
-    transport.log("info", source.description)
-    transport.spin()
+    camera = SweepCamera(transport, source, config.camera)
+    try:
+        transport.manage(camera)
+        transport.log("info", source.description)
+        transport.spin()
+    finally:
+        camera.close()  # sets a device back to what it was

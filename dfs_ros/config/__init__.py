@@ -36,6 +36,7 @@ from dfs_ros.config.live import (
     ScheduleConfig,
     SimulationConfig,
     StackConfig,
+    V4l2Config,
     ViewerConfig,
 )
 from dfs_ros.config.setting import checked, setting, unknown_name, yaml_problem
@@ -57,6 +58,7 @@ __all__ = [
     "ScheduleConfig",
     "SimulationConfig",
     "StackConfig",
+    "V4l2Config",
     "ViewerConfig",
     "sections",
     "setting",
@@ -82,6 +84,7 @@ class Config:
     node: NodeConfig = field(default_factory=NodeConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     camera: CameraConfig = field(default_factory=CameraConfig)
+    v4l2: V4l2Config = field(default_factory=V4l2Config)
     viewer: ViewerConfig = field(default_factory=ViewerConfig)
     dds: DdsConfig = field(default_factory=DdsConfig)
 

@@ -136,12 +136,12 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class CameraConfig:
-    """The camera sources: simulated, or a recorded stack."""
+    """The camera sources: simulated, a recorded stack, or a V4L2 camera, which has a section of its own."""
 
     source: str = setting(
         "sim",
-        "The camera: sim = simulated, stack = the photos of a focal stack, sweep after sweep",
-        choices=("sim", "stack"),
+        "The camera: sim = simulated, stack = the photos of a focal stack, sweep after sweep, v4l2 = see section v4l2",
+        choices=("sim", "stack", "v4l2"),
     )
     stack: str = setting("", "Folder of the focal stack, with source stack")
     rate_hz: float = setting(30.0, "Images per second", unit="Hz", low=0.01, high=1000)
@@ -154,8 +154,8 @@ class CameraConfig:
     moving_frames: int = setting(
         0, "Simulated images between two focus positions, while the lens moves and says so", low=0, high=8
     )
-    width: int = setting(320, "Width of simulated images", unit="px", low=32, high=4096)
-    height: int = setting(240, "Height of simulated images", unit="px", low=32, high=4096)
+    width: int = setting(320, "Width of simulated images, and of a V4L2 camera's", unit="px", low=32, high=4096)
+    height: int = setting(240, "Height of simulated images, and of a V4L2 camera's", unit="px", low=32, high=4096)
     moving: bool = setting(False, "The simulated camera sways before the scene, or stands still")
     breathing: bool = setting(
         True, "Simulated image scale follows focus, as of a thin lens, which the driver does not report"
@@ -166,6 +166,27 @@ class CameraConfig:
     max_megapixels: float = setting(
         1.5, "Larger recorded photos are reduced to this before they are sent", unit="Mpx", low=0.01, high=50
     )
+
+
+@dataclass(frozen=True)
+class V4l2Config:
+    """A camera whose focus is set by V4L2 (focus_absolute), as of most UVC webcams."""
+
+    device: str = setting("/dev/video0", "Device file of the camera")
+    calibration: str = setting("", "File lens-table/1: which focus_absolute is which dioptres; see `dfs focus-table`")
+    camera_info: str = setting(
+        "", "File with the intrinsics, of camera_calibration; empty = from lens.focal_length_m and lens.pixel_pitch_m"
+    )
+    focus_diopters: str = setting(
+        "", "Focus positions of a sweep, numbers with commas between; empty = evenly over the calibration", unit="1/m"
+    )
+    positions: int = setting(5, "Focus positions where focus_diopters does not say", low=2, high=64)
+    settle_s: float = setting(
+        0.0, "How long the lens takes after a command; 0 = as the calibration says, or 0.3", unit="s", low=0, high=60
+    )
+    pixel_format: str = setting("MJPG", "How the camera sends images", choices=("MJPG", "YUYV", "UYVY", "GREY"))
+    exposure_s: float = setting(0.0, "Exposure time; 0 = as the camera is set", unit="s", low=0, high=10)
+    timeout_s: float = setting(3.0, "No image for this long is an error", unit="s", low=0.1, high=60)
 
 
 @dataclass(frozen=True)

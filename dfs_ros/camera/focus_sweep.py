@@ -1,0 +1,101 @@
+"""Which focus comes next, and what the lens did while an image was exposed: sweep, settle, capture.
+
+The lens is told to go to a position; `settle_s` later it is there. The first image that was exposed wholly after that,
+and before the next command, is the position's; then the next position is commanded. Pure: whoever drives a lens tells
+it when commands were given and images exposed, all on one clock.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_COMMANDS_KEPT = 64
+
+
+@dataclass(frozen=True)
+class Command:
+    """Position number `position` was commanded as number `index` of sweep `sweep_id`.
+
+    The driver took the command some time from `asked_ns` to `taken_ns`.
+    """
+
+    asked_ns: int
+    taken_ns: int
+    position: int
+    sweep_id: int
+    index: int
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """What the lens did during an exposure: it was at `position`, or `moving` there from `origin`.
+
+    `place` (sweep id, index, images of the sweep) of the image that is taken for a position; None for all others.
+    """
+
+    position: int
+    origin: int
+    moving: bool
+    place: tuple[int, int, int] | None
+
+
+class FocusSweep:
+    """See the head of this module.
+
+    Parameters
+    ----------
+    orders
+        Position numbers of each sweep, until they repeat, see :func:`dfs_ros.camera.source.sweep_order`.
+    settle_s
+        How long the lens moves after a command to another position.
+    """
+
+    def __init__(self, orders: Sequence[Sequence[int]], settle_s: float) -> None:
+        if not orders or not all(orders):
+            raise ValueError(f"orders: expected sweeps of one position or more, received {list(orders)}")
+        if not settle_s >= 0:
+            raise ValueError(f"settle_s: expected 0 or more, received {settle_s}")
+        self._settle_ns = round(settle_s * 1e9)
+        self._plan = (
+            (position, sweep_id % 2**32, index, len(order))
+            for sweep_id, order in enumerate(itertools.cycle(orders))
+            for index, position in enumerate(order)
+        )
+        self._next = next(self._plan)
+        self._count = 0
+        self._commands: deque[Command] = deque(maxlen=_COMMANDS_KEPT)
+        self._taken = True  # the image of the last command
+
+    @property
+    def wanted(self) -> int | None:
+        """The position to command now; None while the last one's image is still to come."""
+        return self._next[0] if self._taken else None
+
+    def commanded(self, asked_ns: int, taken_ns: int) -> None:
+        """The wanted position has been commanded: the driver was asked, and when that returned it had taken it."""
+        position, sweep_id, index, self._count = self._next
+        self._commands.append(Command(asked_ns, taken_ns, position, sweep_id, index))
+        self._next = next(self._plan)
+        self._taken = False
+
+    def exposed(self, start_ns: int, end_ns: int) -> Exposure | None:
+        """An image was exposed between these times; None for one from before the first command."""
+        before = [command for command in self._commands if command.asked_ns <= start_ns]
+        during = [command for command in self._commands if start_ns < command.asked_ns <= end_ns]
+        if not before:
+            return None
+        last = before[-1]
+        came_from = before[-2].position if len(before) > 1 else -1
+        away = [command for command in during if command.position != last.position]
+        if away:
+            return Exposure(away[-1].position, last.position, True, None)
+        if last.position != came_from and start_ns < last.taken_ns + self._settle_ns:
+            return Exposure(last.position, came_from if came_from >= 0 else last.position, True, None)
+        newest = self._commands[-1]
+        if last is newest and not self._taken and not during:
+            self._taken = True
+            return Exposure(last.position, last.position, False, (last.sweep_id, last.index, self._count))
+        return Exposure(last.position, last.position, False, None)

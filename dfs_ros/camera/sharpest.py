@@ -1,0 +1,59 @@
+"""At which lens position is a target sharpest? For calibrating a lens by targets at known distances."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+_BLUR_PX = 1.0  # of noise, which would count as detail
+_LEAST_RISE = 1.5  # of the sharpest over the typical position
+
+
+def sharpness(image: NDArray[np.uint8], share: float = 0.5) -> float:
+    """Mean squared gradient of the middle `share` of an image each way, over its squared mean: free of exposure.
+
+    `image` uint8 (H, W, 3) or (H, W).
+    """
+    grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    height, width = grey.shape
+    y, x = round(height * (1 - share) / 2), round(width * (1 - share) / 2)
+    middle = cv2.GaussianBlur(grey[y : height - y, x : width - x].astype(np.float32), (0, 0), _BLUR_PX)
+    down, across = np.gradient(middle)
+    return float((down**2 + across**2).mean() / max(float(middle.mean()), 1.0) ** 2)
+
+
+def sharpest_position(positions: NDArray[np.float64], values: NDArray[np.float64]) -> float:
+    """The position of the peak of `values` (N,) over rising `positions` (N,), between positions by a parabola.
+
+    The parabola goes through the logarithms of the highest and its neighbours. Raises ValueError where there is no
+    clear peak, or it lies at an end, beyond which the true one may be.
+    """
+    positions, values = np.asarray(positions, np.float64), np.asarray(values, np.float64)
+    if positions.ndim != 1 or positions.shape != values.shape or len(positions) < 5:
+        raise ValueError(f"positions: expected five or more with as many values, received {positions.shape}")
+    best = int(values.argmax())
+    if not values[best] > _LEAST_RISE * np.median(values):
+        raise ValueError(
+            "no lens position is clearly sharper than the others: is there fine texture in the middle of the image, "
+            "still, and well lit?"
+        )
+    if best in (0, len(values) - 1):
+        raise ValueError(
+            f"the sharpest position, {positions[best]:g}, is the end of the lens's range: move the target to where the "
+            "lens can focus before and behind it"
+        )
+    x = positions[best - 1 : best + 2]
+    y = np.log(np.maximum(values[best - 1 : best + 2], 1e-30))
+    curvature, slope, _ = np.polyfit(x - x[1], y, 2)
+    if not curvature < 0:
+        return float(x[1])
+    return float(np.clip(x[1] - slope / (2 * curvature), x[0], x[2]))
+
+
+def spread(peaks: list[float], step: float) -> float:
+    """Standard deviation of the mean of repeated peaks, at least that of a position rounded to `step`."""
+    measured = float(np.std(peaks, ddof=1)) / math.sqrt(len(peaks)) if len(peaks) > 1 else 0.0
+    return max(measured, step / math.sqrt(12))

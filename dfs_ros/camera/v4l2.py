@@ -1,0 +1,230 @@
+"""A V4L2 camera (UVC: most webcams) whose lens takes `focus_absolute`, swept: command, settle, capture, next.
+
+Continuous autofocus is switched off; it and whatever else is changed is set back at the end. The lens does not report
+where it is: the focus of an image is what was commanded, by a calibration of this lens
+(:mod:`dfs_ros.camera.lens_table`), once the lens has had `settle_s` to get there. Images exposed before that are sent
+as MOVING.
+
+A driver stamps an image when its first bytes arrive, or its last: its exposure lies before, a rolling shutter's last
+rows up to a period after. Everything in between counts, so that no image is taken for one that it only half is.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Generator, Mapping
+
+import numpy as np
+
+from dfs_ros.camera.camera_file import load_camera_file
+from dfs_ros.camera.focus_sweep import Exposure, FocusSweep
+from dfs_ros.camera.lens_table import LensTable
+from dfs_ros.camera.source import SourceFrame, sweep_order
+from dfs_ros.camera.v4l2_device import (
+    AUTO_EXPOSURE_OFF,
+    EXPOSURE_ABSOLUTE,
+    EXPOSURE_AUTO,
+    FOCUS_ABSOLUTE,
+    FOCUS_AUTO,
+    RawFrame,
+    V4l2Device,
+    decoded,
+)
+from dfs_ros.config import CameraConfig, LensConfig, V4l2Config
+from dfs_ros.geometry import Intrinsics
+from dfs_ros.types import FocusMetadata, LensState
+
+_LOG = logging.getLogger(__name__)
+_SETTLE_S = 0.3  # where neither settings nor calibration say
+_MOST_POSITIONS = 64
+
+
+class V4l2Source:
+    """See the head of this module. The device is checked at once, and opened for good by :meth:`frames`.
+
+    Raises FileNotFoundError, ValueError or OSError for settings that make no sense and a camera that cannot be used.
+    """
+
+    paced = True
+
+    def __init__(self, settings: V4l2Config, camera: CameraConfig, lens: LensConfig) -> None:
+        self._settings, self._camera, self._lens = settings, camera, lens
+        if not settings.calibration:
+            raise ValueError(
+                "v4l2.calibration: expected a file that says which focus_absolute is which dioptres (lens-table/1); "
+                "`dfs focus-table --help` says how to make one"
+            )
+        self._table = LensTable.load(settings.calibration)
+        self._positions = _positions(settings, self._table)
+        self._settle_s = settings.settle_s or (_SETTLE_S if math.isnan(self._table.settle_s) else self._table.settle_s)
+        self.size = (camera.height, camera.width)
+        self.intrinsics, self.distortion = _pinhole(settings, lens, self.size)
+        self.frames_per_sweep = len(self._positions) * (2 + math.ceil(self._settle_s * camera.rate_hz))
+        self._counts = {"lost": 0, "damaged": 0}
+        self.counts: Mapping[str, int] = self._counts
+        """Images that the driver counted and that never came, and that were not whole."""
+        self._device: V4l2Device | None = None
+        with self._open() as device:
+            self._raw = self._raw_positions(device)
+            name = device.name
+        low, high = min(self._positions), max(self._positions)
+        self.description = (
+            f"{name} at {settings.device}, {camera.width} x {camera.height} {settings.pixel_format}, "
+            f"{len(self._positions)} focus positions from {low:.3g} to {high:.3g} dioptres, each settles for "
+            f"{self._settle_s:g} s"
+        )
+
+    def frames(self) -> Generator[SourceFrame, None, None]:
+        """Sweep after sweep, at the camera's pace; the lens moves on while a frame is worked on."""
+        with self._open() as device:
+            self._device = device
+            self._prepare(device)
+            sweep = FocusSweep(sweep_order(len(self._positions), self._camera.sweep), self._settle_s)
+            self._command(device, sweep)
+            last: int | None = None
+            for frame in device.frames(self._settings.timeout_s):
+                self._counts["lost"] += max(0, frame.sequence - last - 1) if last is not None else 0
+                last = frame.sequence
+                taken = self._taken(frame, sweep)
+                self._command(device, sweep)
+                if taken is not None:
+                    yield taken
+
+    def close(self) -> None:
+        """Stop, and set the camera's controls back."""
+        if self._device is not None:
+            self._device.close()
+
+    def _open(self) -> V4l2Device:
+        settings = self._settings
+        return V4l2Device(settings.device, self.size, settings.pixel_format, self._camera.rate_hz)
+
+    def _raw_positions(self, device: V4l2Device) -> list[int]:
+        low, high, step = device.control_range(FOCUS_ABSOLUTE, "focus that can be set (focus_absolute)")
+        found = []
+        for focus in self._positions:
+            raw = self._table.raw_of(focus)
+            if not low - step / 2 <= raw <= high + step / 2:
+                raise ValueError(
+                    f"{self._settings.calibration}: {focus:g} dioptres is {self._table.unit} {raw:g}, the camera takes "
+                    f"{low} to {high}; is the calibration of this lens?"
+                )
+            found.append(min(max(low + round((raw - low) / step) * step, low), high))
+        if len(set(found)) < len(found):
+            raise ValueError(
+                f"v4l2: expected focus positions that differ for the lens, received focus_absolute {found} in steps of "
+                f"{step}; ask for fewer"
+            )
+        return found
+
+    def _prepare(self, device: V4l2Device) -> None:
+        if device.has(FOCUS_AUTO):
+            device.set(FOCUS_AUTO, 0)
+        if self._settings.exposure_s:
+            low, high, step = device.control_range(EXPOSURE_ABSOLUTE, "exposure that can be set (exposure_absolute)")
+            value = round(self._settings.exposure_s * 1e4)
+            if not low <= value <= high:
+                raise ValueError(
+                    f"v4l2.exposure_s: expected {low * 1e-4:g} to {high * 1e-4:g} s, received "
+                    f"{self._settings.exposure_s:g}"
+                )
+            if device.has(EXPOSURE_AUTO):
+                device.set(EXPOSURE_AUTO, AUTO_EXPOSURE_OFF)
+            device.set(EXPOSURE_ABSOLUTE, low + round((value - low) / step) * step)
+
+    def _command(self, device: V4l2Device, sweep: FocusSweep) -> None:
+        wanted = sweep.wanted
+        if wanted is not None:
+            sweep.commanded(*device.set(FOCUS_ABSOLUTE, self._raw[wanted]))
+
+    def _taken(self, frame: RawFrame, sweep: FocusSweep) -> SourceFrame | None:
+        """What is sent of an image; None for one that is not whole, or that nobody needs."""
+        try:
+            if frame.damaged:
+                raise ValueError("the driver says it is damaged")
+            image = decoded(frame, self.size, self._settings.pixel_format)
+        except ValueError as error:
+            self._counts["damaged"] += 1
+            _LOG.debug("image left out: %s", error)
+            return None
+        period_s = 1.0 / self._camera.rate_hz
+        start_ns, end_ns = exposed(frame, self._settings.exposure_s or period_s, period_s)
+        exposure = sweep.exposed(start_ns, end_ns)
+        if exposure is None or (exposure.place is None and not exposure.moving):
+            return None
+        focus, interpolated = self._focus(exposure, start_ns + time.time_ns() - time.monotonic_ns())
+        return SourceFrame(
+            image,
+            focus,
+            stamped=True,
+            source="INTERPOLATED" if interpolated else "COMMANDED",
+            raw_position=float(self._raw[exposure.position]),
+            raw_unit=self._table.unit,
+        )
+
+    def _focus(self, exposure: Exposure, stamp_ns: int) -> tuple[FocusMetadata, bool]:
+        """The focus of an exposure, and whether it is a guess between two positions."""
+        there, sigma = self._table.focus_of(self._raw[exposure.position])
+        start = self._table.focus_of(self._raw[exposure.origin])[0] if exposure.moving else there
+        sweep_id, index, count = exposure.place or (0, 0, 0)
+        focus = FocusMetadata(
+            stamp_ns=stamp_ns,
+            focus_diopters=(start + there) / 2,
+            focus_start_diopters=start,
+            focus_end_diopters=there,
+            focus_sigma_diopters=abs(there - start) / 2 if exposure.moving else sigma,
+            lens_state=LensState.MOVING if exposure.moving else LensState.STATIONARY,
+            focal_length_m=self._lens.focal_length_m or math.nan,
+            f_number=self._lens.f_number or math.nan,
+            exposure_ns=round(self._settings.exposure_s * 1e9),
+            sweep_id=sweep_id,
+            index=index,
+            count=count,
+        )
+        return focus, exposure.moving
+
+
+def exposed(frame: RawFrame, exposure_s: float, readout_s: float) -> tuple[int, int]:
+    """First and last moment of an image's exposure, at most, on the system's monotonic clock."""
+    readout_ns = round(readout_s * 1e9)
+    first_row_ns = frame.time_ns if frame.at_start else frame.time_ns - readout_ns
+    return first_row_ns - round(exposure_s * 1e9), first_row_ns + readout_ns
+
+
+def _positions(settings: V4l2Config, table: LensTable) -> list[float]:
+    """The focus positions of a sweep in dioptres, of the settings or evenly over the calibration."""
+    if not settings.focus_diopters.strip():
+        low, high = table.range_diopters
+        return [float(focus) for focus in np.linspace(high, low, settings.positions)]
+    try:
+        positions = [float(part) for part in settings.focus_diopters.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"v4l2.focus_diopters: expected numbers with commas between, received {settings.focus_diopters!r}"
+        ) from None
+    if not 2 <= len(positions) <= _MOST_POSITIONS:
+        raise ValueError(f"v4l2.focus_diopters: expected 2 to {_MOST_POSITIONS} positions, received {len(positions)}")
+    for focus in positions:
+        table.raw_of(focus)
+    return positions
+
+
+def _pinhole(settings: V4l2Config, lens: LensConfig, size: tuple[int, int]) -> tuple[Intrinsics, tuple[float, ...]]:
+    """Intrinsics and distortion of the images: of the calibration file, else what the lens says."""
+    if settings.camera_info:
+        found = load_camera_file(settings.camera_info)
+        if found.size != size:
+            raise ValueError(
+                f"{settings.camera_info}: is of {found.size[1]} x {found.size[0]} pixels, the images have {size[1]} x "
+                f"{size[0]}: calibrate at that size, or set camera.width and camera.height"
+            )
+        return found.intrinsics, found.distortion
+    if not (lens.focal_length_m and lens.pixel_pitch_m):
+        raise ValueError(
+            "v4l2.camera_info: expected a camera calibration (of camera_calibration), or lens.focal_length_m and "
+            "lens.pixel_pitch_m"
+        )
+    fx = lens.focal_length_m / lens.pixel_pitch_m
+    return Intrinsics(fx, fx, (size[1] - 1) / 2, (size[0] - 1) / 2), ()

@@ -1,10 +1,13 @@
 """Networks as ONNX: what is in the graph, ONNX Runtime against PyTorch, and engines built without a GPU."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from dfs_ros.cli.main import main
+from dfs_ros.config import NetworkConfig
 from dfs_ros.network.export import (
     INPUTS,
     OUTPUT,
@@ -17,6 +20,7 @@ from dfs_ros.network.export import (
 )
 from dfs_ros.network.light import LightNetwork
 from dfs_ros.network.weights import load_weights, model_file
+from dfs_ros.paths import share_folder
 from dfs_ros.runner.base import RunnerError
 from dfs_ros.runner.onnx import OnnxRunner
 from dfs_ros.runner.tensorrt import build_engine, import_backend
@@ -171,3 +175,50 @@ def test_the_command_writes_and_verifies(tmp_path, capsys) -> None:
     assert (tmp_path / "light-dynamic-fp16.onnx").is_file()
     assert main(["export", "--output", str(tmp_path), "--height", "100"]) == 2
     assert "multiples of 32" in capsys.readouterr().err
+
+
+# --- the files that come with the package ---------------------------------------------------------------------------
+
+SHIPPED = sorted(share_folder("models").glob("*.onnx"))
+EXPORT = "`dfs export --output models --dynamic` makes the files of models/ anew"
+
+
+def shipped_parts(file: Path) -> tuple[LightNetwork, str]:
+    """The weights that a shipped file is of, and its precision: NETWORK-dynamic-PRECISION.onnx."""
+    name, dynamic, precision = file.stem.rsplit("-", 2)
+    assert dynamic == "dynamic" and precision in TOLERANCE
+    return load_weights(model_file(name)).eval(), precision
+
+
+def test_the_default_network_is_shipped_in_both_precisions() -> None:
+    expected = {f"{NetworkConfig.name}-dynamic-{precision}.onnx" for precision in TOLERANCE}
+    assert expected <= {file.name for file in SHIPPED}, EXPORT
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_shipped_files_answer_as_the_weights_beside_them(file: Path) -> None:
+    network, precision = shipped_parts(file)
+    runner, reference = runner_of(file.read_bytes()), TorchRunner(network, "cpu")
+    for shape in (Shape(8, 64, 96), Shape(21, 32, 64), Shape(64, 64, 64)):
+        inputs = golden_inputs(shape, seed=5)
+        far = difference(runner.run(*inputs), reference.run(*inputs))
+        # Other weights are farther away, however alike: fp32 comes to 1e-6, fp16 to 1e-4.
+        assert far < (1e-5 if precision == "fp32" else 1e-3), f"{file.name} is of other weights? {EXPORT}"
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_shipped_files_build_to_engines(rtx, file: Path) -> None:
+    for shape in (Shape(64, 256, 256), Shape(33, 96, 64)):
+        assert len(build_engine(rtx, file.read_bytes(), shape.of_inputs())) > 500_000
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_shipped_files_are_strongly_typed(file: Path) -> None:
+    _, precision = shipped_parts(file)
+    model = onnx.load_from_string(file.read_bytes())
+    onnx.checker.check_model(model, full_check=True)
+    weights = {w.name: w.data_type for w in model.graph.initializer}
+    kinds = {weights[node.input[1]] for node in model.graph.node if node.op_type == "Conv"}
+    assert kinds == {onnx.TensorProto.FLOAT16 if precision == "fp16" else onnx.TensorProto.FLOAT}
+    ends = {v.type.tensor_type.elem_type for v in [*model.graph.input, *model.graph.output]}
+    assert ends == {onnx.TensorProto.FLOAT}

@@ -1,10 +1,11 @@
-"""The calls that the TensorRT runner makes exist, with those parameters, in NVIDIA's own bindings of 10.3 and 11.
+"""The calls that the TensorRT runner makes exist, with those parameters, in NVIDIA's own bindings of 10.3 to 11.
 
 The wheels of the bindings (1 MB each) are on PyPI, the libraries are not: bindings are imported beside empty libraries
 that have the symbols they ask for, which tells every signature and runs nothing. Fetching is asked for by
-DFS_TENSORRT_BINDINGS=1; the wheels are then kept in the cache of pytest. Last run: 10.3.0 and 11.4.0.106, Python 3.11.
+DFS_TENSORRT_BINDINGS=1; the wheels are then kept in the cache of pytest. Last run: 10.3.0, 10.16.1.11 and 11.4.0.106, Python 3.11.
 """
 
+import functools
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import zipfile
 
 import pytest
 
-VERSIONS = ("10.3.0", "11.4.0.106")
+VERSIONS = ("10.3.0", "10.16.1.11", "11.4.0.106")
 
 # Method -> parameters that must be in its signature; overloaded methods tell all of theirs.
 CALLS = {
@@ -141,3 +142,32 @@ def unpacked(version, folder, tmp_path):
         with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
             wheel.extractall(target)
     return target
+
+
+RTX_CALLS = {
+    **CALLS,
+    "ICudaEngine.create_runtime_config": (),
+    "ICudaEngine.create_execution_context": ("runtime_config",),
+    "IRuntimeConfig.create_runtime_cache": (),
+    "IRuntimeConfig.set_runtime_cache": ("cache",),
+    "IRuntimeCache.deserialize": ("blob",),
+    "IRuntimeCache.serialize": (),
+}
+
+
+def test_calls_exist_in_tensorrt_for_rtx() -> None:
+    """The library itself, as installed."""
+    trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+
+    def find(name):
+        return functools.reduce(getattr, name.split("."), trt)
+
+    for name in ATTRIBUTES:
+        assert find(name) is not None, name
+    for name, parameters in RTX_CALLS.items():
+        text = find(name).__doc__
+        if name.startswith(("IProgressMonitor.", "ILogger.")):  # called by the library, by position
+            assert text.count(":") > len(parameters), text
+            continue
+        for parameter in parameters:
+            assert f"{parameter}: " in text, f"{name}: {parameter} is not in {text}"

@@ -1,4 +1,7 @@
-"""What the executables of `ros2 run dfs_ros ...` share: native nodes, told everything by ROS arguments."""
+"""What the executables of `ros2 run dfs_ros ...` share: native nodes, told everything by ROS arguments.
+
+Whatever takes time is imported by :func:`native_main`, which a signal may interrupt at any time.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from dfs_ros.memory import keep_freed_memory
-from dfs_ros.transport import open_transport
-from dfs_ros.transport.base import Transport
+if TYPE_CHECKING:
+    from dfs_ros.transport.base import Transport
 
 _LEVELS = ((logging.ERROR, "error"), (logging.WARNING, "warning"), (logging.INFO, "info"))
 
@@ -28,12 +31,7 @@ def native_main(
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, until the node has its own handlers
     try:
-        if arguments and arguments[0] != "--ros-args":
-            raise ValueError(f"expected --ros-args before ROS arguments, received {arguments[0]!r}")
-        with open_transport("ros", node_name, arguments=arguments) as transport, _python_log_to(transport):
-            if transport.parameters.config.node.keep_memory:
-                keep_freed_memory()
-            serve(transport)
+        _run(node_name, serve, arguments)
     except KeyboardInterrupt:
         return 0
     except (ValueError, TypeError, OSError, MemoryError) as error:
@@ -43,6 +41,18 @@ def native_main(
         print(f"{node_name}: error: {error}; `dfs doctor` says what is missing", file=sys.stderr)
         return 1
     return 0
+
+
+def _run(node_name: str, serve: Callable[[Transport], None], arguments: Sequence[str]) -> None:
+    if arguments and arguments[0] != "--ros-args":
+        raise ValueError(f"expected --ros-args before ROS arguments, received {arguments[0]!r}")
+    from dfs_ros.memory import keep_freed_memory
+    from dfs_ros.transport import open_transport
+
+    with open_transport("ros", node_name, arguments=arguments) as transport, _python_log_to(transport):
+        if transport.parameters.config.node.keep_memory:
+            keep_freed_memory()
+        serve(transport)
 
 
 @contextmanager

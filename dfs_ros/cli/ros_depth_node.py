@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from dfs_ros.cli import depth_node
 from dfs_ros.cli.native import native_main
-from dfs_ros.cli.participants import DEPTH_NODE, stopped_by_signals
-from dfs_ros.transport.base import Transport
+
+if TYPE_CHECKING:
+    from dfs_ros.transport.base import Transport
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the node; returns its exit status."""
-    return native_main(DEPTH_NODE, __doc__ or "", _serve, arguments)
+    return native_main("dfs", __doc__ or "", _serve, arguments)
 
 
 def _serve(transport: Transport) -> None:
+    from dfs_ros.cli import depth_node
+    from dfs_ros.cli.participants import stopped_by_signals
+
     with stopped_by_signals(transport, insist=False):
         depth_node.serve(transport)
 

@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from dfs_ros.cli import sweep_camera
 from dfs_ros.cli.native import native_main
-from dfs_ros.cli.participants import CAMERA_NODE, make_source, stopped_by_signals
-from dfs_ros.transport.base import Transport
+
+if TYPE_CHECKING:
+    from dfs_ros.transport.base import Transport
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the node; returns its exit status."""
-    return native_main(CAMERA_NODE, __doc__ or "", _serve, arguments)
+    return native_main("dfs_camera", __doc__ or "", _serve, arguments)
 
 
 def _serve(transport: Transport) -> None:
+    from dfs_ros.cli import sweep_camera
+    from dfs_ros.cli.participants import make_source, stopped_by_signals
+
     config = transport.parameters.config
     source = make_source(config)
     with stopped_by_signals(transport, insist=False):

@@ -1,0 +1,122 @@
+"""The aperture fitted inside the estimator: a wrong f-number is found, a right one stays, a live camera is fitted rarely."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from dfs_ros.aperture import ApertureFit, ApertureTracker, combined, fit_aperture
+from dfs_ros.config import Config, CostConfig
+from dfs_ros.pipeline import DepthEstimator
+from dfs_ros.simulation.render import render_stack
+from dfs_ros.simulation.scenes import DEMO_FOCUS_DIOPTERS, demo_camera, demo_scene
+from dfs_ros.types import Camera, FocalStack
+
+NEAREST_M = 0.3
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return demo_scene(320, 240)
+
+
+@pytest.fixture(scope="module")
+def demo_stack(scene) -> FocalStack:
+    return render_stack(scene.rgb, scene.depth_m, demo_camera(160), DEMO_FOCUS_DIOPTERS, oversampling=2)
+
+
+def told(stack: FocalStack, over_true: float) -> FocalStack:
+    """The stack with an f-number that is wrong by that factor."""
+    return dataclasses.replace(
+        stack, camera=dataclasses.replace(stack.camera, f_number=stack.camera.f_number * over_true)
+    )
+
+
+def a_fit(measured: float, sigma: float) -> ApertureFit:
+    return ApertureFit(measured, sigma, np.empty(0), np.empty(0), 0.5)
+
+
+@pytest.mark.parametrize("over_true", [0.85, 1.12, 1.3])
+def test_wrong_f_number_is_found(demo_stack: FocalStack, over_true: float) -> None:
+    fit = fit_aperture(told(demo_stack, over_true), NEAREST_M, CostConfig(), threads=1)
+    assert fit is not None
+    assert fit.measured == pytest.approx(over_true, rel=0.03)
+    assert abs(math.log(fit.scale)) <= abs(math.log(fit.measured))
+    assert fit.scale == pytest.approx(over_true, rel=0.04)
+    assert 0.0 < fit.sigma < 0.05 and fit.misfit.min() == 0.0
+
+
+def test_right_f_number_stays(demo_stack: FocalStack) -> None:
+    fit = fit_aperture(demo_stack, NEAREST_M, CostConfig(), threads=1)
+    assert fit is not None and fit.scale == 1.0
+    assert fit.measured == pytest.approx(1.0, abs=0.03)
+
+
+def test_nothing_is_said_without_texture(demo_stack: FocalStack) -> None:
+    noise = np.random.default_rng(0).standard_normal(demo_stack.images.shape)
+    flat = np.clip(np.rint(128 + noise), 0, 255).astype(np.uint8)
+    assert fit_aperture(dataclasses.replace(demo_stack, images=flat), NEAREST_M, CostConfig(), threads=1) is None
+
+
+def test_depth_survives_a_wrong_f_number(demo_stack: FocalStack, scene) -> None:
+    truth = scene.depth_m[1::2, 1::2]
+
+    def error(over_true: float, aperture: str) -> float:
+        config = Config.from_dict(
+            {
+                "network": {"name": "none"},
+                "alignment": {"mode": "off"},
+                "confidence": {"dense": True},
+                "processing": {"device": "cpu"},
+                "lens": {"aperture": aperture},
+            }
+        )
+        result = DepthEstimator(config).estimate(told(demo_stack, over_true), sharpen=False)
+        assert (result.report["aperture"] is None) == (aperture == "given")
+        return float(np.nanmean(np.abs(result.depth_m - truth) / truth))
+
+    right = error(1.0, "given")
+    assert error(1.0, "fitted") == right
+    assert error(1.1, "fitted") < 1.2 * right
+    assert error(1.1, "given") > 1.6 * right
+
+
+def test_scale_is_drawn_to_one_as_far_as_it_is_unsure() -> None:
+    assert a_fit(1.05, 0.03).scale == 1.0
+    assert a_fit(1.07, 0.03).scale == pytest.approx(1.07 ** (1 / 1.09))
+    assert a_fit(1 / 1.07, 0.03).scale == pytest.approx(1 / a_fit(1.07, 0.03).scale)
+    assert a_fit(1.5, 1.0).scale == 1.0
+
+
+def test_combined_fits_weigh_by_precision() -> None:
+    both = combined([a_fit(1.2, 0.01), a_fit(1.0, 0.02)])
+    assert math.log(both.measured) == pytest.approx(0.8 * math.log(1.2))
+    assert both.sigma == 0.01
+    nothing = combined([])
+    assert nothing.scale == 1.0 and math.isinf(nothing.sigma)
+
+
+def test_a_live_camera_is_fitted_rarely() -> None:
+    camera = Camera(5e-3, 2.0, 5e-6)
+    tracker = ApertureTracker(most_fits=4)
+    fitted = []
+    for stack in range(1, 40):
+        if tracker.known(camera) is None:
+            fitted.append(stack)
+            assert tracker.add(a_fit(1.2, 0.01)).measured == pytest.approx(1.2)
+    assert fitted == [1, 2, 4, 8]
+    other = dataclasses.replace(camera, f_number=4.0)
+    assert tracker.known(other) is None
+    assert tracker.add(None).scale == 1.0
+
+
+def test_estimators_of_live_cameras_keep_the_fit(demo_stack: FocalStack) -> None:
+    config = Config.from_dict({"network": {"name": "none"}, "processing": {"device": "cpu", "max_megapixels": 0.01}})
+    estimator = DepthEstimator(config, live=True)
+    wrong = told(demo_stack, 1.2)
+    shares = [estimator.estimate(wrong, sharpen=False).report["aperture"]["measured"] for _ in range(3)]
+    assert shares[0] == pytest.approx(1.2, rel=0.06)
+    assert shares[2] == pytest.approx(shares[1])

@@ -197,12 +197,14 @@ def _write_report(
     scored: tuple[Sequence[PredictionFolder], Sequence[RenderedStack]],
     pictured: tuple[Sequence[PredictionFolder], Sequence[RenderedStack]],
 ) -> None:
+    from dfs_ros.evaluation.predictions import commits
     from dfs_ros.evaluation.report import sigma_curves, write_pictures, write_report
 
     folder = Path(args.report)
     folder.mkdir(parents=True, exist_ok=True)
     scenes = "random scenes" if args.procedural is not None else "photos with depth that nothing was trained on"
-    protocol = f"Focal stacks rendered with occlusion from {scenes}; 0.4 % noise. {conditions}."
+    protocol = f"Focal stacks rendered with occlusion from {scenes}; 0.4 % noise. {conditions}. "
+    protocol += f"Predictions made by commit {', '.join(commits(*scored))}."
     pictures = [] if args.pictures == "no" else write_pictures(folder / "pictures", *pictured, each=_PICTURES)
     file = write_report(folder, "Accuracy", protocol, scores, robustness, sigma_curves(*scored), pictures)
     print(f"written: {file}")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PANEL_IN = 2.6  # width of a picture on the page
-_DPI = 90
+_DPI = 100
 _MOST_ERROR = 0.2
 
 

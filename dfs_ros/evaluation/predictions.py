@@ -14,7 +14,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,6 +139,12 @@ def predict(
                 prediction = method(seen.stack)
                 folders[name].save(rendered, prediction, time.perf_counter() - started)
             progress(f"{rendered.camera_name} {rendered.name} {name}")
+
+
+def commits(folders: Iterable[PredictionFolder], stacks: Sequence[RenderedStack]) -> list[str]:
+    """The commits that the predictions on disk were made by, sorted."""
+    stored = [folder.load(rendered) for folder in folders for rendered in stacks]
+    return sorted({each.commit for each in stored if each is not None})
 
 
 def stack_digest(rendered: RenderedStack) -> str:

@@ -1,0 +1,179 @@
+"""Compressed images: what is in them, what is not an image, and depth from them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from node_rig import CAMERA, ERROR, PLANE_M, SIZE, Rig
+
+from dfs_ros.geometry import intrinsics
+from dfs_ros.transport.compressed import compressed_message, compressed_size, image_from_compressed
+from dfs_ros.transport.definitions import deserialize, serialize
+from dfs_ros.transport.messages import (
+    COMPRESSED,
+    camera_info_message,
+    depth_from_message,
+    focus_message,
+    image_from_message,
+    image_message,
+    message,
+)
+
+
+def photo(height: int = 40, width: int = 60) -> np.ndarray:
+    """Asymmetric in place and colour."""
+    y, x = np.mgrid[0:height, 0:width]
+    return np.stack([4 * x, 5 * y, 255 - 2 * x - 2 * y], axis=-1).astype(np.uint8)
+
+
+def encoded(suffix: str, array: np.ndarray, text: str, *options: int) -> Any:
+    data = cv2.imencode(suffix, array, list(options))[1]
+    return message(COMPRESSED, format=text, data=data.reshape(-1))
+
+
+def test_png_is_exact_and_jpeg_is_close() -> None:
+    image = photo()
+    for colour in (image, image[..., 1]):
+        png, jpeg = (compressed_message(colour, 5, "eye", form) for form in ("png", "jpeg"))
+        assert (png.header.frame_id, png.header.stamp.nanosec) == ("eye", 5)
+        np.testing.assert_array_equal(image_from_compressed(png), colour)
+        np.testing.assert_allclose(image_from_compressed(jpeg).astype(int), colour, atol=12)
+        assert compressed_size(png) == compressed_size(jpeg) == (40, 60)
+    assert compressed_message(image, 0, "").format == "rgb8; jpeg compressed bgr8"
+
+
+def test_it_survives_the_wire() -> None:
+    sent = compressed_message(photo(), 7, "eye", "png")
+    received = deserialize(bytes(serialize(sent, COMPRESSED)), COMPRESSED)
+    np.testing.assert_array_equal(image_from_compressed(received), photo())
+
+
+@pytest.mark.parametrize("text", ["png", "rgb8; png compressed bgr8", "bgr8; png compressed ", ""])
+def test_the_format_text_does_not_matter_where_the_data_tell(text: str) -> None:
+    np.testing.assert_array_equal(image_from_compressed(encoded(".png", photo()[..., ::-1], text)), photo())
+
+
+def test_other_depths_of_png() -> None:
+    image = photo()
+    deep = image.astype(np.uint16) * 257
+    np.testing.assert_array_equal(image_from_compressed(encoded(".png", deep[..., ::-1], "rgb16; png")), image)
+    np.testing.assert_array_equal(image_from_compressed(encoded(".png", deep[..., 0], "mono16; png")), image[..., 0])
+    alpha = np.dstack([image[..., ::-1], np.full(image.shape[:2], 7, np.uint8)])
+    np.testing.assert_array_equal(image_from_compressed(encoded(".png", alpha, "rgba8; png")), image)
+
+
+@pytest.mark.parametrize("pattern", ["bayer_rggb8", "bayer_grbg8"])
+def test_bayer_patterns_become_colour(pattern: str) -> None:
+    mosaic = np.random.default_rng(3).integers(0, 255, (20, 30), np.uint8)
+    found = image_from_compressed(encoded(".png", mosaic, f"{pattern}; png compressed {pattern}"))
+    np.testing.assert_array_equal(found, image_from_message(image_message(mosaic, 0, "", pattern)))
+    assert found.shape == (20, 30, 3)
+
+
+def test_an_orientation_tag_is_not_followed() -> None:
+    """Intrinsics are of the image as it is stored."""
+    data = bytes(cv2.imencode(".jpg", photo()[..., ::-1])[1])
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+    turned = data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:]
+    msg = message(COMPRESSED, format="jpeg", data=np.frombuffer(turned, np.uint8))
+    assert image_from_compressed(msg).shape == (40, 60, 3)
+
+
+def with_data(msg: Any, data: bytes) -> Any:
+    return dataclasses.replace(msg, data=np.frombuffer(data, np.uint8))
+
+
+def bad() -> dict[str, tuple[Any, str]]:
+    jpeg, png = compressed_message(photo(), 0, ""), compressed_message(photo(), 0, "", "png")
+    whole = bytes(np.asarray(jpeg.data))
+    return {
+        "half a jpeg": (with_data(jpeg, whole[: len(whole) // 2]), "are not the whole image"),
+        "half a png": (with_data(png, bytes(np.asarray(png.data))[:-40]), "are not the whole image"),
+        "nothing": (with_data(jpeg, b""), "with data that begins nowhere"),
+        "h264": (
+            with_data(dataclasses.replace(jpeg, format="h264"), b"\0\0\0\1gB\0\x1f"),
+            "expected jpeg or png, received format 'h264' with data that begins 00 00 00 01 67",
+        ),
+        "depth": (
+            dataclasses.replace(png, format="16UC1; compressedDepth"),
+            "expected a photo, received a depth image",
+        ),
+        "no header": (with_data(jpeg, b"\xff\xd8\xff" + bytes(50) + b"\xff\xd9"), "jpeg"),
+        "damaged": (with_data(png, bytes(np.asarray(png.data))[:30] + bytes(60) + b"IEND"), "png"),
+    }
+
+
+@pytest.mark.parametrize("what", list(bad()))
+def test_what_is_no_image_is_refused(what: str) -> None:
+    msg, words = bad()[what]
+    with pytest.raises(ValueError, match="compressed image") as error:
+        compressed_size(msg)
+        image_from_compressed(msg)
+    assert words in str(error.value)
+
+
+def test_what_cannot_be_compressed() -> None:
+    with pytest.raises(ValueError, match="file_format: expected one of jpeg, png, received 'gif'"):
+        compressed_message(photo(), 0, "", "gif")
+
+
+# -- in the node -------------------------------------------------------------------------------------------------------
+
+
+def compressed_rig(make_rig: Callable[..., Rig], **settings: Any) -> Rig:
+    rig = make_rig({"node": {"image_transport": "compressed"}, **settings})
+    rig.listen("depth/image")
+    rig.publishers["image/compressed"] = rig.camera.create_publisher("image/compressed", COMPRESSED)
+    return rig
+
+
+def send_sweep(rig: Rig, form: str) -> None:
+    for i in range(3):
+        stamp = rig.bus.now_ns()
+        rig.send("camera_info", camera_info_message(intrinsics(CAMERA, SIZE), SIZE, stamp, "lens"))
+        rig.send("focus", focus_message(rig.focus(i, stamp), "lens"))
+        rig.send("image/compressed", compressed_message(rig.stack.images[i], stamp, "lens", form))
+        rig.advance(33)
+    rig.sweeps += 1
+
+
+@pytest.mark.parametrize("form", ["jpeg", "png"])
+def test_depth_from_compressed_images(make_rig: Callable[..., Rig], form: str) -> None:
+    rig = compressed_rig(make_rig)
+    send_sweep(rig, form)
+    (depth,) = rig.depths()
+    assert depth.header.frame_id == "lens"
+    assert np.nanmedian(depth_from_message(depth)) == pytest.approx(PLANE_M, rel=0.03)
+
+
+def test_compressed_images_that_cannot_be_read_are_counted(make_rig: Callable[..., Rig]) -> None:
+    rig = compressed_rig(make_rig)
+    for msg, _ in bad().values():
+        rig.send("image/compressed", msg)
+    level, text, values = rig.status()
+    assert level == ERROR
+    assert "compressed image" in text and f"({len(bad())} times)" in text
+    assert (values["bad_image"], values["received"]) == (str(len(bad())), "0")
+    send_sweep(rig, "png")
+    assert len(rig.depths()) == 1
+
+
+def test_large_compressed_images_are_refused_before_they_are_decoded(make_rig: Callable[..., Rig]) -> None:
+    rig = compressed_rig(make_rig, processing={"max_input_megapixels": 0.05})
+    rig.send("image/compressed", compressed_message(np.zeros((300, 400), np.uint8), 0, "lens"))
+    level, text, _ = rig.status()
+    assert (level, "at most 0.05 megapixels, received 400 x 300" in text) == (ERROR, True)
+
+
+def test_raw_images_are_not_taken_where_compressed_ones_are_expected(make_rig: Callable[..., Rig]) -> None:
+    rig = compressed_rig(make_rig)
+    rig.send_sweep()
+    assert rig.depths() == []
+    for _ in range(4):
+        rig.advance(1000)
+    assert "no image on /image/compressed" in rig.status()[1]

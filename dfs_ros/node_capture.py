@@ -49,9 +49,9 @@ class Capture:
         try:
             stack = FocalStack.from_frames(list(sweep.frames), camera)
             path = save_stack(stack, _unused(folder / _name(sweep)))
-        except (ValueError, OSError) as error:
+        except Exception as error:  # whatever it is, who asked wants to know
             self._log("error", f"nothing captured: {error}")
-            return trigger_response(False, str(error))
+            return trigger_response(False, str(error) or type(error).__name__)
         finally:
             with self._lock:
                 self._waiting -= 1

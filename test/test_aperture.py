@@ -1,4 +1,4 @@
-"""The aperture fitted inside the estimator: a wrong f-number is found, a right one stays, a live camera is fitted rarely."""
+"""The aperture fitted inside the estimator: wrong f-numbers are found, right ones stay, live cameras are rarely fitted."""
 
 from __future__ import annotations
 

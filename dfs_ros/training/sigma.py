@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from dfs_ros.config import CostConfig
-from dfs_ros.network.light import LightNetwork
+from dfs_ros.network.light import DOWNSAMPLING, LightNetwork
 from dfs_ros.network.readout import SIGMA_FLOOR, median_and_spread
 from dfs_ros.training.samples import Perturbation, cropped, disturbed, random_hypotheses, sample_of
 from dfs_ros.training.stacks import Sources, StackSet, TrainingStack
@@ -26,7 +26,6 @@ from dfs_ros.training.stacks import Sources, StackSet, TrainingStack
 SHARE_WITHIN_SIGMA = 0.683
 _SEED = 20_000_001  # far from any that trainings are given: other random scenes, too
 _HYPOTHESES = 64
-_CROP_PX = 160
 _AS_DESCRIBED = Perturbation(noise=0.01, f_number=0.0, focus=0.0, shift_px=0.0, gain=0.0)
 
 
@@ -74,7 +73,8 @@ def _spread_and_error(
         return np.empty(0, np.float32), np.empty(0, np.float32)
     stack = disturbed(rng, rendered.stack, _AS_DESCRIBED)
     depths_m = random_hypotheses(rng, 1.0 / known, _HYPOTHESES)
-    sample = cropped(sample_of(rng, stack, rendered.depth_m, depths_m, CostConfig()), rng, _CROP_PX)
+    size_px = min(rendered.depth_m.shape) // DOWNSAMPLING * DOWNSAMPLING
+    sample = cropped(sample_of(rng, stack, rendered.depth_m, depths_m, CostConfig()), rng, size_px)
     with torch.inference_mode():
         inputs = (torch.from_numpy(x)[None].to(device) for x in (sample.energy, sample.smoothed, sample.image))
         probability = network(*inputs)[0].float().cpu().numpy()

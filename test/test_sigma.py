@@ -1,0 +1,86 @@
+"""Calibration of sigma: the factor does what it says, ships with the weights, and comes from scenes of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from dfs_ros.config import NetworkConfig
+from dfs_ros.network import load_network
+from dfs_ros.network.light import LightArchitecture, LightNetwork
+from dfs_ros.network.readout import SIGMA_FLOOR, median_and_spread, read_out
+from dfs_ros.network.weights import save_network, sigma_scale_of
+from dfs_ros.training import sigma as calibration
+from dfs_ros.training.sigma import SHARE_WITHIN_SIGMA, calibration_stacks, fit_sigma_scale
+from dfs_ros.training.stacks import PARTS, Sources, StackSet
+
+SMALL = LightArchitecture(channels=(8, 8, 12, 16), image_channels=8)
+
+
+@pytest.fixture(scope="module")
+def stacks(tmp_path_factory):
+    return StackSet(Sources(), 2, seed=5, size_px=64, folder=tmp_path_factory.mktemp("stacks")).load()
+
+
+@pytest.fixture(scope="module")
+def network() -> LightNetwork:
+    torch.manual_seed(0)
+    return LightNetwork(SMALL)
+
+
+def test_two_thirds_of_errors_are_within_the_calibrated_sigma(network, stacks) -> None:
+    fit = fit_sigma_scale(network, stacks)
+    within, count = 0, 0
+    for index, rendered in enumerate(stacks):
+        rng = np.random.default_rng((calibration._SEED, index))
+        spread, error = calibration._spread_and_error(network, rendered, rng, "cpu")
+        within += np.count_nonzero(error <= fit.scale * (spread - SIGMA_FLOOR) + SIGMA_FLOOR + 1e-6)
+        count += error.size
+    assert within / count == pytest.approx(SHARE_WITHIN_SIGMA, abs=0.01)
+    assert fit.stacks == 2 and 0.0 < fit.within < 1.0
+    assert fit_sigma_scale(network, stacks) == fit
+
+
+def test_stacks_without_known_depth_are_refused(network, stacks) -> None:
+    unknown = dataclasses.replace(stacks[0], depth_m=np.full_like(stacks[0].depth_m, np.nan))
+    with pytest.raises(ValueError, match="expected 1 stack or more with known depth"):
+        fit_sigma_scale(network, [unknown])
+
+
+def test_the_scale_multiplies_the_spread_and_nothing_else() -> None:
+    rng = np.random.default_rng(0)
+    probability = rng.dirichlet(np.ones(6), (3, 4)).transpose(2, 0, 1).astype(np.float32)
+    index, plain = median_and_spread(probability)
+    scaled_index, scaled = median_and_spread(probability, 2.5)
+    np.testing.assert_array_equal(index, scaled_index)
+    np.testing.assert_allclose(scaled - SIGMA_FLOOR, 2.5 * (plain - SIGMA_FLOOR), rtol=1e-5)
+    depths_m = np.linspace(1.0, 2.0, 6)
+    assert (read_out(probability, depths_m, 2.5)[1] > read_out(probability, depths_m)[1]).all()
+
+
+def test_the_scale_ships_with_the_weights(tmp_path, network) -> None:
+    file = tmp_path / "network.safetensors"
+    save_network(file, network.state_dict(), SMALL, {}, 0.75)
+    assert sigma_scale_of(file) == 0.75
+    assert load_network(NetworkConfig(name=str(file)), "cpu").sigma_scale == 0.75
+    save_network(file, network.state_dict(), SMALL, {}, float("nan"))
+    with pytest.raises(ValueError, match="expected a positive sigma_scale"):
+        sigma_scale_of(file)
+
+
+def test_scenes_are_for_one_part_only(tmp_path) -> None:
+    for i in range(12):
+        folder = tmp_path / f"scene{i:02d}"
+        folder.mkdir()
+        (folder / "depth_mm.png").touch()
+    parts = {part: {path.name for path in Sources.find(tmp_path, part).rgbd} for part in PARTS}
+    assert [len(parts[part]) for part in PARTS] == [8, 2, 2]
+    assert len(set.union(*parts.values())) == 12
+    held_out = Sources.find(tmp_path, "calibration")
+    assert {path.parent.name for path in held_out.photos} == parts["calibration"]
+    assert calibration_stacks(tmp_path, 3).sources == held_out
+    with pytest.raises(ValueError, match="part: expected one of train, validation, calibration"):
+        Sources.find(tmp_path, "test")

@@ -2,7 +2,7 @@
 
 The wheels of the bindings (1 MB each) are on PyPI, the libraries are not: bindings are imported beside empty libraries
 that have the symbols they ask for, which tells every signature and runs nothing. Fetching is asked for by
-DFS_TENSORRT_BINDINGS=1; the wheels are then kept in the cache of pytest. Last run: 10.3.0, 10.16.1.11 and 11.4.0.106, Python 3.11.
+DFS_TENSORRT_BINDINGS=1; the wheels are then kept in the cache of pytest. Last run: all of VERSIONS, Python 3.11.
 """
 
 import functools

@@ -1,9 +1,10 @@
-"""Speed and memory of the cost volumes on this machine.
+"""Speed and memory on this machine: of the cost volumes, and of depth that follows a camera.
 
 First the volumes side by side on one problem, 256 x 256, 5 images, 64 hypotheses unless told otherwise: `released` also
 through scikit-image's `restoration.wiener`, on one thread and on as many as ours. Then the time against image size,
-number of images and number of hypotheses, with a straight line fitted to each. With --output, bench.json and bench.png
-are written.
+number of images and number of hypotheses, with a straight line fitted to each. Last, for each runner and device that
+is present, how the estimator keeps up with a camera at several rates: rate of depth and its jitter, latency, missed
+images, memory, the share of each step. With --output, bench.json and bench.png are written.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 
 import dfs_ros
+from dfs_ros.cli import bench_live
 
 SIZES_PX = (128, 192, 256, 320, 384, 448, 512)
 IMAGES = (2, 3, 4, 5, 6, 8, 10)
@@ -48,7 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=16,
         help="depths in the second part where not varied (default: 16)",
     )
-    parser.add_argument("--no-growth", action="store_true", help="only the volumes side by side")
+    parser.add_argument("--no-growth", action="store_true", help="leave out the growth of the time")
+    bench_live.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -63,18 +66,27 @@ def run(args: argparse.Namespace) -> int:
     ):
         if getattr(args, name) < low:
             raise ValueError(f"--{name.replace('_', '-')}: expected {low} or more, received {getattr(args, name)}")
+    if not args.live_seconds > 0:
+        raise ValueError(f"--live-seconds: expected more than 0, received {args.live_seconds:g}")
+    bench_live.rates_of(args.rates)
+    bench_live.runners_of(args.runners)
     from dfs_ros.io.atomic import prepare_output, staged
 
     if args.output:
         prepare_output(args.output)
-    report: dict[str, Any] = {"versions": _versions(), "arguments": vars(args).copy(), **_side_by_side(args)}
-    _print_side_by_side(report)
-    if not args.no_growth:
+    report: dict[str, Any] = {"versions": _versions(), "arguments": vars(args).copy()}
+    if not args.only_live:
+        report |= _side_by_side(args)
+        _print_side_by_side(report)
+    if not args.no_growth and not args.only_live:
         report["growth"] = _growth(args)
         _print_growth(report["growth"])
+    if args.only_live or not args.no_live:
+        report["live"] = bench_live.run(args)
+        print(bench_live.describe(report["live"], args))
     if args.output:
         with staged(args.output, last="bench.json") as folder:
-            if not args.no_growth:
+            if "growth" in report:
                 draw(report["growth"], folder / "bench.png")
             (folder / "bench.json").write_text(json.dumps(report, indent=2) + "\n")
         print(f"written to {args.output}")

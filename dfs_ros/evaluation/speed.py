@@ -97,7 +97,7 @@ def measure_here(case: SpeedCase) -> SpeedResult:
         begin = time.perf_counter()
         volume = compute()
         seconds.append(time.perf_counter() - begin)
-    return SpeedResult(seconds[0], min(seconds), (_peak_bytes() - before) / 1e6, float(volume.mean(dtype=np.float64)))
+    return SpeedResult(seconds[0], min(seconds), (peak_bytes() - before) / 1e6, float(volume.mean(dtype=np.float64)))
 
 
 def synthetic_stack(case: SpeedCase) -> tuple[FocalStack, NDArray[np.float64]]:
@@ -146,7 +146,7 @@ def _computation(case: SpeedCase, stack: FocalStack, depths_m: NDArray[np.float6
     return lambda: cost_volume_from_config(stack, depths_m, cost, threads=case.threads)
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     """High-water mark of this process's memory."""
     status = Path("/proc/self/status")
     if status.is_file():  # not getrusage: its mark begins with what the parent process held

@@ -11,6 +11,7 @@ ros2 launch dfs_ros depth.launch.py camera:=none image:=/cam/image_raw camera_in
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ament_index_python.packages import get_package_share_directory
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
@@ -51,7 +52,7 @@ ARGUMENTS = [
     argument("publish_tf", "true", "Publish the static transform from camera_frame to optical_frame", YES_NO),
     argument("camera_frame", "camera_link", "Frame of the camera's body: x forward, y left, z up"),
     argument("optical_frame", "camera_optical_frame", "Frame of the images: x right, y down, z forward"),
-    argument("autostart", "true", "Nodes configure and activate themselves; else `ros2 lifecycle set` does", YES_NO),
+    argument("autostart", "true", "false: nodes wait for `ros2 lifecycle set`; true: as params_file says", YES_NO),
     argument("respawn", "false", "Start a node again that ended by itself", YES_NO),
     argument("use_sim_time", "false", "Take the time from /clock", YES_NO),
     argument("log_level", "info", "What the nodes log", ["debug", "info", "warn", "error", "fatal"]),
@@ -67,6 +68,10 @@ def generate_launch_description() -> LaunchDescription:
 def nodes(context: LaunchContext) -> list[Node]:
     """The nodes that the arguments ask for."""
     values = {each.name: LaunchConfiguration(each.name).perform(context) for each in ARGUMENTS}
+    if values["camera"] == "stack" and not values["stack"]:
+        raise ValueError("camera:=stack: expected stack:=FOLDER, the folder of a focal stack; received none")
+    if not Path(values["params_file"]).is_file():  # ROS would go on without it
+        raise FileNotFoundError(f"params_file:={values['params_file']}: no such file")
     topics = [(name, values[name]) for name in ("image", "camera_info", "focus") if values[name] != name]
     started = [
         own_node(
@@ -81,8 +86,6 @@ def nodes(context: LaunchContext) -> list[Node]:
             },
         )
     ]
-    if values["camera"] == "stack" and not values["stack"]:
-        raise ValueError("camera:=stack: expected stack:=FOLDER, the folder of a focal stack; received none")
     if values["camera"] != "none":
         source = {
             "camera.source": values["camera"],
@@ -103,7 +106,9 @@ def own_node(
     values: dict[str, str], executable: str, name: str, topics: list[tuple[str, str]], parameters: dict[str, str]
 ) -> Node:
     """A node of this package: the parameter file, then the arguments that say otherwise."""
-    given = {parameter: ParameterValue(value, value_type=str) for parameter, value in parameters.items() if value}
+    given: dict[str, Any] = {key: ParameterValue(text, value_type=str) for key, text in parameters.items() if text}
+    if values["autostart"] == "false":
+        given["node.autostart"] = False
     return Node(
         package="dfs_ros",
         executable=executable,
@@ -111,11 +116,7 @@ def own_node(
         namespace=values["namespace"],
         parameters=[
             values["params_file"],
-            {
-                "use_sim_time": values["use_sim_time"] == "true",
-                "node.autostart": values["autostart"] == "true",
-                **given,
-            },
+            {"use_sim_time": values["use_sim_time"] == "true", **given},
         ],
         remappings=topics,
         ros_arguments=["--log-level", f"{name}:={values['log_level']}"],

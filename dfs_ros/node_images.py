@@ -33,8 +33,13 @@ class ImageReader:
                 f"image: expected at most {settings.max_input_megapixels:g} megapixels, received {width} x "
                 f"{height}; raise processing.max_input_megapixels if that is meant"
             )
-        pixels = image_from_compressed(msg) if compressed else image_from_message(msg)
-        image = reduced_by(pixels, int(math.sqrt(megapixels / settings.max_megapixels)))
+        factor = int(math.sqrt(megapixels / settings.max_megapixels))
+        if compressed:
+            pixels = image_from_compressed(msg, factor)
+            factor = 1 if pixels.shape[1] == width // max(factor, 1) else factor
+        else:
+            pixels = image_from_message(msg)
+        image = reduced_by(pixels, factor)
         check_image(image, "image")
         self._original_sizes[image.shape[:2]] = (height, width)
         while len(self._original_sizes) > _SIZES_REMEMBERED:

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from node_rig import CAMERA, ERROR, PLANE_M, SIZE, Rig
 
+from dfs_ros.config import ProcessingConfig
 from dfs_ros.geometry import intrinsics
+from dfs_ros.node_images import ImageReader, reduced_by
 from dfs_ros.transport.compressed import compressed_message, compressed_size, image_from_compressed
 from dfs_ros.transport.definitions import deserialize, serialize
 from dfs_ros.transport.messages import (
@@ -27,8 +29,8 @@ from dfs_ros.transport.messages import (
 
 def photo(height: int = 40, width: int = 60) -> np.ndarray:
     """Asymmetric in place and colour."""
-    y, x = np.mgrid[0:height, 0:width]
-    return np.stack([4 * x, 5 * y, 255 - 2 * x - 2 * y], axis=-1).astype(np.uint8)
+    y, x = np.mgrid[0:height, 0:width] / max(height, width)
+    return np.stack([240 * x, 210 * y, 255 - 120 * x - 100 * y], axis=-1).astype(np.uint8)
 
 
 def encoded(suffix: str, array: np.ndarray, text: str, *options: int) -> Any:
@@ -73,6 +75,32 @@ def test_bayer_patterns_become_colour(pattern: str) -> None:
     found = image_from_compressed(encoded(".png", mosaic, f"{pattern}; png compressed {pattern}"))
     np.testing.assert_array_equal(found, image_from_message(image_message(mosaic, 0, "", pattern)))
     assert found.shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+@pytest.mark.parametrize("colour", [True, False])
+def test_jpegs_are_reduced_as_they_are_decoded(factor: int, colour: bool) -> None:
+    image = photo(83, 61) if colour else photo(83, 61)[..., 0]
+    msg = compressed_message(image, 0, "", "jpeg", quality=98)
+    found = image_from_compressed(msg, factor)
+    expected = reduced_by(image_from_compressed(msg), factor)
+    assert found.shape == expected.shape == (83 // factor, 61 // factor, 3)[: image.ndim]
+    np.testing.assert_allclose(found.astype(int), expected, atol=5)
+    assert np.abs(found.astype(int) - expected).mean() < 1.0
+    png = compressed_message(image, 0, "", "png")
+    np.testing.assert_array_equal(image_from_compressed(png, factor), image)
+
+
+@pytest.mark.parametrize(("form", "factor"), [("jpeg", 2), ("jpeg", 3), ("png", 2), ("jpeg", 1)])
+def test_the_node_reduces_compressed_images_as_raw_ones(form: str, factor: int) -> None:
+    big = photo(360, 270)
+    settings = ProcessingConfig(max_megapixels=360 * 270 * 1e-6 / factor**2)
+    reader = ImageReader()
+    found = reader.read(compressed_message(big, 0, "", form, 98), settings)
+    expected = ImageReader().read(image_message(big, 0, ""), settings)
+    assert found.shape == expected.shape == (360 // factor, 270 // factor, 3)
+    assert np.abs(found.astype(int) - expected).mean() < 1.0
+    assert reader.original_size(found.shape) == (360, 270)
 
 
 def test_an_orientation_tag_is_not_followed() -> None:

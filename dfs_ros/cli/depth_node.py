@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from dfs_ros.cli.common import add_config_arguments, config_from_arguments
 from dfs_ros.cli.participants import DEPTH_NODE, add_participant_arguments, participant
 from dfs_ros.memory import keep_freed_memory
 from dfs_ros.transport.base import Transport
+
+# How long the thread that computes may keep the interpreter from the one that receives: Python's default is 5 ms.
+_SWITCH_INTERVAL_S = 0.0005
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,5 +32,6 @@ def serve(transport: Transport) -> None:
     """Run the depth node until the transport stops spinning."""
     from dfs_ros.node import DepthNode
 
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     with DepthNode(transport):
         transport.spin()

@@ -122,8 +122,8 @@ class Subscription(ABC):
         self.callback = callback
         self.malformed = 0
         self.refused = 0
-        self.callback_seconds: deque[float] = deque(maxlen=_CALLBACKS_TIMED)
-        """How long the last callbacks took."""
+        self.callback_seconds: deque[tuple[float, float]] = deque(maxlen=_CALLBACKS_TIMED)
+        """How long the last callbacks took, and for how much of that they had a processor."""
 
     @property
     @abstractmethod
@@ -330,14 +330,14 @@ class Transport(ABC):
 
     def handle_message(self, subscription: Subscription, msg: Message) -> None:
         """Call a subscription's callback; for transports, not for nodes."""
-        began = time.perf_counter()
+        began, cpu_began = time.perf_counter(), time.thread_time()
         try:
             subscription.callback(msg)
         except ValueError as error:
             subscription.refused += 1
             self.log("error", f"{subscription.topic}: message refused: {error}", key=subscription.topic, every_s=5.0)
         finally:
-            subscription.callback_seconds.append(time.perf_counter() - began)
+            subscription.callback_seconds.append((time.perf_counter() - began, time.thread_time() - cpu_began))
 
     def __enter__(self: _Self) -> _Self:
         return self
@@ -361,9 +361,10 @@ class _TransportDiagnostic:
         for subscription in self._transport.subscriptions:
             counts = {name: getattr(subscription, name) for name in ("received", "dropped", "malformed", "refused")}
             values |= {f"{subscription.topic} {name}": count for name, count in counts.items()}
-            seconds = sorted(subscription.callback_seconds)
-            if seconds and not self._transport.repeatable:
-                values[f"{subscription.topic} callback_p99_ms"] = f"{seconds[len(seconds) * 99 // 100] * 1e3:.2f}"
+            if not self._transport.repeatable:
+                for what, seconds in zip(("", "_cpu"), zip(*subscription.callback_seconds, strict=True), strict=False):
+                    p99_ms = sorted(seconds)[len(seconds) * 99 // 100] * 1e3
+                    values[f"{subscription.topic} callback{what}_p99_ms"] = f"{p99_ms:.2f}"
             lost += sum(counts.values()) - counts["received"]
         for publisher in self._transport.publishers:
             values[f"{publisher.topic} published"] = publisher.published

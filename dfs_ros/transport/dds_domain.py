@@ -57,10 +57,8 @@ def discovery(config: DdsConfig, environment: Mapping[str, str] = os.environ) ->
 def domain_xml(config: DdsConfig, environment: Mapping[str, str] = os.environ) -> str:
     """The configuration of the Cyclone DDS domain; what CYCLONEDDS_URI says comes last and so prevails."""
     who = discovery(config, environment)
-    general = [
-        f"<MaxMessageSize>{config.max_message_bytes}B</MaxMessageSize>",
-        f"<FragmentSize>{config.fragment_bytes}B</FragmentSize>",
-    ]
+    packets, buffers = _sizes(config)
+    general = [packets]
     if who.range in ("localhost", "off"):
         general.append("<AllowMulticast>false</AllowMulticast>")
     if config.interface:
@@ -68,9 +66,23 @@ def domain_xml(config: DdsConfig, environment: Mapping[str, str] = os.environ) -
         general.append(f"<Interfaces><NetworkInterface {kind}={quoteattr(config.interface)}/></Interfaces>")
     return (
         f"<CycloneDDS><Domain><General>{''.join(general)}</General>{_discovery_xml(who)}"
-        f'<Internal><SocketReceiveBufferSize max="{config.receive_buffer_bytes}B"/></Internal>'
-        f"</Domain></CycloneDDS>,{environment.get('CYCLONEDDS_URI', '')}"
+        f"{buffers}</Domain></CycloneDDS>,{environment.get('CYCLONEDDS_URI', '')}"
     )
+
+
+def large_messages_xml(config: DdsConfig) -> str:
+    """What a Cyclone DDS domain that ROS makes needs for large images: without, most of 1080p is lost on the way."""
+    packets, buffers = _sizes(config)
+    return f"<CycloneDDS><Domain><General>{packets}</General>{buffers}</Domain></CycloneDDS>"
+
+
+def _sizes(config: DdsConfig) -> tuple[str, str]:
+    packets = (
+        f"<MaxMessageSize>{config.max_message_bytes}B</MaxMessageSize>"
+        f"<FragmentSize>{config.fragment_bytes}B</FragmentSize>"
+    )
+    size = f'<SocketReceiveBufferSize max="{config.receive_buffer_bytes}B"/>'
+    return packets, f"<Internal>{size}</Internal>"
 
 
 def _discovery_xml(who: Discovery) -> str:

@@ -183,7 +183,7 @@ class RosTransport(Transport):
         self._closing = threading.Lock()
         self._clients: dict[tuple[str, str], Any] = {}
         self._lifecycle: Lifecycle | None = None
-        self._context = open_context(arguments)
+        self._context = open_context(arguments, (config or Config()).dds)
         try:
             self.native_node: Any = open_node(self._context, node_name, namespace, remappings or {})
             node = self.native_node

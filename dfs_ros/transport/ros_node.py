@@ -6,12 +6,14 @@ Imports without rclpy; every function here needs it.
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from dfs_ros.config import Config
+from dfs_ros.config import Config, DdsConfig
 from dfs_ros.transport.base import Qos, TransportError
+from dfs_ros.transport.dds_domain import large_messages_xml
 from dfs_ros.transport.definitions import Message, check_type, deserialize, ros_distro, serialize, service_parts
 from dfs_ros.transport.names import check_namespace, check_node_name
 from dfs_ros.transport.parameters import Parameters
@@ -20,8 +22,10 @@ _ELSEWHERE = ("dds.", "viewer.")  # sections that mean nothing to a native node
 _OF_RCLPY = ("use_sim_time", "qos_overrides.", "start_type_description_service")
 
 
-def open_context(arguments: Sequence[str]) -> Any:
+def open_context(arguments: Sequence[str], dds: DdsConfig) -> Any:
     """A ROS context of its own, with the ROS arguments (`--ros-args ...`) of a command line; no signal handlers.
+
+    Where ROS uses Cyclone DDS, this process has it carry large images (`CYCLONEDDS_URI` prevails).
 
     Raises ValueError for arguments that ROS refuses, TransportError where the middleware cannot be used.
     """
@@ -29,6 +33,9 @@ def open_context(arguments: Sequence[str]) -> Any:
     from rclpy.context import Context
     from rclpy.signals import SignalHandlerOptions
 
+    large_messages, settings = large_messages_xml(dds), os.environ.get("CYCLONEDDS_URI", "")
+    if large_messages not in settings:
+        os.environ["CYCLONEDDS_URI"] = f"{large_messages},{settings}"
     context = Context()
     try:
         rclpy.init(args=list(arguments), context=context, signal_handler_options=SignalHandlerOptions.NO)

@@ -77,6 +77,11 @@ class DepthEstimator:
         return "none" if self._network is None else self._network.description
 
     @property
+    def loaded_network(self) -> Network | None:
+        """The network itself; None without one."""
+        return self._network
+
+    @property
     def preparing(self) -> str:
         """What the network waits for, an engine that is built, and how far that is; else empty."""
         return "" if self._network is None else self._network.preparing

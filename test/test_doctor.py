@@ -19,8 +19,13 @@ import dfs_ros
 from dfs_ros.cli import doctor as command
 from dfs_ros.cli.main import main
 from dfs_ros.config import DdsConfig
+from dfs_ros.cost_volume import cuda
 from dfs_ros.doctor import Diagnosis, Finding, Use, check, examine, gpu, guarded, machine, ros
-from dfs_ros.network.weights import known_models
+from dfs_ros.network import Network
+from dfs_ros.network.weights import known_models, load_weights, model_file
+from dfs_ros.runner.base import Runner, RunnerMissing, WrongAnswer
+from dfs_ros.runner.chain import ChainRunner
+from dfs_ros.runner.torch import TorchRunner
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +58,27 @@ def test_what_will_be_used_is_what_the_estimate_ran_on(diagnosis: Diagnosis) -> 
     if not torch.cuda.is_available():
         assert uses["cost volume"].choice.startswith("cpu, ") and uses["cost volume"].why.startswith("no ")
         assert uses["network"].choice == "light, torch on cpu"
+        why = uses["network"].why
+        assert why.startswith("the chain is torch on the CPU; what needs a GPU is left out")
     assert uses["transport"].choice.startswith(("ROS 2 by DDS", "native ROS 2"))
+
+
+def test_the_chain_of_runners_is_told_with_what_each_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> Runner:
+        raise RunnerMissing("tensorrt: cannot be imported (No module named 'tensorrt')")
+
+    def wrong() -> Runner:
+        raise WrongAnswer("its depth differs from PyTorch's by 0.2 of the range, over 0.005")
+
+    module = load_weights(model_file("light"))
+    links = [("tensorrt fp16", missing), ("tensorrt_rtx fp16", wrong), ("torch", lambda: TorchRunner(module, "cpu"))]
+    monkeypatch.setattr(cuda, "why_not", lambda: None)
+    assert check._why_network(Network("light", ChainRunner(links))) == (
+        "the chain is tensorrt fp16 -> tensorrt_rtx fp16 -> torch; "
+        "tensorrt fp16: tensorrt: cannot be imported (No module named 'tensorrt'); "
+        "tensorrt_rtx fp16: its depth differs from PyTorch's by 0.2 of the range, over 0.005"
+    )
+    assert check._why_network(None) == "the default"
 
 
 def test_the_text_has_every_finding_and_its_fix() -> None:

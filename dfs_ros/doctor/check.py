@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dfs_ros.doctor.finding import Finding, Use, installed, version, words
+
+if TYPE_CHECKING:
+    from dfs_ros.network import Network
 
 DEPTH_M = 0.8
 TOLERANCE = 0.05
@@ -42,13 +45,13 @@ def estimate(uses: list[Use]) -> Iterator[Finding]:
     """Render a plane, and estimate its depth with the default settings."""
     name = "depth of a rendered plane"
     try:
-        depth_m, report = _estimate_plane()
+        depth_m, report, network = _estimate_plane()
     except Exception as error:
         yield Finding("check", name, f"fails: {words(error)}", "error", "mend what is marked above")
         return
     ran_on = report["ran_on"]
     uses.append(Use("cost volume", ran_on["cost volume"], _why(ran_on["cost volume"])))
-    uses.append(Use("network", ran_on["network"], "the default"))
+    uses.append(Use("network", ran_on["network"], _why_network(network)))
     text = f"{depth_m:.3f} m, true are {DEPTH_M} m ({report['seconds']['total']:.2f} s for 5 images of 128 x 96)"
     if abs(depth_m / DEPTH_M - 1) <= TOLERANCE:
         yield Finding("check", name, text)
@@ -57,7 +60,7 @@ def estimate(uses: list[Use]) -> Iterator[Finding]:
         yield Finding("check", name, text, "error", fix)
 
 
-def _estimate_plane() -> tuple[float, dict[str, Any]]:
+def _estimate_plane() -> tuple[float, dict[str, Any], Network | None]:
     import numpy as np
 
     from dfs_ros.pipeline import DepthEstimator
@@ -67,14 +70,26 @@ def _estimate_plane() -> tuple[float, dict[str, Any]]:
 
     scene = plane_scene(DEPTH_M, 128, 96)
     stack = render_stack(scene.rgb, scene.depth_m, Camera(0.008, 1.4, 6e-6), (2.2, 1.7, 1.3, 0.9, 0.5))
-    result = DepthEstimator().estimate(stack)
-    return float(np.nanmedian(result.depth_m)), result.report
+    estimator = DepthEstimator()
+    result = estimator.estimate(stack)
+    return float(np.nanmedian(result.depth_m)), result.report, estimator.loaded_network
 
 
 def _why(cost_volume: str) -> str:
     from dfs_ros.cost_volume import cuda
 
     return cuda.why_not() or ("CUDA can be used" if "cuda" in cost_volume else "its kernels cannot be had, see the log")
+
+
+def _why_network(network: Network | None) -> str:
+    """The chain of runners, and what those before the one that runs lack."""
+    from dfs_ros.cost_volume import cuda
+
+    if network is None:
+        return "the default"
+    lacking = ["what needs a GPU is left out, as there is none to use"] if cuda.why_not() else []
+    lacking += [problem.text for problem in network.problems]
+    return "; ".join([f"the chain is {' -> '.join(network.chain)}", *lacking])
 
 
 def open_node(uses: list[Use]) -> Iterator[Finding]:

@@ -46,6 +46,11 @@ class Network:
             self.listener(what, share)
 
     @property
+    def chain(self) -> tuple[str, ...]:
+        """The runners that are tried, in this order."""
+        return getattr(self._runner, "names", (self._runner.description,))
+
+    @property
     def description(self) -> str:
         """Name, runner and device, for reports."""
         return f"{self.name}, {self._runner.description}"

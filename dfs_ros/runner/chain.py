@@ -26,6 +26,8 @@ class ChainRunner(Runner):
     """
 
     def __init__(self, links: Sequence[tuple[str, Callable[[], Runner]]]) -> None:
+        self.names = tuple(name for name, _ in links)
+        """What it tries, in this order."""
         self._links = list(links)
         self._problems: list[Problem] = []
         self._runner = self._next()

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from dfs_ros.bag_output import bag_output
 from dfs_ros.config import Config
-from dfs_ros.io.atomic import staged
 from dfs_ros.node import DepthNode
 from dfs_ros.node_outputs import TOPICS as OUTPUTS
 from dfs_ros.transport.bag import BagTransport
-from dfs_ros.transport.bag_files import METADATA_FILE, STORAGES, BagReader, BagTopic, BagWriter
+from dfs_ros.transport.bag_files import BagReader, BagTopic, BagWriter
 from dfs_ros.transport.bag_topics import ChosenTopics, choose_topics
 from dfs_ros.transport.messages import Message
 from dfs_ros.transport.names import check_namespace, resolve_name
@@ -90,7 +88,7 @@ def replay(
     depth at all, and for an output that is there or cannot be written.
     """
     options = options or ReplayOptions()
-    with BagReader(bag) as reader, _bag_output(Path(output), storage, reader.path, overwrite) as writer:
+    with BagReader(bag) as reader, bag_output(output, storage, overwrite, source=reader.path) as writer:
         resolve = partial(resolve_name, node_name=NODE_NAME, namespace=options.namespace, remappings=options.remappings)
         chosen = choose_topics(reader, resolve, options.remappings, config or Config())
         return _play(reader, writer, chosen, options, progress)
@@ -168,51 +166,3 @@ class _LastDiagnostics:
 
 def _counts(values: Mapping[str, str]) -> str:
     return f"{values.get('received', '0')} images, {values.get('stacks', '0')} stacks"
-
-
-@contextmanager
-def _bag_output(output: Path, storage: str | None, source: Path, overwrite: bool) -> Iterator[BagWriter]:
-    """A writer whose bag is at `output` when the block ends without an exception; else nothing is."""
-    by_suffix = {suffix: name for name, suffix in STORAGES.items()}.get(output.suffix)
-    if storage is not None and by_suffix is not None and storage != by_suffix:
-        raise ValueError(f"output {output}: its suffix means {by_suffix}, received storage {storage!r} as well")
-    storage = storage or by_suffix or "mcap"
-    old = _check_output(output, source, overwrite)
-    if by_suffix is not None:
-        with staged(output.parent, last=output.name) as staging:
-            with BagWriter(staging / output.stem, storage) as writer:
-                yield writer
-            (staging / output.stem / output.name).replace(staging / output.name)
-            shutil.rmtree(staging / output.stem)
-        return
-    with staged(output, last=METADATA_FILE) as staging:
-        bag = staging / output.absolute().name
-        with BagWriter(bag, storage) as writer:
-            yield writer
-        for file in bag.iterdir():
-            file.replace(staging / file.name)
-        bag.rmdir()
-        new = {file.name for file in staging.iterdir()}
-    for file in old:
-        if file.name not in new:
-            file.unlink(missing_ok=True)
-
-
-def _check_output(output: Path, source: Path, overwrite: bool) -> list[Path]:
-    """The files of a bag at `output`, which are to be replaced. Raises ValueError where something else is there."""
-    here, there = output.resolve(), source.resolve()
-    if here in (there, there.parent) or there in here.parents:
-        raise ValueError(f"output {output}: lies where the bag is that is replayed, which stays as it is; name another")
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
-        return []
-    if output.suffix in STORAGES.values():
-        if output.is_dir():
-            raise ValueError(f"output {output}: expected a file or nothing there, received a folder; remove it")
-        is_bag = True
-    else:
-        is_bag = output.is_dir() and (output / METADATA_FILE).is_file()
-    if not is_bag:
-        raise ValueError(f"output {output}: expected a new or empty folder, or a bag, received something else")
-    if not overwrite:
-        raise ValueError(f"output {output}: is there already; name another, or say --overwrite")
-    return [p for p in output.iterdir() if p.suffix in (*STORAGES.values(), ".zstd")] if output.is_dir() else []

@@ -33,7 +33,7 @@ LAYERS = (
     ("geometry", "stack", "exposure", "matching", "cost_volume", "simulation", "working"),
     ("alignment", "aperture", "io", "transport", "on_device"),
     ("pipeline", "node_capture", "node_focus", "node_health", "node_images", "node_lens", "node_outputs"),
-    ("node", "camera", "calibration", "evaluation", "viewer"),
+    ("node", "bag_output", "camera", "calibration", "evaluation", "viewer"),
     ("training", "doctor", "replay"),
     ("experiments",),
     ("cli",),

@@ -159,6 +159,34 @@ def test_only_what_is_recorded_has_receivers() -> None:
     assert kept.published == 0
 
 
+def compressed(bag: Path, output: Path, mode: str) -> Path:
+    """The bag as it is recorded with compression."""
+    from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
+
+    storage = StoragePlugin.MCAP if bag.name == "mcap" else StoragePlugin.SQLITE3
+    writer = Writer(output, version=9, storage_plugin=storage)
+    writer.set_compression(CompressionMode[mode], CompressionFormat.ZSTD)
+    with Reader(bag) as reader, writer:
+        topics = {c.id: writer.add_connection(c.topic, c.msgtype, typestore=type_store()) for c in reader.connections}
+        for connection, stamp, data in reader.messages():
+            writer.write(topics[connection.id], stamp, data)
+    return output
+
+
+@pytest.mark.parametrize("mode", ["FILE", "MESSAGE", "STORAGE"])
+def test_compressed_bags_are_read(bag: Path, tmp_path: Path, mode: str) -> None:
+    if bag.name == "sqlite3" and mode == "STORAGE":
+        pytest.skip("sqlite3 has no compression of its own")
+    small = compressed(bag, tmp_path / "small", mode)
+    with BagReader(bag) as before, BagReader(small) as after:
+        for name in ("/image", "/focus"):
+            old, new = (
+                [(m.stamp_ns, m.data) for m in r.messages([t for t in r.topics if t.name == name])]
+                for r in (before, after)
+            )
+            assert old == new and len(old) == 6
+
+
 # -- what is wrong with bags -------------------------------------------------------------------------------------------
 
 

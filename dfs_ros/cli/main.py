@@ -18,6 +18,7 @@ COMMANDS = {
     "camera": ("dfs_ros.cli.sweep_camera", "a simulated or recorded camera alone"),
     "view": ("dfs_ros.cli.view", "the viewer alone"),
     "estimate": ("dfs_ros.cli.estimate", "depth of a focal stack on disk"),
+    "record": ("dfs_ros.cli.record", "record a camera, and depth, into a bag"),
     "replay": ("dfs_ros.cli.replay", "depth of a recorded bag"),
     "import": ("dfs_ros.cli.import_stack", "make a focal stack from a folder of photos"),
     "calibrate": ("dfs_ros.cli.calibrate", "fit how wide the lens blurs, from a focal stack"),

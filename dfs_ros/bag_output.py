@@ -1,0 +1,76 @@
+"""Bags that appear complete or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dfs_ros.io.atomic import staged
+from dfs_ros.transport.bag_files import METADATA_FILE, STORAGES, BagWriter
+
+
+@contextmanager
+def bag_output(
+    output: str | Path, storage: str | None = None, overwrite: bool = False, *, source: Path | None = None
+) -> Iterator[BagWriter]:
+    """A writer whose bag is at `output` when the block ends without an exception; else nothing is.
+
+    Parameters
+    ----------
+    output
+        A folder to make, or with the suffix .mcap or .db3 a single file.
+    storage
+        mcap or sqlite3; None = by the suffix, else mcap.
+    overwrite
+        Replace a bag that is there.
+    source
+        A bag that is read meanwhile, and must stay.
+
+    Raises ValueError where something is there already, or nothing can be written.
+    """
+    output = Path(output)
+    by_suffix = {suffix: name for name, suffix in STORAGES.items()}.get(output.suffix)
+    if storage is not None and by_suffix is not None and storage != by_suffix:
+        raise ValueError(f"output {output}: its suffix means {by_suffix}, received storage {storage!r} as well")
+    storage = storage or by_suffix or "mcap"
+    old = _check_output(output, source, overwrite)
+    if by_suffix is not None:
+        with staged(output.parent, last=output.name) as staging:
+            with BagWriter(staging / output.stem, storage) as writer:
+                yield writer
+            (staging / output.stem / output.name).replace(staging / output.name)
+            shutil.rmtree(staging / output.stem)
+        return
+    with staged(output, last=METADATA_FILE) as staging:
+        bag = staging / output.absolute().name
+        with BagWriter(bag, storage) as writer:
+            yield writer
+        for file in bag.iterdir():
+            file.replace(staging / file.name)
+        bag.rmdir()
+        new = {file.name for file in staging.iterdir()}
+    for file in old:
+        if file.name not in new:
+            file.unlink(missing_ok=True)
+
+
+def _check_output(output: Path, source: Path | None, overwrite: bool) -> list[Path]:
+    """The files of a bag at `output`, which are to be replaced. Raises ValueError where something else is there."""
+    here, there = output.resolve(), source.resolve() if source is not None else None
+    if there is not None and (here in (there, there.parent) or there in here.parents):
+        raise ValueError(f"output {output}: lies where the bag is that is replayed, which stays as it is; name another")
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return []
+    if output.suffix in STORAGES.values():
+        if output.is_dir():
+            raise ValueError(f"output {output}: expected a file or nothing there, received a folder; remove it")
+        is_bag = True
+    else:
+        is_bag = output.is_dir() and (output / METADATA_FILE).is_file()
+    if not is_bag:
+        raise ValueError(f"output {output}: expected a new or empty folder, or a bag, received something else")
+    if not overwrite:
+        raise ValueError(f"output {output}: is there already; name another, or say --overwrite")
+    return [p for p in output.iterdir() if p.suffix in (*STORAGES.values(), ".zstd")] if output.is_dir() else []

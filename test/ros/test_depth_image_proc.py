@@ -10,8 +10,10 @@ import launch_testing
 import numpy as np
 from ament_index_python.packages import get_package_share_directory
 from launch.actions import IncludeLaunchDescription
+from launch_ros.actions import Node
 from listening import Listener, stamp_ns, wait_until
 from numpy.typing import NDArray
+from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import PointCloud2
 
 from launch import LaunchDescription
@@ -20,33 +22,60 @@ EXAMPLE = Path(get_package_share_directory("dfs_ros")) / "examples" / "depth_ima
 
 
 def generate_test_description() -> LaunchDescription:
-    return LaunchDescription([IncludeLaunchDescription(str(EXAMPLE)), launch_testing.actions.ReadyToTest()])
+    plain = Node(
+        package="depth_image_proc",
+        executable="point_cloud_xyz_node",
+        remappings=[("image_rect", "depth/image"), ("points", "plain/points")],
+    )
+    example = IncludeLaunchDescription(str(EXAMPLE))
+    return LaunchDescription([example, plain, launch_testing.actions.ReadyToTest()])
 
 
-def points_of(cloud: Any) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """(H, W, 3) points in metres and (H, W, 3) blue, green, red, by the cloud's own fields."""
+def points_of(cloud: Any) -> NDArray[np.float32]:
+    """(H, W, 3) in metres, by the cloud's own fields."""
     offset = {field.name: field.offset for field in cloud.fields}
     data = np.frombuffer(bytes(cloud.data), np.uint8).reshape(cloud.height, cloud.width, cloud.point_step)
     xyz = [data[..., offset[axis] : offset[axis] + 4].copy().view("<f4")[..., 0] for axis in "xyz"]
-    return np.stack(xyz, axis=-1), data[..., offset["rgb"] : offset["rgb"] + 3]
+    return np.stack(xyz, axis=-1)
+
+
+def colours_of(cloud: Any) -> NDArray[np.uint8]:
+    """(H, W, 3), blue, green, red."""
+    offset = {field.name: field.offset for field in cloud.fields}["rgb"]
+    data = np.frombuffer(bytes(cloud.data), np.uint8).reshape(cloud.height, cloud.width, cloud.point_step)
+    return data[..., offset : offset + 3]
 
 
 class TestDepthImageProc(unittest.TestCase):
-    def test_same_cloud(self) -> None:
-        with Listener() as listener:
-            listener.listen_to_results()
-            theirs = listener.listen("cloud/points", PointCloud2)
+    listener: Listener
 
-            def pair() -> tuple[Any, Any] | None:
-                own = {stamp_ns(cloud): cloud for cloud in listener.received["depth/points"]}
-                return next(((own[stamp_ns(c)], c) for c in reversed(theirs) if stamp_ns(c) in own), None)
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.listener = Listener()
+        cls.listener.listen_to_results()
+        for topic in ("cloud/points", "plain/points"):
+            cls.listener.listen(topic, PointCloud2, qos_profile_sensor_data)  # they send best effort
 
-            wait_until(pair, "clouds of one stamp from dfs_ros and from depth_image_proc")
-            found = pair()
-        assert found is not None
-        own, other = found
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls.listener.close()
+
+    def pair(self, topic: str) -> tuple[Any, Any]:
+        """Our cloud and theirs, of one stamp."""
+
+        def found() -> tuple[Any, Any] | None:
+            own = {stamp_ns(cloud): cloud for cloud in list(self.listener.received["depth/points"])}
+            theirs = list(self.listener.received[topic])
+            return next(((own[stamp_ns(cloud)], cloud) for cloud in theirs if stamp_ns(cloud) in own), None)
+
+        wait_until(found, f"clouds of one stamp on depth/points and {topic}")
+        both = found()
+        assert both is not None
+        return both
+
+    def check_same_points(self, own: Any, other: Any) -> None:
         self.assertEqual(own.header, other.header)
-        (own_m, own_bgr), (other_m, other_bgr) = points_of(own), points_of(other)
+        own_m, other_m = points_of(own), points_of(other)
         self.assertEqual(own_m.shape, other_m.shape)
         known = np.isfinite(own_m).all(axis=-1)
         np.testing.assert_array_equal(known, np.isfinite(other_m).all(axis=-1))
@@ -54,7 +83,15 @@ class TestDepthImageProc(unittest.TestCase):
         difference_m = np.abs(own_m - other_m)[known].max()
         print(f"largest difference of {known.sum()} points: {1e3 * difference_m:.6f} mm")
         self.assertLess(difference_m, 1e-3)
-        np.testing.assert_array_equal(own_bgr[known], other_bgr[known])
+
+    def test_coloured_points(self) -> None:
+        own, other = self.pair("cloud/points")
+        self.check_same_points(own, other)
+        known = np.isfinite(points_of(own)).all(axis=-1)
+        np.testing.assert_array_equal(colours_of(own)[known], colours_of(other)[known])
+
+    def test_plain_points(self) -> None:
+        self.check_same_points(*self.pair("plain/points"))
 
 
 @launch_testing.post_shutdown_test()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed, or its setup file is not sourced")
+pytest.importorskip("dfs_ros.msg", reason="this package was not built with colcon, or its setup file not sourced")
 
 from ros_rig import namespace, ros_domain, until
 
@@ -98,7 +99,6 @@ def test_rclpy_reads_what_we_write_and_we_what_rclpy_writes(node: RosTransport) 
 
 
 def test_focus_metadata_has_the_type_of_the_built_package(talker: RosTransport, node: RosTransport) -> None:
-    pytest.importorskip("dfs_ros.msg", reason="this package was not built with colcon, or its setup file not sourced")
     received: list[Any] = []
     node.create_subscription("focus", FOCUS, received.append)
     publisher = talker.create_publisher("focus", FOCUS)

@@ -50,7 +50,7 @@ def open_transport(
         if kind == "ros":
             from dfs_ros.transport.base import TransportError
 
-            raise TransportError(f"native ROS 2 cannot be used: {problem}; source its setup file, or use transport dds")
+            raise TransportError(f"native ROS 2 cannot be used: {problem}, or use transport dds")
         logging.getLogger("dfs_ros").info("transport: DDS without ROS 2 (%s)", problem)
     from dfs_ros.transport.dds import DdsTransport
 
@@ -65,9 +65,13 @@ def chosen_kind(kind: str) -> str:
 
 
 def _native_transport() -> tuple[Any, str]:
-    """(RosTransport, "") or (None, why not)."""
+    """(RosTransport, "") or (None, why not and what helps)."""
     try:
         importlib.import_module("rclpy")
-        return importlib.import_module("dfs_ros.transport.ros").RosTransport, ""
     except ImportError as error:
-        return None, str(error)
+        return None, f"{error}; source the setup file of ROS 2"
+    try:
+        importlib.import_module("dfs_ros.msg")
+    except ImportError as error:
+        return None, f"{error}; build this package with colcon and source the setup file of its install folder"
+    return importlib.import_module("dfs_ros.transport.ros").RosTransport, ""

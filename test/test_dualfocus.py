@@ -178,6 +178,11 @@ def dualfocus(seed=0):
     return DualFocusNetwork(SMALL).eval()
 
 
+def direct(seed=0):
+    torch.manual_seed(seed)
+    return DirectNetwork(DirectArchitecture(features=8, decoder=(8, 8))).eval()
+
+
 def test_probability_over_the_focus_planes_of_any_stack():
     for planes, height, width in [(2, 32, 48), (5, 48, 32)]:
         images, focus = random(2, planes, 3, height, width), torch.linspace(2.0, 0.5, planes).expand(2, -1)
@@ -200,26 +205,39 @@ def test_surface_gradients_are_those_of_a_surface():
     assert dx.abs().max() > 1e-3 and not slope[0, :, 0, :, -1].any() and not slope[0, :, 1, -1].any()
 
 
-def test_direct_network_takes_any_number_of_images_in_any_order():
-    torch.manual_seed(0)
-    network = DirectNetwork(DirectArchitecture(8)).eval()
+def test_direct_network_takes_any_number_of_images_and_heeds_their_focus():
+    network = direct()
     images, focus = random(1, 4, 3, 32, 48), torch.tensor([[2.0, 1.5, 1.0, 0.5]])
     with torch.inference_mode():
         depth = network(images, focus)
         assert depth.shape == (1, 32, 48)
-        order = torch.tensor([2, 0, 3, 1])
-        torch.testing.assert_close(network(images[:, order], focus[:, order]), depth, atol=1e-5, rtol=1e-5)
-        assert not torch.allclose(network(images, focus.flip(1)), depth, atol=1e-4), "which focus is which image counts"
+        assert not torch.allclose(network(images, 2 * focus), depth, atol=1e-4)
+        assert not torch.allclose(network(images.flip(1), focus), depth, atol=1e-4), "which focus is which image counts"
         assert network(images[:, :2], focus[:, :2]).shape == (1, 32, 48)
 
 
-@pytest.mark.parametrize("network", [dualfocus, lambda: DirectNetwork(DirectArchitecture(8))])
+def test_direct_depth_is_the_mean_over_the_bins():
+    network = direct()
+    images, focus = random(1, 3, 3, 32, 48), torch.tensor([[2.0, 1.0, 0.5]])
+    with torch.no_grad():
+        network.decoder[-1].weight.zero_()
+        network.decoder[-1].bias.fill_(-100.0)
+        network.decoder[-1].bias[3] = 100.0
+        log_depth, logits = network.output(images, focus)
+    assert logits.shape == (1, 24, 8, 12)
+    bins = np.linspace(np.log(0.2), np.log(15.0), 24)
+    np.testing.assert_allclose(log_depth.numpy(), bins[3], rtol=1e-5)
+
+
+@pytest.mark.parametrize("network", [dualfocus, direct])
 def test_wrong_input_is_refused(network):
-    with pytest.raises(ValueError, match=r"\(B, [NF]\)"):
+    with pytest.raises(ValueError, match=r"\(B, N\)"):
         network()(random(1, 3, 3, 32, 32), torch.ones(1, 2))
     with pytest.raises(ValueError, match="multiples of 16"):
         network()(random(1, 3, 3, 32, 40), torch.ones(1, 3))
     with pytest.raises(ValueError, match="expected 1 or more"):
-        DirectArchitecture(0)
+        DirectArchitecture(features=0)
+    with pytest.raises(ValueError, match="nearest_m < farthest_m"):
+        DirectArchitecture(nearest_m=2.0, farthest_m=1.0)
     with pytest.raises(ValueError, match="expected 1 or more"):
         DualFocusArchitecture(features=0)

@@ -1,94 +1,109 @@
 """Depth straight from the images of a stack, without a model of defocus: the baseline that learns its camera.
 
-In the way of DefocusNet (Maximov, Galim, Leal-Taixe, "Focus on Defocus", CVPR 2020): every image, with its focus
-distance as a fourth channel, goes through the same encoder; at each size what all images have in common is the maximum
-over them, which every image's own branch sees too; a U-Net decoder makes depth of those maxima. So it takes any number
-of images in any order. Nothing tells it how blur follows from lens and focus: that it must learn, for the lens it is
-shown.
+In the way of DefocusNet (Maximov, Galim, Leal-Taixe, "Focus on Defocus", CVPR 2020): every image goes through the same
+encoder; what is common to all images is the maximum over them, and a decoder makes depth of that, for any number of
+images. As in later networks (Wang et al., "Bridging Unsupervised and Supervised Depth from Focus", ICCV 2021) neighbours
+in focus are compared before, by 3-D convolutions, and depth is the mean over fixed bins of log depth: a plain regression
+of depth from the maximum does not leave the trivial answer in a training of minutes. It is told the focus of every image,
+but not how blur follows from lens and focus: that it must learn, for the lens it is shown.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-DOWNSAMPLING = 16
-_LEVELS = 4
-_SLOPE = 0.2
+from dfs_ros.network.dualfocus import DOWNSAMPLING, TILE, FeatureEncoder, block, focal_volume
+
+__all__ = ["DOWNSAMPLING", "TILE", "DirectArchitecture", "DirectNetwork", "DirectOutput"]
 
 
 @dataclass(frozen=True)
 class DirectArchitecture:
-    """Channels at full size; they double with every halving, up to eight times as many."""
+    """Channels of the image features and of the decoder's two sizes; the bins of log depth, from near to far."""
 
-    channels: int = 16
+    features: int = 32
+    decoder: tuple[int, int] = (32, 64)
+    bins: int = 24
+    nearest_m: float = 0.2
+    farthest_m: float = 15.0
 
     def __post_init__(self) -> None:
-        if self.channels < 1:
-            raise ValueError(f"channels: expected 1 or more, received {self.channels}")
+        if min(self.features, *self.decoder) < 1 or len(self.decoder) != 2 or self.bins < 2:
+            raise ValueError(f"channels: expected 1 or more, two sizes of the decoder and 2 bins, received {self}")
+        if not 0 < self.nearest_m < self.farthest_m:
+            raise ValueError(f"bins: expected 0 < nearest_m < farthest_m, received {self}")
+
+
+class DirectOutput(NamedTuple):
+    """`log_depth` (B, H, W), of metres; `logits` (B, bins, H/4, W/4)."""
+
+    log_depth: Tensor
+    logits: Tensor
 
 
 class DirectNetwork(nn.Module):
     """See the module's text.
 
-    >>> DirectNetwork(DirectArchitecture(4))(torch.rand(1, 3, 3, 32, 48), torch.tensor([[2.0, 1.0, 0.5]])).shape
+    >>> network = DirectNetwork(DirectArchitecture(features=8, decoder=(8, 8)))
+    >>> network(torch.rand(1, 3, 3, 32, 48), torch.tensor([[2.0, 1.0, 0.5]])).shape
     torch.Size([1, 32, 48])
     """
 
     def __init__(self, architecture: DirectArchitecture | None = None) -> None:
         super().__init__()
         self.architecture = architecture or DirectArchitecture()
-        sizes = [self.architecture.channels * 2**level for level in range(_LEVELS)]
-        inputs = [4, *(2 * size for size in sizes[:-1])]  # an image's own features, and those of all
-        self.down = nn.ModuleList([pair(a, b) for a, b in zip(inputs, sizes, strict=True)])
-        self.bridge = pair(2 * sizes[-1], sizes[-1])
-        self.up = nn.ModuleList([pair(sizes[i + 1] + sizes[i], sizes[i]) for i in reversed(range(_LEVELS - 1))])
-        self.last = pair(2 * sizes[-1], sizes[-1])
-        self.out = nn.Conv2d(sizes[0], 1, 3, padding=1)
+        a = self.architecture
+        first, second = a.decoder
+        self.encoder = FeatureEncoder(a.features)
+        self.enter = block(2 * a.features + 1, first)
+        self.down = block(first, second, stride=2)
+        self.middle = nn.Sequential(block(second, second), block(second, second))
+        self.up = nn.Conv3d(second, first, 1)
+        self.mix = block(first, first)
+        # What is common to all images, decoded. No normalisation: it would take away how far everything is.
+        self.decoder = nn.Sequential(
+            nn.Conv2d(first, second, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(second, second, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(second, a.bins, 1),
+        )
 
     def forward(self, images: Tensor, diopters: Tensor) -> Tensor:
-        """Natural logarithm of depth in metres, (B, H, W).
+        """Natural logarithm of depth in metres, (B, H, W); arguments as of :meth:`output`."""
+        return self.output(images, diopters).log_depth
 
-        `images` (B, F, 3, H, W) in [0, 1], H and W multiples of 16; `diopters` (B, F) their focus. Any F of 1 or more,
-        in any order. Raises ValueError where they are not.
+    def output(self, images: Tensor, diopters: Tensor) -> DirectOutput:
+        """Depth and the logits of its bins.
+
+        `images` (B, N, 3, H, W) in [0, 1], sorted by focus, H and W multiples of 16; `diopters` (B, N) their focus. Any
+        N of 2 or more. Raises ValueError where they are not.
         """
-        if images.ndim != 5 or images.shape[2] != 3 or diopters.shape != images.shape[:2]:
+        if images.ndim != 5 or images.shape[1] < 2 or images.shape[2] != 3 or diopters.shape != images.shape[:2]:
             raise ValueError(
-                "images and diopters: expected (B, F, 3, H, W) and (B, F), "
+                "images and diopters: expected (B, N, 3, H, W) and (B, N) with N of 2 or more, "
                 f"received {tuple(images.shape)} and {tuple(diopters.shape)}"
             )
         if images.shape[3] % DOWNSAMPLING or images.shape[4] % DOWNSAMPLING:
             raise ValueError(f"images: expected multiples of {DOWNSAMPLING} px, received {tuple(images.shape[3:])}")
-        batch, count = images.shape[:2]
-        focus = diopters[:, :, None, None, None].expand(-1, -1, 1, *images.shape[3:]).to(images.dtype)
-        x = torch.cat([images, focus], dim=2).flatten(0, 1)
-        common = []  # (B, C, h, w) of each size
-        for level in self.down:
-            x = level(x)
-            shared = x.unflatten(0, (batch, count)).amax(dim=1)
-            common.append(shared)
-            everyone = shared.repeat_interleave(count, dim=0)
-            x = F.max_pool2d(torch.cat([x, everyone], dim=1), 2)
-        deepest = self.bridge(x).unflatten(0, (batch, count)).amax(dim=1)
-        y = self.last(torch.cat([enlarged(deepest), common[-1]], dim=1))
-        for level, skip in zip(self.up, reversed(common[:-1]), strict=True):
-            y = level(torch.cat([enlarged(y), skip], dim=1))
-        return self.out(y)[:, 0].float()  # type: ignore[no-any-return]
+        features = torch.unflatten(self.encoder(images.flatten(0, 1)), 0, images.shape[:2])
+        volume = focal_volume(features)  # (B, N, 2 C, h, w)
+        focus = diopters[:, :, None, None, None].expand(-1, -1, 1, *volume.shape[3:]).to(volume.dtype)
+        x = self.enter(torch.cat([volume, focus], dim=2).transpose(1, 2))
+        deep = self.up(self.middle(self.down(x)))
+        x = self.mix(F.relu(x + F.interpolate(deep, size=x.shape[2:])))
+        logits = self.decoder(x.amax(dim=2)).float()
+        full = F.interpolate(logits, scale_factor=float(TILE), mode="bilinear", align_corners=False)
+        log_depth = (full.softmax(dim=1) * self.bins(full)[:, None, None]).sum(dim=1)
+        return DirectOutput(log_depth, logits)
 
-
-def pair(channels_in: int, channels_out: int) -> nn.Sequential:
-    """Two 3x3 convolutions."""
-    return nn.Sequential(
-        nn.Conv2d(channels_in, channels_out, 3, padding=1),
-        nn.LeakyReLU(_SLOPE),
-        nn.Conv2d(channels_out, channels_out, 3, padding=1),
-        nn.LeakyReLU(_SLOPE),
-    )
-
-
-def enlarged(x: Tensor) -> Tensor:
-    """Twice the size."""
-    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+    def bins(self, like: Tensor) -> Tensor:
+        """The bins of log depth (bins,)."""
+        a = self.architecture
+        return torch.linspace(math.log(a.nearest_m), math.log(a.farthest_m), a.bins, device=like.device)

@@ -96,7 +96,7 @@ PRESETS: dict[str, TrainingSettings] = {
         scale_augmentation=True,
     ),
     "dualfocus": dataclasses.replace(_ON_CPU, network="dualfocus", focal_weight=1.0, spatial_weight=0.1),
-    "direct": dataclasses.replace(_ON_CPU, network="direct", width=0.5, steps=1000),
+    "direct": dataclasses.replace(_ON_CPU, network="direct", width=0.5, steps=1000, learning_rate=2e-3),
 }
 """light: the network that ships in models/. ddfs, dualfocus, direct: what a CPU can train of them, for one camera, to
 compare with; ddfs_paper: full size and as its paper trains it, for a GPU. smoke: a minute, to see that all works."""

@@ -3,7 +3,7 @@
 In the way of DefocusNet (Maximov, Galim, Leal-Taixe, "Focus on Defocus", CVPR 2020): every image goes through the same
 encoder; what is common to all images is the maximum over them, and a decoder makes depth of that, for any number of
 images. As in later networks (Wang et al., "Bridging Unsupervised and Supervised Depth from Focus", ICCV 2021) images
-next to each other in focus are compared before, by 3-D convolutions, and depth is the mean over fixed bins of log depth:
+next to each other in focus are compared before, by 3-D convolutions, and depth is the mean over fixed bins of its log:
 a plain regression of depth from the maximum does not leave the trivial answer in a training of minutes. It is told the
 focus of every image, but not how blur follows from lens and focus: that it must learn, for the lens it is shown.
 """

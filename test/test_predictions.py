@@ -131,3 +131,10 @@ def test_conditions_skip_scenes_beyond_their_hypotheses(tmp_path):
     folders = {"none": PredictionFolder(tmp_path, "none", CONFIG, near)}
     predict({"none": constant(2.0, calls)}, folders, [room], near)
     assert not calls and score_files(folders.values(), [room], near) == []
+
+
+def test_settings_that_no_estimate_depends_on_do_not_matter(tmp_path):
+    folder = PredictionFolder(tmp_path, "none", CONFIG)
+    predict({"none": constant(2.0, [])}, {"none": folder}, [rendered()])
+    other = CONFIG.updated({"viewer": {"port": 9000}})
+    assert PredictionFolder(tmp_path, "none", other).load(rendered()) is not None

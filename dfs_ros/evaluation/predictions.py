@@ -32,6 +32,8 @@ from dfs_ros.io.atomic import staged
 from dfs_ros.paths import write_atomically
 
 _MADE = "made.json"
+_SECTIONS = ("lens", "hypotheses", "cost", "regularization", "network", "confidence", "alignment", "processing")
+"""Of the configuration: what an estimate depends on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +54,14 @@ class PredictionFolder:
     def __init__(self, folder: str | Path, name: str, config: Config, condition: Condition = STANDARD) -> None:
         self.name = name
         self.folder = Path(folder) / _file_name(condition.name) / _file_name(name)
+        settings = dense_config(name, condition.configured(config)).to_dict()
         self._identity: dict[str, Any] = {
             "method": name,
             "condition": condition.name,
             "f_number_error": condition.f_number_error,
             "dfs_ros": dfs_ros.__version__,
             "weights_sha256": weights_digest(name),
-            "config": dense_config(name, condition.configured(config)).to_dict(),
+            "config": {section: settings[section] for section in _SECTIONS},
         }
         self._check()
 

@@ -59,10 +59,10 @@ class Listener:
         self._executor.wake()
         return messages
 
-    def listen_to_results(self) -> None:
+    def listen_to_results(self, qos: QoSProfile = RELIABLE) -> None:
         """Subscribe to everything that the depth node publishes, and to the camera's images."""
         for topic, kind in TOPICS.items():
-            self.listen(topic, kind)
+            self.listen(topic, kind, qos)
         self.listen("image", Image, QoSProfile(depth=200))
         self.listen("/diagnostics", DiagnosticArray)
 

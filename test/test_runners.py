@@ -1,6 +1,7 @@
 """Runners behind one interface, and the chain that finds one that works."""
 
 import logging
+import shutil
 import sys
 
 import numpy as np
@@ -288,13 +289,41 @@ def test_onnx_runtime_without_cuda() -> None:
         OnnxRunner(lambda: b"", INPUTS, "cuda")
 
 
-def test_a_network_that_cannot_be_exported_runs_in_torch(monkeypatch) -> None:
+def test_a_network_that_cannot_be_exported_runs_in_torch(monkeypatch, tmp_path) -> None:
     pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
     monkeypatch.setitem(sys.modules, "onnx", None)
-    network = load_network(NetworkConfig(runner="onnx"), "cpu")
+    file = shutil.copy(model_file("light"), tmp_path / "mine.safetensors")  # without ONNX files beside it
+    network = load_network(NetworkConfig(name=str(file), runner="onnx"), "cpu")
     assert network.probability(*images(4, 32, 32)).shape == (4, 32, 32)
-    assert network.description == "light, torch on cpu"
-    assert "onnx" in network.problems[0].text
+    assert network.description.endswith("torch on cpu")
+    assert "needs the package onnx" in network.problems[0].text and network.problems[0].level == "warning"
+
+
+def test_shipped_files_serve_where_the_package_onnx_is_missing(monkeypatch) -> None:
+    """As on a robot: also for engines, which are then built of the file for all shapes."""
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    network = load_network(NetworkConfig(runner="onnx"), "cpu")
+    expected = load_network(NetworkConfig(runner="torch"), "cpu").probability(*images(7, 50, 75))
+    np.testing.assert_allclose(network.probability(*images(7, 50, 75)), expected, atol=1e-4)
+    assert "onnxruntime" in network.description and network.problems == []
+    module = load_weights(model_file("light"))
+    for precision in ("fp32", "fp16"):
+        model = engine_model(module, precision, 7, 32, 64, file=model_file("light"))
+        assert len(build_engine(trt, model.onnx, model.shapes)) > 500_000
+
+
+def test_a_file_of_other_weights_beside_them_is_not_used(monkeypatch, tmp_path) -> None:
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    wrong = export_onnx(other_network(), Shape(9, 64, 96), "fp32", dynamic=True)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    file = shutil.copy(model_file("light"), tmp_path / "mine.safetensors")
+    (tmp_path / "mine-dynamic-fp32.onnx").write_bytes(wrong)
+    network = load_network(NetworkConfig(name=str(file), runner="onnx"), "cpu")
+    expected = load_network(NetworkConfig(runner="torch"), "cpu").probability(*images(4, 32, 32))
+    np.testing.assert_array_equal(network.probability(*images(4, 32, 32)), expected)
+    assert [problem.level for problem in network.problems] == ["error"]
 
 
 @no_gpu

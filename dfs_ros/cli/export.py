@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from dfs_ros.network.export import PRECISIONS, Shape, export_onnx
+    from dfs_ros.network.export import PRECISIONS, Shape, dynamic_name, export_onnx
     from dfs_ros.network.weights import load_weights, model_file
     from dfs_ros.paths import write_atomically
 
@@ -44,11 +44,11 @@ def run(args: argparse.Namespace) -> int:
     module = load_weights(file)
     output = Path(args.output)
     output.mkdir(parents=True, exist_ok=True)
-    size = "dynamic" if args.dynamic else str(shape)
     good = True
     for precision in PRECISIONS if args.precision == "both" else (args.precision,):
         model = export_onnx(module, shape, precision, args.dynamic)
-        path = output / f"{file.stem}-{size}-{precision}.onnx"
+        fixed_name = f"{file.stem}-{shape}-{precision}.onnx"
+        path = output / (dynamic_name(file.stem, precision) if args.dynamic else fixed_name)
         write_atomically(path, model)
         print(f"{path}: {len(model) / 1e6:.2f} MB")
         if args.verify:

@@ -136,7 +136,7 @@ def load_network(config: NetworkConfig, device: str = "auto", graphs: bool = Tru
         if made:
             made[0].note_progress(what, share)
 
-    runner = make_runner(module, config.runner, device, config.precision, tell, graphs)
+    runner = make_runner(module, config.runner, device, config.precision, tell, graphs, file)
     made.append(Network(config.name, runner, sigma_scale_of(file)))
     return made[0]
 

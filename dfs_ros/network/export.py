@@ -127,6 +127,11 @@ def onnx_of(
     return model
 
 
+def dynamic_name(network: str, precision: str) -> str:
+    """Name of the file that takes any shape, as `dfs export --dynamic` writes it and models/ has it."""
+    return f"{network}-dynamic-{precision}.onnx"
+
+
 def golden_inputs(shape: Shape, seed: int = 0) -> list[NDArray[np.float32]]:
     """Inputs (without batch) like those of a stack, by which runners are compared: a curved surface, with noise."""
     rng = np.random.default_rng(seed)

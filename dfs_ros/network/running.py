@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import copy
 import functools
+import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dfs_ros.network.export import INPUTS, TOLERANCE, Shape, difference, golden_inputs, halve, onnx_of
-from dfs_ros.runner.base import Array, Golden, Progress, Runner, RunnerError, RunnerMissing
+from dfs_ros.network.export import INPUTS, TOLERANCE, Shape, difference, dynamic_name, golden_inputs, halve, onnx_of
+from dfs_ros.runner.base import Array, Golden, Progress, Runner, RunnerError
 from dfs_ros.runner.chain import ChainRunner
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from dfs_ros.runner.tensorrt import EngineModel
 
 Link = tuple[str, Callable[[], Runner]]
+
+_log = logging.getLogger(__name__)
 
 _EXAMPLE = (9, 64, 96)  # hypotheses, height, width: of graphs for all shapes, and of what they are held to
 
@@ -33,8 +37,11 @@ def make_runner(
     precision: str = "auto",
     progress: Progress | None = None,
     graphs: bool = True,
+    file: Path | None = None,
 ) -> Runner:
     """What runs `module`: `runner` and `precision` as in :class:`dfs_ros.config.NetworkConfig`; PyTorch at the end.
+
+    `file`: of the weights. ONNX files beside it are used where PyTorch cannot export.
 
     Raises ValueError for a device that is not there, and where a runner other than `auto`, or fp16, cannot be had.
     """
@@ -49,14 +56,14 @@ def make_runner(
     links: list[Link] = []
     if runner == "auto":
         for backend in ("tensorrt", "tensorrt_rtx") if cuda else ():
-            links += tensorrt_links(module, backend, precision, progress)
+            links += tensorrt_links(module, backend, precision, progress, file)
     elif runner == "onnx":
         onnx_precision = "fp32" if precision == "auto" else precision
-        links.append(("onnx", lambda: onnx_runner(module, device, onnx_precision)))
+        links.append(("onnx", lambda: onnx_runner(module, device, onnx_precision, file)))
     elif runner != "torch" and device == "cpu":
         raise ValueError(f"network.runner: {runner} needs a CUDA GPU, and the device is cpu; use auto, onnx or torch")
     elif runner != "torch":
-        links += tensorrt_links(module, runner, precision, progress)
+        links += tensorrt_links(module, runner, precision, progress, file)
     if runner not in ("auto", "torch"):
         try:
             first = links[0][1]()
@@ -101,36 +108,40 @@ def half_torch_runner(module: LightNetwork, device: str, graphs: bool) -> Runner
     return runner
 
 
-def onnx_runner(module: LightNetwork, device: str, precision: str = "fp32") -> Runner:
+def onnx_runner(module: LightNetwork, device: str, precision: str = "fp32", file: Path | None = None) -> Runner:
     """ONNX Runtime with one graph for all shapes."""
     from dfs_ros.runner.onnx import OnnxRunner
     from dfs_ros.runner.torch import threads_for_small_convolutions
 
     shape = Shape(*_EXAMPLE)
-    model = functools.partial(_exported, module, shape, precision, True)
+    model = functools.partial(_exported, module, shape, precision, True, file)
     golden = golden_of(module, shape, precision)
     return OnnxRunner(model, INPUTS, device, threads_for_small_convolutions(), golden, precision)
 
 
-def tensorrt_links(module: LightNetwork, backend: str, precision: str, progress: Progress | None) -> list[Link]:
+def tensorrt_links(
+    module: LightNetwork, backend: str, precision: str, progress: Progress | None, file: Path | None = None
+) -> list[Link]:
     """fp16 where that is not ruled out, then fp32."""
 
     def make(precision: str) -> Runner:
         from dfs_ros.runner.tensorrt import TensorRTRunner
 
-        model = functools.partial(engine_model, module, precision)
+        model = functools.partial(engine_model, module, precision, file=file)
         return TensorRTRunner(backend, model, precision=precision, progress=progress)
 
     wanted = ("fp32",) if precision == "fp32" else ("fp16", "fp32")
     return [(f"{backend} {name}", functools.partial(make, name)) for name in wanted]
 
 
-def engine_model(module: LightNetwork, precision: str, hypotheses: int, height: int, width: int) -> EngineModel:
+def engine_model(
+    module: LightNetwork, precision: str, hypotheses: int, height: int, width: int, file: Path | None = None
+) -> EngineModel:
     """What to build for a shape, and what the engine is held to."""
     from dfs_ros.runner.tensorrt import EngineModel
 
     shape = Shape(hypotheses, height, width)
-    model = _exported(module, shape, precision, False)
+    model = _exported(module, shape, precision, False, file)
     return EngineModel(model, precision, shape.of_inputs(), golden_of(module, shape, precision))
 
 
@@ -147,12 +158,17 @@ def golden_of(module: LightNetwork, shape: Shape, precision: str) -> Golden:
     return Golden(lambda: golden_inputs(shape), distance, TOLERANCE[precision])
 
 
-def _exported(module: LightNetwork, shape: Shape, precision: str, dynamic: bool) -> bytes:
+def _exported(module: LightNetwork, shape: Shape, precision: str, dynamic: bool, file: Path | None) -> bytes:
     try:
         return onnx_of(module, shape, precision, dynamic)
     except Exception as error:  # whatever PyTorch's exporter may raise
+        # Exporting takes the package onnx, which a robot need not have: the file for all shapes does too. Whether it is
+        # of these weights the golden inputs tell.
+        if file is not None and (kept := file.with_name(dynamic_name(file.stem, precision))).is_file():
+            _log.info("PyTorch cannot export the network (%s); %s is used", str(error).splitlines()[0], kept)
+            return kept.read_bytes()
         if "onnx is not installed" in str(error):
-            raise RunnerMissing(
+            raise RunnerError(
                 "PyTorch needs the package onnx to export the network; `pip install dfs_ros[onnx]`"
             ) from error
         raise RunnerError(f"the network cannot be exported to ONNX: {error}") from error

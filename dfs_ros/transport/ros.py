@@ -4,7 +4,8 @@ A pool of threads of rclpy takes messages, as CDR, and puts them into bounded qu
 ones; it serves parameters, time and lifecycle whatever the spinning thread is at. Messages are the classes of
 :mod:`dfs_ros.transport.definitions`: to have rclpy make and fill its own takes a second for a large image.
 
-Every topic has parameters `qos_overrides.TOPIC...`. `use_sim_time` makes stamps and timers those of `/clock`.
+Every topic has parameters `qos_overrides.TOPIC...`. `use_sim_time` makes stamps those of `/clock`, and timers that are
+made from then on.
 """
 
 from __future__ import annotations
@@ -94,7 +95,11 @@ class _RosSubscription(Subscription):
 
     def _subscribe(self, topic: str, kind: Any, profile: Any) -> Any:
         from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-        from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
+
+        try:
+            from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
+        except ImportError:  # up to Humble
+            from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
         def subscribe(events: Any) -> Any:
             return self._transport.native_node.create_subscription(
@@ -142,7 +147,9 @@ class _RosSubscription(Subscription):
         self._transport.native_node.destroy_subscription(self.native)
 
 
-class _RosTimer:
+class _SimulationTimer:
+    """A timer of rclpy: it follows /clock, at a thousandth of a second of work for each call."""
+
     def __init__(self, transport: RosTransport, period_s: float, callback: Callable[[], None]) -> None:
         from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 
@@ -244,7 +251,9 @@ class RosTransport(Transport):
     def create_timer(self, period_s: float, callback: Callable[[], None]) -> Timer:
         if not period_s > 0:
             raise ValueError(f"period_s: expected over 0, received {period_s}")
-        return _RosTimer(self, period_s, callback)
+        if self.native_node.get_clock().ros_time_is_active:
+            return _SimulationTimer(self, period_s, callback)
+        return self.executor.timer(round(period_s * 1e9), callback)
 
     def create_service(self, name: str, service_type: str, callback: Handler) -> None:
         from rclpy.callback_groups import MutuallyExclusiveCallbackGroup

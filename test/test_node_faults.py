@@ -191,3 +191,81 @@ def test_silence_is_reported_and_ends_the_stack_at_hand(make_rig: Callable[..., 
     assert re.fullmatch(r"no image on /image for \d s", text)
     rig.camera.shutdown()
     assert rig.status()[1].endswith("s: nobody publishes it")
+
+
+def test_the_camera_stops_and_comes_back(rig: Rig) -> None:
+    rig.send_sweep()
+    rig.send_frame(0)
+    for _ in range(5):
+        rig.advance(1000)
+    level, text, _ = rig.status()
+    assert (level, text.startswith("no image on /image for ")) == (ERROR, True)
+    rig.sweeps += 1
+    rig.send_sweep()
+    assert len(rig.depths()) == 2
+    level, _, values = rig.status()
+    assert (level, values["incomplete"]) == (WARN, "1")  # of the sweep in which it stopped two images never came
+    rig.send_sweep()
+    assert rig.status()[0] == OK
+
+
+def test_the_focus_stops_and_comes_back(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig({"stack": {"max_pending": 4}})
+    rig.listen("depth/image")
+    rig.send_sweep()
+    assert rig.status()[0] == OK
+    for i in range(9):
+        rig.send("image", image_message(rig.stack.images[i % 3], rig.bus.now_ns(), "lens"))
+        rig.advance(33)
+    level, text, values = rig.status()
+    assert (level, values["no_focus"], values["early"]) == (ERROR, "5", "0")
+    assert "its focus metadata did not come in time (5)" in text
+    rig.send_sweep()
+    assert len(rig.depths()) == 2
+    level, _, values = rig.status()
+    assert (level, values["no_focus"]) == (WARN, "9")  # those that still waited are given up
+    rig.send_sweep()
+    assert rig.status()[0] == OK
+    assert len(rig.depths()) == 3
+
+
+def test_the_last_subscriber_goes_and_another_comes(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig()
+    rig.listen("depth/image")
+    rig.send_sweep()
+    subscription = next(s for s in rig.listener.subscriptions if s.topic == "/depth/image")
+    rig.listener.unsubscribe(subscription)
+    rig.send_sweep()
+    level, text, values = rig.status()
+    assert (level, text, values["published"], values["stacks"]) == (
+        *(OK, "ready; nobody subscribes to depth"),
+        *("1", "2"),
+    )
+    rig.listen("depth/image")
+    rig.send_sweep()
+    assert len(rig.depths()) == 2
+    assert rig.status()[2]["published"] == "2"
+
+
+def test_joining_a_camera_in_the_middle_of_its_sweep_is_no_fault(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig()
+    rig.listen("depth/image")
+    rig.send("image", image_message(rig.stack.images[0], rig.bus.now_ns(), "lens"))  # its focus was not yet received
+    rig.advance(33)
+    rig.send_frame(2)
+    rig.advance(33)
+    rig.sweeps += 1
+    rig.send_sweep()
+    level, text, values = rig.status()
+    assert (level, text) == (OK, "computing depth")
+    assert (values["early"], values["dropped"], values["no_focus"], values["incomplete"]) == ("1", "0", "0", "1")
+    rig.node.deactivate()
+    rig.node.activate()
+    rig.sweeps += 1
+    for i in (1, 2):
+        rig.send_frame(i)
+        rig.advance(33)
+    rig.sweeps += 1
+    rig.send_sweep()
+    assert rig.status()[2]["dropped"] == "0"
+    assert len(rig.depths()) == 2

@@ -51,6 +51,13 @@ def serve(transport: Transport, source: FrameSource, config: Config) -> None:
     try:
         transport.manage(camera)
         transport.log("info", source.description)
+        sweep_s = source.frames_per_sweep / config.camera.rate_hz
+        if sweep_s > config.stack.max_span_s:
+            transport.log(
+                "warning",
+                f"a sweep takes about {sweep_s:.1f} s, longer than a stack may: start the depth node with "
+                f"stack.max_span_s over that (it is {config.stack.max_span_s:g} here)",
+            )
         transport.spin()
     finally:
         camera.close()  # sets a device back to what it was

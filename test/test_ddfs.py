@@ -12,6 +12,7 @@ from dfs_ros.network.ddfs import (
     expected_depth,
 )
 from dfs_ros.network.ddfs_checkpoint import load_authors_checkpoint
+from dfs_ros.network.weights import load_module, save_network
 
 SMALL = DdfsArchitecture(hypotheses=6, width=0.05)
 
@@ -175,7 +176,10 @@ def test_two_files_of_tensors(theirs, tmp_path):
     network, encoder, decoder = theirs
     torch.save(encoder, tmp_path / "encoder.pth")
     torch.save({f"module.{name}": value for name, value in decoder.items()}, tmp_path / "decoder.pth")
-    check_same(network, load_authors_checkpoint(tmp_path / "encoder.pth", tmp_path / "decoder.pth"))
+    loaded = load_authors_checkpoint(tmp_path / "encoder.pth", tmp_path / "decoder.pth")
+    check_same(network, loaded)
+    save_network(tmp_path / "ours.safetensors", loaded.state_dict(), loaded.architecture, {})
+    check_same(network, load_module(tmp_path / "ours.safetensors").eval())
     with pytest.raises(ValueError, match=r"weights of the decoder .* missing; give both files"):
         load_authors_checkpoint(tmp_path / "encoder.pth")
 

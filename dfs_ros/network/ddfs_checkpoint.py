@@ -2,7 +2,11 @@
 
 Their checkpoints are PyTorch files with the tensors of an encoder (conv1 ... conv5) and a decoder (upconv0 ... upconv4,
 iconv3, iconv4, score_conv3, cost_aggregation2/1/0 with iconvs, score_convs, offset_convs and weight_convs), in one file
-or two, with or without `module.` and `encoder.` or `decoder.` before the names.
+or two, with or without `module.` and `encoder.` or `decoder.` before the names. To compare it in `dfs eval`, keep it as
+one of our files:
+
+    network = load_authors_checkpoint("encoder.pth", "decoder.pth")
+    save_network("ddfs_authors.safetensors", network.state_dict(), network.architecture, {"made by": "the DDFS authors"})
 """
 
 from __future__ import annotations

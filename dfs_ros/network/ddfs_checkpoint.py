@@ -6,7 +6,7 @@ or two, with or without `module.` and `encoder.` or `decoder.` before the names.
 one of our files:
 
     network = load_authors_checkpoint("encoder.pth", "decoder.pth")
-    save_network("ddfs_authors.safetensors", network.state_dict(), network.architecture, {"made by": "the DDFS authors"})
+    save_network("authors.safetensors", network.state_dict(), network.architecture, {"made by": "the authors"})
 """
 
 from __future__ import annotations

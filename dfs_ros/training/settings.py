@@ -62,11 +62,12 @@ _ON_CPU = TrainingSettings(
     steps=800,
     stacks=160,
     camera="B",
-    learning_rate=1e-3,
+    learning_rate=2e-3,
     warmup_steps=50,
     average=0.99,
-    crop_px=128,
+    crop_px=96,
     samples_per_step=4,
+    width=0.5,
 )
 
 PRESETS: dict[str, TrainingSettings] = {
@@ -82,7 +83,16 @@ PRESETS: dict[str, TrainingSettings] = {
         width=0.25,
         hypotheses=8,
     ),
-    "ddfs": dataclasses.replace(_ON_CPU, network="ddfs", width=0.25, hypotheses=32, scale_augmentation=True, steps=400),
+    "ddfs": dataclasses.replace(
+        _ON_CPU,
+        network="ddfs",
+        width=0.25,
+        hypotheses=32,
+        scale_augmentation=True,
+        steps=400,
+        learning_rate=1e-3,
+        crop_px=128,
+    ),
     "ddfs_paper": TrainingSettings(
         network="ddfs",
         steps=100_000,
@@ -95,8 +105,8 @@ PRESETS: dict[str, TrainingSettings] = {
         spacing="linear",
         scale_augmentation=True,
     ),
-    "dualfocus": dataclasses.replace(_ON_CPU, network="dualfocus", focal_weight=1.0, spatial_weight=0.1),
-    "direct": dataclasses.replace(_ON_CPU, network="direct", width=0.5, steps=1000, learning_rate=2e-3),
+    "dualfocus": dataclasses.replace(_ON_CPU, network="dualfocus", focal_weight=1.0, spatial_weight=0.1, steps=600),
+    "direct": dataclasses.replace(_ON_CPU, network="direct"),
 }
 """light: the network that ships in models/. ddfs, dualfocus, direct: what a CPU can train of them, for one camera, to
 compare with; ddfs_paper: full size and as its paper trains it, for a GPU. smoke: a minute, to see that all works."""

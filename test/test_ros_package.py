@@ -109,8 +109,16 @@ def test_frames_are_the_same_everywhere() -> None:
     assert content["Global Options"]["Fixed Frame"] == body == content["Views"]["Current"]["Target Frame"]
 
 
-def test_moveit_takes_our_topics() -> None:
+def test_moveit_takes_our_topics_and_misses_no_parameter() -> None:
     sensors = yaml.safe_load((ROOT / "examples" / "moveit_sensors_3d.yaml").read_text())
     assert set(sensors["sensors"]) <= set(sensors)
     assert sensors["dfs_points"]["point_cloud_topic"] == "/depth/points"
     assert sensors["dfs_depth"]["image_topic"] == "/depth/image"
+    # MoveIt refuses a sensor that lacks any of these.
+    common = {"sensor_plugin", "padding_scale", "padding_offset", "max_update_rate", "filtered_cloud_topic"}
+    assert {"max_range", "point_subsample"} | common <= set(sensors["dfs_points"])
+    assert {
+        *("queue_size", "near_clipping_plane_distance", "far_clipping_plane_distance", "shadow_threshold", "ns"),
+        *("skip_vertical_pixels", "skip_horizontal_pixels"),
+        *common,
+    } <= set(sensors["dfs_depth"])

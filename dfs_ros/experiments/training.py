@@ -19,6 +19,7 @@ from dfs_ros.training.settings import TrainingSettings
 from dfs_ros.training.stacks import RECIPE_VERSION
 
 Progress = Callable[[str], None]
+_STACKS_SEED = 0
 
 
 def trained(
@@ -26,7 +27,8 @@ def trained(
 ) -> Path:
     """The weights of a training with these settings, in `folder`: trained now, or found where they are already.
 
-    `rgbd`: photos with depth to train on. A training that was interrupted goes on from its checkpoint, which is saved
+    `rgbd`: photos with depth to train on. The seed is that of samples and initial weights; the stacks are always the
+    same. A training that was interrupted goes on from its checkpoint, which is saved
     every hundred steps. `progress` is told what happens, one line at a time.
     """
     text = json.dumps([RENDERER_VERSION, RECIPE_VERSION, dataclasses.asdict(settings)])
@@ -35,7 +37,7 @@ def trained(
         progress(f"{name}: weights found in {file}")
         return file
     file.parent.mkdir(parents=True, exist_ok=True)
-    data = open_dataset("rendered", settings, rgbd=rgbd)
+    data = open_dataset("rendered", dataclasses.replace(settings, seed=_STACKS_SEED), rgbd=rgbd)
     for done in data.prepare(cores):
         if done % 50 == 0 or done == data.count:
             progress(f"{name}: {done} of {data.count} stacks rendered")

@@ -53,6 +53,7 @@ def test_report_has_tables_plots_pictures_and_where_it_comes_from(tmp_path, caps
     assert main([*arguments("--predictions", kept), "--set", "regularization.smoothness=0.3"]) == 2
     assert "regularization.smoothness" in capsys.readouterr().err
     assert main(arguments("--score-only")) == 2
+    assert main(arguments("--robustness-every", "0")) == 2
     assert main(arguments("--score-only", "--predictions", tmp_path / "nowhere")) == 2
     assert "predict it first" in capsys.readouterr().err
 

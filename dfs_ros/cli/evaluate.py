@@ -72,6 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="methods that the report also tries with wrong lenses and other hypotheses (default: none,light)",
     )
     parser.add_argument(
+        "--robustness-every", metavar="N", type=int, default=1, help="of that only every N-th stack (default: 1, all)"
+    )
+    parser.add_argument(
         "--pictures",
         choices=("scenes", "procedural", "no"),
         default="scenes",
@@ -92,6 +95,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--f-number-error: expected a share from -0.9 to 9, received {args.f_number_error}")
     if args.procedural is not None and args.procedural < 1:
         raise ValueError(f"--procedural: expected 1 scene or more, received {args.procedural}")
+    if args.robustness_every < 1:
+        raise ValueError(f"--robustness-every: expected 1 or more, received {args.robustness_every}")
     if args.score_only and not args.predictions:
         raise ValueError("--score-only: which predictions? name their folder with --predictions DIR")
 
@@ -123,8 +128,9 @@ def run(args: argparse.Namespace) -> int:
         if args.output:
             _write_table(args.output, conditions, config, rows, scores, text)
         if args.report:
+            some = stacks[:: args.robustness_every]
             robustness = {
-                other: _evaluated(robust, config, other, stacks, root, predict=not args.score_only)[1]
+                other: _evaluated(robust, config, other, some, root, predict=not args.score_only)[1]
                 for other in (ROBUSTNESS if robust else ())
             }
             pictured = folders, stacks

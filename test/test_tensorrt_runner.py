@@ -148,7 +148,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Machine
     monkeypatch.setattr(tensorrt, "build_engine", made.build)
     monkeypatch.setattr(running, "onnx_of", onnx_of)
     stream = SimpleNamespace(cuda_stream=0, wait_stream=lambda other: None)
-    properties = SimpleNamespace(name="stand-in", major=9, minor=0)
+    properties = SimpleNamespace(name="stand-in", major=8, minor=9)
     for name, value in {
         "is_available": lambda: True,
         "init": lambda: None,
@@ -258,6 +258,15 @@ def test_another_size_is_another_engine_and_the_old_one_is_released(machine: Mac
     assert machine.built == ["fp16", "fp16"]
     (cache,) = [runner._runner._cache]  # type: ignore[attr-defined]
     assert len(cache._in_use) == 1
+
+
+def test_a_gpu_that_tensorrt_for_rtx_knows_nothing_of(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    hopper = SimpleNamespace(name="H200", major=9, minor=0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: hopper)
+    runner = chain()
+    assert runner.description == "torch on cpu" and machine.built == []
+    assert [problem.level for problem in runner.problems] == ["note", "note"]
+    assert "tensorrt_rtx: has no engines for H200 (sm_90)" in runner.problems[0].text
 
 
 def test_whoever_ends_the_building_gets_the_exception(machine: Machine) -> None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 BACKENDS = ("tensorrt", "tensorrt_rtx")
 WORKSPACE_BYTES = 1 << 30
+RTX_CAPABILITIES = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
+"""What TensorRT for RTX makes engines for: neither Jetson Orin and Thor nor Hopper."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ class TensorRTRunner(Runner):
     """Runs engines of one backend of `BACKENDS` on the current CUDA GPU.
 
     `model` gives what to build for a number of hypotheses, height and width. Raises RunnerMissing where the backend
-    is not installed or there is no GPU that PyTorch can use.
+    is not installed or has no engines for the GPU, or where there is no GPU that PyTorch can use.
     """
 
     def __init__(
@@ -63,6 +65,9 @@ class TensorRTRunner(Runner):
         if not torch.cuda.is_available():
             raise RunnerMissing(f"{backend}: needs a CUDA GPU and a PyTorch with CUDA")
         torch.cuda.init()  # type: ignore[no-untyped-call]
+        gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
+        if backend == "tensorrt_rtx" and (gpu.major, gpu.minor) not in RTX_CAPABILITIES:
+            raise RunnerMissing(f"{backend}: has no engines for {gpu.name} (sm_{gpu.major}{gpu.minor})")
         self._backend, self._model, self._precision = backend, model, precision
         self._cache, self._progress = cache or EngineCache(), progress
         self._log = make_logger(self._trt)

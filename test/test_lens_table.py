@@ -79,7 +79,10 @@ def points(*values: Any) -> dict[str, Any]:
         (points((0, 1)), "points: expected two or more, received 1"),
         ({**GOOD, "points": [3]}, "points[0]: expected {raw: ..., focus_diopters: ...}, received 3"),
         (points((0, 1), {"raw": 3}), "points[1]: focus_diopters is missing"),
-        (points((0, 1), {"raw": 3, "focus": 2}), "focus: unknown points[1]; known: focus_diopters, raw, sigma_diopters"),
+        (
+            points((0, 1), {"raw": 3, "focus": 2}),
+            "focus: unknown points[1]; known: focus_diopters, raw, sigma_diopters",
+        ),
         (points((0, 1), (0, 2)), "raw: expected rising positions, each once"),
         (points((5, 1), (0, 2)), "raw: expected rising positions"),
         (points((0, 1), (5, 1)), "focus_diopters: expected rising or falling throughout"),

@@ -118,6 +118,7 @@ class DepthNode:
         self._estimator: DepthEstimator | None = None
         self._previous: _Alignment | None = None
         self._active = False
+        self._loading = False
 
         self._outputs = Outputs(transport)
         self._subscriptions: list[Subscription] = []
@@ -130,7 +131,11 @@ class DepthNode:
 
         Raises ValueError or FileNotFoundError where that cannot be.
         """
-        self._load_estimator()
+        self._loading = True
+        try:
+            self._load_estimator()
+        finally:
+            self._loading = False
 
     def activate(self) -> None:
         """Take images and compute depth. The network is loaded first, in the worker's thread.
@@ -365,7 +370,7 @@ class DepthNode:
         worker = self._worker
         diagnostic = self._health.diagnostic(
             Situation(
-                state=state_of(self._active, self._estimator, wanted),
+                state=state_of(self._active or self._loading, self._estimator, wanted),
                 working=self._active and self._estimator is not None and wanted,
                 image_topic=self._subscriptions[0].topic if self._subscriptions else "",
                 image_publishers=self._subscriptions[0].publisher_count() if self._subscriptions else 0,

@@ -234,6 +234,30 @@ def test_inactive_it_takes_nothing_and_active_again_it_works(rig: Rig) -> None:
     assert len(rig.depths()) == 2
 
 
+def test_configured_it_says_what_it_waits_for_and_is_ready_at_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As native nodes do, whose networks are loaded before they are active."""
+    import dfs_ros.pipeline
+
+    rig.node.close()
+    may_load, load = threading.Event(), dfs_ros.pipeline.DepthEstimator
+
+    def load_later(*arguments: Any, **options: Any) -> Any:
+        assert may_load.wait(20)
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(dfs_ros.pipeline, "DepthEstimator", load_later)
+    configuring = threading.Thread(target=rig.node.configure)
+    configuring.start()
+    while (text := rig.status()[1]) != "loading the network":
+        assert text == "inactive"
+    may_load.set()
+    configuring.join(20)
+    assert rig.status()[1] == "inactive"
+    rig.node.activate()
+    rig.send_sweep()
+    assert len(rig.depths()) == 1
+
+
 # -- services and other sources ----------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from dfs_ros.cli.common import add_config_arguments, config_from_arguments
+from dfs_ros.memory import keep_freed_memory
 from dfs_ros.transport.names import parse_remappings
 
 _COPIES = ("none", "tf", "inputs", "all")
@@ -50,6 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = config_from_arguments(args)
+    if config.node.keep_memory:
+        keep_freed_memory()
 
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm

@@ -88,7 +88,7 @@ INVARIANCE = (
 )
 
 _CONSTRAINTS_BASE = dataclasses.replace(
-    PRESETS["light"], stacks=240, crop_px=96, steps=400, hypotheses_per_step=96, warmup_steps=50, average=0.99
+    PRESETS["light"], stacks=240, crop_px=96, steps=240, hypotheses_per_step=96, warmup_steps=30, average=0.98
 )
 CONSTRAINTS: dict[str, TrainingSettings] = {
     "neither": _CONSTRAINTS_BASE,

@@ -20,7 +20,7 @@ NETWORKS = {
     "light": lambda: LightNetwork(LightArchitecture(channels=(8, 8, 12, 16), image_channels=8)),
     "ddfs": lambda: DdfsNetwork(DdfsArchitecture(hypotheses=8, width=0.05, spacing="inverse")),
     "dualfocus": lambda: DualFocusNetwork(DualFocusArchitecture(features=8, decoder=(8, 8), surface=2)),
-    "direct": lambda: DirectNetwork(DirectArchitecture(features=8, decoder=(8, 8))),
+    "direct": lambda: DirectNetwork(DirectArchitecture(features=8)),
 }
 
 

@@ -126,7 +126,7 @@ def _dualfocus(network: DualFocusNetwork, device: str) -> Predictor:
 def _direct(network: DirectNetwork, device: str) -> Predictor:
     import torch
 
-    from dfs_ros.network.direct import DOWNSAMPLING
+    from dfs_ros.network.dualfocus import DOWNSAMPLING
 
     def predict(stack: FocalStack, unused_depths_m: ArrayLike) -> tuple[Array, None]:
         images, focus = image_inputs(stack)

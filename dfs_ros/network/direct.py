@@ -1,56 +1,46 @@
 """Depth straight from the images of a stack, without a model of defocus: the baseline that learns its camera.
 
 In the way of DefocusNet (Maximov, Galim, Leal-Taixe, "Focus on Defocus", CVPR 2020): every image goes through the same
-encoder; what is common to all images is the maximum over them, and a decoder makes depth of that, for any number of
-images. As in later networks (Wang et al., "Bridging Unsupervised and Supervised Depth from Focus", ICCV 2021) images
-next to each other in focus are compared before, by 3-D convolutions, and depth is the mean over fixed bins of its log:
-a plain regression of depth from the maximum does not leave the trivial answer in a training of minutes. It is told the
-focus of every image, but not how blur follows from lens and focus: that it must learn, for the lens it is shown.
+encoder, is compared with what all images have in common, and a U-Net decodes what is pooled over the stack, for any
+number of images in any order. A pooling by maximum alone does not leave the trivial answer in a training of minutes;
+so, as in Wang et al., "Bridging Unsupervised and Supervised Depth from Focus" (ICCV 2021), attention over the images
+says how much each counts, and depth begins at the mean of their focus, which the decoder corrects:
+
+    log depth = -log( sum over n of a_n f_n ) + U-Net( sum a_n v_n, max v_n, sum a_n f_n )
+
+It is told the focus f_n of every image in dioptres, but not how blur follows from lens and focus: what lies between and
+beyond the focus planes it must learn from blur, as the lens it is shown makes it.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dfs_ros.network.dualfocus import DOWNSAMPLING, TILE, FeatureEncoder, block, focal_volume
+from dfs_ros.network.dualfocus import DOWNSAMPLING, TILE, FeatureEncoder, conv
 
-__all__ = ["DOWNSAMPLING", "TILE", "DirectArchitecture", "DirectNetwork", "DirectOutput"]
+_FARTHEST_FOCUS_DIOPTERS = 0.05  # depth begins no farther than 20 m
+_SLOPE = 0.1
 
 
 @dataclass(frozen=True)
 class DirectArchitecture:
-    """Channels of the image features and of the decoder's two sizes; the bins of log depth, from near to far."""
+    """Channels of the image features; the decoder has two and three times as many."""
 
     features: int = 32
-    decoder: tuple[int, int] = (32, 64)
-    bins: int = 24
-    nearest_m: float = 0.2
-    farthest_m: float = 15.0
 
     def __post_init__(self) -> None:
-        if min(self.features, *self.decoder) < 1 or len(self.decoder) != 2 or self.bins < 2:
-            raise ValueError(f"channels: expected 1 or more, two sizes of the decoder and 2 bins, received {self}")
-        if not 0 < self.nearest_m < self.farthest_m:
-            raise ValueError(f"bins: expected 0 < nearest_m < farthest_m, received {self}")
-
-
-class DirectOutput(NamedTuple):
-    """`log_depth` (B, H, W), of metres; `logits` (B, bins, H/4, W/4)."""
-
-    log_depth: Tensor
-    logits: Tensor
+        if self.features < 1:
+            raise ValueError(f"features: expected 1 or more, received {self.features}")
 
 
 class DirectNetwork(nn.Module):
     """See the module's text.
 
-    >>> network = DirectNetwork(DirectArchitecture(features=8, decoder=(8, 8)))
+    >>> network = DirectNetwork(DirectArchitecture(features=8))
     >>> network(torch.rand(1, 3, 3, 32, 48), torch.tensor([[2.0, 1.0, 0.5]])).shape
     torch.Size([1, 32, 48])
     """
@@ -58,52 +48,60 @@ class DirectNetwork(nn.Module):
     def __init__(self, architecture: DirectArchitecture | None = None) -> None:
         super().__init__()
         self.architecture = architecture or DirectArchitecture()
-        a = self.architecture
-        first, second = a.decoder
-        self.encoder = FeatureEncoder(a.features)
-        self.enter = block(2 * a.features + 1, first)
-        self.down = block(first, second, stride=2)
-        self.middle = nn.Sequential(block(second, second), block(second, second))
-        self.up = nn.Conv3d(second, first, 1)
-        self.mix = block(first, first)
-        # What is common to all images, decoded. No normalisation: it would take away how far everything is.
-        self.decoder = nn.Sequential(
-            nn.Conv2d(first, second, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(second, second, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(second, a.bins, 1),
-        )
+        c = self.architecture.features
+        self.encoder = FeatureEncoder(c)
+        self.compare = conv(2 * c + 1, c, 1)
+        self.around = nn.Sequential(conv(c, c, 2), conv(c, c, 1))
+        self.attention = nn.Conv2d(2 * c, 1, 3, padding=1)
+        # No normalisation from here on: it would take away how far everything is.
+        self.finest = plain(2 * c + 1, 2 * c)
+        self.finer = plain(2 * c, 3 * c, stride=2)
+        self.coarse = nn.Sequential(plain(3 * c, 3 * c, stride=2), plain(3 * c, 3 * c))
+        self.join_finer = plain(6 * c, 2 * c)
+        self.join_finest = plain(4 * c, 2 * c)
+        self.out = nn.Conv2d(2 * c, TILE * TILE, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
 
     def forward(self, images: Tensor, diopters: Tensor) -> Tensor:
-        """Natural logarithm of depth in metres, (B, H, W); arguments as of :meth:`output`."""
-        return self.output(images, diopters).log_depth
+        """Natural logarithm of depth in metres, (B, H, W).
 
-    def output(self, images: Tensor, diopters: Tensor) -> DirectOutput:
-        """Depth and the logits of its bins.
-
-        `images` (B, N, 3, H, W) in [0, 1], sorted by focus, H and W multiples of 16; `diopters` (B, N) their focus. Any
-        N of 2 or more. Raises ValueError where they are not.
+        `images` (B, N, 3, H, W) in [0, 1], H and W multiples of 16; `diopters` (B, N) their focus. Any N of 1 or more,
+        in any order. Raises ValueError where they are not.
         """
-        if images.ndim != 5 or images.shape[1] < 2 or images.shape[2] != 3 or diopters.shape != images.shape[:2]:
+        if images.ndim != 5 or images.shape[2] != 3 or diopters.shape != images.shape[:2]:
             raise ValueError(
-                "images and diopters: expected (B, N, 3, H, W) and (B, N) with N of 2 or more, "
+                "images and diopters: expected (B, N, 3, H, W) and (B, N), "
                 f"received {tuple(images.shape)} and {tuple(diopters.shape)}"
             )
         if images.shape[3] % DOWNSAMPLING or images.shape[4] % DOWNSAMPLING:
             raise ValueError(f"images: expected multiples of {DOWNSAMPLING} px, received {tuple(images.shape[3:])}")
-        features = torch.unflatten(self.encoder(images.flatten(0, 1)), 0, images.shape[:2])
-        volume = focal_volume(features)  # (B, N, 2 C, h, w)
-        focus = diopters[:, :, None, None, None].expand(-1, -1, 1, *volume.shape[3:]).to(volume.dtype)
-        x = self.enter(torch.cat([volume, focus], dim=2).transpose(1, 2))
-        deep = self.up(self.middle(self.down(x)))
-        x = self.mix(F.relu(x + F.interpolate(deep, size=x.shape[2:])))
-        logits = self.decoder(x.amax(dim=2)).float()
-        full = F.interpolate(logits, scale_factor=float(TILE), mode="bilinear", align_corners=False)
-        log_depth = (full.softmax(dim=1) * self.bins(full)[:, None, None]).sum(dim=1)
-        return DirectOutput(log_depth, logits)
+        stack = images.shape[:2]
+        own = torch.unflatten(self.encoder(images.flatten(0, 1)), 0, stack)  # (B, N, C, h, w)
+        focus = diopters[:, :, None, None, None].expand(-1, -1, 1, *own.shape[3:])
+        differing = own - own.mean(dim=1, keepdim=True)
+        compared = self.compare(torch.cat([own, differing, focus.to(own.dtype)], dim=2).flatten(0, 1))
+        around = F.interpolate(self.around(compared), size=own.shape[3:], mode="bilinear", align_corners=False)
+        score = self.attention(torch.cat([compared, around], dim=1)).float()
+        share = torch.unflatten(score, 0, stack).softmax(dim=1)  # (B, N, 1, h, w)
+        mean_focus = (share * focus).sum(dim=1).clamp(min=_FARTHEST_FOCUS_DIOPTERS)
+        features = torch.unflatten(compared, 0, stack)
+        pooled = [(share * features).sum(dim=1), features.amax(dim=1).float(), mean_focus]
+        correction = F.pixel_shuffle(self._decoded(torch.cat(pooled, dim=1)).float(), TILE)
+        return (correction - enlarged(mean_focus.log(), TILE))[:, 0]
 
-    def bins(self, like: Tensor) -> Tensor:
-        """The bins of log depth (bins,)."""
-        a = self.architecture
-        return torch.linspace(math.log(a.nearest_m), math.log(a.farthest_m), a.bins, device=like.device)
+    def _decoded(self, pooled: Tensor) -> Tensor:
+        full = self.finest(pooled)
+        half = self.finer(full)
+        x = self.join_finer(torch.cat([enlarged(self.coarse(half), 2), half], dim=1))
+        return self.out(self.join_finest(torch.cat([enlarged(x, 2), full], dim=1)))  # type: ignore[no-any-return]
+
+
+def plain(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequential:
+    """3x3 convolution, not normalised."""
+    return nn.Sequential(nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1), nn.LeakyReLU(_SLOPE))
+
+
+def enlarged(x: Tensor, factor: int) -> Tensor:
+    """`factor` times the size, bilinear."""
+    return F.interpolate(x, scale_factor=float(factor), mode="bilinear", align_corners=False)

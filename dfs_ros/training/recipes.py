@@ -37,7 +37,6 @@ SCALES = tuple(0.5 * n for n in range(2, 19))
 _HYPOTHESES = (24, 32, 48, 64, 96)
 _NOISE_ONLY = Perturbation(noise=0.01, f_number=0.0, focus=0.0, shift_px=0.0, gain=0.0)
 _SURFACE = 4
-_BIN_WEIGHT = 0.3
 
 
 class Recipe:
@@ -198,7 +197,7 @@ class DualFocusRecipe(Recipe):
 
 
 class DirectRecipe(Recipe):
-    """The direct CNN: L1 of the logarithm of depth, and cross entropy of its bins."""
+    """The direct CNN: L1 of the logarithm of depth."""
 
     about = "Depth straight from the images and their focus, without a model of defocus, in the way of DefocusNet"
     limits = (
@@ -208,11 +207,8 @@ class DirectRecipe(Recipe):
 
     def __init__(self, settings: TrainingSettings) -> None:
         super().__init__(settings)
-        full = DirectArchitecture()
-        first, second = (scaled_channels(c, settings.width) for c in full.decoder)
-        self.network: DirectNetwork = DirectNetwork(
-            DirectArchitecture(scaled_channels(full.features, settings.width), (first, second))
-        )
+        features = scaled_channels(DirectArchitecture().features, settings.width)
+        self.network: DirectNetwork = DirectNetwork(DirectArchitecture(features))
 
     def batch(self, rng: np.random.Generator, stacks: Sequence[TrainingStack]) -> Batch:
         return image_batch(rng, stacks, self.settings)
@@ -220,13 +216,9 @@ class DirectRecipe(Recipe):
     def loss(self, batch: Batch) -> Losses:
         images, diopters, depth_m = batch
         with self._autocast(images):
-            log_depth, logits = self.network.output(images, diopters)
+            log_depth = self.network(images, diopters)
         error = masked_mean((log_depth - filled(depth_m.log())).abs(), depth_m)
-        coarse = subsampled(depth_m, TILE)
-        bins = self.network.bins(logits)
-        nearest = ((filled(coarse.log()) - bins[0]) / (bins[1] - bins[0])).round().clamp(0, len(bins) - 1).long()
-        entropy = masked_mean(F.cross_entropy(logits, nearest, reduction="none"), coarse)
-        return error + _BIN_WEIGHT * entropy, {"log depth": error.detach(), "entropy": entropy.detach()}
+        return error, {"log depth": error.detach()}
 
 
 def make_recipe(settings: TrainingSettings, architecture: LightArchitecture | None = None) -> Recipe:

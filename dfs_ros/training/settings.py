@@ -106,7 +106,7 @@ PRESETS: dict[str, TrainingSettings] = {
         scale_augmentation=True,
     ),
     "dualfocus": dataclasses.replace(_ON_CPU, network="dualfocus", focal_weight=1.0, spatial_weight=0.1, steps=600),
-    "direct": dataclasses.replace(_ON_CPU, network="direct"),
+    "direct": dataclasses.replace(_ON_CPU, network="direct", steps=600),
 }
 """light: the network that ships in models/. ddfs, dualfocus, direct: what a CPU can train of them, for one camera, to
 compare with; ddfs_paper: full size and as its paper trains it, for a GPU. smoke: a minute, to see that all works."""

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 _Self = TypeVar("_Self", bound="DepthNode")
 # Sensor data, with room for a third of a second at 30 Hz: a busy machine may let the receiving threads wait that long.
 _INPUT = Qos(reliable=False, depth=10)
+_COMMANDS = Qos(reliable=True, depth=50)  # one that got lost would make wrong depth of the images that follow
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +201,8 @@ class DepthNode:
             diagnostics = subscribe(topic, DIAGNOSTICS, lambda m: self._on_focus(focus_from_diagnostics(m)), _INPUT)
             subscriptions.append(diagnostics)
         elif settings.focus_source != "schedule":
-            subscriptions.append(subscribe("focus", FOCUS, lambda m: self._on_focus(focus_from_message(m)), _INPUT))
+            qos = _INPUT if self._commands is None else _COMMANDS
+            subscriptions.append(subscribe("focus", FOCUS, lambda m: self._on_focus(focus_from_message(m)), qos))
         return subscriptions
 
     def _on_image(self, msg: Message) -> None:

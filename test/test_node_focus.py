@@ -16,8 +16,9 @@ from dfs_ros.config import Config, ScheduleConfig
 from dfs_ros.geometry import intrinsics
 from dfs_ros.node import DepthNode
 from dfs_ros.node_focus import LensCommands, schedule_of
+from dfs_ros.transport.base import SENSOR_DATA
 from dfs_ros.transport.local import LocalBus, LocalTransport
-from dfs_ros.transport.messages import camera_info_message, depth_from_message, focus_message, image_message
+from dfs_ros.transport.messages import FOCUS, camera_info_message, depth_from_message, focus_message, image_message
 from dfs_ros.types import FocusMetadata, LensState
 
 LENS = {"focal_length_m": CAMERA.focal_length_m, "f_number": CAMERA.f_number}
@@ -262,3 +263,13 @@ def test_images_before_the_first_command_wait_in_vain(make_rig: Callable[..., Ri
     level, text, values = rig.status()
     assert (level, values["no_focus"]) == (ERROR, "6")
     assert "its focus metadata did not come in time (6)" in text
+
+
+def test_commands_that_could_get_lost_are_not_taken(
+    make_rig: Callable[..., Rig], caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = make_rig({"node": {"focus_source": "commands"}})
+    publisher = rig.camera.create_publisher("focus", FOCUS, SENSOR_DATA)
+    assert publisher.subscription_count() == 0
+    assert "/focus: no messages will pass" in caplog.text
+    assert rig.publishers["focus"].subscription_count() == 1

@@ -307,6 +307,15 @@ def test_what_else_is_copied(copy: str, copied: set[str], tmp_path: Path) -> Non
             assert static.connection.ext.offered_qos_profiles[0].durability.name == "TRANSIENT_LOCAL"
 
 
+def test_diagnostics_of_the_camera_and_of_the_node_share_a_topic(tmp_path: Path) -> None:
+    bag = record_plane(tmp_path / "bag", focus="", lens_position=True)
+    lens = ("--set", "lens.focal_length_m=0.025", "--set", "lens.f_number=1.4", "--set", "stack.size=3")
+    assert dfs_replay(bag, tmp_path / "out", "--copy", "inputs", *lens) == 0
+    diagnostics = messages_of(tmp_path / "out")["/diagnostics"]
+    assert [m.status[0].name for m in diagnostics] == ["camera"] * 6 + ["dfs: transport"]
+    check_depth(tmp_path / "out")
+
+
 def test_a_replay_can_be_replayed_again(plane: Path, tmp_path: Path) -> None:
     assert dfs_replay(plane, tmp_path / "first", "--copy", "inputs") == 0
     assert dfs_replay(tmp_path / "first", tmp_path / "second", "--copy", "all") == 0

@@ -44,7 +44,7 @@ def _scaled(setup: EvaluationCamera, factor: float) -> EvaluationCamera:
     return EvaluationCamera(camera, tuple(focus / factor for focus in setup.focus_diopters))
 
 
-_SHORT = dataclasses.replace(PRESETS["direct"], stacks=96, crop_px=96, samples_per_step=4, steps=800)
+_SHORT = dataclasses.replace(PRESETS["direct"], stacks=96, crop_px=96, samples_per_step=4, steps=600)
 _SHORT_LIGHT = dataclasses.replace(
     PRESETS["light"], stacks=96, crop_px=96, steps=400, hypotheses_per_step=96, warmup_steps=50, average=0.99
 )

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -268,3 +269,19 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     report = json.loads(capsys.readouterr().out)
     assert report["can_run"] is True and report["dfs_ros"] == dfs_ros.__version__
     assert {"findings", "uses"} <= set(report)
+
+
+def test_ros_without_our_own_messages_is_told_and_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dfs_ros.transport import chosen_kind, open_transport
+    from dfs_ros.transport.base import TransportError
+
+    monkeypatch.setitem(sys.modules, "rclpy", types.ModuleType("rclpy"))
+    monkeypatch.setitem(sys.modules, "dfs_ros.msg", None)  # as if it were not there
+    finding = found(ros.packages(), "dfs_ros.msg")
+    assert (finding.value, finding.state) == ("not built", "absent")
+    assert "build this package with colcon" in finding.fix
+    assert chosen_kind("auto") == "dds"
+    with pytest.raises(
+        TransportError, match=r"dfs_ros\.msg.*; build this package with colcon .*, or use transport dds"
+    ):
+        open_transport("ros", "node")

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 DEPTH_M = 0.8
 TOLERANCE = 0.05
 _TRANSPORTS = {
-    "ros": ("native ROS 2", "rclpy can be imported"),
-    "dds": ("ROS 2 by DDS, without ROS 2", "rclpy cannot be imported"),
+    "ros": ("native ROS 2", "rclpy and dfs_ros.msg can be imported"),
+    "dds": ("ROS 2 by DDS, without ROS 2", "rclpy or dfs_ros.msg cannot be imported"),
 }
 
 

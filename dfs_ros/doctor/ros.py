@@ -21,7 +21,7 @@ def packages() -> Iterator[Finding]:
     """ROS 2 itself, and what stands in for it."""
     distro = os.environ.get("ROS_DISTRO", "")
     yield Finding("ROS 2", "ROS_DISTRO", distro or "not set", "ok" if distro else "absent")
-    yield _rclpy()
+    yield from _native()
     fixes = {
         "cyclonedds": "pip install cyclonedds, on x86-64; on other machines install ROS 2",
         "rosbags": "pip install rosbags",
@@ -33,14 +33,24 @@ def packages() -> Iterator[Finding]:
             yield Finding("ROS 2", module, "not installed", "absent", fix)
 
 
-def _rclpy() -> Finding:
+def _native() -> Iterator[Finding]:
+    """What native nodes need: rclpy, and this package's own messages, which a colcon build makes."""
     try:
         importlib.import_module("rclpy")
     except Exception as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name == "rclpy"
         fix = "for native nodes, install ROS 2 and source its setup file; without, nodes speak to ROS 2 by DDS"
-        return Finding("ROS 2", "rclpy", "not installed" if missing else words(error), "absent", fix)
-    return Finding("ROS 2", "rclpy", version("rclpy") or "installed")
+        yield Finding("ROS 2", "rclpy", "not installed" if missing else words(error), "absent", fix)
+        return
+    yield Finding("ROS 2", "rclpy", version("rclpy") or "installed")
+    try:
+        importlib.import_module("dfs_ros.msg")
+    except Exception as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name == "dfs_ros.msg"
+        fix = "build this package with colcon and source the setup file of its install folder; until then, DDS is used"
+        yield Finding("ROS 2", "dfs_ros.msg", "not built" if missing else words(error), "absent", fix)
+    else:
+        yield Finding("ROS 2", "dfs_ros.msg", "built")
 
 
 def discovery() -> Iterator[Finding]:

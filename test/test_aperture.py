@@ -1,4 +1,4 @@
-"""The aperture fitted inside the estimator: wrong f-numbers are found, right ones stay, live cameras are rarely fitted."""
+"""The aperture fitted: wrong f-numbers are found, right ones stay, live cameras are fitted seldom."""
 
 from __future__ import annotations
 

@@ -81,6 +81,14 @@ def test_scenes_are_for_one_part_only(tmp_path) -> None:
     assert len(set.union(*parts.values())) == 12
     held_out = Sources.find(tmp_path, "calibration")
     assert {path.parent.name for path in held_out.photos} == parts["calibration"]
-    assert calibration_stacks(tmp_path, 3).sources == held_out
     with pytest.raises(ValueError, match="part: expected one of train, validation, calibration"):
         Sources.find(tmp_path, "test")
+
+
+def test_calibration_stacks_are_whole_scenes_through_random_lenses(monkeypatch) -> None:
+    monkeypatch.setattr(calibration, "WIDTH_PX", 64)
+    first, second = calibration_stacks(None, 2)
+    assert first.stack.size == (48, 64) == first.depth_m.shape
+    assert first.stack.camera != second.stack.camera
+    again = next(calibration_stacks(None, 1))
+    np.testing.assert_array_equal(again.stack.images, first.stack.images)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dfs_ros.training.settings import TrainingSettings
 
 _CHECKPOINT_EVERY_S = 60.0
-_CALIBRATION_STACKS = 48
+_CALIBRATION_STACKS = 24
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         processes.wait()
         record = _train(trainer, checkpoint)
         if processes.rank == 0:
-            _write(output, name, trainer, data, record, _sigma_facts(trainer, args, cores))
+            _write(output, name, trainer, data, record, _sigma_facts(trainer, args))
         processes.wait()
     finally:
         processes.leave()
@@ -183,20 +183,18 @@ def _train(trainer: Trainer, checkpoint: Path) -> Record:
     return record
 
 
-def _sigma_facts(trainer: Trainer, args: argparse.Namespace, cores: int) -> dict[str, float] | None:
+def _sigma_facts(trainer: Trainer, args: argparse.Namespace) -> dict[str, float] | None:
     """Sigma of the light network, calibrated on scenes kept for that; None for other networks."""
     from dfs_ros.network.light import LightNetwork
     from dfs_ros.training.sigma import calibration_stacks, fit_sigma_scale
 
     if trainer.settings.network != "light":
         return None
-    data = calibration_stacks(args.rgbd, min(_CALIBRATION_STACKS, trainer.settings.stacks), args.cache)
+    stacks = calibration_stacks(args.rgbd, min(_CALIBRATION_STACKS, trainer.settings.stacks))
     print("calibrating sigma", flush=True)
-    for _ in data.prepare(cores):
-        pass
     network = LightNetwork(trainer.network.architecture)
     network.load_state_dict(trainer.averaged_weights())
-    fit = fit_sigma_scale(network, data.load())
+    fit = fit_sigma_scale(network, stacks)
     return {"scale": round(fit.scale, 4), "within_before": round(fit.within, 4), "stacks": fit.stacks}
 
 

@@ -9,7 +9,8 @@ pixel's probability can tell of. It is the factor of such stacks that ships with
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +19,19 @@ import torch
 from numpy.typing import NDArray
 
 from dfs_ros.config import CostConfig
+from dfs_ros.evaluation.rendered import load_rgbd
 from dfs_ros.network.light import DOWNSAMPLING, LightNetwork
 from dfs_ros.network.readout import SIGMA_FLOOR, median_and_spread
-from dfs_ros.training.samples import Perturbation, cropped, disturbed, random_hypotheses, sample_of
-from dfs_ros.training.stacks import Sources, StackSet, TrainingStack
+from dfs_ros.simulation.render import render_stack
+from dfs_ros.simulation.scenes import random_scene
+from dfs_ros.training.samples import Perturbation, disturbed, random_hypotheses, sample_of
+from dfs_ros.training.stacks import Sources, TrainingStack, random_lens, random_pupil
 
 SHARE_WITHIN_SIGMA = 0.683
+WIDTH_PX = 320
 _SEED = 20_000_001  # far from any that trainings are given: other random scenes, too
 _HYPOTHESES = 64
+_OVERSAMPLING = 2
 _AS_DESCRIBED = Perturbation(noise=0.01, f_number=0.0, focus=0.0, shift_px=0.0, gain=0.0)
 
 
@@ -38,13 +44,31 @@ class SigmaFit:
     stacks: int
 
 
-def calibration_stacks(rgbd: str | Path | None, count: int, cache: str | Path | None = None) -> StackSet:
-    """Random stacks of scenes kept for this: photos with depth where there are any, and random scenes."""
+def calibration_stacks(rgbd: str | Path | None, count: int) -> Iterator[TrainingStack]:
+    """Stacks of scenes kept for this, whole as a camera sees them, each through another random lens.
+
+    Photos with depth in turn, and random scenes where there are none of this part in the folder.
+    """
     sources = Sources.find(rgbd, "calibration")
-    return StackSet(sources, count, _SEED) if cache is None else StackSet(sources, count, _SEED, folder=Path(cache))
+    for index in range(count):
+        rng = np.random.default_rng((_SEED, index))
+        if sources.rgbd:
+            scene = load_rgbd(sources.rgbd[index % len(sources.rgbd)], _OVERSAMPLING * WIDTH_PX, _OVERSAMPLING)
+            rgb, depth_m = scene.rgb, scene.depth_m
+        else:
+            width, height = _OVERSAMPLING * WIDTH_PX, _OVERSAMPLING * WIDTH_PX * 3 // 4
+            near_m = math.exp(rng.uniform(-1.0, 0.5))
+            made = random_scene(rng, width, height, near_m=near_m, far_m=near_m * rng.uniform(1.5, 8.0))
+            rgb, depth_m = made.rgb, made.depth_m
+        camera, focus = random_lens(rng, 1.0 / depth_m[np.isfinite(depth_m)], rgb.shape[0] // _OVERSAMPLING)
+        stack = render_stack(
+            rgb, depth_m, camera, focus, oversampling=_OVERSAMPLING, rng=rng, noise=0.0, pupil=random_pupil(rng)
+        )
+        middle = slice(_OVERSAMPLING // 2, None, _OVERSAMPLING)
+        yield TrainingStack(stack, np.ascontiguousarray(depth_m[middle, middle], dtype=np.float32))
 
 
-def fit_sigma_scale(network: LightNetwork, stacks: Sequence[TrainingStack], device: str = "cpu") -> SigmaFit:
+def fit_sigma_scale(network: LightNetwork, stacks: Iterable[TrainingStack], device: str = "cpu") -> SigmaFit:
     """The factor on sigma. `network` gets its weights in float32 and is used as it is.
 
     Raises ValueError for no stacks, or where none of them has known depth.
@@ -61,7 +85,7 @@ def fit_sigma_scale(network: LightNetwork, stacks: Sequence[TrainingStack], devi
     # The factor at which a pixel's error is just within its sigma; what is not above the floor always is.
     needed = np.maximum(error - SIGMA_FLOOR, 0.0) / np.maximum(spread - SIGMA_FLOOR, 1e-6)
     scale = float(np.clip(np.quantile(needed, SHARE_WITHIN_SIGMA), 0.1, 10.0))
-    return SigmaFit(scale, float(np.mean(error <= spread)), len(stacks))
+    return SigmaFit(scale, float(np.mean(error <= spread)), len(errors))
 
 
 def _spread_and_error(
@@ -73,11 +97,13 @@ def _spread_and_error(
         return np.empty(0, np.float32), np.empty(0, np.float32)
     stack = disturbed(rng, rendered.stack, _AS_DESCRIBED)
     depths_m = random_hypotheses(rng, 1.0 / known, _HYPOTHESES)
-    size_px = min(rendered.depth_m.shape) // DOWNSAMPLING * DOWNSAMPLING
-    sample = cropped(sample_of(rng, stack, rendered.depth_m, depths_m, CostConfig()), rng, size_px)
+    sample = sample_of(rng, stack, rendered.depth_m, depths_m, CostConfig())
+    height, width = (n // DOWNSAMPLING * DOWNSAMPLING for n in sample.truth.shape)
+    arrays = (np.ascontiguousarray(x[:, :height, :width]) for x in (sample.energy, sample.smoothed, sample.image))
     with torch.inference_mode():
-        inputs = (torch.from_numpy(x)[None].to(device) for x in (sample.energy, sample.smoothed, sample.image))
+        inputs = (torch.from_numpy(array)[None].to(device) for array in arrays)
         probability = network(*inputs)[0].float().cpu().numpy()
     index, spread = median_and_spread(probability)
-    counted = np.isfinite(sample.truth)
-    return spread[counted], np.abs(index - sample.truth)[counted]
+    truth = sample.truth[:height, :width]
+    counted = np.isfinite(truth)
+    return spread[counted], np.abs(index - truth)[counted]

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,18 +30,34 @@ def native_main(
     if arguments and arguments[0] in ("-h", "--help"):
         print(f"{doc.strip()}\n\nusage: ros2 run dfs_ros NODE [--ros-args [-p NAME:=VALUE] [-r FROM:=TO] ...]")
         return 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, until the node has its own handlers
+    told_to_stop = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal told_to_stop
+        told_to_stop = True
+        raise _Stop
+
+    # Until the node has its own handlers. No KeyboardInterrupt: Python remembers one that passed through compiled code,
+    # and ends with the signal although it was caught.
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, stop)
     try:
         _run(node_name, serve, arguments)
-    except KeyboardInterrupt:
-        return 0
-    except (ValueError, TypeError, OSError, MemoryError) as error:
-        print(f"{node_name}: error: {str(error) or type(error).__name__}", file=sys.stderr)
-        return 2
-    except ImportError as error:
-        print(f"{node_name}: error: {error}; `dfs doctor` says what is missing", file=sys.stderr)
-        return 1
+    except BaseException as error:
+        if told_to_stop:  # a compiled module that was being imported makes an ImportError of it
+            return 0
+        if isinstance(error, (ValueError, TypeError, OSError, MemoryError)):
+            print(f"{node_name}: error: {str(error) or type(error).__name__}", file=sys.stderr)
+            return 2
+        if isinstance(error, ImportError):
+            print(f"{node_name}: error: {error}; `dfs doctor` says what is missing", file=sys.stderr)
+            return 1
+        raise
     return 0
+
+
+class _Stop(BaseException):
+    """A signal said to stop."""
 
 
 def _run(node_name: str, serve: Callable[[Transport], None], arguments: Sequence[str]) -> None:

@@ -22,13 +22,12 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, TypeVar
 
 from dfs_ros.config import StackConfig
+from dfs_ros.node_alignment import LastAlignment
 from dfs_ros.node_capture import Capture
 from dfs_ros.node_focus import LensCommands, schedule_of
 from dfs_ros.node_health import Health, Situation, state_of
@@ -74,15 +73,6 @@ class _Job:
     distortion: tuple[float, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class _Alignment:
-    """How the images of the last stack were aligned."""
-
-    focus_diopters: NDArray[np.float64]
-    shape: tuple[int, ...]
-    frames: tuple[Any, ...]
-
-
 class _Interrupted(Exception):
     """The node was told to stop while it computed."""
 
@@ -117,7 +107,7 @@ class DepthNode:
         self._worker: LatestWorker[_Job] | None = None
         self._superseded = 0  # by workers of the past
         self._estimator: DepthEstimator | None = None
-        self._previous: _Alignment | None = None
+        self._alignment = LastAlignment(config.stack.focus_tolerance_diopters)
         self._active = False
         self._loading = False
 
@@ -163,7 +153,8 @@ class DepthNode:
             self._worker.close()
             self._superseded += self._worker.superseded
             self._worker = None
-        self._previous = self._newest = None
+        self._newest = None
+        self._alignment.forget()
         self._assembler.restart()
         self._flushed = True
 
@@ -197,12 +188,11 @@ class DepthNode:
             images = subscribe("image", IMAGE, self._on_image, _INPUT)
         subscriptions = [images, subscribe("camera_info", CAMERA_INFO, self._on_camera_info, _INPUT)]
         if settings.focus_source == "diagnostics":
-            topic = "/diagnostics"
-            diagnostics = subscribe(topic, DIAGNOSTICS, lambda m: self._on_focus(focus_from_diagnostics(m)), _INPUT)
-            subscriptions.append(diagnostics)
+            take = partial(self._on_focus, focus_from_diagnostics)
+            subscriptions.append(subscribe("/diagnostics", DIAGNOSTICS, take, _INPUT))
         elif settings.focus_source != "schedule":
             qos = _INPUT if self._commands is None else _COMMANDS
-            subscriptions.append(subscribe("focus", FOCUS, lambda m: self._on_focus(focus_from_message(m)), qos))
+            subscriptions.append(subscribe("focus", FOCUS, partial(self._on_focus, focus_from_message), qos))
         return subscriptions
 
     def _on_image(self, msg: Message) -> None:
@@ -225,8 +215,9 @@ class DepthNode:
             self._take(self._assembler.add_focus(focus))
         self._take(self._assembler.add_image(stamp, image))
 
-    def _on_focus(self, focus: FocusMetadata | None) -> None:
-        if not self._active or focus is None:
+    def _on_focus(self, read: Callable[[Message], FocusMetadata | None], msg: Message) -> None:
+        focus = read(msg) if self._active else None
+        if focus is None:
             return
         if self._commands is not None:
             self._commands.add(focus)
@@ -317,7 +308,7 @@ class DepthNode:
             return
         except Exception as error:
             # Whatever is wrong with one stack, or with the device for a moment, must not end the node.
-            self._previous = None
+            self._alignment.forget()
             self._health.add_fault("failed", f"{type(error).__name__}: {error}")
             self._transport.log("error", f"no depth of this stack: {error}", key="failed", every_s=5.0)
             return
@@ -331,11 +322,11 @@ class DepthNode:
         result = estimator.estimate(
             stack,
             reference=self._reference(frames),
-            initial_alignment=self._alignment_before(stack),
+            initial_alignment=self._alignment.of(stack),
             sharpen=sharpen,
             progress=self._check_stop,
         )
-        self._previous = _Alignment(stack.focus_diopters, stack.images.shape, result.alignment)
+        self._alignment.keep(stack, result)
         return result
 
     def _reference(self, frames: list[Frame]) -> int | None:
@@ -343,16 +334,6 @@ class DepthNode:
         if self._stack_settings.mode != "sliding":
             return None
         return max(range(len(frames)), key=lambda i: frames[i].stamp_ns)
-
-    def _alignment_before(self, stack: FocalStack) -> tuple[Any, ...] | None:
-        """The alignment of the last stack, if that had the same focus sequence."""
-        if self._previous is None:
-            return None
-        before, tolerance = self._previous, self._stack_settings.focus_tolerance_diopters
-        if before.shape != stack.images.shape or len(before.frames) != len(stack):
-            return None
-        alike = np.abs(before.focus_diopters - stack.focus_diopters).max() <= tolerance
-        return before.frames if alike else None
 
     def _check_stop(self, step: str, share_done: float) -> None:
         if self._worker is not None and self._worker.stopping:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from test_stack import IMAGE, PERIOD_NS, feed, foci, frame, nonzero, numbered
+from stack_rig import IMAGE, PERIOD_NS, feed, foci, frame, nonzero, numbered
 
 from dfs_ros.stack import StackAssembler
 from dfs_ros.types import FocusMetadata, Frame

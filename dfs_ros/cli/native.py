@@ -30,21 +30,13 @@ def native_main(
     if arguments and arguments[0] in ("-h", "--help"):
         print(f"{doc.strip()}\n\nusage: ros2 run dfs_ros NODE [--ros-args [-p NAME:=VALUE] [-r FROM:=TO] ...]")
         return 0
-    told_to_stop = False
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal told_to_stop
-        told_to_stop = True
-        raise _Stop
-
-    # Until the node has its own handlers. No KeyboardInterrupt: Python remembers one that passed through compiled code,
-    # and ends with the signal although it was caught.
+    stop = _Stop()
     for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, stop)
+        signal.signal(each, stop)  # until the node has its own handlers
     try:
-        _run(node_name, serve, arguments)
+        _run(node_name, serve, arguments, stop)
     except BaseException as error:
-        if told_to_stop:  # a compiled module that was being imported makes an ImportError of it
+        if stop.told:  # a compiled module that was being imported makes an ImportError of it
             return 0
         if isinstance(error, (ValueError, TypeError, OSError, MemoryError)):
             print(f"{node_name}: error: {str(error) or type(error).__name__}", file=sys.stderr)
@@ -56,11 +48,31 @@ def native_main(
     return 0
 
 
-class _Stop(BaseException):
-    """A signal said to stop."""
+class _Stopped(BaseException):
+    """A signal said to stop.
+
+    No KeyboardInterrupt: Python remembers one that passed through compiled code, and ends with the signal although it
+    was caught.
+    """
 
 
-def _run(node_name: str, serve: Callable[[Transport], None], arguments: Sequence[str]) -> None:
+class _Stop:
+    """Handler of the signals that end a process while it starts."""
+
+    def __init__(self) -> None:
+        self.told = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.told = True
+        raise _Stopped
+
+    def check(self) -> None:
+        """Raise again what a module that was being imported may have swallowed."""
+        if self.told:
+            raise _Stopped
+
+
+def _run(node_name: str, serve: Callable[[Transport], None], arguments: Sequence[str], stop: _Stop) -> None:
     if arguments and arguments[0] != "--ros-args":
         raise ValueError(f"expected --ros-args before ROS arguments, received {arguments[0]!r}")
     from dfs_ros.memory import keep_freed_memory
@@ -69,6 +81,7 @@ def _run(node_name: str, serve: Callable[[Transport], None], arguments: Sequence
     with open_transport("ros", node_name, arguments=arguments) as transport, _python_log_to(transport):
         if transport.parameters.config.node.keep_memory:
             keep_freed_memory()
+        stop.check()
         serve(transport)
 
 

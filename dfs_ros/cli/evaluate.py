@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _PROTOCOL = {"hypotheses": {"min_depth_m": 0.31, "max_depth_m": 10.0, "count": 64}}
 """The range is given, not found: the same for every method and scene."""
 _METHODS = "released,residual,none,light"
-_REPORT_METHODS = "laplacian,ring,released,paper,residual,none,light"
+_REPORT_METHODS = "laplacian,ring,released,paper,residual,direct,ddfs,dualfocus,none,light"
 _STACK_METHODS = "none,light,laplacian"
 _PICTURES = 2  # a camera
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from node_rig import CAMERA, MS, SIZE, START_NS, plane_stack
+import numpy as np
+import pytest
+from node_rig import CAMERA, MS, PLANE_M, SIZE, START_NS, plane_stack
 
 from dfs_ros.camera.simulator import SimulatedSource
 from dfs_ros.camera.source import SweepCamera
+from dfs_ros.cli.main import main
 from dfs_ros.config import CameraConfig
 from dfs_ros.geometry import intrinsics
 from dfs_ros.transport.bag import BagTransport
@@ -23,6 +26,7 @@ from dfs_ros.transport.messages import (
     IMAGE,
     Diagnostic,
     camera_info_message,
+    depth_from_message,
     diagnostics_message,
     focus_message,
     image_message,
@@ -30,6 +34,18 @@ from dfs_ros.transport.messages import (
 from dfs_ros.types import FocusMetadata, LensState
 
 PERIOD_NS = 33 * MS
+FAST = (
+    "--network",
+    "none",
+    "--hypotheses",
+    "24",
+    "--min-depth",
+    "0.4",
+    "--max-depth",
+    "4",
+    "--set",
+    "alignment.mode=off",
+)
 
 
 def record_simulation(folder: Path, cache: Path, storage: str = "mcap", seconds: float = 1.0) -> Path:
@@ -99,4 +115,19 @@ def messages_of(bag: Path) -> dict[str, list[Any]]:
         found: dict[str, list[Any]] = {topic.name: [] for topic in reader.topics}
         for message in reader.messages(reader.topics):
             found[message.topic.name].append(deserialize(message.data, message.topic.type_name))
+    return found
+
+
+def dfs_replay(bag: Path, output: Path, *options: str) -> int:
+    return main(["replay", str(bag), "--output", str(output), *FAST, *options])
+
+
+def check_depth(bag: Path, namespace: str = "", images: int = 2) -> dict[str, list[Any]]:
+    """The plane at its depth, in each stack; returns all messages."""
+    found = messages_of(bag)
+    depths = found[f"{namespace}/depth/image"]
+    assert len(depths) == images
+    for depth in depths:
+        assert np.nanmedian(depth_from_message(depth)) == pytest.approx(PLANE_M, rel=0.03)
+        assert np.isfinite(depth_from_message(depth)).mean() > 0.8
     return found

@@ -220,8 +220,9 @@ def test_training_on_a_dataset_by_the_command(tmp_path):
         cv2.imwrite(str(file), cv2.resize(cv2.imread(str(file), cv2.IMREAD_UNCHANGED), (112, 112)))
     arguments[arguments.index("ddff12")] = "defocusnet"
     arguments[arguments.index(str(tmp_path / "ddff.h5"))] = str(folder)
-    assert main(arguments) == 0
-    assert "DefocusNet data, 4 stacks" in (tmp_path / "out" / "smoke.md").read_text()
+    assert main([*arguments, "--focus-distances", "0.1,0.3,1.5"]) == 0
+    card = (tmp_path / "out" / "smoke.md").read_text()
+    assert "DefocusNet data, 4 stacks of the part train, focused at 0.1, 0.3, 1.5 m" in card.replace("\n", " ")
 
 
 # --- Mobile Depth

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dfs_ros.training.settings import TrainingSettings
 
 _CHECKPOINT_EVERY_S = 60.0
+_CAMERA_OF_DATASET = {"nyu": "A", "defocusnet": "defocusnet", "ddff12": "any"}
 _CALIBRATION_STACKS = 24
 
 
@@ -132,7 +133,7 @@ def _settings(args: argparse.Namespace) -> TrainingSettings:
         hours=args.hours,
         stacks=args.stacks,
         seed=args.seed,
-        camera=args.camera,
+        camera=args.camera or _CAMERA_OF_DATASET.get(args.dataset),
         focus_distances_m=focus,
         bf16=None if args.bf16 is None else args.bf16 == "on",
         focal_weight=args.focal_weight,

@@ -43,7 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="DIR", required=True, help="folder for weights, model card and checkpoint")
     parser.add_argument("--name", help="name of the files (default: that of the preset)")
     data = parser.add_argument_group("data")
-    data.add_argument("--dataset", default="rendered", choices=("rendered", "defocusnet", "nyu", "ddff12"))
+    data.add_argument(
+        "--dataset",
+        default="rendered",
+        choices=("rendered", "defocusnet", "nyu", "ddff12"),
+        help="stacks rendered here (default), or a dataset on disk",
+    )
     data.add_argument("--data", metavar="PATH", help="file or folder of the dataset")
     data.add_argument(
         "--rgbd", metavar="DIR", help="folder of photos with depth (rgb.png, depth_mm.png, meta.json each)"

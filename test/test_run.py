@@ -211,6 +211,8 @@ def test_bench_of_the_node(stack: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert record["depth_hz"] > 0
     assert record["seconds"] == pytest.approx(2, abs=1)
     assert record["configuration"]["hypotheses"]["count"] == 8
+    callback = record["image_callback_p99_ms"]
+    assert 0 < callback["processor"] < 5.0 and callback["processor"] <= callback["wall"] + 1.0
     assert 20 < record["node_rss_mb"]["first"] <= record["node_rss_mb"]["most"] < 2000
     latency = record["latency_s"]
     assert 0 < latency["p50"] <= latency["p99"] <= latency["max"]

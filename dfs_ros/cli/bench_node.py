@@ -121,6 +121,7 @@ def measure(setup: Setup, duration_s: float) -> dict[str, Any]:
 def describe(record: dict[str, Any]) -> str:
     """The record as a person reads it."""
     latency, memory = record["latency_s"], record["node_rss_mb"]
+    callback = {"wall": math.nan, "processor": math.nan} | record["image_callback_p99_ms"]
     return "\n".join(
         [
             f"{record['source']}, {record['camera_hz']:g} images a second; {record['setup']}",
@@ -129,6 +130,7 @@ def describe(record: dict[str, Any]) -> str:
             f"latency  {1e3 * latency['p50']:.0f} ms (99 %: {1e3 * latency['p99']:.0f} ms, first "
             f"{1e3 * latency['first']:.0f} ms, last {1e3 * latency['last']:.0f} ms)",
             record["drops_text"],
+            f"callback {callback['wall']:.1f} ms for an image (99 %; {callback['processor']:.1f} ms of the processor)",
             f"node     {memory['first']:.0f} MB at the start, {memory['last']:.0f} MB at the end, most "
             f"{memory['most']:.0f} MB; {100 * record['node_cpu']:.0f} % of a core ({record['machine']['cores']} cores)",
         ]
@@ -151,6 +153,7 @@ def _record(setup: Setup, monitor: Monitor, samples: list[Sample]) -> dict[str, 
         **values,
         "jitter_s": float(np.std(np.diff(monitor.times_ns))) * 1e-9 if len(monitor.times_ns) > 2 else math.inf,
         "drops_text": drops_text(monitor.node),
+        "image_callback_p99_ms": monitor.image_callback_ms,
         "node_rss_mb": {
             "first": float(np.median(rss[:fifth])),
             "last": float(np.median(rss[-fifth:])),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -81,6 +82,8 @@ class Monitor:
         self.times_ns: deque[int] = deque(maxlen=_LATENCIES_KEPT)
         """When depth images were received."""
         self.depth_count = 0
+        self.image_callback_ms: dict[str, float] = {}
+        """How long the node was at work on an image as it came, at most, of 99 % of the last ones; wall, processor."""
         self._focus: dict[int, FocusMetadata] = {}
         self._sweep_ends: dict[int, int] = {}
         self._sets: dict[int, dict[str, Message]] = {}
@@ -195,6 +198,19 @@ class Monitor:
                 values = tuple((pair.key, pair.value) for pair in status.values)
                 level = _LEVELS[min(int(status.level), len(_LEVELS) - 1)]
                 self.node = NodeState(level, status.message, values)
+            elif status.name == f"{DEPTH_NODE}: transport":
+                transport_values = {pair.key: pair.value for pair in status.values}
+                self.image_callback_ms = _image_callback_ms(transport_values, self._transport.resolve("image"))
+
+
+def _image_callback_ms(values: Mapping[str, str], topic: str) -> dict[str, float]:
+    """Of the diagnostics of a node's transport."""
+    found = {}
+    for clock, name in (("wall", "callback_p99_ms"), ("processor", "callback_cpu_p99_ms")):
+        text = values.get(f"{topic} {name}", values.get(f"{topic}/compressed {name}"))
+        if text is not None:
+            found[clock] = float(text)
+    return found
 
 
 def status_line(monitor: Monitor) -> str:

@@ -92,7 +92,8 @@ def _python_log_to(transport: Transport) -> Iterator[None]:
     class Forward(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             level = next((name for number, name in _LEVELS if record.levelno >= number), "debug")
-            transport.log(level, record.getMessage())
+            if not transport.is_shutdown:  # then its lines come here
+                transport.log(level, record.getMessage())
 
     handler, logger = Forward(), logging.getLogger("dfs_ros")
     logger.addHandler(handler)

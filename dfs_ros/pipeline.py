@@ -35,7 +35,7 @@ from dfs_ros.config import Config
 from dfs_ros.cost_volume import SpectraCache, all_in_focus, chosen_device, cost_volume_from_config
 from dfs_ros.memory import is_out_of_memory
 from dfs_ros.network.inputs import guide_image
-from dfs_ros.network.readout import at_index, read_out
+from dfs_ros.network.readout import at_index, beside_jumps, read_out
 from dfs_ros.types import Camera, DepthResult, FocalStack
 from dfs_ros.working import hypotheses_for, opened, reduced
 
@@ -129,7 +129,11 @@ class DepthEstimator:
         ran_on = self._gpu.description if self._gpu is not None and found is not None else self._cpu
         if found is None:
             found = self._on_cpu(focal_stack, aligned.reference, depths_m, keys, clock)
-        diopters, sigma_diopters, confidence = found
+        diopters, own_sigma, confidence = found
+        sigma_diopters = own_sigma
+        if self._network is not None:
+            sigma_diopters = beside_jumps(own_sigma, diopters, self._network.sigma_scale)
+            own_sigma = own_sigma / np.float32(self._network.sigma_scale)
 
         clock.begin("sharpen", 0.85)
         sharp = np.broadcast_to(image[..., None], (*image.shape, 3)) if image.ndim == 2 else image
@@ -141,7 +145,8 @@ class DepthEstimator:
         sigma_m = sigma_diopters * depth_m * depth_m
         if not config.confidence.dense:
             unknown = (confidence < config.confidence.min_confidence) | ~aligned.valid
-            unknown |= sigma_m > config.confidence.max_relative_sigma * depth_m
+            # By the pixel's own doubt, as the network gives it: depth beside a jump is worth having.
+            unknown |= own_sigma * depth_m > config.confidence.max_relative_sigma
             depth_m, sigma_m = np.where(unknown, np.nan, depth_m), np.where(unknown, np.nan, sigma_m)
         clock.end()
         notes: dict[str, Any] = {

@@ -11,7 +11,7 @@ import torch
 from dfs_ros.config import NetworkConfig
 from dfs_ros.network import load_network
 from dfs_ros.network.light import LightArchitecture, LightNetwork
-from dfs_ros.network.readout import SIGMA_FLOOR, median_and_spread, read_out
+from dfs_ros.network.readout import SIGMA_FLOOR, beside_jumps, median_and_spread, read_out
 from dfs_ros.network.weights import save_network, sigma_scale_of
 from dfs_ros.training import sigma as calibration
 from dfs_ros.training.sigma import SHARE_WITHIN_SIGMA, calibration_stacks, fit_sigma_scale
@@ -92,3 +92,14 @@ def test_calibration_stacks_are_whole_scenes_through_random_lenses(monkeypatch) 
     assert first.stack.camera != second.stack.camera
     again = next(calibration_stacks(None, 1))
     np.testing.assert_array_equal(again.stack.images, first.stack.images)
+
+
+def test_sigma_grows_beside_jumps_only() -> None:
+    diopters = np.ones((40, 60), np.float32)
+    diopters[:, 30:] = 2.0
+    sigma = np.full_like(diopters, 0.1)
+    found = beside_jumps(sigma, diopters, 0.5)
+    np.testing.assert_allclose(found[:, :24], 0.1, rtol=1e-4)
+    # Half of the square lies on either side: the deviation is 0.5, counted 5 times 0.5.
+    assert found[20, 30] == pytest.approx(np.hypot(0.1, 2.5 * 0.5), rel=0.02)
+    assert found.dtype == np.float32

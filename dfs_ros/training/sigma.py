@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from dfs_ros.config import CostConfig
 from dfs_ros.evaluation.rendered import load_rgbd
 from dfs_ros.network.light import DOWNSAMPLING, LightNetwork
-from dfs_ros.network.readout import SIGMA_FLOOR, median_and_spread
+from dfs_ros.network.readout import SIGMA_FLOOR, beside_jumps, median_and_spread
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import random_scene
 from dfs_ros.training.samples import Perturbation, disturbed, random_hypotheses, sample_of
@@ -104,6 +104,7 @@ def _spread_and_error(
         inputs = (torch.from_numpy(array)[None].to(device) for array in arrays)
         probability = network(*inputs)[0].float().cpu().numpy()
     index, spread = median_and_spread(probability)
+    spread = beside_jumps(spread, index, 1.0)
     truth = sample.truth[:height, :width]
     counted = np.isfinite(truth)
     return spread[counted], np.abs(index - truth)[counted]

@@ -60,9 +60,10 @@ def beside_jumps(sigma: Array, diopters: Array, scale: float) -> Array:
     pixel shows. Both are in dioptres or both in hypotheses; `scale` is the `sigma_scale` that `sigma` has in it.
     """
     size = (2 * _AROUND_PX + 1, 2 * _AROUND_PX + 1)
-    mean, square = (cv2.blur(x, size, borderType=cv2.BORDER_REFLECT) for x in (diopters, diopters * diopters))
+    exact = diopters.astype(np.float64)  # a small difference of squares follows
+    mean, square = (cv2.blur(x, size, borderType=cv2.BORDER_REFLECT) for x in (exact, exact * exact))
     deviation = np.sqrt(np.maximum(square - mean * mean, 0.0))
-    return np.asarray(np.hypot(sigma, np.float32(_JUMP_WEIGHT * scale) * deviation), np.float32)
+    return np.asarray(np.hypot(sigma, _JUMP_WEIGHT * scale * deviation), np.float32)
 
 
 def median_and_spread(probability: Array, sigma_scale: float = 1.0) -> tuple[Array, Array]:

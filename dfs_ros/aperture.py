@@ -144,7 +144,7 @@ class ApertureTracker:
     So the first result has it, later ones have it better, and the time of fitting is soon nothing.
     """
 
-    def __init__(self, most_fits: int = 8) -> None:
+    def __init__(self, most_fits: int = 4) -> None:
         self._most_fits = most_fits
         self._camera: Camera | None = None
         self._stacks, self._tried = 0, 0

@@ -26,7 +26,7 @@ _COARSEST_PX = 48  # a pyramid stops when its longest side is under this
 _OUTSIDE, _INSIDE = 1e5, 1e3  # marks pixels from beyond the border, even when interpolated; features stay far below
 _MIN_OVERLAP = 0.25
 _OUTLIER = 3.0  # residuals of this many times the mean count a half
-_CONVERGED_PX = 0.01
+_CONVERGED_PX = 0.03
 # Neighbouring residuals are alike, so an image holds fewer independent measurements than pixels.
 _PIXELS_PER_MEASUREMENT = 64.0
 # Standard deviation, about what is expected, of shift x, shift y, log scale, rotation and radial term.

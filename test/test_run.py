@@ -185,8 +185,8 @@ def test_interrupted_before_its_time_it_says_so(start: Callable[..., Run], tmp_p
     ("arguments", "words"),
     [
         (["--source", "stack", "/no/such/stack"], "/no/such/stack: no such file"),
-        (["--source", "webcam"], "--source: expected 'sim' or 'stack DIR', received 'webcam'"),
-        (["--source", "stack"], "--source: expected 'sim' or 'stack DIR'"),
+        (["--source", "webcam"], "--source: expected 'sim', 'stack DIR' or 'v4l2 [DEVICE]', received 'webcam'"),
+        (["--source", "stack"], "--source: expected 'sim', 'stack DIR' or 'v4l2 [DEVICE]', received 'stack'"),
         (["--duration", "0"], "--duration: expected seconds over 0"),
         (["--rate", "0"], "camera.rate_hz: expected 0.01 to 1000 Hz, received 0.0"),
         (["--output", "/proc/no/out"], "cannot be written"),

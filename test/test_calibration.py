@@ -9,10 +9,10 @@ import pytest
 
 from dfs_ros.calibration import calibrate_aperture
 from dfs_ros.config import Config
-from dfs_ros.working import opened
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import DEMO_FOCUS_DIOPTERS, demo_camera, demo_scene
 from dfs_ros.types import FocalStack
+from dfs_ros.working import opened
 
 FEWER = Config.from_dict({"hypotheses": {"count": 32}, "alignment": {"mode": "prior"}})
 

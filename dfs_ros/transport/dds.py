@@ -25,6 +25,7 @@ from dfs_ros.transport.base import (
     Transport,
     TransportError,
 )
+from dfs_ros.transport.cdr import CdrSubscription
 from dfs_ros.transport.dds_domain import MAX_PARTICIPANT_INDEX, SharedDomain
 from dfs_ros.transport.dds_services import ServiceClient, ServiceServer
 from dfs_ros.transport.dds_types import dds_qos, idl_type, topic_name
@@ -37,7 +38,6 @@ from dfs_ros.transport.dds_wire import (
 )
 from dfs_ros.transport.definitions import (
     Message,
-    deserialize,
     message,
     message_class,
     serialize,
@@ -80,35 +80,19 @@ class _DdsPublisher(Publisher):
         return len(writer.get_matched_subscriptions()) if writer is not None else 0
 
 
-class _DdsSubscription(Subscription):
+class _DdsSubscription(CdrSubscription):
     def __init__(
         self, transport: DdsTransport, topic: str, type_name: str, callback: Callable[[Message], None], qos: Qos
     ) -> None:
-        super().__init__(topic, type_name, qos, callback)
+        super().__init__(transport, transport.executor, topic, type_name, callback, qos)
         self._transport = transport
-        self.mailbox = transport.executor.mailbox(self._handle, qos.depth)
         self.receiver: Receiver | None = transport.make_receiver(
             topic_name(topic), type_name, qos, lambda cdr, info: self.mailbox.put(cdr)
         )
 
-    def _handle(self, cdr: bytes) -> None:
-        try:
-            msg = deserialize(cdr, self.type_name)
-        except ValueError as error:
-            self.malformed += 1
-            self._transport.log("error", f"{self.topic}: {error}", key=f"{self.topic} malformed", every_s=5.0)
-            return
-        self._transport.handle_message(self, msg)
-
-    @property
-    def received(self) -> int:
-        return self.mailbox.received
-
-    @property
-    def dropped(self) -> int:
-        """Those that newer ones displaced here, and those of a best-effort publisher that the network lost."""
+    def lost(self) -> int:
         receiver = self.receiver
-        return self.mailbox.dropped + (receiver.lost() if receiver else 0)
+        return receiver.lost() if receiver else 0
 
     def publisher_count(self) -> int:
         receiver = self.receiver

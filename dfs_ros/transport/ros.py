@@ -30,7 +30,8 @@ from dfs_ros.transport.base import (
     TransportError,
     when_answered,
 )
-from dfs_ros.transport.definitions import Message, deserialize, message_class, serialize
+from dfs_ros.transport.cdr import CdrSubscription
+from dfs_ros.transport.definitions import Message, message_class, serialize
 from dfs_ros.transport.executor import Executor
 from dfs_ros.transport.ros_lifecycle import Lifecycle
 from dfs_ros.transport.ros_node import (
@@ -80,14 +81,13 @@ class _RosPublisher(Publisher):
         return int(_unless_destroyed(self.native.get_subscription_count))
 
 
-class _RosSubscription(Subscription):
+class _RosSubscription(CdrSubscription):
     def __init__(
         self, transport: RosTransport, topic: str, type_name: str, callback: Callable[[Message], None], qos: Qos
     ) -> None:
-        super().__init__(transport.resolve(topic), type_name, qos, callback)
+        super().__init__(transport, transport.executor, transport.resolve(topic), type_name, callback, qos)
         self._transport = transport
         self._lost = 0
-        self.mailbox = transport.executor.mailbox(self._handle, qos.depth)
         with _refusals(topic):
             self.native: Any = self._subscribe(topic, native_class(type_name), native_qos(qos))
             self.qos = qos_of(self.native.qos_profile)
@@ -121,23 +121,8 @@ class _RosSubscription(Subscription):
     def _count_lost(self, event: Any) -> None:
         self._lost = int(event.total_count)
 
-    def _handle(self, cdr: bytes) -> None:
-        try:
-            msg = deserialize(cdr, self.type_name)
-        except ValueError as error:
-            self.malformed += 1
-            self._transport.log("error", f"{self.topic}: {error}", key=f"{self.topic} malformed", every_s=5.0)
-            return
-        self._transport.handle_message(self, msg)
-
-    @property
-    def received(self) -> int:
-        return self.mailbox.received
-
-    @property
-    def dropped(self) -> int:
-        """Those that newer ones displaced here, and those of a best-effort publisher that the network lost."""
-        return self.mailbox.dropped + self._lost
+    def lost(self) -> int:
+        return self._lost
 
     def publisher_count(self) -> int:
         return int(_unless_destroyed(self.native.get_publisher_count))

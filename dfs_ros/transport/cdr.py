@@ -1,0 +1,51 @@
+"""A subscription whose messages come as CDR on other threads and wait in a bounded queue: DDS and rclpy share it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dfs_ros.transport.base import Qos, Subscription, Transport
+from dfs_ros.transport.definitions import Message, deserialize
+from dfs_ros.transport.executor import Executor
+
+
+class CdrSubscription(Subscription):
+    """Decodes on the thread that spins; what cannot be decoded is counted and logged.
+
+    Put CDR into `mailbox`, from any thread: newer messages displace older ones.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        executor: Executor,
+        topic: str,
+        type_name: str,
+        callback: Callable[[Message], None],
+        qos: Qos,
+    ) -> None:
+        super().__init__(topic, type_name, qos, callback)
+        self._owner = transport
+        self.mailbox = executor.mailbox(self._handle, qos.depth)
+
+    def _handle(self, cdr: bytes) -> None:
+        try:
+            msg = deserialize(cdr, self.type_name)
+        except ValueError as error:
+            self.malformed += 1
+            self._owner.log("error", f"{self.topic}: {error}", key=f"{self.topic} malformed", every_s=5.0)
+            return
+        self._owner.handle_message(self, msg)
+
+    @property
+    def received(self) -> int:
+        return self.mailbox.received
+
+    @property
+    def dropped(self) -> int:
+        """Those that newer ones displaced here, and those of a best-effort publisher that the network lost."""
+        return self.mailbox.dropped + self.lost()
+
+    def lost(self) -> int:
+        """Messages that the network lost, as far as the middleware knows."""
+        raise NotImplementedError

@@ -7,9 +7,9 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -135,15 +135,12 @@ def test_parameters_are_refused_while_depth_goes_on_and_captures_are_written(
     node = start("node", {**FAST, "node.capture_folder": tmp_path / "captures"})
     camera = start("camera", {"camera.rate_hz": 10}, "--source", "stack", recorded(plane, tmp_path))
     listener.until(lambda: listener.depths)
-    answers: list[Any] = []
 
     def ask(name: str, service: str, request: Any) -> Any:
-        thread = threading.Thread(
-            target=lambda: answers.append(listener.node.call_service(name, service, request, TIMEOUT_S))
-        )
-        thread.start()
-        listener.until(lambda: not thread.is_alive())
-        return answers.pop()
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(listener.node.call_service, name, service, request, TIMEOUT_S)
+            listener.until(answer.done)
+        return answer.result()
 
     def set_parameter(name: str, **value: Any) -> tuple[bool, str]:
         parameter = message(
@@ -169,7 +166,11 @@ def test_parameters_are_refused_while_depth_goes_on_and_captures_are_written(
     assert set_parameter("hypotheses.min_depth_m", type=3, double_value=0.5) == (True, "")
     captured = ask("dfs/capture", TRIGGER, message(f"{TRIGGER}_Request"))
     assert captured.success, captured.message
-    np.testing.assert_array_equal(load_stack(captured.message).images, plane.images)
+    stack = load_stack(captured.message)
+    assert np.all(np.diff(stack.stamp_ns) > 0)  # as the lens went: there, or back as every second sweep
+    there = slice(None, None, 1 if stack.focus_diopters[0] > stack.focus_diopters[-1] else -1)
+    np.testing.assert_allclose(stack.focus_diopters[there], plane.focus_diopters, rtol=1e-6)
+    np.testing.assert_array_equal(stack.images[there], plane.images)
     seen = len(listener.depths)
     listener.until(lambda: len(listener.depths) > seen + 1)
     assert np.nanmedian(depth_from_message(listener.depths[-1])) == pytest.approx(PLANE_M, rel=0.03)

@@ -2,6 +2,7 @@
 
     frames, uint8    -> device
     cost volume      its logarithm, aggregated and optimised       cost_volume/cuda: kernels and FFTs
+                     before that costs in between, where there are few hypotheses
     decide           network (tensors in, tensors out), or the minimum
     read out         inverse depth, its standard deviation, confidence       -> host, in one copy
 
@@ -24,12 +25,14 @@ from torch import Tensor
 
 from dfs_ros.config import Config
 from dfs_ros.cost_volume import cuda
+from dfs_ros.cost_volume.between import Subdivision, subdivided_tensor, subdivision_for
 from dfs_ros.cost_volume.cuda.aggregation import Aggregation, at_index, confidence_of, minimum_with_offset
 from dfs_ros.cost_volume.cuda.driver import Kernels
 from dfs_ros.cost_volume.cuda.job import uploaded
 from dfs_ros.cost_volume.problem import Problem, make_problem
 from dfs_ros.cost_volume.spectra import SpectraCache
 from dfs_ros.cuda_graphs import CudaGraphs
+from dfs_ros.regularization import COST_FLOOR
 from dfs_ros.types import FocalStack
 
 if TYPE_CHECKING:
@@ -104,15 +107,19 @@ class DeviceEstimator:
             problem = make_problem(stack, depths_m, config.cost)
             images = uploaded(stack.images, self._device)
             guide = guide_of(images)
-            energy, smoothed, confidence = self._energies(problem, images, guide, config, spectra_cache, frame_keys)
+            between = subdivision_for(config, problem.depths_m)
+            energy, smoothed, confidence = self._energies(
+                problem, between, images, guide, config, spectra_cache, frame_keys
+            )
             clock.mark("cost volume")
+            depths_m = problem.depths_m if between is None else between.depths_m
             if self._network is None:
-                diopters, sigma = self._minimum(smoothed, problem.depths_m, config.regularization.sharpness)
+                diopters, sigma = self._minimum(smoothed, depths_m, config.regularization.sharpness)
             else:
                 planes = torch.cat([guide[None], colours_of(images[reference])])
                 probability = self._network.probability_of_tensors(energy, smoothed, planes)
                 scale = self._network.sigma_scale
-                diopters, sigma = self._aggregation.read_out(probability, problem.depths_m, scale)
+                diopters, sigma = self._aggregation.read_out(probability, depths_m, scale)
             found = torch.stack([diopters, sigma, confidence])
             clock.mark("decide")
             return found, clock
@@ -120,6 +127,7 @@ class DeviceEstimator:
     def _energies(
         self,
         problem: Problem,
+        between: Subdivision | None,
         images: Tensor,
         guide: Tensor,
         config: Config,
@@ -127,19 +135,27 @@ class DeviceEstimator:
         frame_keys: Sequence[Hashable] | None,
     ) -> tuple[Tensor, ...]:
         """Logarithm of the volume, that optimised (D, H, W), and the confidence (H, W)."""
-        engine = cuda.volume_engine(problem, self._kernels, self._device, "log_energy")
+        output = "log_energy" if between is None else "cost"
+        engine = cuda.volume_engine(problem, self._kernels, self._device, output)
         spectra = engine.spectra(images, spectra_cache, frame_keys)
         engine.set_blur(problem.coc_px)
 
-        def compute(spectra: Tensor, guide: Tensor) -> tuple[Tensor, ...]:
+        parts = 1 if between is None else between.parts
+        inputs = [spectra, guide]
+        if between is not None:
+            inputs.append(uploaded(between.weights, self._device))
+
+        def compute(spectra: Tensor, guide: Tensor, weights: Tensor | None = None) -> tuple[Tensor, ...]:
             energy = engine.compute(spectra)
+            if weights is not None:
+                energy = subdivided_tensor(energy, weights, parts).add_(COST_FLOOR).log_()
             aggregated, smoothed = self._aggregation.smoothed_energy(energy, guide, config.regularization)
             return energy, smoothed, confidence_of(aggregated)
 
         def attempt() -> tuple[Tensor, ...]:
             if self._graphs is None:
-                return compute(spectra, guide)
-            return self._graphs((engine, engine.block, config.regularization), compute, spectra, guide)
+                return compute(*inputs)
+            return self._graphs((engine, engine.block, parts, config.regularization), compute, *inputs)
 
         return engine.retried(attempt)
 

@@ -3,6 +3,7 @@
 align        undo focus breathing, motion and exposure differences          alignment.py
 aperture     how wide the lens really blurs, if other than it is said to    aperture.py
 cost volume  how badly each depth explains the stack, around each pixel     cost_volume/
+in between   the costs of depths between those, where these are few         cost_volume/between.py
 aggregate    the logarithm of it, smoothed along the edges of the image     regularization.py
 decide       a probability over the depths: of that alone, or by a network  regularization.py, network/
 read out     probability -> depth and its standard deviation                network/readout.py
@@ -33,6 +34,7 @@ from dfs_ros.alignment import AlignedStack, FrameAlignment, align
 from dfs_ros.aperture import ApertureFit, ApertureTracker, fit_aperture
 from dfs_ros.config import Config
 from dfs_ros.cost_volume import SpectraCache, all_in_focus, chosen_device, cost_volume_from_config
+from dfs_ros.cost_volume.between import subdivided, subdivision_for
 from dfs_ros.memory import is_out_of_memory
 from dfs_ros.network.inputs import guide_image
 from dfs_ros.network.readout import at_index, beside_jumps, read_out
@@ -184,6 +186,9 @@ class DepthEstimator:
         )
 
         clock.begin("aggregate", 0.6)
+        between = subdivision_for(config, depths_m)
+        if between is not None:
+            cost, depths_m = subdivided(cost, between), between.depths_m
         guide = guide_image(stack.images)
         energy = regularization.log_energy(cost, config.cost.method)
         aggregated, smoothed = regularization.smoothed_energy(

@@ -77,7 +77,7 @@ def assert_same(found: DepthResult, expected: DepthResult) -> None:
     "sections",
     [
         {},
-        {"cost": {"channels": "rgb"}, "hypotheses": {"count": 21}},
+        {"cost": {"channels": "rgb"}, "hypotheses": {"count": 21, "interpolate_to": 0}},
         {"cost": {"method": "released"}, "regularization": {"smoothness": 0.0}},
         {"cost": {"method": "paper"}, "regularization": {"guided_radius_px": 0}},
     ],

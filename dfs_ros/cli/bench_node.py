@@ -35,7 +35,7 @@ from dfs_ros.cli.run import fitted, signals_noted
 from dfs_ros.cli.statusline import StatusLine
 from dfs_ros.config import Config
 
-SETTINGS = {"hypotheses": {"count": 32}, "cost": {"channels": "luma"}, "network": {"name": "none"}}
+SETTINGS = {"hypotheses": {"count": 32, "interpolate_to": 0}, "cost": {"channels": "luma"}, "network": {"name": "none"}}
 _STARTUP_S = 120.0
 _WARM_UP_S = 3.0  # after the first depth image: caches fill, memory pools grow
 _SAMPLE_S = 1.0

@@ -55,6 +55,14 @@ class HypothesesConfig:
     )
     max_depth_m: float = setting(10.0, "Farthest depth tried", unit="m", low=0.01, high=10000, live=True)
     count: int = setting(64, "Number of depths tried", low=2, high=512, live=True)
+    interpolate_to: int = setting(
+        60,
+        "Where count is less, costs between two depths are interpolated until there are this many (residual cost "
+        "only); 0 = never, which is faster and less accurate",
+        low=0,
+        high=512,
+        live=True,
+    )
     spacing: str = setting(
         "inverse", "Even steps in inverse depth (dioptres) or in depth", choices=("inverse", "linear"), live=True
     )

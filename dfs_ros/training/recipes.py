@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dfs_ros.config import HypothesesConfig
+from dfs_ros.cost_volume.between import fine_count
 from dfs_ros.evaluation.predictors import LEAST_DIOPTERS, ddfs_hypotheses, ddfs_inputs, image_inputs
 from dfs_ros.network.ddfs import DdfsArchitecture, DdfsNetwork, expected_depth
 from dfs_ros.network.direct import DirectArchitecture, DirectNetwork
@@ -35,6 +37,7 @@ SCALES = tuple(0.5 * n for n in range(2, 19))
 """1.0, 1.5 ... 9.0: depth, focus, focal length and pixels times one of these, and the images stay (DDFS, sect. 3.1)."""
 
 _HYPOTHESES = (24, 32, 48, 64, 96)
+_INTERPOLATED = 0.75
 _NOISE_ONLY = Perturbation(noise=0.01, f_number=0.0, focus=0.0, shift_px=0.0, gain=0.0)
 _SURFACE = 4
 
@@ -88,10 +91,12 @@ class LightRecipe(Recipe):
 
     def batch(self, rng: np.random.Generator, stacks: Sequence[TrainingStack]) -> Batch:
         hypotheses = int(rng.choice(_HYPOTHESES))
+        # As the estimator does it, and now and then not, for whoever turns it off.
+        least = HypothesesConfig().interpolate_to if rng.random() < _INTERPOLATED else 0
         samples = []
-        for _ in range(max(1, round(self.settings.hypotheses_per_step / hypotheses))):
+        for _ in range(max(1, round(self.settings.hypotheses_per_step / fine_count(hypotheses, least)))):
             rendered = stacks[int(rng.integers(len(stacks)))]
-            samples.append(cropped(random_sample(rng, rendered, hypotheses), rng, self.settings.crop_px))
+            samples.append(cropped(random_sample(rng, rendered, hypotheses, least), rng, self.settings.crop_px))
         fields = [field.name for field in dataclasses.fields(Sample)]
         return tuple(torch.from_numpy(np.stack([getattr(s, name) for s in samples])) for name in fields)
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from dfs_ros.config import CostConfig, RegularizationConfig
 from dfs_ros.cost_volume import cost_volume_from_config
+from dfs_ros.cost_volume.between import subdivided, subdivision
 from dfs_ros.network.inputs import guide_image, image_planes
 from dfs_ros.network.light import DOWNSAMPLING
 from dfs_ros.optics import depth_hypotheses
@@ -49,8 +50,8 @@ class Perturbation:
     jpeg_quality: int = 75  # the least
 
 
-def random_sample(rng: np.random.Generator, rendered: TrainingStack, hypotheses: int) -> Sample:
-    """A sample with that many hypotheses from one stack."""
+def random_sample(rng: np.random.Generator, rendered: TrainingStack, hypotheses: int, interpolate_to: int) -> Sample:
+    """A sample of one stack with that many hypotheses, and costs between them interpolated as in the estimator."""
     stack, depth_m = turned(rng, rendered.stack, rendered.depth_m)
     stack = disturbed(rng, _fewer_images(rng, stack), Perturbation())
     depths_m = random_hypotheses(rng, 1.0 / depth_m[np.isfinite(depth_m)], hypotheses)
@@ -59,14 +60,22 @@ def random_sample(rng: np.random.Generator, rendered: TrainingStack, hypotheses:
         psf="gaussian" if rng.random() < 0.05 else "disk",
         transfer_curve="linear" if rng.random() < 0.1 else "srgb",
     )
-    return sample_of(rng, stack, depth_m, depths_m, cost)
+    return sample_of(rng, stack, depth_m, depths_m, cost, interpolate_to)
 
 
 def sample_of(
-    rng: np.random.Generator, stack: FocalStack, depth_m: Array, depths_m: NDArray[np.float64], cost: CostConfig
+    rng: np.random.Generator,
+    stack: FocalStack,
+    depth_m: Array,
+    depths_m: NDArray[np.float64],
+    cost: CostConfig,
+    interpolate_to: int = 0,
 ) -> Sample:
     """What the network sees of a stack with true depth (H, W): as the estimator makes it, with any of the images."""
     volume = cost_volume_from_config(stack, depths_m, cost, threads=1)
+    between = subdivision(depths_m, interpolate_to)
+    if between is not None:
+        volume, depths_m = subdivided(volume, between), between.depths_m
     image = stack.images[int(rng.integers(len(stack)))]
     guide = guide_image(stack.images)
     energy = log_energy(volume, cost.method)

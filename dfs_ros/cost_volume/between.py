@@ -1,0 +1,92 @@
+"""Costs between hypotheses: what a step too wide for the blur leaves out, without computing it.
+
+Near the true depth the `residual` cost is about a parabola of inverse depth: blur differs in proportion, misfit in
+proportion to that, and the cost is its square. So a cubic spline through the costs of a few hypotheses says what they
+are in between, and half of the computed hypotheses do nearly as well. Its logarithm, which is what is looked at later,
+has a sharp dip there instead, and of that a spline knows nothing.
+
+    fine(x) = max(spline through (1 / depth, cost) at x, a quarter of the lesser of the two costs beside x)
+
+The bound keeps the spline, which may swing below 0 where the costs bend sharply, from inventing a minimum.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dfs_ros.config import Config
+
+Volume = NDArray[np.float32]
+
+_LEAST_SHARE = 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class Subdivision:
+    """Finer hypotheses: `parts` for every step of those that were computed.
+
+    `depths_m` (N,) in metres, float64, `weights` float32 (N, D): the costs there are weights times those computed.
+    """
+
+    parts: int
+    depths_m: NDArray[np.float64]
+    weights: Volume
+
+
+def fine_count(count: int, least: int) -> int:
+    """How many hypotheses there are in the end: `count`, where that is `least` or more, else their subdivision."""
+    return (count - 1) * _parts(count, least) + 1
+
+
+def subdivision(depths_m: NDArray[np.float64], least: int) -> Subdivision | None:
+    """The fewest equal parts, in inverse depth, of every step that make at least `least` hypotheses; None for one.
+
+    `depths_m`: (D,) two or more, strictly ascending or descending.
+    """
+    parts = _parts(len(depths_m), least)
+    if parts == 1:
+        return None
+    inverse = 1.0 / np.asarray(depths_m, np.float64)
+    steps = np.arange((len(inverse) - 1) * parts + 1) / parts
+    fine = np.interp(steps, np.arange(len(inverse)), inverse)
+    rising = np.sign(inverse[1] - inverse[0])
+    weights = CubicSpline(rising * inverse, np.eye(len(inverse)))(rising * fine)
+    weights[::parts] = np.eye(len(inverse))  # exactly
+    return Subdivision(parts, 1.0 / fine, np.asarray(weights, np.float32))
+
+
+def subdivision_for(config: Config, depths_m: NDArray[np.float64]) -> Subdivision | None:
+    """That of an estimator with this configuration."""
+    return subdivision(depths_m, config.hypotheses.interpolate_to if config.cost.method == "residual" else 0)
+
+
+def subdivided(cost: Volume, into: Subdivision) -> Volume:
+    """The cost volume float32 (D, H, W) at the finer hypotheses, (N, H, W). Formula in the module's text."""
+    fine = (into.weights @ cost.reshape(len(cost), -1)).reshape(-1, *cost.shape[1:])
+    for step, (before, after) in enumerate(itertools.pairwise(cost)):
+        bound = np.minimum(before, after)
+        bound *= np.float32(_LEAST_SHARE)
+        part = fine[step * into.parts : (step + 1) * into.parts]
+        np.maximum(part, bound, out=part)
+    return fine
+
+
+def subdivided_tensor(cost: Tensor, weights: Tensor, parts: int) -> Tensor:
+    """:func:`subdivided` of tensors on any device; `weights` and `parts` as in :class:`Subdivision`."""
+    fine = (weights @ cost.flatten(1)).unflatten(1, cost.shape[1:])
+    bound = cost[:-1].minimum(cost[1:]).mul_(_LEAST_SHARE).repeat_interleave(parts, dim=0)
+    fine[:-1] = fine[:-1].maximum(bound)
+    return fine
+
+
+def _parts(count: int, least: int) -> int:
+    return max(1, -(-(least - 1) // (count - 1)))

@@ -114,9 +114,9 @@ class BagTransport(LocalTransport):
             self._played[key] = self._player.create_publisher(topic, type_name)
         return self._played[key]
 
-    def shutdown(self) -> None:
+    def _close(self) -> None:
         self._player.shutdown()
-        super().shutdown()
+        super()._close()
 
     def _work(self) -> None:
         while self.spin_once(0):

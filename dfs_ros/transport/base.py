@@ -18,6 +18,7 @@ receives one must not write to it: in one process it may be shared.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -29,6 +30,7 @@ from typing import Protocol, TypeVar
 
 from dfs_ros.config import Config
 from dfs_ros.transport.definitions import Message, check_type
+from dfs_ros.transport.executor import Executor
 from dfs_ros.transport.messages import DIAGNOSTICS, Diagnostic, diagnostics_message
 from dfs_ros.transport.names import check_namespace, check_node_name, resolve_name
 from dfs_ros.transport.parameters import Parameters
@@ -208,6 +210,7 @@ class Transport(ABC):
         remappings: Mapping[str, str] | None = None,
         config: Config | None = None,
     ) -> None:
+        self.executor = Executor()
         self.node_name = check_node_name(node_name)
         self.namespace = check_namespace(namespace)
         self.remappings = dict(remappings or {})
@@ -217,6 +220,8 @@ class Transport(ABC):
         self._diagnostics: dict[str, Callable[[], Diagnostic]] = {}
         self._logger = logging.getLogger(f"dfs_ros.{node_name}")
         self._logged_at: dict[str, float] = {}
+        self._closing = threading.Lock()
+        self._is_shutdown = False
 
     @abstractmethod
     def create_publisher(self, topic: str, type_name: str, qos: Qos = RELIABLE) -> Publisher:
@@ -232,9 +237,11 @@ class Transport(ABC):
         exceptions end the spinning.
         """
 
-    @abstractmethod
     def create_timer(self, period_s: float, callback: Callable[[], None]) -> Timer:
         """Have `callback()` called every `period_s` of this transport's clock."""
+        if not period_s > 0:
+            raise ValueError(f"period_s: expected over 0, received {period_s}")
+        return self.executor.timer(round(period_s * 1e9), callback)
 
     @abstractmethod
     def create_service(self, name: str, service_type: str, callback: Handler) -> None:
@@ -250,26 +257,34 @@ class Transport(ABC):
         Raises TimeoutError where no answer comes within `timeout_s`.
         """
 
-    @abstractmethod
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Have `callback()` called by the spin thread."""
+        self.executor.call_soon(callback)
 
     @abstractmethod
     def now_ns(self) -> int:
         """The time that stamps are in: nanoseconds since 1970, or a bag's time."""
 
-    @abstractmethod
     def spin_once(self, timeout_s: float | None = None) -> bool:
         """Wait up to `timeout_s` (None: for ever) for the next callback and make it; whether there was one."""
+        return self.executor.run_once(timeout_s)
 
-    @abstractmethod
     def shutdown(self) -> None:
         """Leave: :meth:`spin` returns, nothing is sent or called any more. Harmless when repeated."""
+        with self._closing:  # who calls second waits until all is done
+            if not self._is_shutdown:
+                self._is_shutdown = True
+                self.executor.stop()
+                self._close()
+
+    @abstractmethod
+    def _close(self) -> None:
+        """What shutting down takes besides stopping the executor; called once."""
 
     @property
-    @abstractmethod
     def is_shutdown(self) -> bool:
         """Whether :meth:`shutdown` was called."""
+        return self._is_shutdown
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Close a subscription of this node and forget its counts."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 
 from dfs_ros.transport.base import Qos, Subscription, Transport
 from dfs_ros.transport.definitions import Message, deserialize
-from dfs_ros.transport.executor import Executor
 
 
 class CdrSubscription(Subscription):
@@ -16,26 +16,20 @@ class CdrSubscription(Subscription):
     """
 
     def __init__(
-        self,
-        transport: Transport,
-        executor: Executor,
-        topic: str,
-        type_name: str,
-        callback: Callable[[Message], None],
-        qos: Qos,
+        self, transport: Transport, topic: str, type_name: str, callback: Callable[[Message], None], qos: Qos
     ) -> None:
         super().__init__(topic, type_name, qos, callback)
-        self._owner = transport
-        self.mailbox = executor.mailbox(self._handle, qos.depth)
+        self._transport = transport
+        self.mailbox = transport.executor.mailbox(self._handle, qos.depth)
 
     def _handle(self, cdr: bytes) -> None:
         try:
             msg = deserialize(cdr, self.type_name)
         except ValueError as error:
             self.malformed += 1
-            self._owner.log("error", f"{self.topic}: {error}", key=f"{self.topic} malformed", every_s=5.0)
+            self._transport.log("error", f"{self.topic}: {error}", key=f"{self.topic} malformed", every_s=5.0)
             return
-        self._owner.handle_message(self, msg)
+        self._transport.handle_message(self, msg)
 
     @property
     def received(self) -> int:
@@ -46,6 +40,6 @@ class CdrSubscription(Subscription):
         """Those that newer ones displaced here, and those of a best-effort publisher that the network lost."""
         return self.mailbox.dropped + self.lost()
 
+    @abstractmethod
     def lost(self) -> int:
         """Messages that the network lost, as far as the middleware knows."""
-        raise NotImplementedError

@@ -21,7 +21,6 @@ from dfs_ros.transport.base import (
     Publisher,
     Qos,
     Subscription,
-    Timer,
     Transport,
     TransportError,
 )
@@ -44,7 +43,6 @@ from dfs_ros.transport.definitions import (
     service_parts,
     time_message,
 )
-from dfs_ros.transport.executor import Executor
 from dfs_ros.transport.parameter_services import serve_parameters
 
 DISCOVERY_INFO = "rmw_dds_common/msg/ParticipantEntitiesInfo"
@@ -81,11 +79,12 @@ class _DdsPublisher(Publisher):
 
 
 class _DdsSubscription(CdrSubscription):
+    _transport: DdsTransport
+
     def __init__(
         self, transport: DdsTransport, topic: str, type_name: str, callback: Callable[[Message], None], qos: Qos
     ) -> None:
-        super().__init__(transport, transport.executor, topic, type_name, callback, qos)
-        self._transport = transport
+        super().__init__(transport, topic, type_name, callback, qos)
         self.receiver: Receiver | None = transport.make_receiver(
             topic_name(topic), type_name, qos, lambda cdr, info: self.mailbox.put(cdr)
         )
@@ -124,10 +123,7 @@ class DdsTransport(Transport):
         from cyclonedds.core import GuardCondition, WaitSet
         from cyclonedds.util import duration
 
-        self.executor = Executor()
         self._lock = threading.RLock()
-        self._closing = threading.Lock()
-        self._is_shutdown = False
         self._topics: dict[str, Any] = {}
         self._writers: list[Any] = []
         self._receivers: list[Receiver] = []
@@ -172,11 +168,6 @@ class DdsTransport(Transport):
         self.subscriptions.append(subscription)
         return subscription
 
-    def create_timer(self, period_s: float, callback: Callable[[], None]) -> Timer:
-        if not period_s > 0:
-            raise ValueError(f"period_s: expected over 0, received {period_s}")
-        return self.executor.timer(round(period_s * 1e9), callback)
-
     def create_service(self, name: str, service_type: str, callback: Handler) -> None:
         service_parts(service_type)  # checks the type
         self._servers.append(ServiceServer(self, self.resolve(name), service_type, callback))
@@ -188,27 +179,10 @@ class DdsTransport(Transport):
                 self._clients[key] = ServiceClient(self, *key)
         return self._clients[key].call(request, timeout_s)
 
-    def call_soon(self, callback: Callable[[], None]) -> None:
-        self.executor.call_soon(callback)
-
     def now_ns(self) -> int:
         return time.time_ns()
 
-    def spin_once(self, timeout_s: float | None = None) -> bool:
-        return self.executor.run_once(timeout_s)
-
-    @property
-    def is_shutdown(self) -> bool:
-        return self._is_shutdown
-
-    def shutdown(self) -> None:
-        with self._closing:  # who calls second waits until all is done
-            if not self._is_shutdown:
-                self._is_shutdown = True
-                self._close()
-
     def _close(self) -> None:
-        self.executor.stop()
         self._wake_up.set(True)
         self._thread.join()
         self._publish_discovery_info(nodes=False)

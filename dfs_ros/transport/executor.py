@@ -1,7 +1,6 @@
 """Runs the callbacks of a node, one at a time, in the order in which their messages came and their timers fell due.
 
-The transports that have no executor of their own (local, DDS, bag) share this one. Any thread may put work in;
-the one thread that calls :meth:`Executor.run_once` does it.
+Every transport has one. Any thread may put work in; the one thread that calls :meth:`Executor.run_once` does it.
 """
 
 from __future__ import annotations

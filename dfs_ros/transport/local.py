@@ -28,7 +28,6 @@ from dfs_ros.transport.base import (
     Publisher,
     Qos,
     Subscription,
-    Timer,
     Transport,
     when_answered,
 )
@@ -146,7 +145,6 @@ class LocalTransport(Transport):
         self.bus = bus or LocalBus()
         self.executor = self.bus.executor()
         self._services: list[tuple[tuple[str, str], Mailbox]] = []
-        self._is_shutdown = False
         serve_parameters(self)
 
     def create_publisher(self, topic: str, type_name: str, qos: Qos = RELIABLE) -> Publisher:
@@ -170,11 +168,6 @@ class LocalTransport(Transport):
                         subscription.mailbox.put(msg)
         self.subscriptions.append(subscription)
         return subscription
-
-    def create_timer(self, period_s: float, callback: Callable[[], None]) -> Timer:
-        if not period_s > 0:
-            raise ValueError(f"period_s: expected over 0, received {period_s}")
-        return self.executor.timer(round(period_s * 1e9), callback)
 
     def create_service(self, name: str, service_type: str, callback: Handler) -> None:
         service_parts(service_type)  # checks the type
@@ -210,18 +203,10 @@ class LocalTransport(Transport):
             raise TimeoutError(f"service {key[0]}: no answer within {timeout_s:g} s")
         return reply[0]
 
-    def call_soon(self, callback: Callable[[], None]) -> None:
-        self.executor.call_soon(callback)
-
     def now_ns(self) -> int:
         return self.bus.now_ns()
 
-    def spin_once(self, timeout_s: float | None = None) -> bool:
-        return self.executor.run_once(timeout_s)
-
-    def shutdown(self) -> None:
-        self._is_shutdown = True
-        self.executor.stop()
+    def _close(self) -> None:
         for subscription in self.subscriptions:
             subscription.close()
         with self.bus.lock:
@@ -231,10 +216,6 @@ class LocalTransport(Transport):
                     del self.bus.services[key]
             if self.executor in self.bus.executors:
                 self.bus.executors.remove(self.executor)
-
-    @property
-    def is_shutdown(self) -> bool:
-        return self._is_shutdown
 
     def _warn_of_mismatch(self, pairs: list[tuple[_LocalPublisher, _LocalSubscription]]) -> None:
         for publisher, subscription in pairs:

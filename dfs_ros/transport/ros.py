@@ -32,7 +32,6 @@ from dfs_ros.transport.base import (
 )
 from dfs_ros.transport.cdr import CdrSubscription
 from dfs_ros.transport.definitions import Message, message_class, serialize
-from dfs_ros.transport.executor import Executor
 from dfs_ros.transport.ros_lifecycle import Lifecycle
 from dfs_ros.transport.ros_node import (
     check_service,
@@ -82,11 +81,12 @@ class _RosPublisher(Publisher):
 
 
 class _RosSubscription(CdrSubscription):
+    _transport: RosTransport
+
     def __init__(
         self, transport: RosTransport, topic: str, type_name: str, callback: Callable[[Message], None], qos: Qos
     ) -> None:
-        super().__init__(transport, transport.executor, transport.resolve(topic), type_name, callback, qos)
-        self._transport = transport
+        super().__init__(transport, transport.resolve(topic), type_name, callback, qos)
         self._lost = 0
         with _refusals(topic):
             self.native: Any = self._subscribe(topic, native_class(type_name), native_qos(qos))
@@ -170,9 +170,6 @@ class RosTransport(Transport):
         config: Config | None = None,
         arguments: Sequence[str] = (),
     ) -> None:
-        self.executor = Executor()
-        self._is_shutdown = False
-        self._closing = threading.Lock()
         self._clients: dict[tuple[str, str], Any] = {}
         self._lifecycle: Lifecycle | None = None
         self._context = open_context(arguments, (config or Config()).dds)
@@ -234,11 +231,9 @@ class RosTransport(Transport):
         return subscription
 
     def create_timer(self, period_s: float, callback: Callable[[], None]) -> Timer:
-        if not period_s > 0:
-            raise ValueError(f"period_s: expected over 0, received {period_s}")
-        if self.native_node.get_clock().ros_time_is_active:
+        if period_s > 0 and self.native_node.get_clock().ros_time_is_active:
             return _SimulationTimer(self, period_s, callback)
-        return self.executor.timer(round(period_s * 1e9), callback)
+        return super().create_timer(period_s, callback)
 
     def create_service(self, name: str, service_type: str, callback: Handler) -> None:
         from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -273,30 +268,13 @@ class RosTransport(Transport):
         """Give the node a lifecycle, which `managed` follows; see :mod:`dfs_ros.transport.ros_lifecycle`."""
         self._lifecycle = Lifecycle(self, managed)
 
-    def call_soon(self, callback: Callable[[], None]) -> None:
-        self.executor.call_soon(callback)
-
     def now_ns(self) -> int:
         return int(self.native_node.get_clock().now().nanoseconds)
 
     def resolve(self, name: str) -> str:
         return str(self.native_node.resolve_topic_name(name))
 
-    def spin_once(self, timeout_s: float | None = None) -> bool:
-        return self.executor.run_once(timeout_s)
-
-    @property
-    def is_shutdown(self) -> bool:
-        return self._is_shutdown
-
-    def shutdown(self) -> None:
-        with self._closing:  # who calls second waits until all is done
-            if not self._is_shutdown:
-                self._is_shutdown = True
-                self._close()
-
     def _close(self) -> None:
-        self.executor.stop()
         self._native_executor.create_task(lambda: None)  # wakes the thread, which then ends
         self._thread.join()
         # Callbacks under way end before what they use is gone; rclpy's own shutdown does not wait up to Jazzy.

@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
-from dfs_ros.config import yaml_problem
+from dfs_ros.config import read_yaml
 from dfs_ros.geometry import Intrinsics
 
 
@@ -23,13 +21,7 @@ class CameraFile(NamedTuple):
 
 def load_camera_file(path: str | Path) -> CameraFile:
     """Read a calibration. Raises FileNotFoundError or ValueError, which name file and entry."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"camera calibration {path}: no such file")
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(f"camera calibration {path}: not readable as YAML: {yaml_problem(error)}") from error
+    document = read_yaml(Path(path), f"camera calibration {path}")
     try:
         return _camera(document)
     except (KeyError, TypeError, ValueError) as error:

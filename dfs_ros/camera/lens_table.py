@@ -25,10 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
-from dfs_ros.config import unknown_name, yaml_problem
+from dfs_ros.config import read_yaml, unknown_name
 
 FORMAT = "lens-table/1"
 _KEYS = ("format", "note", "unit", "settle_s", "points")
@@ -115,13 +114,7 @@ class LensTable:
 
 def read_document(path: str | Path) -> dict[str, Any]:
     """The plain values of a lens-table/1 file, of any number of points, each checked by itself."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"lens calibration {path}: no such file")
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(f"lens calibration {path}: not readable as YAML: {yaml_problem(error)}") from error
+    document = read_yaml(Path(path), f"lens calibration {path}")
     try:
         if not isinstance(document, Mapping) or document.get("format") != FORMAT:
             found = document.get("format") if isinstance(document, Mapping) else type(document).__name__

@@ -39,7 +39,7 @@ from dfs_ros.config.live import (
     V4l2Config,
     ViewerConfig,
 )
-from dfs_ros.config.setting import checked, setting, unknown_name, yaml_problem
+from dfs_ros.config.setting import checked, read_yaml, setting, unknown_name
 
 __all__ = [
     "NEAREST_DEPTH_M",
@@ -60,10 +60,10 @@ __all__ = [
     "StackConfig",
     "V4l2Config",
     "ViewerConfig",
+    "read_yaml",
     "sections",
     "setting",
     "unknown_name",
-    "yaml_problem",
 ]
 
 
@@ -107,15 +107,7 @@ class Config:
     @classmethod
     def load(cls, path: str | Path) -> Config:
         """Defaults changed by a YAML file of the same nesting."""
-        import yaml
-
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"configuration {path}: no such file")
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or no date
-            raise ValueError(f"configuration {path}: not readable as YAML: {yaml_problem(error)}") from error
+        values = read_yaml(Path(path), f"configuration {path}")
         if values is None:
             values = {}
         if not isinstance(values, Mapping):

@@ -7,6 +7,7 @@ import difflib
 import functools
 import math
 from dataclasses import field
+from pathlib import Path
 from typing import Any, get_type_hints
 
 
@@ -32,8 +33,20 @@ def unknown_name(name: str, known: Any, what: str) -> str:
     return f"{name}: unknown {what}; {hint}known: {', '.join(sorted(known))}"
 
 
-def yaml_problem(error: Exception) -> str:
-    """What is wrong with a YAML text, in one line."""
+def read_yaml(path: Path, name: str) -> Any:
+    """The plain values of a YAML file. Raises FileNotFoundError or ValueError, which begin with `name`."""
+    import yaml
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{name}: no such file")
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or no date
+        raise ValueError(f"{name}: not readable as YAML: {_yaml_problem(error)}") from error
+
+
+def _yaml_problem(error: Exception) -> str:
+    """In one line."""
     problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
     if problem and mark:
         return f"line {mark.line + 1}: {problem}"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from dfs_ros.config import LensConfig, unknown_name, yaml_problem
+from dfs_ros.config import LensConfig, read_yaml, unknown_name
 from dfs_ros.geometry import pixel_pitch_from_intrinsics
 from dfs_ros.types import Camera, FocalStack
 
@@ -169,10 +169,7 @@ def _read_yaml(source: Path) -> dict[str, Any]:
         raise ValueError(
             f"{source}: expected at most {MAX_DESCRIPTION_BYTES} bytes, received {size}; is it a stack.yaml?"
         )
-    try:
-        document = yaml.safe_load(source.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise ValueError(f"{source}: not readable as YAML: {yaml_problem(error)}") from error
+    document = read_yaml(source, str(source))
     if not isinstance(document, dict):
         raise ValueError(f"{source}: expected keys {', '.join(_TOP_KEYS)}, received {_show(document)}")
     return document

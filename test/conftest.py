@@ -2,9 +2,9 @@
 
 from hypothesis import settings
 from node_rig import make_rig, plane, rig
-from simulation_rig import texture
+from simulation_rig import photos, texture
 
-__all__ = ["make_rig", "plane", "rig", "texture"]  # fixtures
+__all__ = ["make_rig", "photos", "plane", "rig", "texture"]  # fixtures
 
 settings.register_profile("dfs_ros", derandomize=True, deadline=None)
 settings.load_profile("dfs_ros")

@@ -1,10 +1,13 @@
 """What the tests of the renderer share."""
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 
 from dfs_ros import optics
-from dfs_ros.simulation.scenes import plane_scene
+from dfs_ros.simulation.scenes import plane_scene, random_scene
 from dfs_ros.types import Camera
 
 CAMERA = Camera(0.008, 1.4, 6e-6)  # 7.6 px of blur a dioptre
@@ -22,3 +25,15 @@ def flat(depth_m: float, shape: tuple[int, int] = (48, 64)) -> np.ndarray:
 @pytest.fixture(scope="module")
 def texture() -> np.ndarray:
     return plane_scene(1.0, 64, 48, seed=4).rgb
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one scene of known depth."""
+    folder = tmp_path_factory.mktemp("rgbd")
+    scene = random_scene(4, 160, 128, near_m=0.5, far_m=2.0)
+    (folder / "room").mkdir()
+    cv2.imwrite(str(folder / "room" / "rgb.png"), scene.rgb[..., ::-1])
+    cv2.imwrite(str(folder / "room" / "depth_mm.png"), np.rint(scene.depth_m * 1000).astype(np.uint16))
+    (folder / "room" / "meta.json").write_text("{}")
+    return folder

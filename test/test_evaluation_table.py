@@ -3,7 +3,6 @@
 import json
 import math
 
-import cv2
 import numpy as np
 import pytest
 
@@ -13,7 +12,6 @@ from dfs_ros.evaluation.methods import Prediction, make_method
 from dfs_ros.evaluation.predictions import PredictionFolder, predict
 from dfs_ros.evaluation.rendered import EVALUATION_CAMERAS, RenderedStack, evaluation_stacks
 from dfs_ros.evaluation.table import Score, markdown, score, score_files, summary
-from dfs_ros.simulation.scenes import random_scene
 from dfs_ros.types import FocalStack
 
 
@@ -22,18 +20,6 @@ def rendered(depth_m, camera="B"):
     images = np.zeros((len(setup.focus_diopters), *depth_m.shape, 3), np.uint8)
     stack = FocalStack(images, np.array(setup.focus_diopters), setup.camera)
     return RenderedStack("scene", camera, stack, depth_m, images[0])
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    """A folder with one scene of known depth."""
-    folder = tmp_path_factory.mktemp("rgbd")
-    scene = random_scene(4, 160, 128, near_m=0.5, far_m=2.0)
-    (folder / "room").mkdir()
-    cv2.imwrite(str(folder / "room" / "rgb.png"), scene.rgb[..., ::-1])
-    cv2.imwrite(str(folder / "room" / "depth_mm.png"), np.rint(scene.depth_m * 1000).astype(np.uint16))
-    (folder / "room" / "meta.json").write_text("{}")
-    return folder
 
 
 def test_score_of_a_known_error():

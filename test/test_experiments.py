@@ -15,19 +15,7 @@ from dfs_ros.experiments import ablation, constraints, invariance, speed
 from dfs_ros.experiments import settings as defined
 from dfs_ros.experiments.training import trained
 from dfs_ros.optics import coc_px, depth_hypotheses
-from dfs_ros.simulation.scenes import random_scene
 from dfs_ros.training.settings import PRESETS
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("rgbd")
-    scene = random_scene(4, 160, 128, near_m=0.5, far_m=2.0)
-    (folder / "room").mkdir()
-    cv2.imwrite(str(folder / "room" / "rgb.png"), scene.rgb[..., ::-1])
-    cv2.imwrite(str(folder / "room" / "depth_mm.png"), np.rint(scene.depth_m * 1000).astype(np.uint16))
-    (folder / "room" / "meta.json").write_text("{}")
-    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bag_rig import messages_of
+from bag_rig import FAST, messages_of
 from node_rig import PLANE_M, SIZE, START_NS
 
 from dfs_ros.camera.recorded import RecordedSource
@@ -27,18 +27,6 @@ from dfs_ros.transport.messages import depth_from_message, image_from_message, m
 from dfs_ros.types import FocalStack
 
 Capture = pytest.CaptureFixture[str]
-FAST = (
-    "--network",
-    "none",
-    "--hypotheses",
-    "24",
-    "--min-depth",
-    "0.4",
-    "--max-depth",
-    "4",
-    "--set",
-    "alignment.mode=off",
-)
 
 
 def test_what_is_received_is_written_with_its_time(plane: FocalStack, tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -33,6 +32,7 @@ from dfs_ros import regularization
 from dfs_ros.alignment import AlignedStack, FrameAlignment, align
 from dfs_ros.aperture import ApertureFit, ApertureTracker, fit_aperture
 from dfs_ros.config import Config
+from dfs_ros.cores import usable_cores
 from dfs_ros.cost_volume import SpectraCache, all_in_focus, chosen_device, cost_volume_from_config
 from dfs_ros.cost_volume.between import subdivided, subdivision_for
 from dfs_ros.memory import is_out_of_memory
@@ -290,9 +290,10 @@ def network_for(config: Config) -> Network | None:
     """The network of a configuration; None for `none`."""
     if config.network.name == "none":
         return None
+    processing = config.processing
     from dfs_ros.network import load_network  # torch takes seconds to import, and none does without
 
-    return load_network(config.network, config.processing.device, config.processing.cuda_graphs)
+    return load_network(config.network, processing.device, processing.cuda_graphs, processing.threads)
 
 
 def gpu_for(config: Config, network: Network | None) -> DeviceEstimator | None:
@@ -307,11 +308,6 @@ def gpu_for(config: Config, network: Network | None) -> DeviceEstimator | None:
 def content_key(image: NDArray[np.uint8]) -> bytes:
     """The same for images with the same pixels, and no others: an aligned frame is known again by what it shows."""
     return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class StepClock:

@@ -4,7 +4,11 @@ from hypothesis import settings
 from node_rig import make_rig, plane, rig
 from simulation_rig import photos, texture
 
+from dfs_ros.cores import wait_asleep
+
 __all__ = ["make_rig", "photos", "plane", "rig", "texture"]  # fixtures
 
 settings.register_profile("dfs_ros", derandomize=True, deadline=None)
 settings.load_profile("dfs_ros")
+
+wait_asleep()  # before any test imports PyTorch: suites share their machines

@@ -27,7 +27,7 @@ MODULES = {
 MAX_LINES = 400
 
 LAYERS = (
-    ("paths", "memory", "cuda_graphs"),
+    ("paths", "memory", "cores", "cuda_graphs"),
     ("types", "config", "light", "runner", "worker"),
     ("optics", "network", "sweeps", "registration", "regularization"),
     ("geometry", "stack", "exposure", "matching", "cost_volume", "simulation", "working"),

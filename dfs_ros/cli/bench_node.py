@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -34,6 +33,7 @@ from dfs_ros.cli.parts import ProcessParts, Setup
 from dfs_ros.cli.run import fitted, signals_noted
 from dfs_ros.cli.statusline import StatusLine
 from dfs_ros.config import Config
+from dfs_ros.cores import usable_cores
 
 SETTINGS = {"hypotheses": {"count": 32, "interpolate_to": 0}, "cost": {"channels": "luma"}, "network": {"name": "none"}}
 _STARTUP_S = 120.0
@@ -161,7 +161,7 @@ def _record(setup: Setup, monitor: Monitor, samples: list[Sample]) -> dict[str, 
         },
         "node_cpu": (samples[-1].cpu_seconds - samples[0].cpu_seconds) / seconds,
         "rss_mb": [round(value, 1) for value in rss],
-        "machine": {"cores": len(os.sched_getaffinity(0)), "processor": platform.processor() or platform.machine()},
+        "machine": {"cores": usable_cores(), "processor": platform.processor() or platform.machine()},
         "versions": {"dfs_ros": dfs_ros.__version__, "python": platform.python_version(), "numpy": np.__version__},
         "configuration": config.to_dict(),
     }

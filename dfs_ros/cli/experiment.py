@@ -12,12 +12,13 @@ kept in --work: the same command goes on where it was interrupted.
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from dfs_ros.cores import usable_cores
 
 if TYPE_CHECKING:
     from dfs_ros.evaluation.rendered import RenderedStack
@@ -216,7 +217,7 @@ def _training_photos(args: argparse.Namespace) -> str:
 
 
 def _cores(args: argparse.Namespace) -> int:
-    return args.threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return args.threads or usable_cores()
 
 
 def _say(what: str) -> None:

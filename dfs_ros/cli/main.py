@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import dfs_ros
+from dfs_ros.cores import wait_asleep
 
 COMMANDS = {
     "run": ("dfs_ros.cli.run", "camera, depth node and viewer, live"),
@@ -38,6 +39,7 @@ _VARIANTS = {"bench --node": ("dfs_ros.cli.bench_node", "measure the depth node 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `dfs ARGV`; returns the exit status: 0 good, 1 failed, 2 bad input, 130 interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    wait_asleep()
     if not argv or argv[0] in ("-h", "--help"):
         print(_usage())
         return 0 if argv else 2

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from dfs_ros.cores import wait_asleep
+
 if TYPE_CHECKING:
     from dfs_ros.transport.base import Transport
 
@@ -30,6 +32,7 @@ def native_main(
     if arguments and arguments[0] in ("-h", "--help"):
         print(f"{doc.strip()}\n\nusage: ros2 run dfs_ros NODE [--ros-args [-p NAME:=VALUE] [-r FROM:=TO] ...]")
         return 0
+    wait_asleep()
     stop = _Stop()
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, stop)  # until the node has its own handlers

@@ -21,6 +21,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dfs_ros.cores import usable_cores
+
 if TYPE_CHECKING:
     from dfs_ros.training.card import Record
     from dfs_ros.training.datasets import TrainingData
@@ -80,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     output.mkdir(parents=True, exist_ok=True)
     if not os.access(output, os.W_OK):
         raise ValueError(f"--output {output}: cannot be written; choose a folder that can")
-    cores = args.threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    cores = args.threads or usable_cores()
 
     import torch
 

@@ -82,7 +82,7 @@ def subdivided(cost: Volume, into: Subdivision) -> Volume:
 
 def subdivided_tensor(cost: Tensor, weights: Tensor, parts: int) -> Tensor:
     """:func:`subdivided` of tensors on any device; `weights` and `parts` as in :class:`Subdivision`."""
-    fine = (weights @ cost.flatten(1)).unflatten(1, cost.shape[1:])
+    fine = (weights @ cost.flatten(1)).view(-1, *cost.shape[1:])
     bound = cost[:-1].minimum(cost[1:]).mul_(_LEAST_SHARE).repeat_interleave(parts, dim=0)
     fine[:-1] = fine[:-1].maximum(bound)
     return fine

@@ -7,7 +7,6 @@ of the stack and, per thread, what one hypothesis needs; it does not grow with t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
+from dfs_ros.cores import usable_cores
 from dfs_ros.cost_volume.problem import Problem, noise_gain
 from dfs_ros.cost_volume.spectra import Spectra, SpectraCache, stack_spectra
 from dfs_ros.cost_volume.transfer import TransferFunctions
@@ -52,7 +52,7 @@ def for_each(work: Callable[[int], None], count: int, threads: int = 0) -> None:
     The first error, or Ctrl-C, drops what has not begun and is raised.
     """
     if threads <= 0:
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = usable_cores()
     if threads == 1 or count == 1:
         for index in range(count):
             work(index)

@@ -8,6 +8,7 @@ import platform
 import sys
 from collections.abc import Iterator
 
+from dfs_ros.cores import usable_cores
 from dfs_ros.doctor.finding import Finding, version, words
 
 REQUIRED = {
@@ -31,7 +32,7 @@ def system() -> Iterator[Finding]:
     yield Finding("machine", "Python", platform.python_version(), "error" if old else "ok", fix)
     kernel = f"{platform.system()} {platform.release()} {platform.machine()}"
     yield Finding("machine", "system", f"{_system_name()}, {kernel}")
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = usable_cores()
     yield Finding("machine", "CPU", f"{usable} of {os.cpu_count()} cores usable")
     import psutil
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import os
 import platform
 import subprocess
 from functools import lru_cache
 from pathlib import Path
 
 import dfs_ros
+from dfs_ros.cores import usable_cores
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,7 +63,7 @@ def machine() -> str:
         name = models[0] if models else name
     except OSError:
         pass
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = usable_cores()
     return f"{name}, {platform.machine()}, {cores} cores, no GPU used"
 
 

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from dfs_ros import optics
 from dfs_ros.config import Config
+from dfs_ros.cores import usable_cores
 from dfs_ros.evaluation.predictors import ddfs_inputs
 from dfs_ros.evaluation.speed import SpeedCase, synthetic_stack
 from dfs_ros.experiments.training import Progress
+from dfs_ros.memory import keep_freed_memory
 from dfs_ros.network.ddfs import DdfsArchitecture, DdfsNetwork, expected_depth
-from dfs_ros.pipeline import DepthEstimator, usable_cores
+from dfs_ros.pipeline import DepthEstimator
 from dfs_ros.types import FocalStack
 
 NETWORK_STEPS = ("cost volume", "aggregate", "decide")
@@ -49,6 +51,7 @@ class Times:
 
 def measure(case: SpeedCase, rounds: int, progress: Progress, width: float = 1.0) -> Times:
     """Time both on the same stack, `rounds` times after one to warm up. `width`: DDFS's channels, 1 = its authors'."""
+    keep_freed_memory()  # as in the node; DDFS gains by it too
     stack, _ = synthetic_stack(case)
     hypotheses = {"min_depth_m": _NEAR_M, "max_depth_m": _FAR_M, "count": case.hypotheses}
     config = Config.from_dict({"hypotheses": hypotheses, "alignment": {"mode": "off"}, "processing": {"device": "cpu"}})

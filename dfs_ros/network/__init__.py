@@ -117,8 +117,10 @@ class Network:
             self._preparing = ""
 
 
-def load_network(config: NetworkConfig, device: str = "auto", graphs: bool = True) -> Network:
-    """The network of a configuration, ready to run. `graphs`: on a GPU, use CUDA graphs.
+def load_network(config: NetworkConfig, device: str = "auto", graphs: bool = True, threads: int = 0) -> Network:
+    """The network of a configuration, ready to run.
+
+    `graphs`: on a GPU, use CUDA graphs. `threads`: on the CPU, 0 = all cores.
 
     Raises FileNotFoundError for an unknown name (it lists those there are), ValueError for a file that is no network, a
     runner that is not there, or the name `none`, which is no network.
@@ -136,7 +138,7 @@ def load_network(config: NetworkConfig, device: str = "auto", graphs: bool = Tru
         if made:
             made[0].note_progress(what, share)
 
-    runner = make_runner(module, config.runner, device, config.precision, tell, graphs, file)
+    runner = make_runner(module, config.runner, device, config.precision, tell, graphs, file, threads)
     made.append(Network(config.name, runner, sigma_scale_of(file)))
     return made[0]
 

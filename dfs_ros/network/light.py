@@ -205,7 +205,8 @@ def run(layers: nn.ModuleList, x: Tensor, pairs: int) -> Tensor:
 def largest(x: Tensor, pairs: int) -> Tensor:
     """The largest of each feature over all pairs, (B P, C, h, w) to (B, C, h, w)."""
     # Channels last, as convolutions leave them: any other order is 50 times as slow on a CPU.
-    return x.permute(0, 2, 3, 1).unflatten(0, (-1, pairs)).amax(dim=1).permute(0, 3, 1, 2)
+    last = x.permute(0, 2, 3, 1)
+    return last.reshape(-1, pairs, *last.shape[1:]).amax(dim=1).permute(0, 3, 1, 2)
 
 
 def repeat(features: Tensor, pairs: int) -> Tensor:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dfs_ros.cores import network_threads
 from dfs_ros.network.export import INPUTS, TOLERANCE, Shape, difference, dynamic_name, golden_inputs, halve, onnx_of
 from dfs_ros.runner.base import Array, Golden, Progress, Runner, RunnerError
 from dfs_ros.runner.chain import ChainRunner
@@ -38,10 +39,12 @@ def make_runner(
     progress: Progress | None = None,
     graphs: bool = True,
     file: Path | None = None,
+    threads: int = 0,
 ) -> Runner:
     """What runs `module`: `runner` and `precision` as in :class:`dfs_ros.config.NetworkConfig`; PyTorch at the end.
 
-    `file`: of the weights. ONNX files beside it are used where PyTorch cannot export.
+    `file`: of the weights. ONNX files beside it are used where PyTorch cannot export. `threads`: on the CPU, as in
+    :func:`dfs_ros.cores.network_threads`.
 
     Raises ValueError for a device that is not there, and where a runner other than `auto`, or fp16, cannot be had.
     """
@@ -59,7 +62,7 @@ def make_runner(
             links += tensorrt_links(module, backend, precision, progress, file)
     elif runner == "onnx":
         onnx_precision = "fp32" if precision == "auto" else precision
-        links.append(("onnx", lambda: onnx_runner(module, device, onnx_precision, file)))
+        links.append(("onnx", lambda: onnx_runner(module, device, onnx_precision, file, threads)))
     elif runner != "torch" and device == "cpu":
         raise ValueError(f"network.runner: {runner} needs a CUDA GPU, and the device is cpu; use auto, onnx or torch")
     elif runner != "torch":
@@ -70,7 +73,7 @@ def make_runner(
         except RunnerError as error:
             raise ValueError(f"network.runner: {error}; or use auto or torch") from error
         links[0] = (links[0][0], lambda: first)
-    return ChainRunner([*links, *torch_links(module, cuda, precision, graphs)])
+    return ChainRunner([*links, *torch_links(module, cuda, precision, graphs, threads)])
 
 
 def check_cuda() -> None:
@@ -83,7 +86,7 @@ def check_cuda() -> None:
         )
 
 
-def torch_links(module: LightNetwork, cuda: bool, precision: str, graphs: bool) -> list[Link]:
+def torch_links(module: LightNetwork, cuda: bool, precision: str, graphs: bool, threads: int) -> list[Link]:
     """PyTorch on the GPU, in fp16 first where that was asked for; and on the CPU."""
     from dfs_ros.runner.torch import TorchRunner
 
@@ -93,7 +96,10 @@ def torch_links(module: LightNetwork, cuda: bool, precision: str, graphs: bool) 
     if cuda:
         kept = "fp32" if precision == "fp16" else precision
         links.append(("torch", lambda: TorchRunner(copy.deepcopy(module), "cuda", kept, graphs)))
-    return [*links, ("torch on the CPU", lambda: TorchRunner(copy.deepcopy(module), "cpu", graphs=False))]
+    return [
+        *links,
+        ("torch on the CPU", lambda: TorchRunner(copy.deepcopy(module), "cpu", graphs=False, threads=threads)),
+    ]
 
 
 def half_torch_runner(module: LightNetwork, device: str, graphs: bool) -> Runner:
@@ -108,15 +114,16 @@ def half_torch_runner(module: LightNetwork, device: str, graphs: bool) -> Runner
     return runner
 
 
-def onnx_runner(module: LightNetwork, device: str, precision: str = "fp32", file: Path | None = None) -> Runner:
+def onnx_runner(
+    module: LightNetwork, device: str, precision: str = "fp32", file: Path | None = None, threads: int = 0
+) -> Runner:
     """ONNX Runtime with one graph for all shapes."""
     from dfs_ros.runner.onnx import OnnxRunner
-    from dfs_ros.runner.torch import threads_for_small_convolutions
 
     shape = Shape(*_EXAMPLE)
     model = functools.partial(_exported, module, shape, precision, True, file)
     golden = golden_of(module, shape, precision)
-    return OnnxRunner(model, INPUTS, device, threads_for_small_convolutions(), golden, precision)
+    return OnnxRunner(model, INPUTS, device, network_threads(threads), golden, precision)
 
 
 def tensorrt_links(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dfs_ros.cores import network_threads
 from dfs_ros.cuda_graphs import CudaGraphs
 from dfs_ros.runner.base import Array, Runner
 
@@ -26,9 +25,13 @@ class TorchRunner(Runner):
         may round their inputs to 10 bits (TF32), which is several times faster.
     graphs
         On CUDA, record a CUDA graph when a size comes again.
+    threads
+        On the CPU, of all of PyTorch; as in :func:`dfs_ros.cores.network_threads`.
     """
 
-    def __init__(self, module: nn.Module, device: str = "auto", precision: str = "auto", graphs: bool = True) -> None:
+    def __init__(
+        self, module: nn.Module, device: str = "auto", precision: str = "auto", graphs: bool = True, threads: int = 0
+    ) -> None:
         if device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"device: expected auto, cpu or cuda, received {device!r}")
         if device == "cuda" and not torch.cuda.is_available():
@@ -39,7 +42,7 @@ class TorchRunner(Runner):
         self._device = torch.device("cuda" if cuda else "cpu")
         self._precision, self._graphs = precision, CudaGraphs(_GRAPHS) if graphs else None
         if not cuda:
-            torch.set_num_threads(threads_for_small_convolutions())
+            torch.set_num_threads(network_threads(threads))
         module = module.to(self._device).eval()
         self._module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -66,12 +69,3 @@ class TorchRunner(Runner):
     def _computed(self, *batches: Tensor) -> tuple[Tensor]:
         output: Tensor = self._module(*batches)[0].float()
         return (output,)
-
-
-def threads_for_small_convolutions() -> int:
-    """Half the cores: threads that wait for each other when the machine is busy cost more than they bring.
-
-    Measured on these networks: 2 threads on 2 busy cores take twice as long as 1.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // 2)

@@ -1,0 +1,46 @@
+"""Cores, and how threads wait: the user's choice first."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from dfs_ros import cores
+
+
+def test_usable_cores_are_those_of_this_process() -> None:
+    assert 1 <= cores.usable_cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not tie processes to cores")
+def test_a_process_that_is_tied_to_one_core_has_one() -> None:
+    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); import dfs_ros.cores as c; " + (
+        "c.wait_asleep(); print(c.usable_cores(), c.network_threads(), c.network_threads(3))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.split() == ["1", "1", "3"]
+
+
+@pytest.mark.parametrize(("policy", "threads"), [(None, 4), ("active", 4), ("passive", 8), ("PASSIVE", 8)], ids=str)
+def test_threads_that_spin_get_half_of_the_cores(
+    monkeypatch: pytest.MonkeyPatch, policy: str | None, threads: int
+) -> None:
+    monkeypatch.setattr(cores, "usable_cores", lambda: 8)
+    if policy is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    else:
+        monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    assert cores.network_threads() == threads
+    assert cores.network_threads(5) == 5
+
+
+def test_what_the_user_chose_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    cores.wait_asleep()
+    assert os.environ["OMP_WAIT_POLICY"] == "active"
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    cores.wait_asleep()
+    assert os.environ["OMP_WAIT_POLICY"] == "passive"

@@ -96,13 +96,21 @@ def semi_global_at_half(
     """
     height, width = guide.shape
     half = ((width + 1) // 2, (height + 1) // 2)
-    reduced = np.stack([cv2.resize(plane, half, interpolation=cv2.INTER_AREA) for plane in volume])
+    reduced = np.empty((len(volume), *half[::-1]), np.float32)
+    result = np.empty_like(volume)
+
+    def reduce(i: int) -> None:
+        cv2.resize(volume[i], half, dst=reduced[i], interpolation=cv2.INTER_AREA)
+
+    def add_enlarged(i: int) -> None:
+        change[i] -= reduced[i]
+        cv2.resize(change[i], (width, height), dst=result[i], interpolation=cv2.INTER_LINEAR)
+        result[i] += volume[i]
+
+    _each(reduce, len(volume), threads)
     guide = np.asarray(cv2.resize(guide, half, interpolation=cv2.INTER_AREA), np.float32)
     change = semi_global(reduced, guide, smoothness, edge_contrast, threads=threads)
-    change -= reduced
-    result = np.empty_like(volume)
-    for plane, difference, out in zip(volume, change, result, strict=True):
-        np.add(plane, cv2.resize(difference, (width, height), interpolation=cv2.INTER_LINEAR), out=out)
+    _each(add_enlarged, len(volume), threads)
     return result
 
 
@@ -135,24 +143,30 @@ def semi_global(
 def _add_path_costs(costs: Volume, weights: NDArray[np.float32], smoothness: float, total: Volume) -> None:
     """Path costs along the first axis, forwards plus backwards, into `total`; costs (n, D, M), weights (n - 1, M)."""
     n = len(costs)
-    path, best, stepped = (np.empty(costs.shape[1:], np.float32) for _ in range(3))
-    for forwards, order in ((True, range(n)), (False, range(n - 1, -1, -1))):
-        for step, i in enumerate(order):
-            if step == 0:
-                path[:] = costs[i]
-            else:
-                lowest = path.min(axis=0)
-                small = np.float32(smoothness) * weights[i - 1 if forwards else i]
-                np.minimum(path, lowest + np.float32(10.0) * small, out=best)
-                np.add(path, small, out=stepped)
-                np.minimum(best[1:], stepped[:-1], out=best[1:])
-                np.minimum(best[:-1], stepped[1:], out=best[:-1])
-                best -= lowest
-                np.add(best, costs[i], out=path)
-            if forwards:
-                total[i] = path
-            else:
-                total[i] += path
+    # Both ways at once, (2, D, M): arrays of one row are so small that numpy's calls would cost as much as the work.
+    path, best, stepped = (np.empty((2, *costs.shape[1:]), np.float32) for _ in range(3))
+    small_steps = np.float32(smoothness) * np.stack([weights, weights[::-1]], axis=1)[:, :, None]
+    for i in range(n):
+        there, back = i, n - 1 - i
+        if i == 0:
+            path[0], path[1] = costs[there], costs[back]
+        else:
+            lowest = path.min(axis=1, keepdims=True)
+            small = small_steps[i - 1]
+            np.minimum(path, lowest + np.float32(10.0) * small, out=best)
+            np.add(path, small, out=stepped)
+            np.minimum(best[:, 1:], stepped[:, :-1], out=best[:, 1:])
+            np.minimum(best[:, :-1], stepped[:, 1:], out=best[:, :-1])
+            best -= lowest
+            np.add(best[0], costs[there], out=path[0])
+            np.add(best[1], costs[back], out=path[1])
+        if there < back:  # neither row has been reached from the other side
+            total[there], total[back] = path
+        elif there == back:
+            np.add(path[0], path[1], out=total[there])
+        else:
+            total[there] += path[0]
+            total[back] += path[1]
 
 
 def _each(work: Callable[[int], None], count: int, threads: int) -> None:

@@ -1,20 +1,14 @@
-"""The DDS transport between real processes: values, stamps, discovery, latching, drops, bad data, a hung peer."""
+"""The DDS transport between real processes: values, stamps, discovery, latching, coming and going."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
-import random
 import signal
-import socket
-import struct
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,127 +16,19 @@ import pytest
 
 pytest.importorskip("cyclonedds", reason="cyclonedds, which has no package for this machine, carries this transport")
 
+from dds_rig import CONFIG, DOMAIN, INT, NAMESPACE, SETTINGS, Peer, cyclonedds_uri, node, peer, until
+
 from dfs_ros.cli import bench_transport
-from dfs_ros.config import Config, DdsConfig
+from dfs_ros.config import Config
 from dfs_ros.transport import open_transport
 from dfs_ros.transport.base import LATCHED, RELIABLE, Qos, TransportError
 from dfs_ros.transport.dds import DISCOVERY_INFO, DdsTransport
-from dfs_ros.transport.dds_domain import discovery, domain_id, domain_xml
 from dfs_ros.transport.dds_types import dds_qos, idl_type, type_hash
 from dfs_ros.transport.dds_wire import Receiver, take, user_data_value
 from dfs_ros.transport.definitions import deserialize
-from dfs_ros.transport.messages import FOCUS, IMAGE, TRIGGER, image_message, message, trigger_response
+from dfs_ros.transport.messages import FOCUS, IMAGE, TRIGGER, message, trigger_response
 
-INT = "std_msgs/msg/Int32"
-# Linux hands out ports from 32768 on, where domains from 102 on have theirs. A namespace of its own keeps a test run
-# apart from another one that drew the same domain.
-DOMAIN = random.SystemRandom().randint(1, 101)
-NAMESPACE = f"/test_{os.getpid()}_{random.SystemRandom().randint(0, 10**9)}"
-# Only the loopback interface, and type names alone decide on a match: so that a peer can send what does not fit.
-SETTINGS = {"dds": {"interface": "lo", "domain_id": DOMAIN, "discovery_range": "localhost"}}
-TRUSTING = (
-    "<CycloneDDS><Domain><Compatibility><IgnoreTypeInformation>1.16</IgnoreTypeInformation></Compatibility></Domain>"
-    "</CycloneDDS>"
-)
-CONFIG = Config.from_dict(SETTINGS)
-
-PEER = """
-import json, sys, time
-import numpy as np
-from dfs_ros.config import Config
-from dfs_ros.transport import open_transport
-from dfs_ros.transport.base import *
-from dfs_ros.transport.messages import *
-from dfs_ros.types import FocusMetadata, LensState
-
-settings, namespace = json.loads(sys.argv[1])
-node = open_transport("dds", "peer", namespace=namespace, config=Config.from_dict(settings))
-
-def until(condition, timeout_s=20):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "timeout"
-        node.spin_once(0.02)
-
-print("ready", flush=True)
-for line in sys.stdin:
-    result = None
-    exec(json.loads(line))
-    print(json.dumps(result), flush=True)
-node.shutdown()
-"""
-
-
-class Peer:
-    """Another process with a node `peer`, which does what it is told."""
-
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", PEER, json.dumps([settings, NAMESPACE])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "CYCLONEDDS_URI": TRUSTING},
-        )
-        assert self._answer() == "ready"
-
-    def _answer(self) -> str:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline().strip()
-        assert line, "the peer ended; its error is above"
-        return line
-
-    def start(self, code: str) -> None:
-        """Have the peer run Python."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(code) + "\n")
-        self.process.stdin.flush()
-
-    def finish(self) -> Any:
-        """What it left in `result`."""
-        return json.loads(self._answer())
-
-    def run(self, code: str) -> Any:
-        self.start(code)
-        return self.finish()
-
-    def close(self) -> int:
-        assert self.process.stdin is not None and self.process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.close()
-        try:
-            return self.process.wait(20)
-        finally:
-            self.process.kill()
-            self.process.stdout.close()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cyclonedds_uri() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CYCLONEDDS_URI", TRUSTING)
-        yield
-
-
-@pytest.fixture(scope="module")
-def peer(cyclonedds_uri: None) -> Iterator[Peer]:
-    peer = Peer(SETTINGS)
-    yield peer
-    assert peer.close() == 0  # it was alive to the end, and left in order
-
-
-@pytest.fixture
-def node() -> Iterator[DdsTransport]:
-    with DdsTransport("node", namespace=NAMESPACE, config=CONFIG) as transport:
-        yield transport
-
-
-def until(node: DdsTransport, condition: Callable[[], object], timeout_s: float = 20) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "timeout"
-        node.spin_once(0.02)
-
+__all__ = ["cyclonedds_uri", "node", "peer"]  # fixtures
 
 # --- values ----------------------------------------------------------------------------------------------------------
 
@@ -277,128 +163,6 @@ def test_qos_that_does_not_match_is_reported(node, peer, caplog):
     assert subscription.publisher_count() == 0
 
 
-# --- drops and bad data ----------------------------------------------------------------------------------------------
-
-
-def test_what_a_busy_node_misses_is_counted(node, peer):
-    received: list[int] = []
-    subscription = node.create_subscription("busy", INT, lambda m: received.append(m.data), Qos(True, 3))
-    peer.run("""
-busy = node.create_publisher("busy", "std_msgs/msg/Int32", Qos(True, 50))
-until(lambda: busy.subscription_count())
-time.sleep(0.2)
-for i in range(20):
-    busy.publish(message("std_msgs/msg/Int32", data=i))
-    time.sleep(0.01)
-""")
-    deadline = time.monotonic() + 20
-    while subscription.received < 20 and time.monotonic() < deadline:
-        time.sleep(0.01)  # busy: not spinning
-    until(node, lambda: len(received) >= 3)
-    assert not node.spin_once(0.1)
-    assert received == [17, 18, 19]
-    assert (subscription.received, subscription.dropped) == (20, 17)
-
-
-def test_a_message_that_cannot_be_decoded_is_counted_and_the_next_one_arrives(node, peer, caplog):
-    received: list[str] = []
-    subscription = node.create_subscription("text", "std_msgs/msg/String", lambda m: received.append(m.data), RELIABLE)
-    peer.run("""
-from dfs_ros.transport.dds_wire import write
-text = node.create_publisher("text", "std_msgs/msg/String")
-until(lambda: text.subscription_count())
-time.sleep(0.2)
-for _ in range(3):
-    assert write(text.writer, bytearray(b"\\0\\1\\0\\0" + b"\\5\\0\\0\\0" + b"\\xff\\xfe\\xfd\\xfc\\0" + bytes(3))) == 0
-text.publish(message("std_msgs/msg/String", data="good"))
-""")
-    until(node, lambda: received)
-    assert (received, subscription.malformed, subscription.received) == (["good"], 3, 4)
-    assert caplog.text.count("not a std_msgs/msg/String") == 1
-
-
-def test_cdr_that_does_not_fit_the_type_never_reaches_the_node(node, peer):
-    received: list[int] = []
-    subscription = node.create_subscription("image_garbage", IMAGE, lambda m: received.append(m.width), Qos(True, 50))
-    peer.run("""
-import random
-from cyclonedds.idl import make_idl_struct, types
-from cyclonedds.pub import DataWriter
-from cyclonedds.topic import Topic
-from dfs_ros.transport.dds_types import dds_qos
-from dfs_ros.transport.dds_wire import write
-from dfs_ros.transport.definitions import serialize
-
-# the name of an image, but any bytes may be in it
-good = bytes(serialize(image_message(np.zeros((1, 4, 3), np.uint8), 0, "cam"), IMAGE))
-octets = types.array[types.uint8, len(good) - 4]
-octets = make_idl_struct("Image_", "sensor_msgs.msg.dds_.Image_", {"bytes": octets})
-topic = node.resolve("image_garbage")
-garbage = DataWriter(node._participant, Topic(node._participant, "rt" + topic, octets), dds_qos(RELIABLE, IMAGE))
-until(lambda: garbage.get_matched_subscriptions())
-time.sleep(0.2)
-dice = random.Random(1)
-sent = []
-for i in range(40):
-    cdr = bytearray(good if i % 2 else good[:4] + dice.randbytes(len(good) - 4))
-    if i % 2:
-        cdr[dice.choice([12, 28, 44])] = 255  # a string or sequence longer than the data
-    sent.append(write(garbage, cdr))
-sent.append(write(garbage, bytearray(good)))
-result = sent
-""")
-    until(node, lambda: received)
-    assert received == [4]
-    assert subscription.received == 1
-
-
-def test_garbage_on_the_sockets_is_ignored(node, peer):
-    received: list[int] = []
-    node.create_subscription("after_garbage", INT, lambda m: received.append(m.data), RELIABLE)
-    dice = random.Random(2)
-    header = b"RTPS\x02\x05\x01\x10" + bytes(12)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        for port in range(7410 + 250 * DOMAIN, 7410 + 250 * DOMAIN + 6):
-            for _ in range(100):
-                body = dice.randbytes(dice.randint(0, 200))
-                kind, flags, length = dice.choice([6, 7, 8, 9, 14, 21, 22]), dice.randint(0, 255), dice.randint(0, 200)
-                submessage = struct.pack("<BBH", kind, flags, length) + body
-                sender.sendto(dice.choice([body, header + body, header + submessage]), ("127.0.0.1", port))
-    peer.run("""
-after = node.create_publisher("after_garbage", "std_msgs/msg/Int32")
-until(lambda: after.subscription_count())
-time.sleep(0.2)
-after.publish(message("std_msgs/msg/Int32", data=7))
-""")
-    until(node, lambda: received == [7])
-
-
-def test_a_hung_subscriber_holds_up_nobody(node):
-    hung = Peer(SETTINGS)
-    try:
-        hung.run("""
-numbers = []
-node.create_subscription("image", IMAGE, lambda m: numbers.append(int(m.header.frame_id)), RELIABLE)
-""")
-        publisher = node.create_publisher("image", IMAGE)
-        until(node, publisher.subscription_count)
-        time.sleep(0.3)
-        os.kill(hung.process.pid, signal.SIGSTOP)
-        pixels = np.zeros((1000, 1000, 3), np.uint8)
-        started = time.monotonic()
-        for i in range(40):
-            publisher.publish(image_message(pixels, 0, str(i)))
-        assert time.monotonic() - started < 4  # 120 MB, of which a depth of 5 is kept for the subscriber
-        os.kill(hung.process.pid, signal.SIGCONT)
-        numbers = hung.run("until(lambda: numbers and numbers[-1] == 39)\nresult = numbers")
-        assert numbers[-5:] == [35, 36, 37, 38, 39]
-        assert (publisher.published, publisher.dropped) == (40, 0)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(hung.process.pid, signal.SIGCONT)
-        assert hung.close() == 0
-
-
 # --- coming and going ------------------------------------------------------------------------------------------------
 
 
@@ -475,63 +239,6 @@ def test_wrong_use_is_refused(node):
     nowhere = Config.from_dict({"dds": {"interface": "nosuch0", "domain_id": DOMAIN - 1}})
     with pytest.raises(TransportError, match=r"cannot be opened.*interface"):
         open_transport("dds", "other", config=nowhere)
-
-
-# --- configuration ---------------------------------------------------------------------------------------------------
-
-
-def test_domain_id_comes_from_settings_then_environment():
-    assert domain_id(DdsConfig(), {}) == 0
-    assert domain_id(DdsConfig(), {"ROS_DOMAIN_ID": "42"}) == 42
-    assert domain_id(DdsConfig(domain_id=7), {"ROS_DOMAIN_ID": "42"}) == 7
-    for wrong in ("x", "-1", "233", "4.2"):
-        with pytest.raises(ValueError, match=f"ROS_DOMAIN_ID: expected a number from 0 to 232, received '{wrong}'"):
-            domain_id(DdsConfig(), {"ROS_DOMAIN_ID": wrong})
-
-
-@pytest.mark.parametrize(
-    ("settings", "environment", "expected"),
-    [
-        ({}, {}, ("localhost", ())),
-        ({}, {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}, ("subnet", ())),
-        ({}, {"ROS_AUTOMATIC_DISCOVERY_RANGE": "OFF"}, ("off", ())),
-        ({"discovery_range": "localhost"}, {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}, ("localhost", ())),
-        ({}, {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET", "ROS_LOCALHOST_ONLY": "1"}, ("localhost", ())),
-        ({}, {"ROS_STATIC_PEERS": "10.0.0.2;robot.local"}, ("localhost", ("10.0.0.2", "robot.local"))),
-        ({"static_peers": " a ;"}, {"ROS_STATIC_PEERS": "b"}, ("localhost", ("a", "b"))),
-    ],
-)
-def test_discovery_range_as_in_ros(settings, environment, expected):
-    assert discovery(DdsConfig(**settings), environment) == expected
-
-
-def test_unknown_discovery_range_is_refused():
-    with pytest.raises(ValueError, match="expected one of LOCALHOST, SUBNET, OFF, SYSTEM_DEFAULT, received 'NEAR'"):
-        discovery(DdsConfig(), {"ROS_AUTOMATIC_DISCOVERY_RANGE": "NEAR"})
-
-
-def test_domain_configuration():
-    from xml.etree import ElementTree
-
-    def parsed(config: DdsConfig, **environment: str) -> ElementTree.Element:
-        xml, _, uri = domain_xml(config, environment).rpartition(",")
-        assert uri == environment.get("CYCLONEDDS_URI", "")
-        return ElementTree.fromstring(xml).find("Domain")
-
-    closed = parsed(DdsConfig(), CYCLONEDDS_URI="file:///etc/dds.xml")
-    assert closed.findtext("General/AllowMulticast") == "false"
-    assert [p.get("address") for p in closed.findall("Discovery/Peers/Peer")] == ["localhost"]
-    assert (closed.findtext("General/MaxMessageSize"), closed.findtext("General/FragmentSize")) == ("65500B", "65000B")
-    assert closed.find("Internal/SocketReceiveBufferSize").get("max") == "16777216B"
-    assert closed.find("General/Interfaces") is None
-    wide = parsed(DdsConfig(discovery_range="subnet", static_peers='a"<b'))
-    assert wide.find("General/AllowMulticast") is None
-    assert [p.get("address") for p in wide.findall("Discovery/Peers/Peer")] == ['a"<b']
-    off = parsed(DdsConfig(discovery_range="off", static_peers="a"))
-    assert off.find("Discovery/Peers") is None and str(os.getpid()) in off.findtext("Discovery/Tag")
-    assert parsed(DdsConfig(discovery_range="system_default")).find("Discovery") is None
-    for interface, kind in (("lo", "name"), ("10.0.0.1", "address"), ("fe80::1", "address")):
-        assert parsed(DdsConfig(interface=interface)).find("General/Interfaces/NetworkInterface").get(kind) == interface
 
 
 # --- benchmark -------------------------------------------------------------------------------------------------------

@@ -1,12 +1,8 @@
-"""The V4L2 camera on linuxpy as it is, with only the kernel played: what it sends, what it leaves, what it says."""
+"""The V4L2 camera on linuxpy as it is, with only the kernel played: what it sends, and what it leaves."""
 
 from __future__ import annotations
 
-import errno
 import itertools
-import math
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,14 +11,10 @@ import yaml
 
 pytest.importorskip("linuxpy", reason="linuxpy is not installed: pip install linuxpy")
 
-from v4l2_kernel import EXPOSURE, EXPOSURE_AUTO, FOCUS, FOCUS_AUTO, FakeCamera, plugged_in
+from v4l2_kernel import EXPOSURE, EXPOSURE_AUTO, FOCUS_AUTO
+from v4l2_rig import Bench, bench, first, taken
 
-from dfs_ros.camera.sharpest import sharpest_position, sharpness, spread
-from dfs_ros.camera.source import SourceFrame, SweepCamera
-from dfs_ros.camera.v4l2 import V4l2Source
-from dfs_ros.camera.v4l2_probe import describe_cameras
-from dfs_ros.cli.main import main
-from dfs_ros.config import Config
+from dfs_ros.camera.source import SweepCamera
 from dfs_ros.stack import StackAssembler
 from dfs_ros.transport.definitions import message_class
 from dfs_ros.transport.local import LocalBus, LocalTransport
@@ -30,61 +22,7 @@ from dfs_ros.transport.messages import CAMERA_INFO, IMAGE, stamp_ns
 from dfs_ros.transport.messages import FOCUS as FOCUS_TYPE
 from dfs_ros.types import LensState
 
-LENS = {"focal_length_m": 0.004, "f_number": 2.0, "pixel_pitch_m": 3e-6}
-TABLE = {
-    "format": "lens-table/1",
-    "unit": "focus_absolute",
-    "points": [
-        {"raw": 0, "focus_diopters": 0.0, "sigma_diopters": 0.1},
-        {"raw": 250, "focus_diopters": 5.0, "sigma_diopters": 0.1},
-    ],
-}
-
-
-class Bench:
-    """A camera that is plugged in, and its settings."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.folder = folder
-        self.monkeypatch = monkeypatch
-        self.table = folder / "lens.yaml"
-        self.table.write_text(yaml.safe_dump(TABLE))
-        self.plug_in()
-
-    def plug_in(self, **options: Any) -> FakeCamera:
-        self.camera = FakeCamera(self.folder / "video0", **options)
-        plugged_in(self.monkeypatch, self.camera)
-        return self.camera
-
-    def config(self, v4l2: dict[str, Any] | None = None, **sections: dict[str, Any]) -> Config:
-        device = {"device": str(self.camera.path), "calibration": str(self.table), "settle_s": 0.03}
-        values = {
-            "v4l2": {**device, "pixel_format": "GREY", **(v4l2 or {})},
-            "camera": {"source": "v4l2", "width": 64, "height": 48, "rate_hz": 100},
-            "lens": LENS,
-        }
-        return Config.from_dict({**values, **sections})
-
-    def source(self, v4l2: dict[str, Any] | None = None, **sections: dict[str, Any]) -> V4l2Source:
-        config = self.config(v4l2, **sections)
-        return V4l2Source(config.v4l2, config.camera, config.lens)
-
-
-@pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    return Bench(tmp_path, monkeypatch)
-
-
-def first(source: V4l2Source, count: int) -> list[SourceFrame]:
-    frames = source.frames()
-    try:
-        return list(itertools.islice(frames, count))
-    finally:
-        frames.close()
-
-
-def taken(frames: list[SourceFrame]) -> list[SourceFrame]:
-    return [f for f in frames if f.focus.lens_state == LensState.STATIONARY]
+__all__ = ["bench"]  # fixtures
 
 
 @pytest.mark.parametrize("code", ["GREY", "YUYV", "MJPG"])
@@ -215,190 +153,6 @@ def test_as_messages_of_a_node(bench: Bench) -> None:
     assert bench.camera.streaming
     sweeping.close()
     assert not bench.camera.streaming
-
-
-# -- what can be wrong -------------------------------------------------------------------------------------------------
-
-
-def no_focus(bench: Bench) -> None:
-    camera = bench.plug_in()
-    camera.controls = [c for c in camera.controls if c.id not in (FOCUS, FOCUS_AUTO)]
-
-
-def refusing(name: str, number: int) -> Callable[[Bench], None]:
-    return lambda bench: bench.camera.refuse.update({name: number})
-
-
-@pytest.mark.parametrize(
-    ("spoil", "kind", "words"),
-    [
-        (
-            no_focus,
-            ValueError,
-            "has no focus that can be set (focus_absolute); its controls: auto_exposure (0 to 3), "
-            "exposure_time_absolute (3 to 2047)",
-        ),
-        (refusing("S_FMT", errno.EBUSY), OSError, "format 64 x 48 GREY: in use by another program"),
-        (refusing("S_FMT", errno.EINVAL), OSError, "format 64 x 48 GREY: the device refuses it"),
-        (refusing("STREAMON", errno.ENOSPC), OSError, "capture: the USB bus has no room for it"),
-        (refusing("DQBUF", errno.ENODEV), OSError, "capture: the camera is gone"),
-        (refusing("S_EXT_CTRLS", errno.EACCES), PermissionError, "focus_automatic_continuous = 0: not allowed"),
-        (lambda bench: bench.plug_in(width=80), ValueError, "the device offers 80 x 48 GREY; it has GREY 80x48"),
-        (lambda bench: bench.plug_in(codes=("MJPG",)), ValueError, "the device offers 64 x 48 MJPG"),
-    ],
-)
-def test_cameras_that_cannot_be_used(bench: Bench, spoil: Callable[[Bench], None], kind: type, words: str) -> None:
-    spoil(bench)
-    with pytest.raises(kind) as error:
-        first(bench.source(), 3)
-    assert words in str(error.value)
-    assert not bench.camera.streaming
-
-
-def test_a_camera_that_is_unplugged(bench: Bench) -> None:
-    bench.plug_in(stops_after=20)
-    with pytest.raises(OSError, match="the camera is gone"):
-        first(bench.source(), 1000)
-
-
-def test_a_camera_that_sends_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dfs_ros.camera.v4l2_device.select.select", lambda *arguments: ([], [], []))
-    with pytest.raises(TimeoutError, match=r"Fake Webcam\): no image for 0\.2 s"):
-        first(bench.source({"timeout_s": 0.2}), 1)
-    assert bench.camera.control(FOCUS_AUTO).value == 1
-
-
-@pytest.mark.parametrize(
-    ("v4l2", "words"),
-    [
-        ({"calibration": ""}, "v4l2.calibration: expected a file that says which focus_absolute is which dioptres"),
-        ({"focus_diopters": "1"}, "v4l2.focus_diopters: expected 2 to 64 positions, received 1"),
-        ({"focus_diopters": "1, x"}, "expected numbers with commas between"),
-        ({"focus_diopters": "1, 9"}, "expected 0 to 5 dioptres, which the lens calibration covers, received 9"),
-        ({"focus_diopters": "1, 1.01"}, "expected focus positions that differ for the lens, received focus_absolute"),
-        ({"positions": 60}, "expected focus positions that differ for the lens"),
-        ({"exposure_s": 9.0}, "v4l2.exposure_s: expected 0.0003 to 0.2047 s, received 9"),
-    ],
-)
-def test_settings_that_make_no_sense(bench: Bench, v4l2: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError) as error:
-        first(bench.source(v4l2), 1)
-    assert words in str(error.value)
-    assert bench.camera.control(FOCUS_AUTO).value == 1
-
-
-def test_a_calibration_of_another_lens(bench: Bench) -> None:
-    bench.table.write_text(
-        yaml.safe_dump({**TABLE, "points": [{"raw": 0, "focus_diopters": 0}, {"raw": 900, "focus_diopters": 5}]})
-    )
-    with pytest.raises(ValueError, match=r"5 dioptres is focus_absolute 900, the camera takes 0 to 250"):
-        bench.source()
-
-
-def test_without_intrinsics(bench: Bench) -> None:
-    with pytest.raises(ValueError, match=r"v4l2\.camera_info: expected a camera calibration"):
-        bench.source(lens={"f_number": 2.0})
-
-
-def test_no_such_camera(bench: Bench) -> None:
-    with pytest.raises(FileNotFoundError, match=r"video7: no such camera; there is"):
-        bench.source({"device": str(bench.folder / "video7")})
-
-
-def test_a_file_that_is_no_camera(bench: Bench) -> None:
-    other = bench.folder / "notes.txt"
-    other.write_text("no camera")
-    with pytest.raises(OSError, match=r"notes\.txt: is no video device"):
-        bench.source({"device": str(other)})
-
-
-# -- commands ----------------------------------------------------------------------------------------------------------
-
-
-def test_probing(bench: Bench) -> None:
-    text = describe_cameras(bench.folder)
-    assert "video0: Fake Webcam: focus_absolute from 0 to 250 in steps of 5" in text
-    assert "formats: GREY 64x48; YUYV 64x48; MJPG 64x48" in text
-    assert "focus_absolute (0 to 250)" in text
-    no_focus(bench)
-    assert "Fake Webcam: focus cannot be set" in describe_cameras(bench.folder)
-    assert "no V4L2 cameras" in describe_cameras(bench.folder / "none")
-
-
-def test_the_camera_command_refuses_before_it_starts(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
-    device = str(bench.camera.path)
-    assert main(["camera", "--source", "v4l2", device]) == 2
-    assert "v4l2.calibration: expected a file" in capsys.readouterr().err
-    assert main(["camera", "--source", "v4l2", device, "--calibration", str(bench.table)]) == 2
-    assert "v4l2.camera_info: expected a camera calibration" in capsys.readouterr().err
-    assert main(["camera", "--source", "v4l2", "a", "b"]) == 2
-    assert "--source: expected 'sim', 'stack DIR' or 'v4l2 [DEVICE]'" in capsys.readouterr().err
-
-
-class SharpAt(FakeCamera):
-    """Sees a chequerboard that is sharp where the lens is at `sharp_at`."""
-
-    sharp_at = 117.0
-
-    def _pixels(self, level: float) -> bytes:
-        import cv2
-
-        y, x = np.indices((self.height, self.width))
-        board = (((x // 4) + (y // 4)) % 2 * 160 + 40).astype(np.float32)
-        blurred = cv2.GaussianBlur(board, (0, 0), 0.5 + abs(level - self.sharp_at) / 25)
-        return np.rint(blurred).astype(np.uint8).tobytes()
-
-
-def test_a_table_is_measured_point_by_point(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
-    bench.camera = SharpAt(bench.folder / "video1", rate_hz=200, travel_s=0.004)
-    plugged_in(bench.monkeypatch, bench.camera)
-    table = bench.folder / "new.yaml"
-    options = ["--size", "64x48", "--pixel-format", "GREY", "--rate", "200", "--settle", "0.005", "--repeats", "2"]
-
-    def point(distance: str, sharp_at: float) -> int:
-        SharpAt.sharp_at = sharp_at
-        command = ["focus-table", str(bench.camera.path), "--distance", distance, "--output", str(table)]
-        return main([*command, "--positions", "26", *options])
-
-    assert point("0.5", 117.0) == 0
-    assert "2 dioptres; the first point; one more at least" in capsys.readouterr().out
-    assert point("0.25", 203.0) == 0
-    assert point("inf", 31.0) == 0
-    document = yaml.safe_load(table.read_text())
-    assert [p["focus_diopters"] for p in document["points"]] == [0.0, 2.0, 4.0]
-    assert [p["raw"] for p in document["points"]] == pytest.approx([31, 117, 203], abs=3)
-    assert all(0.005 < p["sigma_diopters"] < 0.2 for p in document["points"][::2])
-    before = table.read_text()
-    assert point("0.3", 60.0) == 2  # 3.3 dioptres where the lens is focused at less than 2
-    assert "expected rising or falling throughout" in capsys.readouterr().err
-    assert table.read_text() == before
-    assert point("0.25", 198.0) == 0  # measured again, in place of the first time
-    assert [p["raw"] for p in yaml.safe_load(table.read_text())["points"]] == pytest.approx([31, 117, 198], abs=3)
-
-
-def test_sharpness_peaks() -> None:
-    x = np.arange(0.0, 250.0, 10.0)
-    values = np.exp(-(((x - 123.4) / 30) ** 2)) + 1e-3
-    assert sharpest_position(x, values) == pytest.approx(123.4, abs=0.5)
-    with pytest.raises(ValueError, match="no lens position is clearly sharper"):
-        sharpest_position(x, np.ones_like(x))
-    with pytest.raises(ValueError, match="is the end of the lens's range"):
-        sharpest_position(x, np.exp(-x / 30))
-    with pytest.raises(ValueError, match="expected five or more"):
-        sharpest_position(x[:3], values[:3])
-    assert spread([10.0, 12.0, 14.0], 1.0) == pytest.approx(2 / math.sqrt(3))
-    assert spread([10.0], 6.0) == pytest.approx(6 / math.sqrt(12))
-
-
-def test_sharpness_is_free_of_exposure_and_falls_with_blur() -> None:
-    import cv2
-
-    rng = np.random.default_rng(1)
-    sharp = cv2.GaussianBlur(rng.uniform(40, 120, (60, 80)).astype(np.float32), (0, 0), 1.0)
-    blurred = cv2.GaussianBlur(sharp, (0, 0), 2.0)
-    one, brighter, soft = (sharpness(np.rint(image).astype(np.uint8)) for image in (sharp, 2 * sharp, blurred))
-    assert brighter == pytest.approx(one, rel=0.03)
-    assert soft < 0.3 * one
 
 
 def test_the_camera_describes_itself(bench: Bench) -> None:

@@ -1,0 +1,150 @@
+"""ONNX Runtime: it answers as PyTorch does, and wrong or foreign files are not used."""
+
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import torch
+from runner_rig import images, needs_onnx, no_gpu, other_network, own_cache
+
+from dfs_ros.config import NetworkConfig
+from dfs_ros.network import load_network
+from dfs_ros.network.export import INPUTS, Shape, export_onnx, golden_inputs
+from dfs_ros.network.running import engine_model
+from dfs_ros.network.weights import load_weights, model_file
+from dfs_ros.runner.base import RunnerError
+from dfs_ros.runner.chain import ChainRunner
+from dfs_ros.runner.onnx import OnnxRunner
+from dfs_ros.runner.tensorrt import (
+    build_engine,
+)
+from dfs_ros.runner.torch import TorchRunner
+
+__all__ = ["own_cache"]  # fixtures
+
+
+@needs_onnx
+def test_onnx_runtime_by_name_answers_as_torch_at_any_size() -> None:
+    onnx = load_network(NetworkConfig(runner="onnx"), "cpu")
+    reference = load_network(NetworkConfig(runner="torch"), "cpu")
+    assert "onnxruntime" in onnx.description and "on cpu" in onnx.description
+    for size in ((8, 64, 64), (7, 50, 75), (2, 33, 31), (13, 64, 37)):
+        arrays = images(*size)
+        p, q = onnx.probability(*arrays), reference.probability(*arrays)
+        assert p.shape == size
+        np.testing.assert_allclose(p, q, atol=1e-4)
+    assert onnx.problems == []
+
+
+@needs_onnx
+def test_onnx_runtime_takes_tensors() -> None:
+    module = load_weights(model_file("light"))
+    shape = Shape(6, 32, 64)
+    runner = OnnxRunner(lambda: export_onnx(module, shape), INPUTS, "cpu")
+    inputs = golden_inputs(shape)
+    answer = runner.run_tensors(*(torch.from_numpy(array) for array in inputs))
+    np.testing.assert_array_equal(answer.numpy(), runner.run(*inputs))
+
+
+@needs_onnx
+def test_onnx_with_other_inputs_is_refused_and_torch_takes_over() -> None:
+    module = load_weights(model_file("light"))
+    shape = Shape(4, 32, 32)
+    model, inputs = export_onnx(module, shape), golden_inputs(shape)
+    wrong = OnnxRunner(lambda: model, ("cost", "smoothed", "image"), "cpu")
+    with pytest.raises(
+        RunnerError, match=r"expected inputs \['cost'.* the model has \['energy', 'image', 'smoothed'\]"
+    ):
+        wrong.run(*inputs)
+    with pytest.raises(RunnerError, match="cannot be loaded"):
+        OnnxRunner(lambda: model[:1000], INPUTS, "cpu").run(*inputs)
+    with pytest.raises(RunnerError, match="onnxruntime: "):  # a graph for one shape, and another one comes
+        OnnxRunner(lambda: model, INPUTS, "cpu").run(*golden_inputs(Shape(4, 64, 32)))
+    chain = ChainRunner([("onnx", lambda: wrong), ("torch", lambda: TorchRunner(module, "cpu"))])
+    assert chain.run(*inputs).shape == (4, 32, 32)
+    assert chain.description == "torch on cpu" and "expected inputs" in chain.problems[0].text
+
+
+@needs_onnx
+def test_a_file_that_answers_wrong_is_not_used(monkeypatch) -> None:
+    """The real chain, with the ONNX file of other weights."""
+    wrong = export_onnx(other_network(), Shape(9, 64, 96), "fp32", dynamic=True)
+    monkeypatch.setattr("dfs_ros.network.running.onnx_of", lambda *_: wrong)
+    network = load_network(NetworkConfig(runner="onnx"), "cpu")
+    expected = load_network(NetworkConfig(runner="torch"), "cpu").probability(*images(7, 33, 40))
+    np.testing.assert_array_equal(network.probability(*images(7, 33, 40)), expected)
+    (problem,) = network.problems
+    assert problem.level == "error" and "its depth differs from PyTorch's by" in problem.text
+    assert network.description == "light, torch on cpu"
+
+
+@needs_onnx
+def test_a_file_that_is_cut_short_is_not_used(monkeypatch) -> None:
+    right = export_onnx(load_weights(model_file("light")), Shape(9, 64, 96), "fp32", dynamic=True)
+    monkeypatch.setattr("dfs_ros.network.running.onnx_of", lambda *_: right[: len(right) // 2])
+    network = load_network(NetworkConfig(runner="onnx"), "cpu")
+    assert network.probability(*images(4, 32, 32)).shape == (4, 32, 32)
+    (problem,) = network.problems
+    assert problem.level == "warning" and "the model cannot be loaded" in problem.text
+
+
+@needs_onnx
+def test_precision_of_onnx_runtime() -> None:
+    expected = load_network(NetworkConfig(runner="torch"), "cpu").probability(*images(8, 64, 64))
+    network = load_network(NetworkConfig(runner="onnx", precision="fp16"), "cpu")
+    half = network.probability(*images(8, 64, 64))
+    assert " fp16 on cpu" in network.description and network.problems == []
+    assert 1e-7 < np.abs(half - expected).max() < 0.05  # another precision, and not another answer
+
+
+def test_onnx_runtime_that_is_not_installed(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(
+        ValueError, match=r"network.runner: ONNX Runtime is not installed; `pip install dfs_ros\[onnx\]`"
+    ):
+        load_network(NetworkConfig(runner="onnx"), "cpu")
+
+
+@needs_onnx
+@no_gpu
+def test_onnx_runtime_without_cuda() -> None:
+    with pytest.raises(RunnerError, match="has no CUDA"):
+        OnnxRunner(lambda: b"", INPUTS, "cuda")
+
+
+def test_a_network_that_cannot_be_exported_runs_in_torch(monkeypatch, tmp_path) -> None:
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    file = shutil.copy(model_file("light"), tmp_path / "mine.safetensors")  # without ONNX files beside it
+    network = load_network(NetworkConfig(name=str(file), runner="onnx"), "cpu")
+    assert network.probability(*images(4, 32, 32)).shape == (4, 32, 32)
+    assert network.description.endswith("torch on cpu")
+    assert "needs the package onnx" in network.problems[0].text and network.problems[0].level == "warning"
+
+
+def test_shipped_files_serve_where_the_package_onnx_is_missing(monkeypatch) -> None:
+    """As on a robot: also for engines, which are then built of the file for all shapes."""
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    network = load_network(NetworkConfig(runner="onnx"), "cpu")
+    expected = load_network(NetworkConfig(runner="torch"), "cpu").probability(*images(7, 50, 75))
+    np.testing.assert_allclose(network.probability(*images(7, 50, 75)), expected, atol=1e-4)
+    assert "onnxruntime" in network.description and network.problems == []
+    module = load_weights(model_file("light"))
+    for precision in ("fp32", "fp16"):
+        model = engine_model(module, precision, 7, 32, 64, file=model_file("light"))
+        assert len(build_engine(trt, model.onnx, model.shapes)) > 500_000
+
+
+def test_a_file_of_other_weights_beside_them_is_not_used(monkeypatch, tmp_path) -> None:
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    wrong = export_onnx(other_network(), Shape(9, 64, 96), "fp32", dynamic=True)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    file = shutil.copy(model_file("light"), tmp_path / "mine.safetensors")
+    (tmp_path / "mine-dynamic-fp32.onnx").write_bytes(wrong)
+    network = load_network(NetworkConfig(name=str(file), runner="onnx"), "cpu")
+    expected = load_network(NetworkConfig(runner="torch"), "cpu").probability(*images(4, 32, 32))
+    np.testing.assert_array_equal(network.probability(*images(4, 32, 32)), expected)
+    assert [problem.level for problem in network.problems] == ["error"]

@@ -67,6 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--report", metavar="DIR", help="folder for report.md with plots and pictures")
     parser.add_argument(
+        "--model-card",
+        metavar="FILE",
+        help="also write what is found of the network NAME into NAME.md, section Measured, such as models/light.md",
+    )
+    parser.add_argument(
         "--robustness",
         default="none,light",
         help="methods that the report also tries with wrong lenses and other hypotheses (default: none,light)",
@@ -97,6 +102,10 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--procedural: expected 1 scene or more, received {args.procedural}")
     if args.robustness_every < 1:
         raise ValueError(f"--robustness-every: expected 1 or more, received {args.robustness_every}")
+    if args.model_card and not Path(args.model_card).is_file():
+        raise FileNotFoundError(f"--model-card {args.model_card}: no such file; `dfs train` writes it")
+    if args.model_card and Path(args.model_card).stem not in names:
+        raise ValueError(f"--model-card {args.model_card}: {Path(args.model_card).stem} is not among --methods")
     if args.score_only and not args.predictions:
         raise ValueError("--score-only: which predictions? name their folder with --predictions DIR")
 
@@ -127,12 +136,18 @@ def run(args: argparse.Namespace) -> int:
         print(text)
         if args.output:
             _write_table(args.output, conditions, config, rows, scores, text)
+        some = stacks[:: args.robustness_every]
+        robustness = {
+            other: _evaluated(robust, config, other, some, root, predict=not args.score_only)[1]
+            for other in (ROBUSTNESS if robust else ())
+        }
+        if args.model_card:
+            from dfs_ros.evaluation.measured import write_measured
+
+            protocol = _protocol(args, conditions, (folders, stacks))
+            write_measured(args.model_card, Path(args.model_card).stem, protocol, scores, robustness)
+            print(f"written: {args.model_card}")
         if args.report:
-            some = stacks[:: args.robustness_every]
-            robustness = {
-                other: _evaluated(robust, config, other, some, root, predict=not args.score_only)[1]
-                for other in (ROBUSTNESS if robust else ())
-            }
             pictured = folders, stacks
             if args.pictures == "procedural":
                 shown = list(procedural_stacks(_PICTURES, cameras, args.width))
@@ -203,23 +218,32 @@ def _write_report(
     scored: tuple[Sequence[PredictionFolder], Sequence[RenderedStack]],
     pictured: tuple[Sequence[PredictionFolder], Sequence[RenderedStack]],
 ) -> None:
-    from dfs_ros.evaluation.predictions import commits
     from dfs_ros.evaluation.report import sigma_curves, write_pictures, write_report
 
     folder = Path(args.report)
     folder.mkdir(parents=True, exist_ok=True)
-    scenes = "random scenes" if args.procedural is not None else "photos with depth that nothing was trained on"
-    protocol = f"Focal stacks rendered with occlusion from {scenes}; 0.4 % noise. {conditions}. "
-    protocol += f"Predictions made by commit {', '.join(commits(*scored))}."
+    protocol = _protocol(args, conditions, scored)
     pictures = [] if args.pictures == "no" else write_pictures(folder / "pictures", *pictured, each=_PICTURES)
     file = write_report(folder, "Accuracy", protocol, scores, robustness, sigma_curves(*scored), pictures)
     print(f"written: {file}")
 
 
+def _protocol(
+    args: argparse.Namespace, conditions: str, scored: tuple[Sequence[PredictionFolder], Sequence[RenderedStack]]
+) -> str:
+    from dfs_ros.evaluation.predictions import commits
+
+    scenes = "random scenes" if args.procedural is not None else "photos with depth that nothing was trained on"
+    return (
+        f"Focal stacks rendered with occlusion from {scenes}; 0.4 % noise. {conditions}. "
+        f"Predictions made by commit {', '.join(commits(*scored))}."
+    )
+
+
 def _run_stacks(args: argparse.Namespace) -> int:
     config = config_from_arguments(args)
     names = _names(args.methods or _STACK_METHODS, "--methods")
-    if args.report or args.predictions or args.score_only:
+    if args.report or args.predictions or args.score_only or args.model_card:
         raise ValueError("--stack: gives a table and pictures (--output DIR), no report; leave out the other options")
 
     from dfs_ros.evaluation.provenance import markdown_lines, provenance

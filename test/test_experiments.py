@@ -11,7 +11,7 @@ from dfs_ros.cli.main import main
 from dfs_ros.config import CostConfig
 from dfs_ros.evaluation.rendered import EVALUATION_CAMERAS, evaluation_stacks, procedural_stacks
 from dfs_ros.evaluation.speed import SpeedCase
-from dfs_ros.experiments import ablation, constraints, invariance, speed
+from dfs_ros.experiments import ablation, constraints, invariance, learned, speed
 from dfs_ros.experiments import settings as defined
 from dfs_ros.experiments.training import trained
 from dfs_ros.optics import coc_px, depth_hypotheses
@@ -97,6 +97,27 @@ def test_more_hypotheses_are_finer(photos):
     assert f"{ours[128]:.4f}" in next(line for line in table if line.startswith("| residual, regularised"))
 
 
+def test_networks_of_a_few_hypotheses_gain_by_the_costs_in_between():
+    errors = ablation.network_errors(list(procedural_stacks(1, ["B"], 96)), silent)
+    with_them, without = errors["light"], errors["light, nothing in between"]
+    assert all(with_them[count] < without[count] for count in (8, 16, 32))
+    assert with_them[64] == without[64]
+
+
+def test_a_network_is_trained_on_another_volume_and_judged_with_it(photos, tmp_path):
+    settings = dataclasses.replace(PRESETS["smoke"], camera="B", steps=2, stacks=1)
+    stacks, errors = list(evaluation_stacks(photos, ["B"], 64)), {}
+    assert [step.volume for step in learned.VARIANTS].count("paper") == 2
+    for number, step in enumerate(learned.VARIANTS[::3]):
+        file = trained(f"tiny_{number}", settings, photos, tmp_path, 1, silent, learned.energies_of(step))
+        errors[step] = learned.error(file, step, stacks, silent)
+    # Hardly trained, the network's answer is the minimum of what it is given: another volume, another error.
+    assert 0.0 < errors[learned.VARIANTS[0]] < errors[learned.VARIANTS[3]] < 2.0
+    text = learned.markdown(errors, 0.5)
+    ours, other_seed, paper = text.splitlines()[2:]
+    assert ours.endswith("| +0.0 % |") and "another seed | 0.5000 |" in other_seed and paper.startswith("| paper |")
+
+
 def test_verdict_needs_more_than_chance():
     assert constraints.verdict(-0.004, 0.003) == "helps"
     assert constraints.verdict(0.004, 0.003) == "makes it worse"
@@ -113,6 +134,7 @@ def test_command_writes_a_table_and_refuses_to_test_on_what_it_trains_on(photos,
     base = ["--rgbd", str(photos), "--work", str(tmp_path / "work"), "--output", str(tmp_path / "out")]
     assert main(["experiment", "ablation", *base, "--every", "2", "--width", "48"]) == 0
     text = (tmp_path / "out" / "ablation.md").read_text()
+    assert "| light, nothing in between |" in text
     assert "| residual | logarithm (ours) |" in text and "D = 16" in text and "commit: " in text
     assert cv2.imread(str(tmp_path / "out" / "ablation.png")).std() > 5
     capsys.readouterr()

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros import optics, regularization
-from dfs_ros.config import Config, CostConfig, RegularizationConfig
+from dfs_ros.config import Config, CostConfig, HypothesesConfig, RegularizationConfig
 from dfs_ros.cost_volume import bound_and_scale, cost_volume_from_config
 from dfs_ros.cost_volume.confidence import BOUND_C_MAX, BOUND_F1
 from dfs_ros.cost_volume.problem import make_problem, noise_gain
 from dfs_ros.evaluation import metrics
+from dfs_ros.evaluation.methods import make_method
 from dfs_ros.evaluation.rendered import RenderedStack
 from dfs_ros.experiments.training import Progress
 from dfs_ros.network.inputs import guide_image
@@ -120,6 +121,22 @@ def hypotheses_errors(stacks: Iterable[RenderedStack], progress: Progress) -> di
     return {way: {count: float(np.mean(e)) for count, e in by_count.items()} for way, by_count in found.items()}
 
 
+def network_errors(stacks: Iterable[RenderedStack], progress: Progress) -> dict[str, dict[int, float]]:
+    """The same of the light network with one set of weights, with and without costs between the hypotheses."""
+    ways = {"light": HypothesesConfig().interpolate_to, "light, nothing in between": 0}
+    found: dict[str, dict[int, list[float]]] = {way: {count: [] for count in HYPOTHESES} for way in ways}
+    methods = {}
+    for way, least in ways.items():
+        for count in HYPOTHESES:
+            hypotheses = {"min_depth_m": _NEAR_M, "max_depth_m": _FAR_M, "count": count, "interpolate_to": least}
+            methods[way, count] = make_method("light", Config.from_dict({"hypotheses": hypotheses}))
+    for rendered in stacks:
+        for (way, count), method in methods.items():
+            found[way][count].append(metrics.abs_rel(method(rendered.stack).depth_m, rendered.depth_m))
+        progress(f"light: {rendered.camera_name} {rendered.name}")
+    return {way: {count: float(np.mean(e)) for count, e in by_count.items()} for way, by_count in found.items()}
+
+
 def hypotheses_table(errors: Mapping[str, Mapping[int, float]]) -> str:
     """The errors in Markdown, a column for each number of hypotheses."""
     lines = ["| | " + " | ".join(f"D = {count}" for count in HYPOTHESES) + " |"]
@@ -135,14 +152,17 @@ def misfits(rendered: RenderedStack, depths_m: NDArray[np.float64], cost: CostCo
     return np.sqrt(volume) if cost.method == "residual" else volume
 
 
-def _errors(misfit: Volume, step: Step, rendered: RenderedStack, depths_m: NDArray[np.float64]) -> tuple[float, float]:
-    """Abs Rel of the raw argmin and of the regularised one."""
+def energy_of(misfit: Volume, step: Step) -> Volume:
+    """What goes into the regularisation, with the contrast between best and typical depth that it is set for."""
     # The paper's constant is for its volume; ours is as large at its 99th percentile.
     c_max = BOUND_C_MAX if step.volume == "paper" else float(np.percentile(misfit, 99.0))
-    energy = step.energy(misfit, c_max)
-    reference = _logarithm(misfit, c_max)
-    # Contrast between best and typical depth as of the logarithm, which the smoothness is set for.
-    energy = energy * np.float32(_contrast(reference) / max(_contrast(energy), 1e-12))
+    energy, reference = step.energy(misfit, c_max), _logarithm(misfit, c_max)
+    return np.asarray(energy * np.float32(_contrast(reference) / max(_contrast(energy), 1e-12)), np.float32)
+
+
+def _errors(misfit: Volume, step: Step, rendered: RenderedStack, depths_m: NDArray[np.float64]) -> tuple[float, float]:
+    """Abs Rel of the raw argmin and of the regularised one."""
+    energy = energy_of(misfit, step)
     settings, guide = RegularizationConfig(), guide_image(rendered.stack.images)
     threads = Config().processing.threads or 1
     smoothed = regularization.guided_filter(

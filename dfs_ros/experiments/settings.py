@@ -97,3 +97,7 @@ CONSTRAINTS: dict[str, TrainingSettings] = {
     "spatial": dataclasses.replace(_CONSTRAINTS_BASE, spatial_weight=0.1),
 }
 """Equally long trainings of the light network; the second tells how much chance alone moves the figures."""
+
+LEARNED = _CONSTRAINTS_BASE
+"""Each training of the light network on another volume."""
+LEARNED_CHANCE_SEED = 1

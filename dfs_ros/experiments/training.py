@@ -15,6 +15,8 @@ from dfs_ros.simulation.render import RENDERER_VERSION
 from dfs_ros.training.card import Record
 from dfs_ros.training.datasets import open_dataset
 from dfs_ros.training.loop import Trainer
+from dfs_ros.training.recipes import LightRecipe
+from dfs_ros.training.samples import Energies
 from dfs_ros.training.settings import TrainingSettings
 from dfs_ros.training.stacks import RECIPE_VERSION
 
@@ -23,13 +25,20 @@ _STACKS_SEED = 0
 
 
 def trained(
-    name: str, settings: TrainingSettings, rgbd: str | Path, folder: str | Path, cores: int, progress: Progress
+    name: str,
+    settings: TrainingSettings,
+    rgbd: str | Path,
+    folder: str | Path,
+    cores: int,
+    progress: Progress,
+    energies: Energies | None = None,
 ) -> Path:
     """The weights of a training with these settings, in `folder`: trained now, or found where they are already.
 
     `rgbd`: photos with depth to train on. The seed is that of samples and initial weights; the stacks are always the
     same. A training that was interrupted goes on from its checkpoint, which is saved
-    every hundred steps. `progress` is told what happens, one line at a time.
+    every hundred steps. `progress` is told what happens, one line at a time. `energies`: of the light network, what
+    it sees of a stack if not what the estimator makes; `name` must tell them apart.
     """
     text = json.dumps([RENDERER_VERSION, RECIPE_VERSION, dataclasses.asdict(settings)])
     file = Path(folder) / f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:8]}.safetensors"
@@ -43,7 +52,9 @@ def trained(
             progress(f"{name}: {done} of {data.count} stacks rendered")
     workers = max(1, cores - 1)
     torch.set_num_threads(workers)
-    trainer = Trainer(settings, data.load(), workers=workers)
+    torch.manual_seed(settings.seed)
+    recipe = None if energies is None else LightRecipe(settings, energies=energies)
+    trainer = Trainer(settings, data.load(), workers=workers, recipe=recipe)
     checkpoint = file.with_suffix(".checkpoint")
     if checkpoint.is_file():
         trainer.load_checkpoint(checkpoint)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from dfs_ros.network.light import LightArchitecture
 from dfs_ros.training.distributed import Processes
-from dfs_ros.training.recipes import Batch, make_recipe
+from dfs_ros.training.recipes import Batch, Recipe, make_recipe
 from dfs_ros.training.settings import TrainingSettings
 from dfs_ros.training.stacks import TrainingStack
 
@@ -60,6 +60,7 @@ class Trainer:
         device: str = "cpu",
         workers: int = 1,
         processes: Processes | None = None,
+        recipe: Recipe | None = None,
     ) -> None:
         if not stacks:
             raise ValueError("training: expected 1 stack or more, received none")
@@ -67,7 +68,7 @@ class Trainer:
         self.device = torch.device(device)
         self.processes = processes or Processes()
         torch.manual_seed(settings.seed)
-        self.recipe = make_recipe(settings, architecture)
+        self.recipe = recipe or make_recipe(settings, architecture)
         self.network = self.recipe.network.to(self.device)
         self.parameters = list(self.network.parameters())
         if self.recipe.auxiliary is not None:

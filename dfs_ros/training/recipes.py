@@ -24,7 +24,17 @@ from dfs_ros.network.direct import DirectArchitecture, DirectNetwork
 from dfs_ros.network.dualfocus import TILE, DualFocusArchitecture, DualFocusNetwork, SurfaceHead
 from dfs_ros.network.light import LightArchitecture, LightNetwork
 from dfs_ros.training.loss import training_loss
-from dfs_ros.training.samples import Perturbation, Sample, cropped, disturbed, index_of, random_sample, turned
+from dfs_ros.training.samples import (
+    Energies,
+    Perturbation,
+    Sample,
+    cropped,
+    disturbed,
+    estimator_energies,
+    index_of,
+    random_sample,
+    turned,
+)
 from dfs_ros.training.settings import TrainingSettings
 from dfs_ros.training.stacks import TrainingStack
 from dfs_ros.training.variational import focal_variation, spatial_variation
@@ -83,8 +93,14 @@ class LightRecipe(Recipe):
         "sigma says so. Sigma is calibrated on scenes of the kind above; elsewhere take it as an order of doubt."
     )
 
-    def __init__(self, settings: TrainingSettings, architecture: LightArchitecture | None = None) -> None:
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        architecture: LightArchitecture | None = None,
+        energies: Energies = estimator_energies,
+    ) -> None:
         super().__init__(settings)
+        self._energies = energies
         self.network: LightNetwork = LightNetwork(architecture)
         if settings.spatial_weight > 0:
             self.auxiliary = SurfaceHead(3, _SURFACE)
@@ -96,7 +112,8 @@ class LightRecipe(Recipe):
         samples = []
         for _ in range(max(1, round(self.settings.hypotheses_per_step / fine_count(hypotheses, least)))):
             rendered = stacks[int(rng.integers(len(stacks)))]
-            samples.append(cropped(random_sample(rng, rendered, hypotheses, least), rng, self.settings.crop_px))
+            sample = random_sample(rng, rendered, hypotheses, least, self._energies)
+            samples.append(cropped(sample, rng, self.settings.crop_px))
         fields = [field.name for field in dataclasses.fields(Sample)]
         return tuple(torch.from_numpy(np.stack([getattr(s, name) for s in samples])) for name in fields)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -50,8 +51,31 @@ class Perturbation:
     jpeg_quality: int = 75  # the least
 
 
-def random_sample(rng: np.random.Generator, rendered: TrainingStack, hypotheses: int, interpolate_to: int) -> Sample:
-    """A sample of one stack with that many hypotheses, and costs between them interpolated as in the estimator."""
+Energies = Callable[[FocalStack, NDArray[np.float64], CostConfig, int], tuple[Array, Array, NDArray[np.float64]]]
+"""Energy and that smoothed, (D, H, W) each, and their depths (D,), of a stack, depths, cost, and interpolate_to."""
+
+
+def estimator_energies(
+    stack: FocalStack, depths_m: NDArray[np.float64], cost: CostConfig, interpolate_to: int
+) -> tuple[Array, Array, NDArray[np.float64]]:
+    """:data:`Energies` as the estimator makes them."""
+    volume = cost_volume_from_config(stack, depths_m, cost, threads=1)
+    between = subdivision(depths_m, interpolate_to)
+    if between is not None:
+        volume, depths_m = subdivided(volume, between), between.depths_m
+    energy = log_energy(volume, cost.method)
+    _, smoothed = smoothed_energy(energy, guide_image(stack.images), RegularizationConfig())
+    return energy, smoothed, depths_m
+
+
+def random_sample(
+    rng: np.random.Generator,
+    rendered: TrainingStack,
+    hypotheses: int,
+    interpolate_to: int,
+    energies: Energies = estimator_energies,
+) -> Sample:
+    """A sample of one stack with that many hypotheses, and costs between them interpolated where these are fewer."""
     stack, depth_m = turned(rng, rendered.stack, rendered.depth_m)
     stack = disturbed(rng, _fewer_images(rng, stack), Perturbation())
     depths_m = random_hypotheses(rng, 1.0 / depth_m[np.isfinite(depth_m)], hypotheses)
@@ -60,7 +84,7 @@ def random_sample(rng: np.random.Generator, rendered: TrainingStack, hypotheses:
         psf="gaussian" if rng.random() < 0.05 else "disk",
         transfer_curve="linear" if rng.random() < 0.1 else "srgb",
     )
-    return sample_of(rng, stack, depth_m, depths_m, cost, interpolate_to)
+    return sample_of(rng, stack, depth_m, depths_m, cost, interpolate_to, energies)
 
 
 def sample_of(
@@ -70,17 +94,12 @@ def sample_of(
     depths_m: NDArray[np.float64],
     cost: CostConfig,
     interpolate_to: int = 0,
+    energies: Energies = estimator_energies,
 ) -> Sample:
     """What the network sees of a stack with true depth (H, W): as the estimator makes it, with any of the images."""
-    volume = cost_volume_from_config(stack, depths_m, cost, threads=1)
-    between = subdivision(depths_m, interpolate_to)
-    if between is not None:
-        volume, depths_m = subdivided(volume, between), between.depths_m
+    energy, smoothed, depths_m = energies(stack, depths_m, cost, interpolate_to)
     image = stack.images[int(rng.integers(len(stack)))]
-    guide = guide_image(stack.images)
-    energy = log_energy(volume, cost.method)
-    _, smoothed = smoothed_energy(energy, guide, RegularizationConfig())
-    return Sample(energy, smoothed, image_planes(guide, image), index_of(depths_m, depth_m))
+    return Sample(energy, smoothed, image_planes(guide_image(stack.images), image), index_of(depths_m, depth_m))
 
 
 def index_of(depths_m: NDArray[np.float64], depth_m: Array) -> Array:

@@ -1,0 +1,89 @@
+"""The same light network, trained alike, on other cost volumes and other things made of them (DDFS, table 2).
+
+What the steps of :mod:`.ablation` are worth when a network comes after them, which can learn to undo some.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dfs_ros import optics, regularization
+from dfs_ros.config import CostConfig, RegularizationConfig
+from dfs_ros.cost_volume import cost_volume_from_config
+from dfs_ros.evaluation import metrics
+from dfs_ros.evaluation.rendered import RenderedStack
+from dfs_ros.experiments.ablation import STEPS, Step, energy_of
+from dfs_ros.experiments.training import Progress
+from dfs_ros.network.inputs import guide_image, image_planes
+from dfs_ros.network.light import DOWNSAMPLING
+from dfs_ros.network.readout import read_out
+from dfs_ros.network.weights import load_weights
+from dfs_ros.training.samples import Energies
+from dfs_ros.types import FocalStack
+
+Volume = NDArray[np.float32]
+
+HYPOTHESES = 64
+_NEAR_M, _FAR_M = 0.31, 10.0
+_TRAINED = (
+    ("residual", "logarithm (ours)"),
+    ("residual", "as it is"),
+    ("residual", "outlier bound, normalised (the paper's)"),
+    ("paper", "logarithm (ours)"),
+    ("paper", "outlier bound, normalised (the paper's)"),
+)
+VARIANTS: tuple[Step, ...] = tuple(step for wanted in _TRAINED for step in STEPS if (step.volume, step.name) == wanted)
+"""What the network is trained on; the first is what it ships with."""
+
+
+def energies_of(step: Step) -> Energies:
+    """What the network sees of a stack after that step."""
+    return partial(_energies, step)
+
+
+def error(weights: Path, step: Step, stacks: Sequence[RenderedStack], progress: Progress) -> float:
+    """Mean Abs Rel over the stacks of the network with these weights, trained after that step."""
+    network = load_weights(weights).eval()
+    depths_m = optics.depth_hypotheses(_NEAR_M, _FAR_M, HYPOTHESES)
+    found = []
+    for rendered in stacks:
+        images = rendered.stack.images
+        energy, smoothed, _ = _energies(step, rendered.stack, depths_m, CostConfig(), 0)
+        planes = image_planes(guide_image(images), images[len(images) // 2])
+        height, width = planes.shape[1:]
+        padding = ((0, 0), (0, -height % DOWNSAMPLING), (0, -width % DOWNSAMPLING))
+        inputs = (torch.from_numpy(np.pad(x, padding, mode="edge"))[None] for x in (energy, smoothed, planes))
+        with torch.inference_mode():
+            probability = network(*inputs)[0, :, :height, :width].numpy()
+        diopters, _ = read_out(probability, depths_m)
+        found.append(metrics.abs_rel(1.0 / diopters, rendered.depth_m))
+    progress(f"{step.volume}, {step.name}: mean Abs Rel {np.mean(found):.4f} on {len(found)} stacks")
+    return float(np.mean(found))
+
+
+def markdown(errors: Mapping[Step, float], chance: float) -> str:
+    """The errors beside that of the first; `chance`: that of the first trained with another seed."""
+    base = errors[VARIANTS[0]]
+    lines = ["| volume | before the network | Abs Rel | against ours |", "| --- | --- | --- | --- |"]
+    rows = [(f"{step.volume} | {step.name}", value) for step, value in errors.items()]
+    rows.insert(1, (f"{VARIANTS[0].volume} | {VARIANTS[0].name}, another seed", chance))
+    lines += [f"| {name} | {value:.4f} | {100 * (value / base - 1):+.1f} % |" for name, value in rows]
+    return "\n".join(lines)
+
+
+def _energies(
+    step: Step, stack: FocalStack, depths_m: NDArray[np.float64], cost: CostConfig, unused: int
+) -> tuple[Volume, Volume, NDArray[np.float64]]:
+    """As :func:`dfs_ros.training.samples.estimator_energies`, of another volume and after another step."""
+    cost = dataclasses.replace(cost, method=step.volume)
+    volume = cost_volume_from_config(stack, depths_m, cost, threads=1)
+    energy = energy_of(np.sqrt(volume) if step.volume == "residual" else volume, step)
+    _, smoothed = regularization.smoothed_energy(energy, guide_image(stack.images), RegularizationConfig())
+    return energy, smoothed, depths_m

@@ -32,7 +32,7 @@ from dfs_ros.cost_volume.cuda.job import uploaded
 from dfs_ros.cost_volume.problem import Problem, make_problem
 from dfs_ros.cost_volume.spectra import SpectraCache
 from dfs_ros.cuda_graphs import CudaGraphs
-from dfs_ros.regularization import COST_FLOOR
+from dfs_ros.regularization import COST_FLOOR, SIGMA_SCALE
 from dfs_ros.types import FocalStack
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class DeviceEstimator:
     def _minimum(self, smoothed: Tensor, depths_m: NDArray[np.float64], sharpness: float) -> tuple[Tensor, Tensor]:
         """Inverse depth and its standard deviation without a network."""
         probability = torch.softmax(smoothed * -sharpness, dim=0)
-        _, sigma = self._aggregation.read_out(probability, depths_m)
+        _, sigma = self._aggregation.read_out(probability, depths_m, SIGMA_SCALE)
         levels = uploaded((1.0 / depths_m).astype(np.float32), self._device)
         return at_index(levels, minimum_with_offset(smoothed)), sigma
 

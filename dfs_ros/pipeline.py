@@ -133,9 +133,11 @@ class DepthEstimator:
             found = self._on_cpu(focal_stack, aligned.reference, depths_m, keys, clock)
         diopters, own_sigma, confidence = found
         sigma_diopters = own_sigma
+        sigma_scale = regularization.SIGMA_SCALE
         if self._network is not None:
-            sigma_diopters = beside_jumps(own_sigma, diopters, self._network.sigma_scale)
-            own_sigma = own_sigma / np.float32(self._network.sigma_scale)
+            sigma_scale = self._network.sigma_scale
+            sigma_diopters = beside_jumps(own_sigma, diopters, sigma_scale)
+        own_sigma = own_sigma / np.float32(sigma_scale)
 
         clock.begin("sharpen", 0.85)
         sharp = np.broadcast_to(image[..., None], (*image.shape, 3)) if image.ndim == 2 else image
@@ -229,7 +231,7 @@ class DepthEstimator:
         """Inverse depth and its standard deviation without a network."""
         index = regularization.minimum_with_offset(smoothed)
         probability = regularization.probability_of(smoothed, self.config.regularization.sharpness)
-        _, sigma_diopters = read_out(probability, depths_m)
+        _, sigma_diopters = read_out(probability, depths_m, regularization.SIGMA_SCALE)
         return at_index(1.0 / depths_m, index), sigma_diopters
 
     def _result(

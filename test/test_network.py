@@ -146,12 +146,17 @@ def probability_at(positions, depths=20):
     return p
 
 
+def sharpest_sigma(positions):
+    """Of :func:`probability_at`: a hypothesis alone has nothing but the floor, two that share have half a step."""
+    near = np.abs(np.asarray(positions) - np.rint(positions))
+    return np.sqrt(np.pi / 2) * near * (1.5 - near) / (near + 0.5) + SIGMA_FLOOR
+
+
 def test_readout_finds_positions_between_hypotheses():
     positions = np.array([0.0, 0.3, 4.0, 7.5, 11.9, 19.0])
     index, sigma = median_and_spread(probability_at(positions))
     np.testing.assert_allclose(index[0], positions, atol=1e-5)
-    # As sharp as a probability on a grid can be: nothing but the floor.
-    np.testing.assert_allclose(sigma[0], SIGMA_FLOOR, atol=1e-4)
+    np.testing.assert_allclose(sigma[0], sharpest_sigma(positions), atol=1e-4)
 
 
 def test_a_second_peak_makes_unsure_but_does_not_pull():
@@ -159,7 +164,7 @@ def test_a_second_peak_makes_unsure_but_does_not_pull():
     p[5], p[15] = 0.7, 0.3
     index, sigma = median_and_spread(p)
     assert index[0, 0] == pytest.approx(4.5 + 0.5 / 0.7, abs=1e-5)
-    assert sigma[0, 0] == pytest.approx(np.sqrt(np.pi / 2) * (0.3 * 9.786 + 0.7 * 0.214 - 0.386), abs=0.03)
+    assert sigma[0, 0] == pytest.approx(np.sqrt(np.pi / 2) * (0.3 * 9.786 + 0.7 * 0.214) + SIGMA_FLOOR, abs=0.01)
 
 
 def test_sigma_of_a_gaussian_is_its_own():
@@ -175,7 +180,7 @@ def test_readout_in_dioptres_either_way_round():
     step = (2.0 - 0.2) / 19
     inverse, sigma = read_out(p, depths)
     np.testing.assert_allclose(inverse[0], 2.0 - step * np.array([3.0, 10.25]), rtol=1e-5)
-    np.testing.assert_allclose(sigma[0], step * SIGMA_FLOOR, rtol=1e-2)
+    np.testing.assert_allclose(sigma[0], step * sharpest_sigma([3.0, 10.25]), rtol=1e-2)
     inverse_up, sigma_up = read_out(p[::-1].copy(), depths[::-1])
     np.testing.assert_allclose(inverse_up, inverse, rtol=1e-5)
     np.testing.assert_allclose(sigma_up, sigma, rtol=1e-2)
@@ -184,7 +189,7 @@ def test_readout_in_dioptres_either_way_round():
 def test_readout_with_uneven_hypotheses():
     inverse, sigma = read_out(probability_at([0.5, 2.0], depths=3), [1.0, 2.0, 10.0])
     np.testing.assert_allclose(inverse[0], [0.75, 0.1], rtol=1e-5)
-    np.testing.assert_allclose(sigma[0], SIGMA_FLOOR * np.array([0.475, 0.4]), rtol=0.02)
+    np.testing.assert_allclose(sigma[0], sharpest_sigma([0.5, 2.0]) * np.array([0.475, 0.4]), rtol=0.02)
     assert at_index([1.0, 3.0], np.array([0.25], np.float32))[0] == pytest.approx(1.5)
 
 

@@ -100,6 +100,6 @@ def test_sigma_grows_beside_jumps_only() -> None:
     sigma = np.full_like(diopters, 0.1)
     found = beside_jumps(sigma, diopters, 0.5)
     np.testing.assert_allclose(found[:, :24], 0.1, rtol=1e-4)
-    # Half of the square lies on either side: the deviation is 0.5, counted 5 times 0.5.
-    assert found[20, 30] == pytest.approx(np.hypot(0.1, 2.5 * 0.5), rel=0.02)
+    # Half of the square lies on either side: the deviation is 0.5, counted 2.5 times 0.5.
+    assert found[20, 30] == pytest.approx(np.hypot(0.1, 2.5 * 0.5 * 0.5), rel=0.02)
     assert found.dtype == np.float32

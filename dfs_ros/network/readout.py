@@ -3,12 +3,12 @@
 In units of hypotheses, with p the probability, spread evenly over a cell from d - 1/2 to d + 1/2:
 
     i     = median: half of the probability lies on either side
-    sigma = s sqrt(pi / 2) max(sum over d of p_d |d - i| - least(i), 0) + 0.02
+    sigma = s sqrt(pi / 2) sum over d of p_d |d - i|  +  0.02
 
 The median has the least expected absolute error of all estimates; a second, lesser peak cannot pull it. Sigma is
-the mean absolute deviation, as of a Gaussian, less what two neighbouring hypotheses that share all of the probability
-have: a surface between two of them is no doubt. s is 1, or calibrates a network's sigma on scenes that it was not
-trained with. Both become dioptres along the list of hypotheses.
+the mean absolute deviation, as of a Gaussian. s calibrates it on scenes that were not trained with. Both become dioptres
+along the list of hypotheses. (To take from the deviation what two neighbouring hypotheses that share all of the
+probability have, since a surface between two of them is no doubt, makes the surest pixels less exact.)
 :func:`median_and_spread` here is for numpy; :mod:`dfs_ros.network.readout_torch` has the same to differentiate.
 """
 
@@ -26,7 +26,7 @@ SIGMA_PER_DEVIATION = math.sqrt(math.pi / 2.0)
 SIGMA_FLOOR = 0.02
 # Chosen on stacks of scenes kept from training: so ordered, the surest pixels are the most exact.
 _AROUND_PX = 6
-_JUMP_WEIGHT = 5.0
+_JUMP_WEIGHT = 2.5
 
 
 def read_out(probability: Array, depths_m: ArrayLike, sigma_scale: float = 1.0) -> tuple[Array, Array]:
@@ -54,7 +54,7 @@ def read_out(probability: Array, depths_m: ArrayLike, sigma_scale: float = 1.0) 
 
 
 def beside_jumps(sigma: Array, diopters: Array, scale: float) -> Array:
-    """Sigma (H, W) with what depth does around a pixel: ``hypot(sigma, 5 scale std of diopters in 13 x 13 pixels)``.
+    """Sigma (H, W) with what depth does around a pixel: ``hypot(sigma, 2.5 scale std of diopters in 13 x 13 pixels)``.
 
     Where depth jumps, it is the place of the jump that is wrong, by a pixel or two, which the probability of no single
     pixel shows. Both are in dioptres or both in hypotheses; `scale` is the `sigma_scale` that `sigma` has in it.
@@ -91,14 +91,7 @@ def median_and_spread(probability: Array, sigma_scale: float = 1.0) -> tuple[Arr
     after = total - before - inside
     after_moment = moment - before_moment - position * inside
     deviation = index * before - before_moment + inside * np.abs(position - index) + after_moment - index * after
-    excess = np.maximum(deviation - least_deviation(index - np.floor(index)), 0.0)
-    return index, (sigma_scale * SIGMA_PER_DEVIATION * excess + SIGMA_FLOOR).astype(np.float32)
-
-
-def least_deviation(fraction: Array) -> Array:
-    """Mean absolute deviation from their median of two neighbouring hypotheses whose median lies at this fraction."""
-    near = np.minimum(fraction, 1.0 - fraction)
-    return np.asarray(near * (1.5 - near) / (near + 0.5), np.float32)
+    return index, (sigma_scale * SIGMA_PER_DEVIATION * deviation + SIGMA_FLOOR).astype(np.float32)
 
 
 def at_index(values: ArrayLike, index: Array) -> Array:

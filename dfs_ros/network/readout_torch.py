@@ -22,6 +22,4 @@ def median_and_spread(probability: Tensor, sigma_scale: float = 1.0) -> tuple[Te
     fixed = index.detach()
     every = torch.arange(depths, device=fixed.device, dtype=probability.dtype)[:, None, None]
     deviation = (probability * (every - fixed[:, None]).abs()).sum(dim=1)
-    near = torch.minimum(fixed - fixed.floor(), fixed.floor() + 1.0 - fixed)
-    excess = (deviation - near * (1.5 - near) / (near + 0.5)).clamp(min=0.0)
-    return index, sigma_scale * SIGMA_PER_DEVIATION * excess + SIGMA_FLOOR
+    return index, sigma_scale * SIGMA_PER_DEVIATION * deviation + SIGMA_FLOOR

@@ -141,10 +141,8 @@ ELEMENT void read_out_block(const Job& job, const Block& block, float*) {
     const float after = total - before - inside, after_moment = moment - before_moment - position * inside;
     const float deviation =
         index * before - before_moment + inside * fabsf(position - index) + after_moment - index * after;
-    const float fraction = index - floorf(index), near = fminf(fraction, 1.0f - fraction);
-    const float excess = fmaxf(deviation - near * (1.5f - near) / (near + 0.5f), 0.0f);
     store(job.volume, pixel, between(job.levels, index, job.depths), 0);
-    const float spread = 1.2533141f * job.sigma_scale * excess + 0.02f;  // sqrt(pi / 2) and the floor of ../../network/readout.py
+    const float spread = 1.2533141f * job.sigma_scale * deviation + 0.02f;  // sqrt(pi / 2) and the floor of ../../network/readout.py
     store(job.volume, static_cast<long long>(pixels) + pixel, spread * between(job.level_steps, index, job.depths), 0);
   }
 }

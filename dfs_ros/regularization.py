@@ -23,8 +23,8 @@ from dfs_ros.config import RegularizationConfig
 Volume = NDArray[np.float32]
 
 SIGMA_SCALE = 0.4
-"""Calibrates the sigma of this probability, so that 68 % of errors are within it: as :func:`dfs_ros.training.sigma` finds
-it for a network, on scenes kept for that and for validation. For :func:`dfs_ros.network.readout.read_out`."""
+"""Calibrates the sigma of this probability, for :func:`dfs_ros.network.readout.read_out`: 68 % of errors are within it on
+scenes kept for calibration and validation."""
 
 # Squared residuals under this carry nothing but 8-bit rounding.
 COST_FLOOR = 1e-7

@@ -7,8 +7,8 @@ In units of hypotheses, with p the probability, spread evenly over a cell from d
 
 The median has the least expected absolute error of all estimates; a second, lesser peak cannot pull it. Sigma is
 the mean absolute deviation, as of a Gaussian. s calibrates it on scenes that were not trained with. Both become
-dioptres along the list of hypotheses. (To take from the deviation what two neighbouring hypotheses that share all of the
-probability have, since a surface between two of them is no doubt, makes the surest pixels less exact.)
+dioptres along the list of hypotheses. (To take from the deviation what two neighbouring hypotheses have that share all
+of the probability, since a surface between two of them is no doubt, makes the surest pixels less exact.)
 :func:`median_and_spread` here is for numpy; :mod:`dfs_ros.network.readout_torch` has the same to differentiate.
 """
 

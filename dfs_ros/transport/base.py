@@ -220,7 +220,7 @@ class Transport(ABC):
         self._diagnostics: dict[str, Callable[[], Diagnostic]] = {}
         self._logger = logging.getLogger(f"dfs_ros.{node_name}")
         self._logged_at: dict[str, float] = {}
-        self._closing = threading.Lock()
+        self._closing = threading.RLock()  # a signal may shut down what is shutting down
         self._is_shutdown = False
 
     @abstractmethod

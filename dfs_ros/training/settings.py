@@ -17,7 +17,7 @@ class TrainingSettings:
     """What makes the weights what they are, beside the code and the photos; written beside them."""
 
     network: str = setting("light", "Which network", choices=NETWORKS)
-    steps: int = setting(2400, "Optimiser steps", low=1, high=10**7)
+    steps: int = setting(9000, "Optimiser steps", low=1, high=10**7)
     hours: float = setting(
         0.0,
         "Longest time; the schedule follows the clock where that is shorter; 0 = no limit",
@@ -25,7 +25,7 @@ class TrainingSettings:
         low=0,
         high=1000,
     )
-    stacks: int = setting(640, "Rendered focal stacks", low=1, high=10**6)
+    stacks: int = setting(1920, "Rendered focal stacks", low=1, high=10**6)
     seed: int = setting(0, "Of stacks, samples and initial weights", low=0, high=2**31)
     camera: str = setting(
         ANY_CAMERA,
@@ -100,8 +100,9 @@ PRESETS: dict[str, TrainingSettings] = {
     "dualfocus": dataclasses.replace(_ON_CPU, network="dualfocus", focal_weight=1.0, spatial_weight=0.1, steps=600),
     "direct": dataclasses.replace(_ON_CPU, network="direct", steps=600),
 }
-"""light: the network that ships in models/. ddfs, dualfocus, direct: what a CPU can train of them, for one camera, to
-compare with; ddfs_paper: full size and as its paper trains it, for a GPU. smoke: a minute, to see that all works."""
+"""light: the network that ships in models/; an hour on two cores once stacks are rendered. ddfs, dualfocus, direct:
+what a CPU can train of them, for one camera, to compare with; ddfs_paper: full size and as its paper trains it, for a
+GPU. smoke: a minute, to see that all works."""
 
 
 def preset(name: str, **changes: object) -> TrainingSettings:

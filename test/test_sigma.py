@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dfs_ros.config import NetworkConfig
+from dfs_ros.evaluation.rendered import EVALUATION_CAMERAS
 from dfs_ros.network import load_network
 from dfs_ros.network.light import LightArchitecture, LightNetwork
 from dfs_ros.network.readout import SIGMA_FLOOR, beside_jumps, median_and_spread, read_out
@@ -85,11 +86,13 @@ def test_scenes_are_for_one_part_only(tmp_path) -> None:
         Sources.find(tmp_path, "test")
 
 
-def test_calibration_stacks_are_whole_scenes_through_random_lenses(monkeypatch) -> None:
+def test_calibration_stacks_are_whole_scenes_through_random_lenses_and_known_cameras(monkeypatch) -> None:
     monkeypatch.setattr(calibration, "WIDTH_PX", 64)
-    first, second = calibration_stacks(None, 2)
+    first, second, third, fourth = calibration_stacks(None, 4)
     assert first.stack.size == (48, 64) == first.depth_m.shape
-    assert first.stack.camera != second.stack.camera
+    known = [setup.camera for setup in EVALUATION_CAMERAS.values()]
+    assert second.stack.camera in known and fourth.stack.camera in known
+    assert first.stack.camera not in known and first.stack.camera != third.stack.camera
     again = next(calibration_stacks(None, 1))
     np.testing.assert_array_equal(again.stack.images, first.stack.images)
 

@@ -284,6 +284,9 @@ def test_command_trains_and_writes_network_and_card(tmp_path, capsys):
     assert "2 steps" in card and "1 focal stacks" in card
     network = load_weights(tmp_path / "out" / "tiny.safetensors")
     assert network.architecture == LightArchitecture()
+    # Once more has nothing to train: it calibrates, and the card still tells how the training ended.
+    assert main(arguments) == 0
+    assert (tmp_path / "out" / "tiny.md").read_text() == card and "At the end, mean of the last 200 steps: loss" in card
     assert main([*arguments, "--seed", "5"]) == 2
     assert "other settings" in capsys.readouterr().err
     assert main([*arguments[:-2], "--name", "../up"]) == 2

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _CHECKPOINT_EVERY_S = 60.0
 _CAMERA_OF_DATASET = {"nyu": "A", "defocusnet": "defocusnet", "ddff12": "any"}
-_CALIBRATION_STACKS = 24
+_CALIBRATION_STACKS = 48
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -215,12 +215,15 @@ def _write(
     sigma: dict[str, float] | None,
 ) -> None:
     """Weights and model card."""
-    from dfs_ros.network.weights import save_network
+    from dfs_ros.network.weights import save_network, training_facts
     from dfs_ros.training.card import model_card
 
+    file = output / f"{name}.safetensors"
     facts = record.facts(trainer, data) | ({"sigma": sigma} if sigma else {})
+    if not facts["last"] and file.is_file():  # nothing was left to train, only to calibrate
+        facts["last"] = training_facts(file).get("last", {})
     save_network(
-        output / f"{name}.safetensors",
+        file,
         trainer.averaged_weights(),
         trainer.network.architecture,
         facts,

@@ -93,6 +93,14 @@ def save_network(
     temporary.replace(file)
 
 
+def training_facts(file: str | Path) -> dict[str, Any]:
+    """What :func:`save_network` was told of the training; empty where the file does not say."""
+    from safetensors import safe_open
+
+    with safe_open(str(file), framework="pt") as opened:
+        return dict(json.loads((opened.metadata() or {}).get("training", "{}")))
+
+
 def sigma_scale_of(file: str | Path) -> float:
     """What calibrates the network's sigma, on data that it was not trained with; 1 where the file does not say.
 

@@ -4,7 +4,8 @@ A network is unsure in the right places and by the right proportion, but not by 
 other things more. One factor on its spread mends that, the one that 68.3 % of errors are then within.
 
 Cameras are taken as they are described here, with a little noise: a wrong lens moves all depths together, which no
-pixel's probability can tell of. It is the factor of such stacks that ships with the weights.
+pixel's probability can tell of. Hypotheses are those that are tried by default. It is the factor of such stacks that
+ships with the weights.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dfs_ros.config import CostConfig
-from dfs_ros.evaluation.rendered import load_rgbd
+from dfs_ros.config import CostConfig, HypothesesConfig
+from dfs_ros.evaluation.rendered import EVALUATION_CAMERAS, load_rgbd
 from dfs_ros.network.light import DOWNSAMPLING, LightNetwork
 from dfs_ros.network.readout import SIGMA_FLOOR, beside_jumps, median_and_spread
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import random_scene
-from dfs_ros.training.samples import Perturbation, disturbed, random_hypotheses, sample_of
+from dfs_ros.training.samples import Perturbation, disturbed, sample_of
 from dfs_ros.training.stacks import Sources, TrainingStack, random_lens, random_pupil
+from dfs_ros.working import hypotheses_for
 
 SHARE_WITHIN_SIGMA = 0.683
 WIDTH_PX = 320
 _SEED = 20_000_001  # far from any that trainings are given: other random scenes, too
-_HYPOTHESES = 64
 _OVERSAMPLING = 2
 _AS_DESCRIBED = Perturbation(noise=0.01, f_number=0.0, focus=0.0, shift_px=0.0, gain=0.0)
 
@@ -45,25 +46,33 @@ class SigmaFit:
 
 
 def calibration_stacks(rgbd: str | Path | None, count: int) -> Iterator[TrainingStack]:
-    """Stacks of scenes kept for this, whole as a camera sees them, each through another random lens.
+    """Stacks of scenes kept from training, whole as a camera sees them.
 
-    Photos with depth in turn, and random scenes where there are none of this part in the folder.
+    Photos with depth in turn, of both parts that nothing is trained with: few scenes make a chance result. Random
+    scenes where the folder has none. Every other one is taken through a random lens, which may suit the scene badly,
+    the rest through cameras of the evaluation.
     """
-    sources = Sources.find(rgbd, "calibration")
+    photos = [*Sources.find(rgbd, "calibration").rgbd, *Sources.find(rgbd, "validation").rgbd]
     for index in range(count):
         rng = np.random.default_rng((_SEED, index))
-        if sources.rgbd:
-            scene = load_rgbd(sources.rgbd[index % len(sources.rgbd)], _OVERSAMPLING * WIDTH_PX, _OVERSAMPLING)
+        if photos:
+            # The next photo after two: one stack of each is taken through a random lens.
+            scene = load_rgbd(photos[index // 2 % len(photos)], _OVERSAMPLING * WIDTH_PX, _OVERSAMPLING)
             rgb, depth_m = scene.rgb, scene.depth_m
         else:
             width, height = _OVERSAMPLING * WIDTH_PX, _OVERSAMPLING * WIDTH_PX * 3 // 4
             near_m = math.exp(rng.uniform(-1.0, 0.5))
             made = random_scene(rng, width, height, near_m=near_m, far_m=near_m * rng.uniform(1.5, 8.0))
             rgb, depth_m = made.rgb, made.depth_m
-        camera, focus = random_lens(rng, 1.0 / depth_m[np.isfinite(depth_m)], rgb.shape[0] // _OVERSAMPLING)
-        stack = render_stack(
-            rgb, depth_m, camera, focus, oversampling=_OVERSAMPLING, rng=rng, noise=0.0, pupil=random_pupil(rng)
-        )
+        if index % 2 == 0:
+            camera, focus = random_lens(rng, 1.0 / depth_m[np.isfinite(depth_m)], rgb.shape[0] // _OVERSAMPLING)
+            pupil = random_pupil(rng)
+        else:
+            median_m = float(np.nanmedian(depth_m))
+            suitable = [c for c in EVALUATION_CAMERAS.values() if c.min_median_depth_m <= median_m]
+            setup = suitable[int(rng.integers(len(suitable)))]
+            camera, focus, pupil = setup.camera, np.array(setup.focus_diopters), None
+        stack = render_stack(rgb, depth_m, camera, focus, oversampling=_OVERSAMPLING, rng=rng, noise=0.0, pupil=pupil)
         middle = slice(_OVERSAMPLING // 2, None, _OVERSAMPLING)
         yield TrainingStack(stack, np.ascontiguousarray(depth_m[middle, middle], dtype=np.float32))
 
@@ -96,7 +105,7 @@ def _spread_and_error(
     if known.size == 0:
         return np.empty(0, np.float32), np.empty(0, np.float32)
     stack = disturbed(rng, rendered.stack, _AS_DESCRIBED)
-    depths_m = random_hypotheses(rng, 1.0 / known, _HYPOTHESES)
+    depths_m = hypotheses_for(stack, HypothesesConfig())
     sample = sample_of(rng, stack, rendered.depth_m, depths_m, CostConfig())
     height, width = (n // DOWNSAMPLING * DOWNSAMPLING for n in sample.truth.shape)
     arrays = (np.ascontiguousarray(x[:, :height, :width]) for x in (sample.energy, sample.smoothed, sample.image))

@@ -215,7 +215,7 @@ def test_saved_and_loaded_it_answers_the_same(tmp_path):
     file = tmp_path / "mine.safetensors"
     save_network(file, module.state_dict(), SMALL, {"steps": 3})
     assert [path.name for path in tmp_path.iterdir()] == ["mine.safetensors"]
-    network = load_network(NetworkConfig(name=str(file)), device="cpu")
+    network = load_network(NetworkConfig(name=str(file), precision="fp32"), device="cpu")
     np.testing.assert_array_equal(network.probability(*inputs()), network_of(module).probability(*inputs()))
     assert "torch on cpu" in network.description
 

@@ -38,7 +38,10 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> HostKernels:
 
 
 def config_of(network: str, **sections: dict[str, Any]) -> Config:
-    base = {"network": {"name": network, "runner": "torch"}, "hypotheses": {"count": 20, "max_depth_m": 5.0}}
+    base = {
+        "network": {"name": network, "runner": "torch", "precision": "fp32"},
+        "hypotheses": {"count": 20, "max_depth_m": 5.0},
+    }
     return Config.from_dict({**base, "processing": {"device": "cpu", "threads": 1}}).updated(sections)
 
 

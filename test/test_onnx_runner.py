@@ -26,8 +26,8 @@ __all__ = ["own_cache"]  # fixtures
 
 @needs_onnx
 def test_onnx_runtime_by_name_answers_as_torch_at_any_size() -> None:
-    onnx = load_network(NetworkConfig(runner="onnx"), "cpu")
-    reference = load_network(NetworkConfig(runner="torch"), "cpu")
+    onnx = load_network(NetworkConfig(runner="onnx", precision="fp32"), "cpu")
+    reference = load_network(NetworkConfig(runner="torch", precision="fp32"), "cpu")
     assert "onnxruntime" in onnx.description and "on cpu" in onnx.description
     for size in ((8, 64, 64), (7, 50, 75), (2, 33, 31), (13, 64, 37)):
         arrays = images(*size)
@@ -71,8 +71,8 @@ def test_a_file_that_answers_wrong_is_not_used(monkeypatch) -> None:
     """The real chain, with the ONNX file of other weights."""
     wrong = export_onnx(other_network(), Shape(9, 64, 96), "fp32", dynamic=True)
     monkeypatch.setattr("dfs_ros.network.running.onnx_of", lambda *_: wrong)
-    network = load_network(NetworkConfig(runner="onnx"), "cpu")
-    expected = load_network(NetworkConfig(runner="torch"), "cpu").probability(*images(7, 33, 40))
+    network = load_network(NetworkConfig(runner="onnx", precision="fp32"), "cpu")
+    expected = load_network(NetworkConfig(runner="torch", precision="fp32"), "cpu").probability(*images(7, 33, 40))
     np.testing.assert_array_equal(network.probability(*images(7, 33, 40)), expected)
     (problem,) = network.problems
     assert problem.level == "error" and "its depth differs from PyTorch's by" in problem.text
@@ -83,7 +83,7 @@ def test_a_file_that_answers_wrong_is_not_used(monkeypatch) -> None:
 def test_a_file_that_is_cut_short_is_not_used(monkeypatch) -> None:
     right = export_onnx(load_weights(model_file("light")), Shape(9, 64, 96), "fp32", dynamic=True)
     monkeypatch.setattr("dfs_ros.network.running.onnx_of", lambda *_: right[: len(right) // 2])
-    network = load_network(NetworkConfig(runner="onnx"), "cpu")
+    network = load_network(NetworkConfig(runner="onnx", precision="fp32"), "cpu")
     assert network.probability(*images(4, 32, 32)).shape == (4, 32, 32)
     (problem,) = network.problems
     assert problem.level == "warning" and "the model cannot be loaded" in problem.text
@@ -91,7 +91,7 @@ def test_a_file_that_is_cut_short_is_not_used(monkeypatch) -> None:
 
 @needs_onnx
 def test_precision_of_onnx_runtime() -> None:
-    expected = load_network(NetworkConfig(runner="torch"), "cpu").probability(*images(8, 64, 64))
+    expected = load_network(NetworkConfig(runner="torch", precision="fp32"), "cpu").probability(*images(8, 64, 64))
     network = load_network(NetworkConfig(runner="onnx", precision="fp16"), "cpu")
     half = network.probability(*images(8, 64, 64))
     assert " fp16 on cpu" in network.description and network.problems == []
@@ -103,7 +103,7 @@ def test_onnx_runtime_that_is_not_installed(monkeypatch) -> None:
     with pytest.raises(
         ValueError, match=r"network.runner: ONNX Runtime is not installed; `pip install dfs_ros\[onnx\]`"
     ):
-        load_network(NetworkConfig(runner="onnx"), "cpu")
+        load_network(NetworkConfig(runner="onnx", precision="fp32"), "cpu")
 
 
 @needs_onnx
@@ -117,7 +117,7 @@ def test_a_network_that_cannot_be_exported_runs_in_torch(monkeypatch, tmp_path) 
     pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
     monkeypatch.setitem(sys.modules, "onnx", None)
     file = shutil.copy(model_file("light"), tmp_path / "mine.safetensors")  # without ONNX files beside it
-    network = load_network(NetworkConfig(name=str(file), runner="onnx"), "cpu")
+    network = load_network(NetworkConfig(name=str(file), runner="onnx", precision="fp32"), "cpu")
     assert network.probability(*images(4, 32, 32)).shape == (4, 32, 32)
     assert network.description.endswith("torch on cpu")
     assert "needs the package onnx" in network.problems[0].text and network.problems[0].level == "warning"
@@ -128,8 +128,8 @@ def test_shipped_files_serve_where_the_package_onnx_is_missing(monkeypatch) -> N
     pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
     trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
     monkeypatch.setitem(sys.modules, "onnx", None)
-    network = load_network(NetworkConfig(runner="onnx"), "cpu")
-    expected = load_network(NetworkConfig(runner="torch"), "cpu").probability(*images(7, 50, 75))
+    network = load_network(NetworkConfig(runner="onnx", precision="fp32"), "cpu")
+    expected = load_network(NetworkConfig(runner="torch", precision="fp32"), "cpu").probability(*images(7, 50, 75))
     np.testing.assert_allclose(network.probability(*images(7, 50, 75)), expected, atol=1e-4)
     assert "onnxruntime" in network.description and network.problems == []
     module = load_weights(model_file("light"))
@@ -144,7 +144,7 @@ def test_a_file_of_other_weights_beside_them_is_not_used(monkeypatch, tmp_path) 
     monkeypatch.setitem(sys.modules, "onnx", None)
     file = shutil.copy(model_file("light"), tmp_path / "mine.safetensors")
     (tmp_path / "mine-dynamic-fp32.onnx").write_bytes(wrong)
-    network = load_network(NetworkConfig(name=str(file), runner="onnx"), "cpu")
-    expected = load_network(NetworkConfig(runner="torch"), "cpu").probability(*images(4, 32, 32))
+    network = load_network(NetworkConfig(name=str(file), runner="onnx", precision="fp32"), "cpu")
+    expected = load_network(NetworkConfig(runner="torch", precision="fp32"), "cpu").probability(*images(4, 32, 32))
     np.testing.assert_array_equal(network.probability(*images(4, 32, 32)), expected)
     assert [problem.level for problem in network.problems] == ["error"]

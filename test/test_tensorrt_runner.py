@@ -57,7 +57,7 @@ class Machine:
             PLANS[onnx] = build_engine(rtx, onnx, shapes, progress)
         plan = PLANS[onnx]
         self.models[hashlib.sha256(plan).hexdigest()] = onnx
-        self.built.append("fp16" if len(onnx) < 900_000 else "fp32")
+        self.built.append("fp16" if len(onnx) < 1_400_000 else "fp32")
         return plan
 
     def engine(self, plan: bytes, log: Any) -> Any:
@@ -75,7 +75,7 @@ class Engine:
     """Engine, runtime configuration, cache of kernels and context in one."""
 
     def __init__(self, machine: Machine, onnx: bytes) -> None:
-        self.machine, self.precision = machine, "fp16" if len(onnx) < 900_000 else "fp32"
+        self.machine, self.precision = machine, "fp16" if len(onnx) < 1_400_000 else "fp32"
         self.session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
         self.inputs = [i.name for i in self.session.get_inputs()]
         self.names = [*self.inputs, self.session.get_outputs()[0].name]

@@ -170,7 +170,8 @@ class NetworkConfig:
     )
     precision: str = setting(
         "auto",
-        "Of its convolutions; auto = the fastest whose depth is right: fp16 in TensorRT, TF32 in PyTorch on a GPU",
+        "Of its convolutions; auto = the fastest whose depth is right: fp16 in TensorRT, in PyTorch TF32 on a GPU and "
+        "bfloat16 on a CPU that has it",
         choices=("auto", "fp32", "fp16"),
     )
 

@@ -13,8 +13,11 @@ def guide_image(images: NDArray[np.uint8]) -> Plane:
 
     Its edges stay where they are whatever the focus, and it has little noise.
     """
-    axes = (0,) if images.ndim == 3 else (0, 3)
-    return np.asarray(images.mean(axis=axes, dtype=np.float32) * np.float32(1.0 / 255.0))
+    total = images.sum(axis=0, dtype=np.uint32)
+    if total.ndim == 3:  # channel by channel: numpy sums short rows slowly
+        total = np.add.reduce([total[..., channel] for channel in range(total.shape[2])])
+    count = images.size // total.size
+    return total.astype(np.float32) * np.float32(1.0 / (255.0 * count))
 
 
 def image_planes(guide: Plane, image: NDArray[np.uint8]) -> NDArray[np.float32]:

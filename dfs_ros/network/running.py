@@ -88,7 +88,7 @@ def check_cuda() -> None:
 
 def torch_links(module: LightNetwork, cuda: bool, precision: str, graphs: bool, threads: int) -> list[Link]:
     """PyTorch on the GPU, in fp16 first where that was asked for; and on the CPU."""
-    from dfs_ros.runner.torch import TorchRunner
+    from dfs_ros.runner.torch import TorchRunner, has_bfloat16
 
     links: list[Link] = []
     if cuda and precision == "fp16":
@@ -96,9 +96,10 @@ def torch_links(module: LightNetwork, cuda: bool, precision: str, graphs: bool, 
     if cuda:
         kept = "fp32" if precision == "fp16" else precision
         links.append(("torch", lambda: TorchRunner(copy.deepcopy(module), "cuda", kept, graphs)))
+    on_cpu = "bf16" if precision != "fp32" and has_bfloat16() else "fp32"
     return [
         *links,
-        ("torch on the CPU", lambda: TorchRunner(copy.deepcopy(module), "cpu", graphs=False, threads=threads)),
+        ("torch on the CPU", lambda: TorchRunner(copy.deepcopy(module), "cpu", on_cpu, graphs=False, threads=threads)),
     ]
 
 

@@ -17,7 +17,7 @@ def guide_image(images: NDArray[np.uint8]) -> Plane:
     if total.ndim == 3:  # channel by channel: numpy sums short rows slowly
         total = np.add.reduce([total[..., channel] for channel in range(total.shape[2])])
     count = images.size // total.size
-    return total.astype(np.float32) * np.float32(1.0 / (255.0 * count))
+    return np.asarray(total.astype(np.float32) * np.float32(1.0 / (255.0 * count)))
 
 
 def image_planes(guide: Plane, image: NDArray[np.uint8]) -> NDArray[np.float32]:

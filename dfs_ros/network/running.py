@@ -1,7 +1,7 @@
 """Which runner a network gets.
 
 `auto` is TensorRT, TensorRT for RTX, PyTorch on a CUDA GPU, in this order, and PyTorch on the CPU
-(as fast as ONNX Runtime: 0.15 s and 0.16 s for 64 hypotheses at 256x256 on one core, and nothing more to install).
+(on all its cores, faster than ONNX Runtime there, and nothing more to install).
 TensorRT begins with fp16; where an engine's depth is not PyTorch's, fp32 comes next. Each step is logged with its
 reason.
 """

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dfs_ros.cli.bench import fitted_line
+from benchmarks.volumes_cli import fitted_line
 from dfs_ros.cli.main import main
 from dfs_ros.config import CostConfig
 from dfs_ros.cost_volume import cost_volume_from_config
-from dfs_ros.evaluation.live import LiveCase, SweepingCamera, cases_here, follow
-from dfs_ros.evaluation.live import measure as live
-from dfs_ros.evaluation.live import measure_here as live_here
-from dfs_ros.evaluation.speed import (
+from benchmarks.live import LiveCase, SweepingCamera, cases_here, follow
+from benchmarks.live import measure as live
+from benchmarks.live import measure_here as live_here
+from benchmarks.speed import (
     SpeedCase,
     SpeedResult,
     best_of,

@@ -196,7 +196,7 @@ def test_kernels_that_cannot_be_had_name_every_cause(
 def test_the_driver_says_what_is_missing() -> None:
     cause = driver.why_not()
     if cause is None:
-        pytest.skip("there is a CUDA device here: python -m dfs_ros.cli.gpu_check says more")
+        pytest.skip("there is a CUDA device here: python -m benchmarks.gpu_check says more")
     assert re.match(r"no NVIDIA driver \(|no CUDA device|PyTorch .* CUDA", cause)
     with pytest.raises(cuda.CudaUnavailable, match="CUDA cannot be used"):
         driver.cuda_kernels(0)

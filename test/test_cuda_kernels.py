@@ -1,6 +1,6 @@
 """CUDA cost volumes without a GPU: the kernels' own source, run on the CPU, gives the reference's volumes.
 
-What only a GPU can show is checked by `python -m dfs_ros.cli.gpu_check`.
+What only a GPU can show is checked by `python -m benchmarks.gpu_check`.
 """
 
 from __future__ import annotations

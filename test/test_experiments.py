@@ -10,7 +10,7 @@ import pytest
 from dfs_ros.cli.main import main
 from dfs_ros.config import CostConfig
 from dfs_ros.evaluation.rendered import EVALUATION_CAMERAS, evaluation_stacks, procedural_stacks
-from dfs_ros.evaluation.speed import SpeedCase
+from benchmarks.speed import SpeedCase
 from dfs_ros.experiments import ablation, constraints, invariance, learned, speed
 from dfs_ros.experiments import settings as defined
 from dfs_ros.experiments.training import trained

@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from test_on_device import record_by_hand
 
 from dfs_ros import pipeline
-from dfs_ros.cli import gpu_check
+from benchmarks import gpu_check
 from dfs_ros.config import Config, CostConfig
 from dfs_ros.cost_volume import cuda
 from dfs_ros.cost_volume.cuda.aggregation import Aggregation
 from dfs_ros.cost_volume.cuda.volume import VolumeEngine
 from dfs_ros.cost_volume.problem import Problem
 from dfs_ros.cuda_graphs import CudaGraphs
-from dfs_ros.evaluation import gpu_speed
-from dfs_ros.evaluation.gpu import check_aggregation, check_depth, check_parity, compare, floor_of, textured_problem
-from dfs_ros.evaluation.memory_plan import MemoryCount, planned_depth_bytes, planned_volume_bytes
+from benchmarks import gpu_speed
+from benchmarks.gpu import check_aggregation, check_depth, check_parity, compare, floor_of, textured_problem
+from benchmarks.memory_plan import MemoryCount, planned_depth_bytes, planned_volume_bytes
 from dfs_ros.network import Network
 from dfs_ros.network.export import Shape
 from dfs_ros.on_device import DeviceEstimator
@@ -170,7 +170,7 @@ def test_sanitizer_reports_what_each_tool_finds(monkeypatch: pytest.MonkeyPatch,
     """With a program in its place that objects in one tool, if the parity checks are run within it."""
     tool = tmp_path / "compute-sanitizer"
     tool.write_text(
-        '#!/bin/sh\necho "========= $2"\n[ "$7 $8" = "dfs_ros.cli.gpu_check --quick" ] || exit 1\n'
+        '#!/bin/sh\necho "========= $2"\n[ "$7 $8" = "benchmarks.gpu_check --quick" ] || exit 1\n'
         'if [ "$2" = racecheck ]; then echo "========= ERROR SUMMARY: 1 error"; exit "$4"; fi\n'
     )
     tool.chmod(0o755)

@@ -2,7 +2,7 @@
 
 Executing takes a GPU. The stand-in reads inputs from the addresses that the runner sets, computes the engine's own ONNX
 model in ONNX Runtime and writes the answer to the address of the output, as the library does. On a GPU,
-test_tensorrt_engines.py and `python -m dfs_ros.cli.gpu_check` execute the engines themselves.
+test_tensorrt_engines.py and `python -m benchmarks.gpu_check` execute the engines themselves.
 """
 
 from __future__ import annotations

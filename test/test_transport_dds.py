@@ -18,7 +18,7 @@ pytest.importorskip("cyclonedds", reason="cyclonedds, which has no package for t
 
 from dds_rig import CONFIG, DOMAIN, INT, NAMESPACE, SETTINGS, Peer, cyclonedds_uri, node, peer, until
 
-from dfs_ros.cli import bench_transport
+from benchmarks import transport
 from dfs_ros.config import Config
 from dfs_ros.transport import open_transport
 from dfs_ros.transport.base import LATCHED, RELIABLE, Qos, TransportError
@@ -248,10 +248,10 @@ def test_benchmark_record(tmp_path, capsys):
     config, output = tmp_path / "config.yaml", tmp_path / "record.json"
     config.write_text(json.dumps(SETTINGS))
     options = ["--width=64", "--height=48", "--rate=50", "--duration=0.6", f"--config={config}", f"--output={output}"]
-    assert bench_transport.main(options) == 0
+    assert transport.main(options) == 0
     record = json.loads(output.read_text())
     assert (record["sent"], record["received"], record["missed"]) == (30, 30, 0)
     assert 0 < record["latency_p50_ms"] <= record["latency_p99_ms"] <= record["latency_max_ms"]
     assert "30 of 30 received, 0 missed" in capsys.readouterr().out
     with pytest.raises(ValueError, match="--rate: expected over 0"):
-        bench_transport.run(argparse.Namespace(width=1, height=1, rate=0, duration=1))
+        transport.run(argparse.Namespace(width=1, height=1, rate=0, duration=1))

@@ -181,7 +181,7 @@ def _constraints(args: argparse.Namespace) -> str:
 
 
 def _speed(args: argparse.Namespace) -> str:
-    from dfs_ros.evaluation.speed import SpeedCase
+    from benchmarks.speed import SpeedCase
     from dfs_ros.experiments import speed
 
     case = SpeedCase("residual")

@@ -29,11 +29,11 @@ COMMANDS = {
     "eval": ("dfs_ros.cli.evaluate", "score depth on rendered stacks"),
     "experiment": ("dfs_ros.cli.experiment", "invariance to the camera, ablations, constraints: tables by one command"),
     "export": ("dfs_ros.cli.export", "write the network as ONNX, and compare what runs it"),
-    "bench": ("dfs_ros.cli.bench", "measure speed and memory on this machine (with --node: of the depth node)"),
+    "bench": ("benchmarks.volumes_cli", "measure speed and memory on this machine (with --node: of the depth node)"),
     "doctor": ("dfs_ros.cli.doctor", "what this machine has, and what will be used"),
 }
 
-_VARIANTS = {"bench --node": ("dfs_ros.cli.bench_node", "measure the depth node on this machine")}
+_VARIANTS = {"bench --node": ("benchmarks.node", "measure the depth node on this machine")}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

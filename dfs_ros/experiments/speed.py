@@ -17,7 +17,7 @@ from dfs_ros import optics
 from dfs_ros.config import Config
 from dfs_ros.cores import usable_cores
 from dfs_ros.evaluation.predictors import ddfs_inputs
-from dfs_ros.evaluation.speed import SpeedCase, synthetic_stack
+from benchmarks.speed import SpeedCase, synthetic_stack
 from dfs_ros.experiments.training import Progress
 from dfs_ros.memory import keep_freed_memory
 from dfs_ros.network.ddfs import DdfsArchitecture, DdfsNetwork, expected_depth

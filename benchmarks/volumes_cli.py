@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 import dfs_ros
-from dfs_ros.cli import bench_live
+from benchmarks import live_cli
 
 SIZES_PX = (128, 192, 256, 320, 384, 448, 512)
 IMAGES = (2, 3, 4, 5, 6, 8, 10)
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="depths in the second part where not varied (default: 16)",
     )
     parser.add_argument("--no-growth", action="store_true", help="leave out the growth of the time")
-    bench_live.add_arguments(parser)
+    live_cli.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -68,8 +68,8 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"--{name.replace('_', '-')}: expected {low} or more, received {getattr(args, name)}")
     if not args.live_seconds > 0:
         raise ValueError(f"--live-seconds: expected more than 0, received {args.live_seconds:g}")
-    bench_live.rates_of(args.rates)
-    bench_live.runners_of(args.runners)
+    live_cli.rates_of(args.rates)
+    live_cli.runners_of(args.runners)
     from dfs_ros.io.atomic import prepare_output, staged
 
     if args.output:
@@ -82,8 +82,8 @@ def run(args: argparse.Namespace) -> int:
         report["growth"] = _growth(args)
         _print_growth(report["growth"])
     if args.only_live or not args.no_live:
-        report["live"] = bench_live.run(args)
-        print(bench_live.describe(report["live"], args))
+        report["live"] = live_cli.run(args)
+        print(live_cli.describe(report["live"], args))
     if args.output:
         with staged(args.output, last="bench.json") as folder:
             if "growth" in report:
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
 def _side_by_side(args: argparse.Namespace) -> dict[str, Any]:
     from tqdm import tqdm
 
-    from dfs_ros.evaluation.speed import SpeedCase, SpeedResult, best_of, measure
+    from benchmarks.speed import SpeedCase, SpeedResult, best_of, measure
 
     case = SpeedCase(
         "released",
@@ -145,7 +145,7 @@ def _growth(args: argparse.Namespace) -> dict[str, Any]:
     """Times over the number of pixels, images and hypotheses, all else as in the case, with a line fitted to each."""
     from tqdm import tqdm
 
-    from dfs_ros.evaluation.speed import SpeedCase, measure_here
+    from benchmarks.speed import SpeedCase, measure_here
 
     base = SpeedCase("released", hypotheses=args.growth_hypotheses, threads=args.threads, repeats=1)
     axes: dict[str, list[tuple[float, SpeedCase]]] = {

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure every case; by the names of device and runner."""
     from tqdm import tqdm
 
-    from dfs_ros.evaluation.live import LiveCase, cases_here, measure
+    from benchmarks.live import LiveCase, cases_here, measure
 
     base = LiveCase(
         height=args.size,

@@ -1,7 +1,7 @@
 """How long a cost volume takes and how much memory, each case in a process of its own.
 
 A process starts with nothing kept and with its own high-water mark of memory, so that cases do not help or hinder each
-other. ``python -m dfs_ros.evaluation.speed CASE`` measures one case, given and answered as JSON.
+other. ``python -m benchmarks.speed CASE`` measures one case, given and answered as JSON.
 """
 
 from __future__ import annotations

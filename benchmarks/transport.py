@@ -1,6 +1,6 @@
 """Images from one process to another: rate, latency, loss and CPU time of the transport.
 
-    python -m dfs_ros.cli.bench_transport --width 1920 --height 1080 --rate 30 --duration 20
+    python -m benchmarks.transport --width 1920 --height 1080 --rate 30 --duration 20
 
 Latency is from the stamp, set just before the image message is made, to the decoded pixels in the receiver's callback.
 """
@@ -73,7 +73,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     with open_transport(args.transport, "bench_receiver", config=_config(args)) as transport:
         qos = SENSOR_DATA if args.best_effort else RELIABLE
         subscription = transport.create_subscription("bench/image", IMAGE, receive, qos)
-        command = [sys.executable, "-m", "dfs_ros.cli.bench_transport", "--send", *_forwarded(args)]
+        command = [sys.executable, "-m", "benchmarks.transport", "--send", *_forwarded(args)]
         sender = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
             while not arrivals and sender.poll() is None:

@@ -4,7 +4,7 @@ A camera gives an image after another at some rate, each with the next focus; ev
 newest image is taken when the estimator is ready for it, those between are missed, as in the depth node. Latency is
 from the image to its depth. At rate 0 the next image is always there already: the most that the machine can do.
 
-``python -m dfs_ros.evaluation.live CASE`` measures one case in a process of its own, given and answered as JSON.
+``python -m benchmarks.live CASE`` measures one case in a process of its own, given and answered as JSON.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 import psutil
 
 from dfs_ros.config import Config
-from dfs_ros.evaluation.speed import peak_bytes
+from benchmarks.speed import peak_bytes
 from dfs_ros.pipeline import DepthEstimator
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import plane_scene

@@ -1,6 +1,6 @@
 """Check, time and profile the CUDA path on a machine with a GPU, all of it in one line:
 
-    python -m dfs_ros.cli.gpu_check --output gpu
+    python -m benchmarks.gpu_check --output gpu
 
 writes gpu/gpu.json and gpu/gpu.md: parity with the reference, compute-sanitizer where it is installed, times beside a
 counted floor, every runner of the network, frames to depth, memory beside a counted plan. It takes minutes, for engines
@@ -28,7 +28,7 @@ from dfs_ros.config import Config, CostConfig
 from dfs_ros.cost_volume import cuda
 
 if TYPE_CHECKING:
-    from dfs_ros.evaluation.gpu import Comparison
+    from benchmarks.gpu import Comparison
 
 NO_DEVICE = 3
 TARGETS_MS = {  # on a data-centre card of 2024
@@ -46,7 +46,7 @@ _SANITIZER_TIMEOUT_S = 1800
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the checks; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m dfs_ros.cli.gpu_check", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_check", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--output", metavar="DIR", help="folder for gpu.json and gpu.md")
     parser.add_argument("--quick", action="store_true", help="only parity, as compute-sanitizer runs it")
@@ -78,7 +78,8 @@ def plan() -> dict[str, Any]:
     """What is known without a device: floors and memory, counted; targets; and that nothing was measured."""
     from dataclasses import asdict
 
-    from dfs_ros.evaluation import gpu, memory_plan
+    from benchmarks import gpu
+    from benchmarks import memory_plan
 
     volumes: dict[str, Any] = {}
     for method, size in VOLUMES:
@@ -108,7 +109,7 @@ def run_checks(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from dfs_ros.cost_volume.cuda.aggregation import Aggregation
-    from dfs_ros.evaluation import gpu
+    from benchmarks import gpu
 
     device = torch.device("cuda", torch.cuda.current_device())
     kernels = cuda.cuda_kernels(device.index)
@@ -137,7 +138,7 @@ def _same_by_other_ways() -> list[Comparison]:
     import torch
 
     from dfs_ros.cost_volume import SpectraCache, reference
-    from dfs_ros.evaluation.gpu import compare, textured_problem
+    from benchmarks.gpu import compare, textured_problem
 
     results = []
     for method in ("residual", "released"):
@@ -167,7 +168,7 @@ def check_estimator(networks: Sequence[str], device: str = "cuda") -> list[Compa
     """The whole estimator on a device against that on the CPU, four times: computed, recorded, replayed twice."""
     import dataclasses
 
-    from dfs_ros.evaluation.gpu import check_depth
+    from benchmarks.gpu import check_depth
     from dfs_ros.pipeline import DepthEstimator
     from dfs_ros.simulation.render import render_stack
     from dfs_ros.simulation.scenes import plane_scene
@@ -191,7 +192,8 @@ def check_estimator(networks: Sequence[str], device: str = "cuda") -> list[Compa
 
 def measure(report: dict[str, Any], kernels: Any, device: Any, network: str, repeats: int) -> list[str]:
     """Fill in times and memory; what missed its target."""
-    from dfs_ros.evaluation import gpu, gpu_speed
+    from benchmarks import gpu
+    from benchmarks import gpu_speed
     from dfs_ros.network import Network
     from dfs_ros.network.export import Shape
     from dfs_ros.network.running import make_runner
@@ -251,7 +253,7 @@ def sanitize(report: dict[str, Any]) -> list[str]:
     for tool in SANITIZERS:
         # A leak check would count what torch keeps; only errors end with another status.
         check = [command, "--tool", tool, "--error-exitcode", "9"]
-        check += [sys.executable, "-m", "dfs_ros.cli.gpu_check", "--quick"]
+        check += [sys.executable, "-m", "benchmarks.gpu_check", "--quick"]
         try:
             done = subprocess.run(check, capture_output=True, text=True, timeout=_SANITIZER_TIMEOUT_S, check=False)
             said = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("=========")][-8:]

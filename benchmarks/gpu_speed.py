@@ -17,8 +17,8 @@ from dfs_ros.cost_volume.cuda.driver import Kernels
 from dfs_ros.cost_volume.cuda.job import uploaded
 from dfs_ros.cost_volume.problem import Problem
 from dfs_ros.cuda_graphs import CudaGraphs
-from dfs_ros.evaluation.gpu import floor_of, textured_problem
-from dfs_ros.evaluation.memory_plan import planned_depth_bytes, planned_volume_bytes
+from benchmarks.gpu import floor_of, textured_problem
+from benchmarks.memory_plan import planned_depth_bytes, planned_volume_bytes
 from dfs_ros.network import Network
 from dfs_ros.network.export import Shape, golden_inputs
 from dfs_ros.network.light import LightNetwork

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from dfs_ros.aperture import ApertureFit, ApertureTracker, combined, fit_aperture
+from dfs_ros.calibration.aperture import ApertureFit, ApertureTracker, combined, fit_aperture
 from dfs_ros.config import Config, CostConfig
 from dfs_ros.pipeline import DepthEstimator
 from dfs_ros.simulation.render import render_stack

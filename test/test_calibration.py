@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dfs_ros.calibration import calibrate_aperture
+from dfs_ros.calibration.stack import calibrate_aperture
 from dfs_ros.config import Config
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import DEMO_FOCUS_DIOPTERS, demo_camera, demo_scene

@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    from dfs_ros.calibration import calibrate_aperture
+    from dfs_ros.calibration.stack import calibrate_aperture
     from dfs_ros.io.stack_folder import load_stack
 
     stack = load_stack(args.stack, lens=config.lens)

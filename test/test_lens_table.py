@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from dfs_ros.camera.camera_file import load_camera_file
-from dfs_ros.camera.lens_table import LensTable
+from dfs_ros.lens.table import LensTable
 
 GOOD: dict[str, Any] = {
     "format": "lens-table/1",

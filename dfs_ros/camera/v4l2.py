@@ -2,7 +2,7 @@
 
 Continuous autofocus is switched off; it and whatever else is changed is set back at the end. The lens does not report
 where it is: the focus of an image is what was commanded, by a calibration of this lens
-(:mod:`dfs_ros.camera.lens_table`), once the lens has had `settle_s` to get there. Images exposed before that are sent
+(:mod:`dfs_ros.lens.table`), once the lens has had `settle_s` to get there. Images exposed before that are sent
 as MOVING.
 
 A driver stamps an image when its first bytes arrive, or its last: its exposure lies before, a rolling shutter's last
@@ -20,7 +20,7 @@ import numpy as np
 
 from dfs_ros.camera.camera_file import load_camera_file
 from dfs_ros.camera.focus_sweep import Exposure, FocusSweep
-from dfs_ros.camera.lens_table import LensTable
+from dfs_ros.lens.table import LensTable
 from dfs_ros.camera.source import SourceFrame, sweep_order
 from dfs_ros.camera.v4l2_device import (
     AUTO_EXPOSURE_OFF,

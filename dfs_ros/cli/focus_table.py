@@ -82,7 +82,7 @@ def add_point(document: dict[str, Any], raw: float, focus_diopters: float, sigma
     Raises ValueError where the table makes no sense then. The standard deviation is known with the second point, which
     tells the dioptres of a step.
     """
-    from dfs_ros.camera.lens_table import LensTable
+    from dfs_ros.lens.table import LensTable
 
     others = [p for p in document["points"] if abs(float(p["focus_diopters"]) - focus_diopters) > 1e-6]
     point: dict[str, Any] = {"raw": round(raw, 2), "focus_diopters": round(focus_diopters, 5)}
@@ -101,7 +101,7 @@ def add_point(document: dict[str, Any], raw: float, focus_diopters: float, sigma
 
 def _document(path: Path) -> dict[str, Any]:
     """The lens table that is there, maybe of one point, or an empty one."""
-    from dfs_ros.camera.lens_table import FORMAT, read_document
+    from dfs_ros.lens.table import FORMAT, read_document
 
     if not path.exists():
         return {"format": FORMAT, "unit": "focus_absolute", "points": []}

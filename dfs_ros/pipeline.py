@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 import dfs_ros
 from dfs_ros import regularization
-from dfs_ros.alignment import AlignedStack, FrameAlignment, align
+from dfs_ros.alignment.align import AlignedStack, FrameAlignment, align
 from dfs_ros.calibration.aperture import ApertureFit, ApertureTracker, fit_aperture
 from dfs_ros.config import Config
 from dfs_ros.cores import usable_cores

@@ -10,8 +10,8 @@ import numpy as np
 from skimage import data
 
 from dfs_ros import optics
-from dfs_ros.alignment import AlignedStack
-from dfs_ros.registration import Motion
+from dfs_ros.alignment.align import AlignedStack
+from dfs_ros.alignment.registration import Motion
 from dfs_ros.types import Camera, FocalStack
 
 SIZE = (240, 320)

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from skimage import data
 
 from dfs_ros import optics
-from dfs_ros.alignment import align
+from dfs_ros.alignment.align import align
 from dfs_ros.config import AlignmentConfig
 
 # What was done is found

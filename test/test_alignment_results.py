@@ -28,10 +28,10 @@ from alignment_rig import (
 from skimage import data
 
 from dfs_ros import optics
-from dfs_ros.alignment import align
+from dfs_ros.alignment.align import align
 from dfs_ros.config import AlignmentConfig
-from dfs_ros.exposure import gain_table
-from dfs_ros.registration import Features, Motion
+from dfs_ros.alignment.exposure import gain_table
+from dfs_ros.alignment.registration import Features, Motion
 from dfs_ros.types import Camera, FocalStack
 
 # What comes out
@@ -116,7 +116,7 @@ def test_a_frame_of_another_scene_is_dropped_with_a_warning(wrong: int, caplog: 
     motions = [lens(0.01 * d, shift_px=(d, d)) for d in FOCUS]
     stack = scene(motion=motions)
     stack.images[wrong] = cv2.resize(data.astronaut(), SIZE[::-1])
-    with caplog.at_level(logging.WARNING, logger="dfs_ros.alignment"):
+    with caplog.at_level(logging.WARNING, logger="dfs_ros.alignment.align"):
         aligned = align(stack)
     assert aligned.kept == tuple(i for i in range(5) if i != wrong)
     assert len(aligned.stack) == 4

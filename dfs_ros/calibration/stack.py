@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dfs_ros.alignment import align
+from dfs_ros.alignment.align import align
 from dfs_ros.calibration.aperture import MEGAPIXELS, ApertureFit, Progress, fit_aperture
 from dfs_ros.config import Config
 from dfs_ros.types import FocalStack

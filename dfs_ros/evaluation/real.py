@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.alignment import align
+from dfs_ros.alignment.align import align
 from dfs_ros.config import Config
 from dfs_ros.evaluation import figures
 from dfs_ros.evaluation.methods import CLASSICAL_METHODS, RAW_METHODS

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dfs_ros import optics
 from dfs_ros.config import AlignmentConfig
-from dfs_ros.registration import Features, Motion, Template, correlation, register, register_local, shifted
+from dfs_ros.alignment.registration import Features, Motion, Template, correlation, register, register_local, shifted
 from dfs_ros.types import FocalStack
 
 Array = NDArray[np.float64]
@@ -167,7 +167,7 @@ def match_frames(
     reference: int | None = None,
     initial: Sequence[FrameAlignment] | None = None,
 ) -> Match:
-    """Motion of every frame against `reference`, arguments as in :func:`dfs_ros.alignment.align`.
+    """Motion of every frame against `reference`, arguments as in :func:`dfs_ros.alignment.align.align`.
 
     Frames that do not match are marked with the reason.
     """

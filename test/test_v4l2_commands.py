@@ -14,7 +14,7 @@ from v4l2_kernel import FakeCamera, plugged_in
 from v4l2_rig import Bench, bench, no_focus
 
 from dfs_ros.camera.sharpest import sharpest_position, sharpness, spread
-from dfs_ros.camera.v4l2_probe import describe_cameras
+from dfs_ros.camera.v4l2.probe import describe_cameras
 from dfs_ros.cli.main import main
 
 __all__ = ["bench"]  # fixtures

@@ -54,7 +54,7 @@ def test_a_camera_that_is_unplugged(bench: Bench) -> None:
 
 
 def test_a_camera_that_sends_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dfs_ros.camera.v4l2_device.select.select", lambda *arguments: ([], [], []))
+    monkeypatch.setattr("dfs_ros.camera.v4l2.device.select.select", lambda *arguments: ([], [], []))
     with pytest.raises(TimeoutError, match=r"Fake Webcam\): no image for 0\.2 s"):
         first(bench.source({"timeout_s": 0.2}), 1)
     assert bench.camera.control(FOCUS_AUTO).value == 1

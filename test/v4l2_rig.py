@@ -11,7 +11,7 @@ import yaml
 from v4l2_kernel import FOCUS, FOCUS_AUTO, FakeCamera, plugged_in
 
 from dfs_ros.camera.source import SourceFrame
-from dfs_ros.camera.v4l2 import V4l2Source
+from dfs_ros.camera.v4l2.source import V4l2Source
 from dfs_ros.config import Config
 from dfs_ros.types import LensState
 

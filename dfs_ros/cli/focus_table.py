@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from dfs_ros.camera.sharpest import sharpest_position, spread
-    from dfs_ros.camera.v4l2_scan import scan
+    from dfs_ros.camera.v4l2.scan import scan
 
     total = args.repeats * args.positions
     with tqdm(total=total, desc="sweeping the lens", leave=False, disable=None) as bar:

@@ -103,7 +103,7 @@ def make_source(config: Config) -> FrameSource:
             raise ValueError("camera.stack: expected the folder of a focal stack, which source stack shows")
         return RecordedSource(config.camera.stack, config.camera, config.lens)
     if config.camera.source == "v4l2":
-        from dfs_ros.camera.v4l2 import V4l2Source
+        from dfs_ros.camera.v4l2.source import V4l2Source
 
         return V4l2Source(config.v4l2, config.camera, config.lens)
     from dfs_ros.camera.simulator import SimulatedSource

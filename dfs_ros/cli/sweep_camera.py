@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.probe:
-        from dfs_ros.camera.v4l2_probe import describe_cameras
+        from dfs_ros.camera.v4l2.probe import describe_cameras
 
         print(describe_cameras())
         return 0

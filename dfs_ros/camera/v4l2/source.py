@@ -22,7 +22,7 @@ from dfs_ros.camera.camera_file import load_camera_file
 from dfs_ros.camera.focus_sweep import Exposure, FocusSweep
 from dfs_ros.lens.table import LensTable
 from dfs_ros.camera.source import SourceFrame, sweep_order
-from dfs_ros.camera.v4l2_device import (
+from dfs_ros.camera.v4l2.device import (
     AUTO_EXPOSURE_OFF,
     EXPOSURE_ABSOLUTE,
     EXPOSURE_AUTO,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dfs_ros.camera.v4l2_device import FOCUS_ABSOLUTE, control_list, format_list, open_device
+from dfs_ros.camera.v4l2.device import FOCUS_ABSOLUTE, control_list, format_list, open_device
 
 
 def describe_cameras(folder: str | Path = "/dev") -> str:

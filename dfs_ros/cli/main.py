@@ -15,8 +15,8 @@ from dfs_ros.cores import wait_asleep
 
 COMMANDS = {
     "run": ("dfs_ros.cli.run", "camera, depth node and viewer, live"),
-    "node": ("dfs_ros.cli.depth_node", "the depth node alone, for a camera that is there already"),
-    "camera": ("dfs_ros.cli.sweep_camera", "a simulated or recorded camera alone"),
+    "node": ("dfs_ros.cli.node", "the depth node alone, for a camera that is there already"),
+    "camera": ("dfs_ros.cli.camera", "a simulated or recorded camera alone"),
     "view": ("dfs_ros.cli.view", "the viewer alone"),
     "estimate": ("dfs_ros.cli.estimate", "depth of a focal stack on disk"),
     "record": ("dfs_ros.cli.record", "record a camera, and depth, into a bag"),

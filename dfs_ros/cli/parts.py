@@ -15,7 +15,9 @@ from types import TracebackType
 import yaml
 
 from dfs_ros.camera.source import FrameSource
-from dfs_ros.cli import depth_node, sweep_camera, view
+from dfs_ros.cli import view
+from dfs_ros.cli import node
+from dfs_ros.cli import camera
 from dfs_ros.cli.participants import CAMERA_NODE, DEPTH_NODE, VIEWER_NODE
 from dfs_ros.cli.processes import Processes
 from dfs_ros.config import Config
@@ -134,10 +136,10 @@ class ThreadParts(Parts):
 
     def start(self) -> None:
         setup = self._setup
-        self._run(DEPTH_NODE, depth_node.serve)
+        self._run(DEPTH_NODE, node.serve)
         if setup.with_viewer:
             self._run(VIEWER_NODE, partial(view.serve, config=setup.config))
-        self._run(CAMERA_NODE, partial(sweep_camera.serve, source=setup.source, config=setup.config))
+        self._run(CAMERA_NODE, partial(camera.serve, source=setup.source, config=setup.config))
 
     def failure(self) -> str | None:
         return self._errors[0] if self._errors else None

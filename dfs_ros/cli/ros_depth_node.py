@@ -22,11 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(transport: Transport) -> None:
-    from dfs_ros.cli import depth_node
+    from dfs_ros.cli import node
     from dfs_ros.cli.participants import stopped_by_signals
 
     with stopped_by_signals(transport, insist=False):
-        depth_node.serve(transport)
+        node.serve(transport)
 
 
 if __name__ == "__main__":

@@ -21,13 +21,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(transport: Transport) -> None:
-    from dfs_ros.cli import sweep_camera
+    from dfs_ros.cli import camera
     from dfs_ros.cli.participants import make_source, stopped_by_signals
 
     config = transport.parameters.config
     source = make_source(config)
     with stopped_by_signals(transport, insist=False):
-        sweep_camera.serve(transport, source, config)
+        camera.serve(transport, source, config)
 
 
 if __name__ == "__main__":

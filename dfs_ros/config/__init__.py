@@ -29,7 +29,7 @@ from dfs_ros.config.estimation import (
     ProcessingConfig,
     RegularizationConfig,
 )
-from dfs_ros.config.live import (
+from dfs_ros.config.node import (
     CameraConfig,
     DdsConfig,
     NodeConfig,

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from dfs_ros.config import Config
 from dfs_ros.cost_volume import cuda
-from dfs_ros.cost_volume.between import Subdivision, subdivided_tensor, subdivision_for
+from dfs_ros.cost_volume.hypotheses import Subdivision, subdivided_tensor, subdivision_for
 from dfs_ros.cost_volume.cuda.aggregation import Aggregation, at_index, confidence_of, minimum_with_offset
 from dfs_ros.cost_volume.cuda.driver import Kernels
 from dfs_ros.cost_volume.cuda.job import uploaded

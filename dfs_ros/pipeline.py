@@ -34,7 +34,7 @@ from dfs_ros.calibration.aperture import ApertureFit, ApertureTracker, fit_apert
 from dfs_ros.config import Config
 from dfs_ros.cores import usable_cores
 from dfs_ros.cost_volume import SpectraCache, all_in_focus, chosen_device, cost_volume_from_config
-from dfs_ros.cost_volume.between import subdivided, subdivision_for
+from dfs_ros.cost_volume.hypotheses import subdivided, subdivision_for
 from dfs_ros.memory import is_out_of_memory
 from dfs_ros.network.inputs import guide_image
 from dfs_ros.network.readout import at_index, beside_jumps, read_out

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dfs_ros import optics
 from dfs_ros.config import Config
-from dfs_ros.cost_volume.between import (
+from dfs_ros.cost_volume.hypotheses import (
     Subdivision,
     fine_count,
     subdivided,

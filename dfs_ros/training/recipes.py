@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dfs_ros.config import HypothesesConfig
-from dfs_ros.cost_volume.between import fine_count
+from dfs_ros.cost_volume.hypotheses import fine_count
 from dfs_ros.evaluation.predictors import LEAST_DIOPTERS, ddfs_hypotheses, ddfs_inputs, image_inputs
 from dfs_ros.network.ddfs import DdfsArchitecture, DdfsNetwork, expected_depth
 from dfs_ros.network.direct import DirectArchitecture, DirectNetwork

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dfs_ros.config import CostConfig, RegularizationConfig
 from dfs_ros.cost_volume import cost_volume_from_config
-from dfs_ros.cost_volume.between import subdivided, subdivision
+from dfs_ros.cost_volume.hypotheses import subdivided, subdivision
 from dfs_ros.network.inputs import guide_image, image_planes
 from dfs_ros.network.light import DOWNSAMPLING
 from dfs_ros.optics import depth_hypotheses

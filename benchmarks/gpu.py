@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dfs_ros import optics, regularization
+from dfs_ros import optics
+from dfs_ros.depth import regularization
 from dfs_ros.config import CostConfig, RegularizationConfig
 from dfs_ros.cost_volume import reference
 from dfs_ros.cost_volume.confidence import bound_and_scale
-from dfs_ros.cost_volume.cuda.aggregation import Aggregation
+from dfs_ros.depth.cuda import Aggregation
 from dfs_ros.cost_volume.cuda.job import uploaded
 from dfs_ros.cost_volume.problem import Problem, make_problem
 from dfs_ros.types import Camera, FocalStack
@@ -139,7 +140,7 @@ def floor_of(problem: Problem) -> Floor:
 
 def check_aggregation(aggregation: Aggregation, device: torch.device) -> list[Comparison]:
     """Guided filter, semi-global matching and readout against numpy, for several sizes."""
-    from dfs_ros.network import readout
+    from dfs_ros.depth import readout
 
     results = []
     rng = np.random.default_rng(0)

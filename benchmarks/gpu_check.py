@@ -108,7 +108,7 @@ def run_checks(args: argparse.Namespace) -> dict[str, Any]:
     """Everything that was asked for, on the CUDA device that is there."""
     import torch
 
-    from dfs_ros.cost_volume.cuda.aggregation import Aggregation
+    from dfs_ros.depth.cuda import Aggregation
     from benchmarks import gpu
 
     device = torch.device("cuda", torch.cuda.current_device())

@@ -23,7 +23,7 @@ from dfs_ros.network import Network
 from dfs_ros.network.export import Shape, golden_inputs
 from dfs_ros.network.light import LightNetwork
 from dfs_ros.network.running import golden_of, make_runner
-from dfs_ros.on_device import DeviceEstimator
+from dfs_ros.depth.on_device import DeviceEstimator
 from dfs_ros.runner.base import RunnerError
 
 _COPY_BYTES = 1 << 30

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from dfs_ros.config import Config
 from dfs_ros.cost_volume import cuda
 from dfs_ros.cost_volume.problem import Problem
-from dfs_ros.on_device import DeviceEstimator
+from dfs_ros.depth.on_device import DeviceEstimator
 
 _META = torch.device("meta")
 

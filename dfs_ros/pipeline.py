@@ -10,7 +10,7 @@ read out     probability -> depth and its standard deviation                netw
 judge        NaN where the stack cannot tell
 sharpen      the all-in-focus image: deblurred at the depth found           cost_volume/sharp.py
 
-On a GPU, cost volume to read out is :mod:`dfs_ros.on_device`: the same steps, and nothing in between on the host.
+On a GPU, cost volume to read out is :mod:`dfs_ros.depth.on_device`: the same steps, and nothing in between on the host.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import dfs_ros
-from dfs_ros import regularization
+from dfs_ros.depth import regularization
 from dfs_ros.alignment.align import AlignedStack, FrameAlignment, align
 from dfs_ros.calibration.aperture import ApertureFit, ApertureTracker, fit_aperture
 from dfs_ros.config import Config
@@ -36,14 +36,14 @@ from dfs_ros.cores import usable_cores
 from dfs_ros.cost_volume import SpectraCache, all_in_focus, chosen_device, cost_volume_from_config
 from dfs_ros.cost_volume.hypotheses import subdivided, subdivision_for
 from dfs_ros.memory import is_out_of_memory
-from dfs_ros.network.inputs import guide_image
-from dfs_ros.network.readout import at_index, beside_jumps, read_out
+from dfs_ros.depth.guide import guide_image
+from dfs_ros.depth.readout import at_index, beside_jumps, read_out
 from dfs_ros.types import Camera, DepthResult, FocalStack
 from dfs_ros.working import hypotheses_for, opened, reduced
 
 if TYPE_CHECKING:
     from dfs_ros.network import Network
-    from dfs_ros.on_device import DeviceEstimator
+    from dfs_ros.depth.on_device import DeviceEstimator
     from dfs_ros.runner.base import Problem
 
 _log = logging.getLogger(__name__)
@@ -302,7 +302,7 @@ def gpu_for(config: Config, network: Network | None) -> DeviceEstimator | None:
     """What computes on the GPU, where the configuration's device means one."""
     if chosen_device(config.processing.device) == "cpu":
         return None
-    from dfs_ros.on_device import DeviceEstimator  # imports torch
+    from dfs_ros.depth.on_device import DeviceEstimator  # imports torch
 
     return DeviceEstimator.on_cuda(network, config.processing.cuda_graphs)
 

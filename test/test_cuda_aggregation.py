@@ -11,11 +11,11 @@ import torch
 from cuda_host import HostKernels, compiler
 from numpy.typing import NDArray
 
-from dfs_ros import regularization
+from dfs_ros.depth import regularization
 from dfs_ros.config import RegularizationConfig
-from dfs_ros.cost_volume.cuda import aggregation
-from dfs_ros.cost_volume.cuda.aggregation import Aggregation
-from dfs_ros.network import readout
+from dfs_ros.depth import cuda
+from dfs_ros.depth.cuda import Aggregation
+from dfs_ros.depth import readout
 
 SIZES = [(5, 33, 47), (8, 48, 30), (1, 20, 64), (2, 31, 16), (67, 18, 21)]
 
@@ -99,7 +99,7 @@ def test_halving_is_that_of_opencv(size: tuple[int, int]) -> None:
     plane = np.random.default_rng(0).random(size, np.float32)
     half = ((size[1] + 1) // 2, (size[0] + 1) // 2)
     expected = cv2.resize(plane, half, interpolation=cv2.INTER_AREA).reshape(half[::-1])
-    np.testing.assert_allclose(aggregation.halved(torch.from_numpy(plane)[None])[0].numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(cuda.halved(torch.from_numpy(plane)[None])[0].numpy(), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("depths", [2, 3, 64])
@@ -125,9 +125,9 @@ def test_read_out(on_device: Aggregation, depths: int, sigma_scale: float) -> No
 def test_minimum_with_offset(depths: int) -> None:
     energy = np.random.default_rng(depths).normal(0, 1, (depths, 15, 22)).astype(np.float32)
     energy[:, 3, 3] = 1.0  # a tie: the first
-    found = aggregation.minimum_with_offset(torch.from_numpy(energy)).numpy()
+    found = cuda.minimum_with_offset(torch.from_numpy(energy)).numpy()
     np.testing.assert_allclose(found, regularization.minimum_with_offset(energy), atol=1e-5)
-    confidence = aggregation.confidence_of(torch.from_numpy(energy)).numpy()
+    confidence = cuda.confidence_of(torch.from_numpy(energy)).numpy()
     np.testing.assert_allclose(confidence, regularization.confidence_of(energy), atol=1e-6)
 
 

@@ -20,7 +20,7 @@ from cuda_host import KERNEL_FOLDER, HostKernels, compiler
 from numpy.typing import NDArray
 from test_cost_volume import CAMERA, GOLDEN, METHODS, plane_stack, random_stack, relative_error
 
-from dfs_ros import regularization
+from dfs_ros.depth import regularization
 from dfs_ros.config import CostConfig
 from dfs_ros.cost_volume import SpectraCache, bound_and_scale, reference
 from dfs_ros.cost_volume.cuda import build

@@ -18,7 +18,7 @@ from dfs_ros import pipeline
 from benchmarks import gpu_check
 from dfs_ros.config import Config, CostConfig
 from dfs_ros.cost_volume import cuda
-from dfs_ros.cost_volume.cuda.aggregation import Aggregation
+from dfs_ros.depth.cuda import Aggregation
 from dfs_ros.cost_volume.cuda.volume import VolumeEngine
 from dfs_ros.cost_volume.problem import Problem
 from dfs_ros.cuda_graphs import CudaGraphs
@@ -27,7 +27,7 @@ from benchmarks.gpu import check_aggregation, check_depth, check_parity, compare
 from benchmarks.memory_plan import MemoryCount, planned_depth_bytes, planned_volume_bytes
 from dfs_ros.network import Network
 from dfs_ros.network.export import Shape
-from dfs_ros.on_device import DeviceEstimator
+from dfs_ros.depth.on_device import DeviceEstimator
 
 CPU = torch.device("cpu")
 

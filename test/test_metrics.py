@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dfs_ros.evaluation import metrics
+from dfs_ros.scoring import metrics
 from dfs_ros.optics import coc_px, coc_px_per_diopter
 from dfs_ros.types import Camera
 

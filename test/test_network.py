@@ -9,12 +9,12 @@ from safetensors.torch import save_file
 
 from dfs_ros.config import NetworkConfig
 from dfs_ros.network import Network, known_models, load_network
-from dfs_ros.network.inputs import guide_image, image_planes
+from dfs_ros.depth.guide import guide_image, image_planes
 from dfs_ros.network.light import LightArchitecture, LightNetwork
-from dfs_ros.network.readout import SIGMA_FLOOR, at_index, median_and_spread, read_out
+from dfs_ros.depth.readout import SIGMA_FLOOR, at_index, median_and_spread, read_out
 from dfs_ros.network.weights import FORMAT, load_weights, model_file, save_network
 from dfs_ros.optics import depth_hypotheses
-from dfs_ros.regularization import probability_of
+from dfs_ros.depth.regularization import probability_of
 from dfs_ros.runner.torch import TorchRunner
 
 SMALL = LightArchitecture(channels=(8, 8, 12, 16), image_channels=8)

@@ -16,9 +16,9 @@ from dfs_ros.config import Config
 from dfs_ros.cost_volume import SpectraCache, cuda
 from dfs_ros.cuda_graphs import Compute, CudaGraphs, Recorded, Tensors
 from dfs_ros.network import Network, load_network
-from dfs_ros.network.inputs import guide_image, image_planes
+from dfs_ros.depth.guide import guide_image, image_planes
 from dfs_ros.network.weights import load_weights, model_file
-from dfs_ros.on_device import DeviceEstimator, colours_of, guide_of
+from dfs_ros.depth.on_device import DeviceEstimator, colours_of, guide_of
 from dfs_ros.pipeline import DepthEstimator
 from dfs_ros.runner.torch import TorchRunner
 from dfs_ros.simulation.render import render_stack

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dfs_ros.evaluation.reference import against_reference, centred_part
+from dfs_ros.scoring.difference import against_reference, centred_part
 
 NAN = np.nan
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from dfs_ros.regularization import (
+from dfs_ros.depth.regularization import (
     COST_FLOOR,
     confidence_of,
     guided_filter,

@@ -12,7 +12,7 @@ from dfs_ros.config import NetworkConfig
 from dfs_ros.evaluation.rendered import EVALUATION_CAMERAS
 from dfs_ros.network import load_network
 from dfs_ros.network.light import LightArchitecture, LightNetwork
-from dfs_ros.network.readout import SIGMA_FLOOR, beside_jumps, median_and_spread, read_out
+from dfs_ros.depth.readout import SIGMA_FLOOR, beside_jumps, median_and_spread, read_out
 from dfs_ros.network.weights import save_network, sigma_scale_of
 from dfs_ros.training import sigma as calibration
 from dfs_ros.training.sigma import SHARE_WITHIN_SIGMA, calibration_stacks, fit_sigma_scale

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from dfs_ros.network.light import LightArchitecture
-from dfs_ros.network.readout import median_and_spread as median_and_spread_numpy
-from dfs_ros.network.readout_torch import median_and_spread
+from dfs_ros.depth.readout import median_and_spread as median_and_spread_numpy
+from dfs_ros.depth.readout_torch import median_and_spread
 from dfs_ros.network.weights import load_weights
 from dfs_ros.optics import coc_px, depth_hypotheses
 from dfs_ros.training.loop import Trainer

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dfs_ros.evaluation import metrics, uncertainty
+from dfs_ros.evaluation import uncertainty
+from dfs_ros.scoring import metrics
 from dfs_ros.evaluation.uncertainty import CALIBRATION_LEVELS, REMOVED
 
 TRUE = np.ones(20)

@@ -23,7 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros import optics, regularization
+from dfs_ros import optics
+from dfs_ros.depth import regularization
 from dfs_ros.config import CostConfig
 from dfs_ros.cost_volume import cost_volume_from_config
 from dfs_ros.types import Camera, FocalStack

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    from dfs_ros.evaluation.reference import against_reference
+    from dfs_ros.scoring.difference import against_reference
     from dfs_ros.pipeline import DepthEstimator
 
     estimator = DepthEstimator(config)

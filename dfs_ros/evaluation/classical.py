@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.regularization import guided_filter
+from dfs_ros.depth.regularization import guided_filter
 from dfs_ros.types import FocalStack
 
 Image = NDArray[np.float32]

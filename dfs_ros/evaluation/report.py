@@ -30,7 +30,7 @@ share of pixels within a factor x. sc-inv: standard deviation of log p - log t (
 depth after scale and shift, largest fifth of residuals left out (Ranftl 2020). Blur error: error in inverse depth times
 the lens' pixels of blur per dioptre. In sigma: share of errors within one sigma (0.683 for a Gaussian). RMSE surest
 80 %: of the pixels with the least sigma / depth; "by sigma": with the least sigma in metres. AUSE: area between the
-sparsification curve and the best possible one (Ilg 2018). Formulas: `dfs_ros/evaluation/metrics.py` and
+sparsification curve and the best possible one (Ilg 2018). Formulas: `dfs_ros/scoring/metrics.py` and
 `uncertainty.py`."""
 
 

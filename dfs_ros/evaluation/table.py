@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dfs_ros import optics
-from dfs_ros.evaluation import metrics, uncertainty
+from dfs_ros.evaluation import uncertainty
+from dfs_ros.scoring import metrics
 from dfs_ros.evaluation.conditions import STANDARD, Condition
 from dfs_ros.evaluation.methods import Prediction
 from dfs_ros.evaluation.predictions import PredictionFolder

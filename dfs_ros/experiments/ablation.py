@@ -15,17 +15,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros import optics, regularization
+from dfs_ros import optics
+from dfs_ros.depth import regularization
 from dfs_ros.config import Config, CostConfig, HypothesesConfig, RegularizationConfig
 from dfs_ros.cost_volume import bound_and_scale, cost_volume_from_config
 from dfs_ros.cost_volume.confidence import BOUND_C_MAX, BOUND_F1
 from dfs_ros.cost_volume.problem import make_problem, noise_gain
-from dfs_ros.evaluation import metrics
+from dfs_ros.scoring import metrics
 from dfs_ros.evaluation.methods import make_method
 from dfs_ros.evaluation.rendered import RenderedStack
 from dfs_ros.experiments.training import Progress
-from dfs_ros.network.inputs import guide_image
-from dfs_ros.network.readout import at_index
+from dfs_ros.depth.guide import guide_image
+from dfs_ros.depth.readout import at_index
 
 Volume = NDArray[np.float32]
 

@@ -14,16 +14,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dfs_ros import optics, regularization
+from dfs_ros import optics
+from dfs_ros.depth import regularization
 from dfs_ros.config import CostConfig, RegularizationConfig
 from dfs_ros.cost_volume import cost_volume_from_config
-from dfs_ros.evaluation import metrics
+from dfs_ros.scoring import metrics
 from dfs_ros.evaluation.rendered import RenderedStack
 from dfs_ros.experiments.ablation import STEPS, Step, energy_of
 from dfs_ros.experiments.training import Progress
-from dfs_ros.network.inputs import guide_image, image_planes
+from dfs_ros.depth.guide import guide_image, image_planes
 from dfs_ros.network.light import DOWNSAMPLING
-from dfs_ros.network.readout import read_out
+from dfs_ros.depth.readout import read_out
 from dfs_ros.network.weights import load_weights
 from dfs_ros.training.samples import Energies
 from dfs_ros.types import FocalStack

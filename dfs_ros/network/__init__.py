@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.config import NetworkConfig
-from dfs_ros.network.inputs import image_planes
+from dfs_ros.depth.guide import image_planes
 from dfs_ros.network.weights import known_models, load_weights, model_file, sigma_scale_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Network:
     def __init__(self, name: str, runner: Runner, sigma_scale: float = 1.0) -> None:
         self.name = name
         self.sigma_scale = sigma_scale
-        """Calibration of sigma, for :func:`dfs_ros.network.readout.read_out`."""
+        """Calibration of sigma, for :func:`dfs_ros.depth.readout.read_out`."""
         self._runner = runner
         self._preparing = ""
         self.listener: Progress | None = None
@@ -69,9 +69,9 @@ class Network:
             float32 (D, H, W), logarithm of the `residual` volume. Any D of 2 or more, any range of depths, near to far
             or far to near.
         smoothed
-            float32 (D, H, W), the same smoothed: the second of :func:`dfs_ros.regularization.smoothed_energy`.
+            float32 (D, H, W), the same smoothed: the second of :func:`dfs_ros.depth.regularization.smoothed_energy`.
         guide
-            float32 (H, W) in [0, 1], :func:`dfs_ros.network.inputs.guide_image` of the aligned stack.
+            float32 (H, W) in [0, 1], :func:`dfs_ros.depth.guide.guide_image` of the aligned stack.
         image
             uint8 (H, W, 3) or (H, W): any one image of the aligned stack.
 
@@ -100,7 +100,7 @@ class Network:
     def probability_of_tensors(self, energy: Tensor, smoothed: Tensor, planes: Tensor) -> Tensor:
         """:meth:`probability` of float32 tensors, which stay on their device.
 
-        `planes` (4, H, W) as of :func:`dfs_ros.network.inputs.image_planes`. On CUDA it may be overwritten by the next.
+        `planes` (4, H, W) as of :func:`dfs_ros.depth.guide.image_planes`. On CUDA it may be overwritten by the next.
         """
         from torch.nn.functional import pad
 
@@ -126,7 +126,7 @@ def load_network(config: NetworkConfig, device: str = "auto", graphs: bool = Tru
     runner that is not there, or the name `none`, which is no network.
     """
     if config.name == "none":
-        raise ValueError("network: none is the regularised argmin, which needs no network; see dfs_ros.regularization")
+        raise ValueError("network: none is the regularised argmin, which needs no network; see dfs_ros.depth.regularization")
     file = model_file(config.name)
     module = load_weights(file)
 

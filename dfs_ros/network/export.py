@@ -149,7 +149,7 @@ def difference(probability: NDArray[np.float32], reference: NDArray[np.float32])
 
     NaN anywhere in `probability` is infinitely far. Depth is counted in hypotheses.
     """
-    from dfs_ros.network.readout import median_and_spread
+    from dfs_ros.depth.readout import median_and_spread
 
     if probability.shape != reference.shape or not np.isfinite(probability).all():
         return float("inf")

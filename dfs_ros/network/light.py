@@ -81,7 +81,7 @@ class LightNetwork(nn.Module):
         energy
             (B, D, H, W) logarithm of the cost volume; an offset does not matter. H and W multiples of 32.
         smoothed
-            (B, D, H, W) the same smoothed, :func:`dfs_ros.regularization.smoothed_energy`.
+            (B, D, H, W) the same smoothed, :func:`dfs_ros.depth.regularization.smoothed_energy`.
         image
             (B, 4, H, W) guide and RGB of one image, in [0, 1].
 

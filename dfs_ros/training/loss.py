@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dfs_ros.network.readout import SIGMA_FLOOR
-from dfs_ros.network.readout_torch import median_and_spread
+from dfs_ros.depth.readout import SIGMA_FLOOR
+from dfs_ros.depth.readout_torch import median_and_spread
 
 _SHARE_WITHIN_SIGMA = 0.683
 _MOST_DISTANCE = 8.0  # farther off is wrong, however far

@@ -33,7 +33,7 @@ from dfs_ros.cost_volume.problem import Problem
 from dfs_ros.cost_volume.spectra import SpectraCache
 from dfs_ros.cuda_graphs import CudaGraphs
 from dfs_ros.memory import is_out_of_memory
-from dfs_ros.regularization import COST_FLOOR
+from dfs_ros.depth.regularization import COST_FLOOR
 
 OUTPUTS = ("cost", "log_energy", "bounded")
 DTYPES = (torch.float32, torch.float16)
@@ -59,7 +59,7 @@ class VolumeEngine:
         Any problem of these sizes; its images and blur diameters do not count here.
     output
         `cost`: as :func:`dfs_ros.cost_volume.cost_volume` has it. `log_energy`: its logarithm, as the networks take it
-        (:func:`dfs_ros.regularization.log_energy`). `bounded`: as :func:`dfs_ros.cost_volume.bound_and_scale` has it.
+        (:func:`dfs_ros.depth.regularization.log_energy`). `bounded`: as :func:`dfs_ros.cost_volume.bound_and_scale` has it.
     dtype
         torch.float32 or torch.float16, of the volume; inside it is float32.
     block_bytes

@@ -1,17 +1,17 @@
-"""The readout of :mod:`dfs_ros.network.readout` in PyTorch: on a device, and to differentiate."""
+"""The readout of :mod:`dfs_ros.depth.readout` in PyTorch: on a device, and to differentiate."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from dfs_ros.network.readout import SIGMA_FLOOR, SIGMA_PER_DEVIATION
+from dfs_ros.depth.readout import SIGMA_FLOOR, SIGMA_PER_DEVIATION
 
 _LEAST_INSIDE = 1e-3  # bounds the gradient of the median
 
 
 def median_and_spread(probability: Tensor, sigma_scale: float = 1.0) -> tuple[Tensor, Tensor]:
-    """:func:`dfs_ros.network.readout.median_and_spread` of a batch (B, D, H, W)."""
+    """:func:`dfs_ros.depth.readout.median_and_spread` of a batch (B, D, H, W)."""
     depths = probability.shape[1]
     cumulative = probability.cumsum(dim=1)
     with torch.no_grad():

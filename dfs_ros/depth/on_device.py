@@ -26,13 +26,13 @@ from torch import Tensor
 from dfs_ros.config import Config
 from dfs_ros.cost_volume import cuda
 from dfs_ros.cost_volume.hypotheses import Subdivision, subdivided_tensor, subdivision_for
-from dfs_ros.cost_volume.cuda.aggregation import Aggregation, at_index, confidence_of, minimum_with_offset
+from dfs_ros.depth.cuda import Aggregation, at_index, confidence_of, minimum_with_offset
 from dfs_ros.cost_volume.cuda.driver import Kernels
 from dfs_ros.cost_volume.cuda.job import uploaded
 from dfs_ros.cost_volume.problem import Problem, make_problem
 from dfs_ros.cost_volume.spectra import SpectraCache
 from dfs_ros.cuda_graphs import CudaGraphs
-from dfs_ros.regularization import COST_FLOOR, SIGMA_SCALE
+from dfs_ros.depth.regularization import COST_FLOOR, SIGMA_SCALE
 from dfs_ros.types import FocalStack
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class DeviceEstimator:
 
 
 def guide_of(images: Tensor) -> Tensor:
-    """:func:`dfs_ros.network.inputs.guide_image` of uint8 tensors (F, H, W, 3) or (F, H, W)."""
+    """:func:`dfs_ros.depth.guide.guide_image` of uint8 tensors (F, H, W, 3) or (F, H, W)."""
     axes = (0, 3) if images.ndim == 4 else (0,)
     count = images.numel() // (images.shape[1] * images.shape[2])
     return torch.sum(images, dim=axes, dtype=torch.int32).float() * (1.0 / (255.0 * count))

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.evaluation import metrics
+from dfs_ros.scoring import metrics
 
 
 def against_reference(depth_m: NDArray[np.floating], reference_m: NDArray[np.floating]) -> dict[str, float]:

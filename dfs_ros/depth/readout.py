@@ -9,7 +9,7 @@ The median has the least expected absolute error of all estimates; a second, les
 the mean absolute deviation, as of a Gaussian. s calibrates it on scenes that were not trained with. Both become
 dioptres along the list of hypotheses. (To take from the deviation what two neighbouring hypotheses have that share all
 of the probability, since a surface between two of them is no doubt, makes the surest pixels less exact.)
-:func:`median_and_spread` here is for numpy; :mod:`dfs_ros.network.readout_torch` has the same to differentiate.
+:func:`median_and_spread` here is for numpy; :mod:`dfs_ros.depth.readout_torch` has the same to differentiate.
 """
 
 from __future__ import annotations

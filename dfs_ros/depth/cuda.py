@@ -1,4 +1,4 @@
-"""From the logarithm of a volume to depth, on the device that it lies on. Formulas: dfs_ros/regularization.py.
+"""From the logarithm of a volume to depth, on the device that it lies on. Formulas: dfs_ros/depth/regularization.py.
 
     guided filter   guided_rows, guide_columns                                          statistics of the guide
                     guided_rows, guided_columns, coefficient_rows, filtered_columns     for a block of slices
@@ -36,14 +36,14 @@ class Aggregation:
         self._kernels = kernels
 
     def smoothed_energy(self, energy: Tensor, guide: Tensor, config: RegularizationConfig) -> tuple[Tensor, Tensor]:
-        """:func:`dfs_ros.regularization.smoothed_energy` of float32 tensors (D, H, W) and (H, W)."""
+        """:func:`dfs_ros.depth.regularization.smoothed_energy` of float32 tensors (D, H, W) and (H, W)."""
         aggregated = self.guided_filter(energy, guide, config.guided_radius_px, config.guided_eps)
         if config.smoothness == 0:
             return aggregated, aggregated
         return aggregated, self.semi_global_at_half(aggregated, guide, config.smoothness, config.edge_contrast)
 
     def guided_filter(self, volume: Tensor, guide: Tensor, radius_px: int, eps: float) -> Tensor:
-        """:func:`dfs_ros.regularization.guided_filter`."""
+        """:func:`dfs_ros.depth.regularization.guided_filter`."""
         size = guide.shape[0], guide.shape[1]
         box = torch.full((radius_px + 1,), 1.0 / (2 * radius_px + 1), device=volume.device)
         guide_mean, guide_scale, result = torch.empty_like(guide), torch.empty_like(guide), torch.empty_like(volume)
@@ -70,7 +70,7 @@ class Aggregation:
         return result
 
     def semi_global_at_half(self, volume: Tensor, guide: Tensor, smoothness: float, edge_contrast: float) -> Tensor:
-        """:func:`dfs_ros.regularization.semi_global_at_half`, of 512 hypotheses or fewer."""
+        """:func:`dfs_ros.depth.regularization.semi_global_at_half`, of 512 hypotheses or fewer."""
         reduced = halved(volume).permute(1, 2, 0).contiguous()  # (H / 2, W / 2, D)
         change = self.semi_global(reduced, halved(guide[None])[0], smoothness, edge_contrast)
         change = (change - reduced).permute(2, 0, 1).contiguous()
@@ -82,7 +82,7 @@ class Aggregation:
         return result
 
     def semi_global(self, costs: Tensor, guide: Tensor, smoothness: float, edge_contrast: float) -> Tensor:
-        """:func:`dfs_ros.regularization.semi_global`, hypotheses last: (H, W, D) in, the same out."""
+        """:func:`dfs_ros.depth.regularization.semi_global`, hypotheses last: (H, W, D) in, the same out."""
         height, width, depths = costs.shape
         if depths > _MOST_HYPOTHESES:
             raise ValueError(f"semi_global: expected at most {_MOST_HYPOTHESES} hypotheses, received {depths}")
@@ -98,7 +98,7 @@ class Aggregation:
     def read_out(
         self, probability: Tensor, depths_m: NDArray[np.float64], sigma_scale: float = 1.0
     ) -> tuple[Tensor, Tensor]:
-        """:func:`dfs_ros.network.readout.read_out`: inverse depth and its standard deviation (H, W) in dioptres."""
+        """:func:`dfs_ros.depth.readout.read_out`: inverse depth and its standard deviation (H, W) in dioptres."""
         depths, height, width = probability.shape
         probability = probability.contiguous()
         levels, steps = (uploaded(values, probability.device) for values in levels_and_steps(depths_m))
@@ -116,7 +116,7 @@ def levels_and_steps(depths_m: NDArray[np.float64]) -> tuple[NDArray[np.float32]
 
 
 def minimum_with_offset(energy: Tensor) -> Tensor:
-    """:func:`dfs_ros.regularization.minimum_with_offset` of a tensor: float32 (H, W)."""
+    """:func:`dfs_ros.depth.regularization.minimum_with_offset` of a tensor: float32 (H, W)."""
     best = energy.argmin(dim=0)
     if len(energy) < 3:
         return best.float()
@@ -135,7 +135,7 @@ def at_index(values: Tensor, index: Tensor) -> Tensor:
 
 
 def confidence_of(aggregated: Tensor) -> Tensor:
-    """:func:`dfs_ros.regularization.confidence_of` of a tensor."""
+    """:func:`dfs_ros.depth.regularization.confidence_of` of a tensor."""
     return 1.0 - torch.exp((aggregated.amin(dim=0) - aggregated.mean(dim=0)).clamp(max=0.0))
 
 

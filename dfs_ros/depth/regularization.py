@@ -23,7 +23,7 @@ from dfs_ros.config import RegularizationConfig
 Volume = NDArray[np.float32]
 
 SIGMA_SCALE = 0.4
-"""Calibrates the sigma of this probability, for :func:`dfs_ros.network.readout.read_out`: of errors on scenes kept for
+"""Calibrates the sigma of this probability, for :func:`dfs_ros.depth.readout.read_out`: of errors on scenes kept for
 calibration and validation 68 % are within it."""
 
 # Squared residuals under this carry nothing but 8-bit rounding.

@@ -36,7 +36,7 @@ from dfs_ros.node_lens import LensError, LensTracker
 from dfs_ros.node_outputs import Outputs
 from dfs_ros.stack import StackAssembler, Sweep
 from dfs_ros.transport.base import Qos, Subscription, Transport
-from dfs_ros.transport.messages import (
+from dfs_ros.messages.convert import (
     CAMERA_INFO,
     COMPRESSED,
     DIAGNOSTICS,

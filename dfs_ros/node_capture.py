@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dfs_ros.io.stack_folder import save_stack
 from dfs_ros.stack import Sweep
-from dfs_ros.transport.messages import Message, trigger_response
+from dfs_ros.messages.convert import Message, trigger_response
 from dfs_ros.types import Camera, FocalStack
 
 MOST_WAITING = 2

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from dfs_ros.stack import EVENTS, OUTCOMES
-from dfs_ros.transport.messages import Diagnostic
+from dfs_ros.messages.convert import Diagnostic
 from dfs_ros.types import DepthResult
 
 if TYPE_CHECKING:

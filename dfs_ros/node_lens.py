@@ -6,7 +6,7 @@ import math
 
 from dfs_ros.config import LensConfig
 from dfs_ros.geometry import Intrinsics, pixel_pitch_from_intrinsics
-from dfs_ros.transport.messages import CameraInfo
+from dfs_ros.messages.convert import CameraInfo
 from dfs_ros.types import Camera, FocusMetadata
 
 _UNKNOWN = Intrinsics(math.nan, math.nan, math.nan, math.nan)

@@ -14,7 +14,7 @@ from dfs_ros.node_outputs import TOPICS as OUTPUTS
 from dfs_ros.transport.bag import BagTransport
 from dfs_ros.transport.bag_files import BagReader, BagTopic, BagWriter
 from dfs_ros.transport.bag_topics import ChosenTopics, choose_topics
-from dfs_ros.transport.messages import Message
+from dfs_ros.messages.convert import Message
 from dfs_ros.transport.names import check_namespace, resolve_name
 
 NODE_NAME = "dfs"

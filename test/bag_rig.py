@@ -16,9 +16,9 @@ from dfs_ros.config import CameraConfig
 from dfs_ros.geometry import intrinsics
 from dfs_ros.transport.bag import BagTransport
 from dfs_ros.transport.bag_files import BagReader, BagWriter
-from dfs_ros.transport.compressed import compressed_message
-from dfs_ros.transport.definitions import deserialize
-from dfs_ros.transport.messages import (
+from dfs_ros.messages.compressed import compressed_message
+from dfs_ros.messages.definitions import deserialize
+from dfs_ros.messages.convert import (
     CAMERA_INFO,
     COMPRESSED,
     DIAGNOSTICS,

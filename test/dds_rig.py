@@ -35,7 +35,7 @@ import numpy as np
 from dfs_ros.config import Config
 from dfs_ros.transport import open_transport
 from dfs_ros.transport.base import *
-from dfs_ros.transport.messages import *
+from dfs_ros.messages.convert import *
 from dfs_ros.types import FocusMetadata, LensState
 
 settings, namespace = json.loads(sys.argv[1])

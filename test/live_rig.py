@@ -15,7 +15,7 @@ from dfs_ros.config import Config
 from dfs_ros.geometry import intrinsics
 from dfs_ros.node import DepthNode
 from dfs_ros.transport.base import Qos, Transport
-from dfs_ros.transport.messages import (
+from dfs_ros.messages.convert import (
     CAMERA_INFO,
     COMPRESSED,
     DIAGNOSTICS,

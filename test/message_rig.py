@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dfs_ros.transport.messages import (
+from dfs_ros.messages.convert import (
     IMAGE,
     message,
 )

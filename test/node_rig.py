@@ -14,7 +14,7 @@ from dfs_ros.node import DepthNode
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import plane_scene
 from dfs_ros.transport.local import LocalBus, LocalTransport
-from dfs_ros.transport.messages import (
+from dfs_ros.messages.convert import (
     CAMERA_INFO,
     DIAGNOSTICS,
     FOCUS,

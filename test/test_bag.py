@@ -16,8 +16,8 @@ from node_rig import FOCUS_DIOPTERS, START_NS, plane_stack
 from dfs_ros.transport.bag import BagTransport
 from dfs_ros.transport.bag_files import BagMessage, BagReader, BagWriter
 from dfs_ros.transport.base import LATCHED, SENSOR_DATA
-from dfs_ros.transport.definitions import message, serialize, type_store
-from dfs_ros.transport.messages import FOCUS, IMAGE, image_from_message, stamp_ns
+from dfs_ros.messages.definitions import message, serialize, type_store
+from dfs_ros.messages.convert import FOCUS, IMAGE, image_from_message, stamp_ns
 
 NUMBER = "std_msgs/msg/Int32"
 

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from message_rig import raw_image
 
-from dfs_ros.transport import definitions
-from dfs_ros.transport.definitions import deserialize, serialize, type_store
-from dfs_ros.transport.messages import (
+from dfs_ros.messages import definitions
+from dfs_ros.messages.definitions import deserialize, serialize, type_store
+from dfs_ros.messages.convert import (
     CAMERA_INFO,
     DIAGNOSTICS,
     FOCUS,
@@ -156,7 +156,7 @@ def test_unknown_types_and_fields_are_refused():
 @pytest.mark.parametrize(("distro", "expected"), [("humble", "humble 24"), ("nonsense", "jazzy 16"), ("", "jazzy 16")])
 def test_definitions_are_of_the_distribution_that_is_set(distro, expected):
     code = (
-        "from dfs_ros.transport.definitions import message, ros_distro\n"
+        "from dfs_ros.messages.definitions import message, ros_distro\n"
         "print(ros_distro(), len(message('rmw_dds_common/msg/Gid').data))"
     )
     environment = os.environ | {"ROS_DISTRO": distro, "OMP_NUM_THREADS": "1"}

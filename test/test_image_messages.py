@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from message_rig import STAMP, raw_image
 
-from dfs_ros.transport.definitions import deserialize, serialize
-from dfs_ros.transport.messages import (
+from dfs_ros.messages.definitions import deserialize, serialize
+from dfs_ros.messages.convert import (
     IMAGE,
     IMAGE_ENCODINGS,
     depth_from_message,

@@ -16,7 +16,7 @@ from ros_rig import namespace, ros_domain
 
 from dfs_ros.config import Config
 from dfs_ros.transport import open_transport
-from dfs_ros.transport.messages import COMPRESSED, header, image_message, message
+from dfs_ros.messages.convert import COMPRESSED, header, image_message, message
 from dfs_ros.types import FocalStack
 
 __all__ = ["namespace", "ros_domain"]  # fixtures

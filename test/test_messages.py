@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from message_rig import STAMP
 
 from dfs_ros.geometry import Intrinsics
-from dfs_ros.transport.definitions import deserialize, serialize, type_store
-from dfs_ros.transport.messages import (
+from dfs_ros.messages.definitions import deserialize, serialize, type_store
+from dfs_ros.messages.convert import (
     CAMERA_INFO,
     DIAGNOSTICS,
     FOCUS,

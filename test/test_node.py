@@ -23,7 +23,7 @@ from dfs_ros.node_images import reduced_by
 from dfs_ros.optics import magnification
 from dfs_ros.simulation.scenes import demo_camera, demo_scene
 from dfs_ros.transport.local import LocalBus, LocalTransport
-from dfs_ros.transport.messages import (
+from dfs_ros.messages.convert import (
     TRIGGER,
     Diagnostic,
     camera_info_from_message,

@@ -22,7 +22,7 @@ from dfs_ros.node_capture import MOST_WAITING
 from dfs_ros.transport import open_transport
 from dfs_ros.transport.base import Transport
 from dfs_ros.transport.local import LocalBus, LocalTransport
-from dfs_ros.transport.messages import TRIGGER, message, trigger_response
+from dfs_ros.messages.convert import TRIGGER, message, trigger_response
 
 REQUEST = f"{TRIGGER}_Request"
 TIMEOUT_S = 30.0

@@ -13,7 +13,7 @@ import pytest
 from node_rig import CAMERA, ERROR, MS, OK, SIZE, START_NS, WARN, Rig
 
 from dfs_ros.geometry import Intrinsics, intrinsics
-from dfs_ros.transport.messages import (
+from dfs_ros.messages.convert import (
     CAMERA_INFO,
     camera_info_message,
     image_message,

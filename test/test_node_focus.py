@@ -18,7 +18,7 @@ from dfs_ros.node import DepthNode
 from dfs_ros.node_focus import LensCommands, schedule_of
 from dfs_ros.transport.base import SENSOR_DATA
 from dfs_ros.transport.local import LocalBus, LocalTransport
-from dfs_ros.transport.messages import FOCUS, camera_info_message, depth_from_message, focus_message, image_message
+from dfs_ros.messages.convert import FOCUS, camera_info_message, depth_from_message, focus_message, image_message
 from dfs_ros.types import FocusMetadata, LensState
 
 LENS = {"focal_length_m": CAMERA.focal_length_m, "f_number": CAMERA.f_number}

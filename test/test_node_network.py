@@ -19,7 +19,7 @@ from dfs_ros.network.weights import load_weights, model_file
 from dfs_ros.runner.base import Runner, RunnerError, RunnerMissing, WrongAnswer
 from dfs_ros.runner.chain import ChainRunner
 from dfs_ros.runner.torch import TorchRunner
-from dfs_ros.transport.messages import depth_from_message
+from dfs_ros.messages.convert import depth_from_message
 
 needs_onnx = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxruntime")),

@@ -20,8 +20,8 @@ from dfs_ros.simulation.scenes import demo_scene
 from dfs_ros.transport.bag import BagTransport
 from dfs_ros.transport.bag_files import BagReader, BagWriter
 from dfs_ros.transport.base import LATCHED, RELIABLE
-from dfs_ros.transport.definitions import message, type_store
-from dfs_ros.transport.messages import (
+from dfs_ros.messages.definitions import message, type_store
+from dfs_ros.messages.convert import (
     CAMERA_INFO,
     IMAGE,
     POINTS,

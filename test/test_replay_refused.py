@@ -15,7 +15,7 @@ import pytest
 from bag_rig import FAST, check_depth, dfs_replay, messages_of, record_plane
 
 from dfs_ros.transport.bag_files import BagReader, BagWriter
-from dfs_ros.transport.definitions import message, serialize, type_store
+from dfs_ros.messages.definitions import message, serialize, type_store
 
 Capture = pytest.CaptureFixture[str]
 

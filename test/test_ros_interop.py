@@ -18,7 +18,7 @@ from ros_rig import namespace, ros_domain, until
 from dfs_ros.config import Config
 from dfs_ros.transport import open_transport
 from dfs_ros.transport.dds_types import type_hash
-from dfs_ros.transport.messages import CAMERA_INFO, FOCUS, IMAGE, TRIGGER, message
+from dfs_ros.messages.convert import CAMERA_INFO, FOCUS, IMAGE, TRIGGER, message
 from dfs_ros.types import FocalStack
 
 __all__ = ["namespace", "ros_domain"]  # fixtures
@@ -93,7 +93,7 @@ def test_ros_sees_both_kinds_alike(make_live: Callable[..., LiveRig], namespace:
 def test_services_of_the_other_kind_answer(namespace: str) -> None:
     import threading
 
-    from dfs_ros.transport.messages import trigger_response
+    from dfs_ros.messages.convert import trigger_response
 
     for server, client in (("ros", "dds"), ("dds", "ros")):
         with open_transport(server, f"server_{server}", namespace=namespace) as serving:

@@ -25,8 +25,8 @@ from dfs_ros.transport.base import LATCHED, RELIABLE, Qos, TransportError
 from dfs_ros.transport.dds import DISCOVERY_INFO, DdsTransport
 from dfs_ros.transport.dds_types import dds_qos, idl_type, type_hash
 from dfs_ros.transport.dds_wire import Receiver, take, user_data_value
-from dfs_ros.transport.definitions import deserialize
-from dfs_ros.transport.messages import FOCUS, IMAGE, TRIGGER, message, trigger_response
+from dfs_ros.messages.definitions import deserialize
+from dfs_ros.messages.convert import FOCUS, IMAGE, TRIGGER, message, trigger_response
 
 __all__ = ["cyclonedds_uri", "node", "peer"]  # fixtures
 
@@ -53,7 +53,7 @@ result = [image.published, focus.published]
 """)
     until(node, lambda: len(images) == 5 and len(focus) == 5)
     assert peer.finish() == [5, 5]
-    from dfs_ros.transport.messages import focus_from_message, image_from_message, stamp_ns
+    from dfs_ros.messages.convert import focus_from_message, image_from_message, stamp_ns
 
     pixels = np.arange(480 * 640 * 3, dtype=np.uint32).reshape(480, 640, 3)
     for i, (image, lens) in enumerate(zip(images, map(focus_from_message, focus), strict=True)):

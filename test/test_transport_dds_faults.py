@@ -18,7 +18,7 @@ pytest.importorskip("cyclonedds", reason="cyclonedds, which has no package for t
 from dds_rig import DOMAIN, INT, SETTINGS, Peer, cyclonedds_uri, node, peer, until
 
 from dfs_ros.transport.base import RELIABLE, Qos
-from dfs_ros.transport.messages import IMAGE, image_message
+from dfs_ros.messages.convert import IMAGE, image_message
 
 __all__ = ["cyclonedds_uri", "node", "peer"]  # fixtures
 
@@ -70,7 +70,7 @@ from cyclonedds.pub import DataWriter
 from cyclonedds.topic import Topic
 from dfs_ros.transport.dds_types import dds_qos
 from dfs_ros.transport.dds_wire import write
-from dfs_ros.transport.definitions import serialize
+from dfs_ros.messages.definitions import serialize
 
 # the name of an image, but any bytes may be in it
 good = bytes(serialize(image_message(np.zeros((1, 4, 3), np.uint8), 0, "cam"), IMAGE))

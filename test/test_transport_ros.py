@@ -18,7 +18,7 @@ from ros_rig import namespace, ros_domain, until
 
 from dfs_ros.transport import open_transport
 from dfs_ros.transport.base import LATCHED, RELIABLE, Qos, TransportError
-from dfs_ros.transport.messages import FOCUS, IMAGE, TRIGGER, image_message, message, stamp_ns, trigger_response
+from dfs_ros.messages.convert import FOCUS, IMAGE, TRIGGER, image_message, message, stamp_ns, trigger_response
 from dfs_ros.transport.ros import RosTransport
 
 __all__ = ["namespace", "node", "open_node", "ros_domain", "talker"]  # fixtures
@@ -53,7 +53,7 @@ def test_rclpy_reads_what_we_write_and_we_what_rclpy_writes(node: RosTransport) 
     import rclpy.serialization
     from sensor_msgs.msg import Image
 
-    from dfs_ros.transport.definitions import deserialize, serialize
+    from dfs_ros.messages.definitions import deserialize, serialize
 
     pixels = np.arange(3 * 5, dtype=np.uint8).reshape(3, 5)
     native = rclpy.serialization.deserialize_message(

@@ -11,7 +11,7 @@ from transport_rig import INT, SECOND, bus, drain, number
 from dfs_ros.config import Config
 from dfs_ros.transport.base import Qos
 from dfs_ros.transport.local import LocalBus, LocalTransport
-from dfs_ros.transport.messages import DIAGNOSTICS, TRIGGER, Diagnostic, message, trigger_response
+from dfs_ros.messages.convert import DIAGNOSTICS, TRIGGER, Diagnostic, message, trigger_response
 
 __all__ = ["bus"]  # fixtures
 

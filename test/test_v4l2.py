@@ -16,10 +16,10 @@ from v4l2_rig import Bench, bench, first, taken
 
 from dfs_ros.camera.source import SweepCamera
 from dfs_ros.stack import StackAssembler
-from dfs_ros.transport.definitions import message_class
+from dfs_ros.messages.definitions import message_class
 from dfs_ros.transport.local import LocalBus, LocalTransport
-from dfs_ros.transport.messages import CAMERA_INFO, IMAGE, stamp_ns
-from dfs_ros.transport.messages import FOCUS as FOCUS_TYPE
+from dfs_ros.messages.convert import CAMERA_INFO, IMAGE, stamp_ns
+from dfs_ros.messages.convert import FOCUS as FOCUS_TYPE
 from dfs_ros.types import LensState
 
 __all__ = ["bench"]  # fixtures

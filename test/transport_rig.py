@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dfs_ros.transport.local import LocalBus, LocalTransport
-from dfs_ros.transport.messages import message
+from dfs_ros.messages.convert import message
 
 INT = "std_msgs/msg/Int32"
 SECOND = 10**9

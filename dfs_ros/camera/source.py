@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from dfs_ros.config import CameraConfig
 from dfs_ros.geometry import Intrinsics
 from dfs_ros.transport.base import Timer, Transport
-from dfs_ros.transport.messages import (
+from dfs_ros.messages.convert import (
     CAMERA_INFO,
     FOCUS,
     IMAGE,

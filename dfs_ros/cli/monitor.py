@@ -17,7 +17,7 @@ from dfs_ros.node_health import FAULTS, MAX_LATENCY_S, rate_hz
 from dfs_ros.node_lens import LensTracker
 from dfs_ros.stack import OUTCOMES
 from dfs_ros.transport.base import RELIABLE, SENSOR_DATA, Transport
-from dfs_ros.transport.messages import (
+from dfs_ros.messages.convert import (
     CAMERA_INFO,
     DIAGNOSTICS,
     FOCUS,

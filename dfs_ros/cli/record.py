@@ -19,8 +19,8 @@ from dfs_ros.cli.statusline import StatusLine
 from dfs_ros.node_outputs import TOPICS as OUTPUTS
 from dfs_ros.transport.bag_files import STORAGES, BagWriter
 from dfs_ros.transport.base import LATCHED, Qos, Subscription, Transport
-from dfs_ros.transport.definitions import serialize
-from dfs_ros.transport.messages import CAMERA_INFO, COMPRESSED, DIAGNOSTICS, FOCUS, IMAGE, Message
+from dfs_ros.messages.definitions import serialize
+from dfs_ros.messages.convert import CAMERA_INFO, COMPRESSED, DIAGNOSTICS, FOCUS, IMAGE, Message
 
 NODE_NAME = "dfs_record"
 INPUTS = ("image", "camera_info", "focus", "/tf", "/tf_static")

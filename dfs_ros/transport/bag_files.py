@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from dfs_ros.transport.base import Qos
-from dfs_ros.transport.definitions import type_store
+from dfs_ros.messages.definitions import type_store
 
 if TYPE_CHECKING:
     from rosbags.interfaces import Connection

@@ -8,8 +8,8 @@ from itertools import islice
 
 from dfs_ros.config import Config
 from dfs_ros.transport.bag_files import BagReader, BagTopic
-from dfs_ros.transport.definitions import deserialize, type_store
-from dfs_ros.transport.messages import CAMERA_INFO, COMPRESSED, DIAGNOSTICS, FOCUS, IMAGE, focus_from_diagnostics
+from dfs_ros.messages.definitions import deserialize, type_store
+from dfs_ros.messages.convert import CAMERA_INFO, COMPRESSED, DIAGNOSTICS, FOCUS, IMAGE, focus_from_diagnostics
 
 _NOT_PHOTOS = ("/compressedDepth", "/theora", "/ffmpeg", "/zstd")
 _DIAGNOSTICS_PEEKED = 200

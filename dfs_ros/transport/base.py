@@ -11,7 +11,7 @@ Threads: every callback (message, timer, service, parameter change, diagnostic) 
 :meth:`Transport.spin` or :meth:`Transport.spin_once`, never two at once. `publish`, `log`, `call_soon`,
 `call_service`, `parameters.set` and `shutdown` may be called from any thread.
 
-Messages are instances of the classes of :mod:`dfs_ros.transport.definitions`, in every transport. Who publishes or
+Messages are instances of the classes of :mod:`dfs_ros.messages.definitions`, in every transport. Who publishes or
 receives one must not write to it: in one process it may be shared.
 """
 
@@ -29,9 +29,9 @@ from types import TracebackType
 from typing import Protocol, TypeVar
 
 from dfs_ros.config import Config
-from dfs_ros.transport.definitions import Message, check_type
+from dfs_ros.messages.definitions import Message, check_type
 from dfs_ros.transport.executor import Executor
-from dfs_ros.transport.messages import DIAGNOSTICS, Diagnostic, diagnostics_message
+from dfs_ros.messages.convert import DIAGNOSTICS, Diagnostic, diagnostics_message
 from dfs_ros.transport.names import check_namespace, check_node_name, resolve_name
 from dfs_ros.transport.parameters import Parameters
 

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 
 from dfs_ros.transport.base import Qos, Subscription, Transport
-from dfs_ros.transport.definitions import Message, deserialize
+from dfs_ros.messages.definitions import Message, deserialize
 
 
 class CdrSubscription(Subscription):

@@ -35,7 +35,7 @@ from dfs_ros.transport.dds_wire import (
     require_cyclonedds,
     write,
 )
-from dfs_ros.transport.definitions import (
+from dfs_ros.messages.definitions import (
     Message,
     message,
     message_class,

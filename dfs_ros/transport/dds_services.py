@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dfs_ros.transport.base import Handler, Qos, when_answered
 from dfs_ros.transport.dds_types import SERVICE_HEADER_BYTES, service_topics
 from dfs_ros.transport.dds_wire import service_header, user_data_value, write
-from dfs_ros.transport.definitions import Message, deserialize, serialize
+from dfs_ros.messages.definitions import Message, deserialize, serialize
 
 if TYPE_CHECKING:
     from dfs_ros.transport.dds import DdsTransport

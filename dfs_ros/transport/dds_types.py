@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from dfs_ros.transport.base import Qos
-from dfs_ros.transport.definitions import ros_distro, service_parts, type_store
+from dfs_ros.messages.definitions import ros_distro, service_parts, type_store
 
 # rmw_cyclonedds puts these before the fields of a service's request and response.
 SERVICE_HEADER_BYTES = 16

@@ -31,7 +31,7 @@ from dfs_ros.transport.base import (
     Transport,
     when_answered,
 )
-from dfs_ros.transport.definitions import Message, message, message_class, service_parts
+from dfs_ros.messages.definitions import Message, message, message_class, service_parts
 from dfs_ros.transport.executor import Executor, Mailbox
 from dfs_ros.transport.parameter_services import serve_parameters
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dfs_ros.transport.definitions import Message, message
+from dfs_ros.messages.definitions import Message, message
 
 if TYPE_CHECKING:
     from dfs_ros.transport.base import Transport

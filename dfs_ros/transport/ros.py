@@ -2,7 +2,7 @@
 
 A pool of threads of rclpy takes messages, as CDR, and puts them into bounded queues, where newer ones displace older
 ones; it serves parameters, time and lifecycle whatever the spinning thread is at. Messages are the classes of
-:mod:`dfs_ros.transport.definitions`: to have rclpy make and fill its own takes a second for a large image.
+:mod:`dfs_ros.messages.definitions`: to have rclpy make and fill its own takes a second for a large image.
 
 Every topic has parameters `qos_overrides.TOPIC...`. `use_sim_time` makes stamps those of `/clock`, and timers that are
 made from then on.
@@ -31,7 +31,7 @@ from dfs_ros.transport.base import (
     when_answered,
 )
 from dfs_ros.transport.cdr import CdrSubscription
-from dfs_ros.transport.definitions import Message, message_class, serialize
+from dfs_ros.messages.definitions import Message, message_class, serialize
 from dfs_ros.transport.ros_lifecycle import Lifecycle
 from dfs_ros.transport.ros_node import (
     check_service,

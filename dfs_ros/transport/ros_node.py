@@ -14,7 +14,7 @@ from typing import Any
 from dfs_ros.config import Config, DdsConfig
 from dfs_ros.transport.base import Qos, TransportError
 from dfs_ros.transport.dds_domain import large_messages_xml
-from dfs_ros.transport.definitions import Message, check_type, deserialize, ros_distro, serialize, service_parts
+from dfs_ros.messages.definitions import Message, check_type, deserialize, ros_distro, serialize, service_parts
 from dfs_ros.transport.names import check_namespace, check_node_name
 from dfs_ros.transport.parameters import Parameters
 
@@ -151,14 +151,14 @@ def native_class(type_name: str) -> Any:
 
 
 def to_native(msg: Message, type_name: str, kind: Any) -> Any:
-    """An instance of the rclpy class `kind` of a message of :mod:`~dfs_ros.transport.definitions`."""
+    """An instance of the rclpy class `kind` of a message of :mod:`~dfs_ros.messages.definitions`."""
     from rclpy.serialization import deserialize_message
 
     return deserialize_message(bytes(serialize(msg, type_name)), kind)
 
 
 def from_native(msg: Any, type_name: str) -> Message:
-    """A message of :mod:`~dfs_ros.transport.definitions` from one of rclpy."""
+    """A message of :mod:`~dfs_ros.messages.definitions` from one of rclpy."""
     from rclpy.serialization import serialize_message
 
     return deserialize(serialize_message(msg), type_name)

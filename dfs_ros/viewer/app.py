@@ -13,7 +13,7 @@ from typing import Any
 from dfs_ros.config import Config
 from dfs_ros.stack import OUTCOMES
 from dfs_ros.transport.base import SENSOR_DATA, Transport
-from dfs_ros.transport.messages import (
+from dfs_ros.messages.convert import (
     CAMERA_INFO,
     DIAGNOSTICS,
     FOCUS,

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.transport.compressed import image_from_compressed
-from dfs_ros.transport.messages import image_from_message, image_message, message
+from dfs_ros.messages.compressed import image_from_compressed
+from dfs_ros.messages.convert import image_from_message, image_message, message
 
 # Control ids of linux/v4l2-controls.h
 FOCUS_ABSOLUTE = 0x009A090A

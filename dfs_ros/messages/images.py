@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.transport.definitions import Message, header, message
+from dfs_ros.messages.definitions import Message, header, message
 
 
 class _Layout(NamedTuple):

@@ -1,7 +1,7 @@
 """Our types <-> ROS messages. Everything that nodes and sources need of messages is imported from here.
 
-Messages are built from the definitions of :mod:`dfs_ros.transport.definitions`; images are in
-:mod:`dfs_ros.transport.images`. What comes from the wire is refused with ValueError where it makes no sense.
+Messages are built from the definitions of :mod:`dfs_ros.messages.definitions`; images are in
+:mod:`dfs_ros.messages.images`. What comes from the wire is refused with ValueError where it makes no sense.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dfs_ros import geometry
 from dfs_ros.geometry import Intrinsics
-from dfs_ros.transport.definitions import (
+from dfs_ros.messages.definitions import (
     Message,
     header,
     message,
@@ -24,7 +24,7 @@ from dfs_ros.transport.definitions import (
     stamp_ns,
     time_message,
 )
-from dfs_ros.transport.images import (
+from dfs_ros.messages.images import (
     DEPTH_ENCODINGS,
     IMAGE_ENCODINGS,
     depth_from_message,

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.transport.definitions import Message, header, message
-from dfs_ros.transport.images import IMAGE_ENCODINGS, image_from_message, image_message
+from dfs_ros.messages.definitions import Message, header, message
+from dfs_ros.messages.images import IMAGE_ENCODINGS, image_from_message, image_message
 
 COMPRESSED_FORMATS = ("jpeg", "png")
 _JPEG = b"\xff\xd8\xff"

@@ -196,7 +196,7 @@ def measure(report: dict[str, Any], kernels: Any, device: Any, network: str, rep
     from benchmarks import gpu_speed
     from dfs_ros.network import Network
     from dfs_ros.network.export import Shape
-    from dfs_ros.network.running import make_runner
+    from dfs_ros.network.runners.choose import make_runner
     from dfs_ros.network.weights import load_weights, model_file
 
     times: dict[str, float] = {}

@@ -22,9 +22,9 @@ from benchmarks.memory_plan import planned_depth_bytes, planned_volume_bytes
 from dfs_ros.network import Network
 from dfs_ros.network.export import Shape, golden_inputs
 from dfs_ros.network.light import LightNetwork
-from dfs_ros.network.running import golden_of, make_runner
+from dfs_ros.network.runners.choose import golden_of, make_runner
 from dfs_ros.depth.on_device import DeviceEstimator
-from dfs_ros.runner.base import RunnerError
+from dfs_ros.network.runners.base import RunnerError
 
 _COPY_BYTES = 1 << 30
 _WARM_UP = 5

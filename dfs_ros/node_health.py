@@ -14,7 +14,7 @@ from dfs_ros.types import DepthResult
 
 if TYPE_CHECKING:
     from dfs_ros.pipeline import DepthEstimator
-    from dfs_ros.runner.base import Problem
+    from dfs_ros.network.runners.base import Problem
 
 FAULTS: Mapping[str, str] = {
     "bad_image": "images that cannot be read: unsupported encoding, sizes that do not fit the data, too large",

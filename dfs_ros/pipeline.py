@@ -44,7 +44,7 @@ from dfs_ros.working import hypotheses_for, opened, reduced
 if TYPE_CHECKING:
     from dfs_ros.network import Network
     from dfs_ros.depth.on_device import DeviceEstimator
-    from dfs_ros.runner.base import Problem
+    from dfs_ros.network.runners.base import Problem
 
 _log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dfs_ros.network.weights import load_weights, model_file
-from dfs_ros.runner.base import Runner, RunnerError
+from dfs_ros.network.runners.base import Runner, RunnerError
 
 needs_onnx = pytest.mark.skipif(
     any(__import__("importlib.util").util.find_spec(name) is None for name in ("onnx", "onnxruntime")),

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dfs_ros.runner.base import RunnerError
-from dfs_ros.runner.engine_cache import EngineCache, EngineKey
+from dfs_ros.network.runners.base import RunnerError
+from dfs_ros.network.runners.engine_cache import EngineCache, EngineKey
 
 KEY = EngineKey("ab" * 32, "tensorrt", "10.3.0", "Orin", "8.7", "12.6", "540.4", "fp16", "[...]", "strongly typed")
 PLAN = bytes(range(256)) * 40
@@ -167,7 +167,7 @@ def test_a_folder_that_cannot_be_made_costs_building_and_a_warning(tmp_path, cap
 COMMON = """
 import logging, sys, time
 from pathlib import Path
-from dfs_ros.runner.engine_cache import EngineCache
+from dfs_ros.network.runners.engine_cache import EngineCache
 sys.path.insert(0, {here!r})
 from test_engine_cache import KEY, PLAN
 logging.basicConfig(level=logging.INFO)

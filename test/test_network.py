@@ -15,7 +15,7 @@ from dfs_ros.depth.readout import SIGMA_FLOOR, at_index, median_and_spread, read
 from dfs_ros.network.weights import FORMAT, load_weights, model_file, save_network
 from dfs_ros.optics import depth_hypotheses
 from dfs_ros.depth.regularization import probability_of
-from dfs_ros.runner.torch import TorchRunner
+from dfs_ros.network.runners.torch import TorchRunner
 
 SMALL = LightArchitecture(channels=(8, 8, 12, 16), image_channels=8)
 

@@ -16,9 +16,9 @@ from dfs_ros import pipeline
 from dfs_ros.network import Network
 from dfs_ros.network.export import Shape, export_onnx
 from dfs_ros.network.weights import load_weights, model_file
-from dfs_ros.runner.base import Runner, RunnerError, RunnerMissing, WrongAnswer
-from dfs_ros.runner.chain import ChainRunner
-from dfs_ros.runner.torch import TorchRunner
+from dfs_ros.network.runners.base import Runner, RunnerError, RunnerMissing, WrongAnswer
+from dfs_ros.network.runners.chain import ChainRunner
+from dfs_ros.network.runners.torch import TorchRunner
 from dfs_ros.messages.convert import depth_from_message
 
 needs_onnx = pytest.mark.skipif(
@@ -48,7 +48,7 @@ def test_a_model_that_answers_wrong_is_an_error_and_its_depth_is_not_published(
     with torch.no_grad():
         other.score.bias += torch.tensor([3.0, -3.0, 0.0, 0.0])
     wrong = export_onnx(other, Shape(9, 64, 96), "fp32", dynamic=True)
-    monkeypatch.setattr("dfs_ros.network.running.onnx_of", lambda *_: wrong)
+    monkeypatch.setattr("dfs_ros.network.runners.choose.onnx_of", lambda *_: wrong)
     rig = make_rig({"network": {"name": "light", "runner": "onnx"}})
     rig.listen("depth/image")
     assert "onnxruntime" in rig.status()[2]["network"]
@@ -67,7 +67,7 @@ def test_a_model_that_is_cut_short_is_a_warning(
     make_rig: Callable[..., Rig],  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("dfs_ros.network.running.onnx_of", lambda *_: b"cut short")
+    monkeypatch.setattr("dfs_ros.network.runners.choose.onnx_of", lambda *_: b"cut short")
     rig = make_rig({"network": {"name": "light", "runner": "onnx"}})
     rig.listen("depth/image")
     rig.send_sweep()

@@ -20,7 +20,7 @@ from dfs_ros.depth.guide import guide_image, image_planes
 from dfs_ros.network.weights import load_weights, model_file
 from dfs_ros.depth.on_device import DeviceEstimator, colours_of, guide_of
 from dfs_ros.pipeline import DepthEstimator
-from dfs_ros.runner.torch import TorchRunner
+from dfs_ros.network.runners.torch import TorchRunner
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import plane_scene
 from dfs_ros.types import Camera, DepthResult, FocalStack

@@ -11,15 +11,15 @@ from runner_rig import images, needs_onnx, no_gpu, other_network, own_cache
 from dfs_ros.config import NetworkConfig
 from dfs_ros.network import load_network
 from dfs_ros.network.export import INPUTS, Shape, export_onnx, golden_inputs
-from dfs_ros.network.running import engine_model
+from dfs_ros.network.runners.choose import engine_model
 from dfs_ros.network.weights import load_weights, model_file
-from dfs_ros.runner.base import RunnerError
-from dfs_ros.runner.chain import ChainRunner
-from dfs_ros.runner.onnx import OnnxRunner
-from dfs_ros.runner.tensorrt import (
+from dfs_ros.network.runners.base import RunnerError
+from dfs_ros.network.runners.chain import ChainRunner
+from dfs_ros.network.runners.onnx import OnnxRunner
+from dfs_ros.network.runners.tensorrt import (
     build_engine,
 )
-from dfs_ros.runner.torch import TorchRunner
+from dfs_ros.network.runners.torch import TorchRunner
 
 __all__ = ["own_cache"]  # fixtures
 
@@ -70,7 +70,7 @@ def test_onnx_with_other_inputs_is_refused_and_torch_takes_over() -> None:
 def test_a_file_that_answers_wrong_is_not_used(monkeypatch) -> None:
     """The real chain, with the ONNX file of other weights."""
     wrong = export_onnx(other_network(), Shape(9, 64, 96), "fp32", dynamic=True)
-    monkeypatch.setattr("dfs_ros.network.running.onnx_of", lambda *_: wrong)
+    monkeypatch.setattr("dfs_ros.network.runners.choose.onnx_of", lambda *_: wrong)
     network = load_network(NetworkConfig(runner="onnx", precision="fp32"), "cpu")
     expected = load_network(NetworkConfig(runner="torch", precision="fp32"), "cpu").probability(*images(7, 33, 40))
     np.testing.assert_array_equal(network.probability(*images(7, 33, 40)), expected)
@@ -82,7 +82,7 @@ def test_a_file_that_answers_wrong_is_not_used(monkeypatch) -> None:
 @needs_onnx
 def test_a_file_that_is_cut_short_is_not_used(monkeypatch) -> None:
     right = export_onnx(load_weights(model_file("light")), Shape(9, 64, 96), "fp32", dynamic=True)
-    monkeypatch.setattr("dfs_ros.network.running.onnx_of", lambda *_: right[: len(right) // 2])
+    monkeypatch.setattr("dfs_ros.network.runners.choose.onnx_of", lambda *_: right[: len(right) // 2])
     network = load_network(NetworkConfig(runner="onnx", precision="fp32"), "cpu")
     assert network.probability(*images(4, 32, 32)).shape == (4, 32, 32)
     (problem,) = network.problems

@@ -10,11 +10,11 @@ from runner_rig import Fixed, images, no_gpu, own_cache
 from dfs_ros.config import NetworkConfig
 from dfs_ros.network import Network, load_network
 from dfs_ros.network.export import Shape, golden_inputs
-from dfs_ros.network.running import half_torch_runner
+from dfs_ros.network.runners.choose import half_torch_runner
 from dfs_ros.network.weights import load_weights, model_file
-from dfs_ros.runner.base import Golden, Runner, RunnerError, RunnerMissing, WrongAnswer
-from dfs_ros.runner.chain import ChainRunner
-from dfs_ros.runner.torch import TorchRunner
+from dfs_ros.network.runners.base import Golden, Runner, RunnerError, RunnerMissing, WrongAnswer
+from dfs_ros.network.runners.chain import ChainRunner
+from dfs_ros.network.runners.torch import TorchRunner
 
 __all__ = ["own_cache"]  # fixtures
 
@@ -126,7 +126,7 @@ def test_half_precision_in_torch_is_held_to_the_golden_inputs(monkeypatch) -> No
     expected = TorchRunner(module, "cpu").run(*inputs)
     answer = runner.run(*inputs)
     assert answer.dtype == np.float32 and 1e-7 < np.abs(answer - expected).max() < 0.05
-    monkeypatch.setattr("dfs_ros.network.running.TOLERANCE", {"fp16": 1e-9})
+    monkeypatch.setattr("dfs_ros.network.runners.choose.TOLERANCE", {"fp16": 1e-9})
     with pytest.raises(WrongAnswer, match="torch fp16 on cpu: its depth differs"):
         half_torch_runner(module, "cpu", graphs=False)
 

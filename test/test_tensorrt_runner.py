@@ -21,14 +21,15 @@ import numpy as np
 import pytest
 import torch
 
-from dfs_ros.network import Network, export, running
+from dfs_ros.network import Network, export
+from dfs_ros.network.runners import choose
 from dfs_ros.network.export import Shape, golden_inputs
 from dfs_ros.network.light import LightNetwork
-from dfs_ros.network.running import tensorrt_links
+from dfs_ros.network.runners.choose import tensorrt_links
 from dfs_ros.network.weights import load_weights, model_file
-from dfs_ros.runner import tensorrt
-from dfs_ros.runner.chain import ChainRunner
-from dfs_ros.runner.torch import TorchRunner
+from dfs_ros.network.runners import tensorrt
+from dfs_ros.network.runners.chain import ChainRunner
+from dfs_ros.network.runners.torch import TorchRunner
 
 pytest.importorskip("onnx", reason="the package onnx is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")

@@ -61,10 +61,10 @@ def _verify(module: LightNetwork, model: bytes, shape: Shape, precision: str) ->
     import dataclasses
 
     from dfs_ros.network.export import INPUTS
-    from dfs_ros.network.running import engine_model
-    from dfs_ros.runner.base import RunnerError
-    from dfs_ros.runner.onnx import OnnxRunner
-    from dfs_ros.runner.tensorrt import BACKENDS, TensorRTRunner, build_engine, import_backend
+    from dfs_ros.network.runners.choose import engine_model
+    from dfs_ros.network.runners.base import RunnerError
+    from dfs_ros.network.runners.onnx import OnnxRunner
+    from dfs_ros.network.runners.tensorrt import BACKENDS, TensorRTRunner, build_engine, import_backend
 
     asked = engine_model(module, precision, shape.hypotheses, shape.height, shape.width)
     asked, golden = dataclasses.replace(asked, onnx=model), asked.golden

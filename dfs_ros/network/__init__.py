@@ -14,7 +14,7 @@ from dfs_ros.network.weights import known_models, load_weights, model_file, sigm
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dfs_ros.runner.base import Problem, Progress, Runner
+    from dfs_ros.network.runners.base import Problem, Progress, Runner
 
 Volume = NDArray[np.float32]
 Plane = NDArray[np.float32]
@@ -130,7 +130,7 @@ def load_network(config: NetworkConfig, device: str = "auto", graphs: bool = Tru
     file = model_file(config.name)
     module = load_weights(file)
 
-    from dfs_ros.network.running import make_runner
+    from dfs_ros.network.runners.choose import make_runner
 
     made: list[Network] = []
 

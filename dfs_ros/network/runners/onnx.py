@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dfs_ros.runner.base import Array, Golden, Runner, RunnerError, RunnerMissing
+from dfs_ros.network.runners.base import Array, Golden, Runner, RunnerError, RunnerMissing
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dfs_ros.paths import cache_folder, write_atomically
-from dfs_ros.runner.base import RunnerError
+from dfs_ros.network.runners.base import RunnerError
 
 Engine = TypeVar("Engine")
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dfs_ros.cores import network_threads
 from dfs_ros.cuda_graphs import CudaGraphs
-from dfs_ros.runner.base import Array, Runner
+from dfs_ros.network.runners.base import Array, Runner
 
 _GRAPHS = 2  # sizes of image
 

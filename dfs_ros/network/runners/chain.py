@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from dfs_ros.memory import is_out_of_memory
-from dfs_ros.runner.base import Array, Problem, Runner, RunnerError
+from dfs_ros.network.runners.base import Array, Problem, Runner, RunnerError
 
 if TYPE_CHECKING:
     from torch import Tensor

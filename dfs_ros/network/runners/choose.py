@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 from dfs_ros.cores import network_threads
 from dfs_ros.network.export import INPUTS, TOLERANCE, Shape, difference, dynamic_name, golden_inputs, halve, onnx_of
-from dfs_ros.runner.base import Array, Golden, Progress, Runner, RunnerError
-from dfs_ros.runner.chain import ChainRunner
+from dfs_ros.network.runners.base import Array, Golden, Progress, Runner, RunnerError
+from dfs_ros.network.runners.chain import ChainRunner
 
 if TYPE_CHECKING:
     from dfs_ros.network.light import LightNetwork
-    from dfs_ros.runner.tensorrt import EngineModel
+    from dfs_ros.network.runners.tensorrt import EngineModel
 
 Link = tuple[str, Callable[[], Runner]]
 
@@ -88,7 +88,7 @@ def check_cuda() -> None:
 
 def torch_links(module: LightNetwork, cuda: bool, precision: str, graphs: bool, threads: int) -> list[Link]:
     """PyTorch on the GPU, in fp16 first where that was asked for; and on the CPU."""
-    from dfs_ros.runner.torch import TorchRunner, has_bfloat16
+    from dfs_ros.network.runners.torch import TorchRunner, has_bfloat16
 
     links: list[Link] = []
     if cuda and precision == "fp16":
@@ -105,7 +105,7 @@ def torch_links(module: LightNetwork, cuda: bool, precision: str, graphs: bool, 
 
 def half_torch_runner(module: LightNetwork, device: str, graphs: bool) -> Runner:
     """PyTorch with convolutions in fp16, held to those in fp32."""
-    from dfs_ros.runner.torch import TorchRunner
+    from dfs_ros.network.runners.torch import TorchRunner
 
     halved = copy.deepcopy(module)
     halve(halved)
@@ -119,7 +119,7 @@ def onnx_runner(
     module: LightNetwork, device: str, precision: str = "fp32", file: Path | None = None, threads: int = 0
 ) -> Runner:
     """ONNX Runtime with one graph for all shapes."""
-    from dfs_ros.runner.onnx import OnnxRunner
+    from dfs_ros.network.runners.onnx import OnnxRunner
 
     shape = Shape(*_EXAMPLE)
     model = functools.partial(_exported, module, shape, precision, True, file)
@@ -133,7 +133,7 @@ def tensorrt_links(
     """fp16 where that is not ruled out, then fp32."""
 
     def make(precision: str) -> Runner:
-        from dfs_ros.runner.tensorrt import TensorRTRunner
+        from dfs_ros.network.runners.tensorrt import TensorRTRunner
 
         model = functools.partial(engine_model, module, precision, file=file)
         return TensorRTRunner(backend, model, precision=precision, progress=progress)
@@ -146,7 +146,7 @@ def engine_model(
     module: LightNetwork, precision: str, hypotheses: int, height: int, width: int, file: Path | None = None
 ) -> EngineModel:
     """What to build for a shape, and what the engine is held to."""
-    from dfs_ros.runner.tensorrt import EngineModel
+    from dfs_ros.network.runners.tensorrt import EngineModel
 
     shape = Shape(hypotheses, height, width)
     model = _exported(module, shape, precision, False, file)

@@ -13,7 +13,7 @@ from node_rig import CAMERA, FAST, OUTPUTS, SIZE
 
 from dfs_ros.config import Config
 from dfs_ros.geometry import intrinsics
-from dfs_ros.node import DepthNode
+from dfs_ros.node.depth_node import DepthNode
 from dfs_ros.transport.base import Qos, Transport
 from dfs_ros.messages.convert import (
     CAMERA_INFO,

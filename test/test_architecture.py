@@ -230,7 +230,7 @@ def test_heavy_libraries_are_imported_when_needed() -> None:
     code = """
 import sys
 import dfs_ros.pipeline, dfs_ros.io.results, dfs_ros.io.stack_folder, dfs_ros.cli.main, dfs_ros.cli.estimate
-import dfs_ros.node, dfs_ros.transport, dfs_ros.camera.simulator, dfs_ros.network
+import dfs_ros.node.depth_node, dfs_ros.transport, dfs_ros.camera.simulator, dfs_ros.network
 print(sorted({"torch", "viser", "cyclonedds", "matplotlib", "skimage"} & set(sys.modules)))
 """
     result = run_python(code)

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from node_rig import Rig
 
-from dfs_ros import node_capture
+from dfs_ros.node.depth_node import capture
 from dfs_ros.config import Config
 from dfs_ros.io.stack_folder import load_stack, save_stack
-from dfs_ros.node_capture import MOST_WAITING
+from dfs_ros.node.capture import MOST_WAITING
 from dfs_ros.transport import open_transport
 from dfs_ros.transport.base import Transport
 from dfs_ros.transport.local import LocalBus, LocalTransport

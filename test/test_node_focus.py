@@ -14,8 +14,8 @@ from node_rig import CAMERA, ERROR, FOCUS_DIOPTERS, MS, OK, PLANE_M, SIZE, START
 
 from dfs_ros.config import Config, ScheduleConfig
 from dfs_ros.geometry import intrinsics
-from dfs_ros.node import DepthNode
-from dfs_ros.node_focus import LensCommands, schedule_of
+from dfs_ros.node.depth_node import DepthNode
+from dfs_ros.node.commanded_focus import LensCommands, schedule_of
 from dfs_ros.transport.base import SENSOR_DATA
 from dfs_ros.transport.local import LocalBus, LocalTransport
 from dfs_ros.messages.convert import FOCUS, camera_info_message, depth_from_message, focus_message, image_message

@@ -19,7 +19,7 @@ from node_rig import FAST, PLANE_M
 from ros_rig import namespace, ros_domain, until
 
 from dfs_ros.config import Config
-from dfs_ros.node import DepthNode
+from dfs_ros.node.depth_node import DepthNode
 from dfs_ros.transport import open_transport
 from dfs_ros.transport.ros import RosTransport
 from dfs_ros.types import FocalStack

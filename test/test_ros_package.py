@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from dfs_ros.config import CameraConfig
-from dfs_ros.node_outputs import Outputs
+from dfs_ros.node.outputs import Outputs
 from dfs_ros.transport.local import LocalBus, LocalTransport
 
 ROOT = Path(__file__).resolve().parents[1]

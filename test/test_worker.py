@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dfs_ros.worker import LatestWorker
+from dfs_ros.node.worker import LatestWorker
 
 
 def test_worker_works_on_the_newest_item() -> None:

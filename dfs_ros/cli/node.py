@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
 
 def serve(transport: Transport) -> None:
     """Run the depth node until the transport stops spinning."""
-    from dfs_ros.node import DepthNode
+    from dfs_ros.node.depth_node import DepthNode
 
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     with DepthNode(transport):

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    from dfs_ros.replay import ReplayOptions, replay
+    from dfs_ros.node.replay import ReplayOptions, replay
 
     options = ReplayOptions(
         namespace=args.namespace,

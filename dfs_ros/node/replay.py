@@ -9,8 +9,8 @@ from pathlib import Path
 
 from dfs_ros.bag_output import bag_output
 from dfs_ros.config import Config
-from dfs_ros.node import DepthNode
-from dfs_ros.node_outputs import TOPICS as OUTPUTS
+from dfs_ros.node.depth_node import DepthNode
+from dfs_ros.node.outputs import TOPICS as OUTPUTS
 from dfs_ros.transport.bag import BagTransport
 from dfs_ros.transport.bag_files import BagReader, BagTopic, BagWriter
 from dfs_ros.transport.bag_topics import ChosenTopics, choose_topics

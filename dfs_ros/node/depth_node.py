@@ -27,13 +27,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from dfs_ros.config import StackConfig
-from dfs_ros.node_alignment import LastAlignment
-from dfs_ros.node_capture import Capture
-from dfs_ros.node_focus import LensCommands, schedule_of
-from dfs_ros.node_health import Health, Situation, state_of
-from dfs_ros.node_images import ImageReader
-from dfs_ros.node_lens import LensError, LensTracker
-from dfs_ros.node_outputs import Outputs
+from dfs_ros.node.last_alignment import LastAlignment
+from dfs_ros.node.capture import Capture
+from dfs_ros.node.commanded_focus import LensCommands, schedule_of
+from dfs_ros.node.health import Health, Situation, state_of
+from dfs_ros.node.images import ImageReader
+from dfs_ros.node.lens import LensError, LensTracker
+from dfs_ros.node.outputs import Outputs
 from dfs_ros.stack import StackAssembler, Sweep
 from dfs_ros.transport.base import Qos, Subscription, Transport
 from dfs_ros.messages.convert import (
@@ -52,7 +52,7 @@ from dfs_ros.messages.convert import (
     trigger_response,
 )
 from dfs_ros.types import Camera, DepthResult, FocalStack, FocusMetadata, Frame
-from dfs_ros.worker import LatestWorker
+from dfs_ros.node.worker import LatestWorker
 
 if TYPE_CHECKING:
     from dfs_ros.pipeline import DepthEstimator

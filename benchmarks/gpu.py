@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dfs_ros import optics
+from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.depth import regularization
 from dfs_ros.config import CostConfig, RegularizationConfig
 from dfs_ros.cost_volume import reference
@@ -76,7 +76,7 @@ def textured_problem(
     )
     pixels = np.ascontiguousarray((stack[..., 0] if grey else stack) // darker, np.uint8)
     focal_stack = FocalStack(pixels, np.linspace(2.0, 0.1, images), _CAMERA)
-    depths_m = optics.depth_hypotheses(0.4, 8.0, hypotheses) if hypotheses > 1 else np.array([0.8])
+    depths_m = thin_lens.depth_hypotheses(0.4, 8.0, hypotheses) if hypotheses > 1 else np.array([0.8])
     return make_problem(focal_stack, depths_m, cost)
 
 
@@ -145,7 +145,7 @@ def check_aggregation(aggregation: Aggregation, device: torch.device) -> list[Co
     results = []
     rng = np.random.default_rng(0)
     for shape in ((5, 33, 47), (64, 64, 96), (300, 20, 31)):
-        depths_m = optics.depth_hypotheses(0.4, 8.0, shape[0])
+        depths_m = thin_lens.depth_hypotheses(0.4, 8.0, shape[0])
         energy = (np.minimum(np.abs(rng.normal(0, 2, shape)), 4) - 5).astype(np.float32)
         guide = rng.random(shape[1:], np.float32)
         config = RegularizationConfig()

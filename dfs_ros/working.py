@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros import optics
+from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.config import NEAREST_DEPTH_M, HypothesesConfig
 from dfs_ros.types import FocalStack
 
@@ -35,4 +35,4 @@ def opened(stack: FocalStack, aperture_scale: float) -> FocalStack:
 def hypotheses_for(stack: FocalStack, config: HypothesesConfig) -> NDArray[np.float64]:
     """Depth hypotheses in metres, near to far; a near end that the configuration leaves open comes from the focus."""
     nearest = config.min_depth_m or min(NEAREST_DEPTH_M, 1.0 / (1.2 * float(stack.focus_diopters.max())))
-    return optics.depth_hypotheses(nearest, config.max_depth_m, config.count, config.spacing)
+    return thin_lens.depth_hypotheses(nearest, config.max_depth_m, config.count, config.spacing)

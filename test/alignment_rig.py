@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from skimage import data
 
-from dfs_ros import optics
+from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.alignment.align import AlignedStack
 from dfs_ros.alignment.registration import Motion
 from dfs_ros.types import Camera, FocalStack
@@ -43,7 +43,7 @@ def photograph(
     """What a camera sees of a flat photo. `motion` leads from the middle of the photo, SIZE large, to the image."""
     light = to_light(photo.astype(np.float32))
     if blur_px > 0:
-        light = cv2.filter2D(light, -1, optics.disk_psf(blur_px, 2 * math.ceil(blur_px / 2) + 1))
+        light = cv2.filter2D(light, -1, thin_lens.disk_psf(blur_px, 2 * math.ceil(blur_px / 2) + 1))
     # The way back by fixed-point iteration, so that this code shares none of the inverse with the code under test.
     height, width = motion.size
     target_x, target_y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
@@ -85,7 +85,7 @@ def stack_of(images: list[np.ndarray], focus: np.ndarray = FOCUS, camera: Camera
 def scene(**changes: list) -> FocalStack:
     """A still stack of the coffee photo, sharp at 1 dioptre; `changes` gives each frame its value of that argument."""
     motions = changes.pop("motion", [lens(0.0)] * len(FOCUS))
-    blur = changes.pop("blur_px", list(optics.coc_px(1.0, FOCUS, CAMERA) / 2))
+    blur = changes.pop("blur_px", list(thin_lens.coc_px(1.0, FOCUS, CAMERA) / 2))
     images = []
     for i, motion in enumerate(motions):
         values = {name: value[i] for name, value in changes.items()}

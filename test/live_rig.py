@@ -12,7 +12,7 @@ import numpy as np
 from node_rig import CAMERA, FAST, OUTPUTS, SIZE
 
 from dfs_ros.config import Config
-from dfs_ros.geometry import intrinsics
+from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.node.depth_node import DepthNode
 from dfs_ros.transport.base import Qos, Transport
 from dfs_ros.messages.convert import (

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dfs_ros.config import Config
-from dfs_ros.geometry import intrinsics
+from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.node.depth_node import DepthNode
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import plane_scene

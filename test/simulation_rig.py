@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dfs_ros import optics
+from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.simulation.scenes import plane_scene, random_scene
 from dfs_ros.types import Camera
 
@@ -15,7 +15,7 @@ CAMERA = Camera(0.008, 1.4, 6e-6)  # 7.6 px of blur a dioptre
 
 def depth_for_coc(diameter_px: float, focus_diopters: float, camera: Camera = CAMERA) -> float:
     """The depth, nearer than the focus, at which blur has that diameter."""
-    return 1.0 / (focus_diopters + diameter_px / float(optics.coc_px_per_diopter(focus_diopters, camera)))
+    return 1.0 / (focus_diopters + diameter_px / float(thin_lens.coc_px_per_diopter(focus_diopters, camera)))
 
 
 def flat(depth_m: float, shape: tuple[int, int] = (48, 64)) -> np.ndarray:

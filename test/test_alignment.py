@@ -24,7 +24,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from skimage import data
 
-from dfs_ros import optics
+from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.alignment.align import align
 from dfs_ros.config import AlignmentConfig
 
@@ -57,7 +57,7 @@ def test_motion_and_gain_are_recovered(
     gains: list[float],
     blur: list[float],
 ) -> None:
-    log_scales = breathing * np.log(optics.magnification(FOCUS, CAMERA))
+    log_scales = breathing * np.log(thin_lens.magnification(FOCUS, CAMERA))
     motions = [
         lens(float(s), shift_px=(shifts[2 * i], shifts[2 * i + 1]), degrees=degrees[i])
         for i, s in enumerate(log_scales)
@@ -103,7 +103,7 @@ def test_distortion_that_changes_with_focus_is_removed() -> None:
 
 
 def test_how_much_the_lens_breathes_is_found_and_the_intrinsics_follow() -> None:
-    model = np.log(optics.magnification(FOCUS, CAMERA))
+    model = np.log(thin_lens.magnification(FOCUS, CAMERA))
     aligned = align(scene(motion=[lens(1.8 * float(m)) for m in model]))
     assert aligned.breathing == pytest.approx(1.8, abs=0.1)
     camera = aligned.stack.camera

@@ -27,7 +27,7 @@ from alignment_rig import (
 )
 from skimage import data
 
-from dfs_ros import optics
+from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.alignment.align import align
 from dfs_ros.config import AlignmentConfig
 from dfs_ros.alignment.exposure import gain_table
@@ -72,11 +72,11 @@ def test_blur_is_scaled_with_the_image() -> None:
 
 
 def test_the_magnification_of_another_focus_can_be_asked_for() -> None:
-    model = np.log(optics.magnification(FOCUS, CAMERA))
+    model = np.log(thin_lens.magnification(FOCUS, CAMERA))
     stack = scene(motion=[lens(float(m)) for m in model])
     config = AlignmentConfig(target_focus_diopters=0.0)
     aligned = align(stack, config)
-    want = photograph(data.coffee(), lens(0.0), blur_px=float(optics.coc_px(1.0, FOCUS[MIDDLE], CAMERA)))
+    want = photograph(data.coffee(), lens(0.0), blur_px=float(thin_lens.coc_px(1.0, FOCUS[MIDDLE], CAMERA)))
     inner = np.s_[10:-10, 10:-10]
     got = aligned.stack.images[aligned.reference].astype(float)
     assert np.abs(got - want)[inner].mean() < 1.5
@@ -172,7 +172,7 @@ def test_implausible_motion_is_not_believed(motion: Motion, limit: dict[str, flo
 def test_without_texture_the_lens_model_stands_in(noise_levels: float) -> None:
     noise = np.random.default_rng(0).normal(128, noise_levels, (5, *SIZE, 3))
     aligned = align(stack_of(list(np.rint(noise).astype(np.uint8))))
-    model = optics.magnification(FOCUS, CAMERA)
+    model = thin_lens.magnification(FOCUS, CAMERA)
     assert aligned.kept == (0, 1, 2, 3, 4)
     assert [e.source for e in aligned.estimates] == ["prior", "prior", "reference", "prior", "prior"]
     assert [e.motion.scale for e in aligned.estimates] == pytest.approx(list(model / model[MIDDLE]), rel=1e-9)
@@ -200,7 +200,7 @@ def test_modes() -> None:
     assert off.valid.all()
     assert {e.motion.largest_displacement_px() for e in off.estimates} == {0.0}
     prior = align(stack, AlignmentConfig(mode="prior"))
-    model = optics.magnification(FOCUS, CAMERA)
+    model = thin_lens.magnification(FOCUS, CAMERA)
     assert [e.motion.scale for e in prior.estimates] == pytest.approx(list(model / model[MIDDLE]))
     slope = AlignmentConfig(mode="prior", prior="linear", zoom_slope_m=0.03, zoom_intercept=1.0)
     linear = 1.0 + 0.03 * FOCUS

@@ -12,7 +12,7 @@ import pytest
 from node_rig import CAMERA, ERROR, PLANE_M, SIZE, Rig
 
 from dfs_ros.config import ProcessingConfig
-from dfs_ros.geometry import intrinsics
+from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.node.images import ImageReader, reduced_by
 from dfs_ros.messages.compressed import compressed_message, compressed_size, image_from_compressed
 from dfs_ros.messages.definitions import deserialize, serialize

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from dfs_ros import optics
+from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.config import CostConfig
 from dfs_ros.cost_volume import (
     SpectraCache,
@@ -27,7 +27,7 @@ from dfs_ros.cost_volume import (
 from dfs_ros.cost_volume.problem import make_problem
 from dfs_ros.cost_volume.reference import joint_sharp_image, table_psf
 from dfs_ros.cost_volume.spectra import stack_spectra
-from dfs_ros.light import encode_light, light_table
+from dfs_ros.optics.srgb import encode_light, light_table
 from dfs_ros.types import Camera, FocalStack
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "data" / "golden"
@@ -58,7 +58,7 @@ def plane_stack(depth_m: float, size: tuple[int, int] = (72, 90), seed: int = 0)
     sharp = texture(size[0] + 2 * margin, size[1] + 2 * margin, seed)
     images = []
     for focus in FOCUS_DIOPTERS:
-        psf = optics.disk_psf(float(optics.coc_px(1 / depth_m, focus, CAMERA)), 2 * margin - 1)
+        psf = thin_lens.disk_psf(float(thin_lens.coc_px(1 / depth_m, focus, CAMERA)), 2 * margin - 1)
         blurred = np.stack([ndimage.convolve(sharp[..., c], psf) for c in range(3)], axis=-1)
         images.append(encode_light(blurred[margin:-margin, margin:-margin], "srgb"))
     return FocalStack(np.stack(images), FOCUS_DIOPTERS, CAMERA)
@@ -186,7 +186,7 @@ def test_kept_spectra_give_the_same_volume_and_are_used() -> None:
 
 @pytest.mark.parametrize("depth_m", [0.55, 0.9, 1.5, 3.2])
 def test_residual_is_lowest_at_the_depth_of_a_rendered_plane(depth_m: float) -> None:
-    hypotheses = optics.depth_hypotheses(0.4, 8.0, 40)
+    hypotheses = thin_lens.depth_hypotheses(0.4, 8.0, 40)
     volume = cost_volume(plane_stack(depth_m), hypotheses)
     step = 1 / hypotheses[0] - 1 / hypotheses[1]
     error = np.abs(1 / hypotheses[volume.argmin(axis=0)] - 1 / depth_m) / step
@@ -197,7 +197,7 @@ def test_residual_is_lowest_at_the_depth_of_a_rendered_plane(depth_m: float) -> 
 
 @pytest.mark.parametrize("method", ["released", "paper"])
 def test_wiener_volumes_are_lowest_on_average_at_the_depth_of_a_rendered_plane(method: str) -> None:
-    hypotheses = optics.depth_hypotheses(0.4, 8.0, 40)
+    hypotheses = thin_lens.depth_hypotheses(0.4, 8.0, 40)
     volume = cost_volume(plane_stack(0.9), hypotheses, method, max_coc_px=20)[:, 8:-8, 8:-8]
     lowest = hypotheses[volume.mean(axis=(1, 2)).argmin()]
     assert abs(1 / lowest - 1 / 0.9) < 0.15
@@ -238,10 +238,10 @@ def test_blur_is_clamped() -> None:
 
 def test_tabulated_disk() -> None:
     assert table_psf(0.99).tolist() == [[1.0]]
-    np.testing.assert_allclose(table_psf(6.0), optics.disk_psf(6.0, len(table_psf(6.0))), atol=1e-12)
+    np.testing.assert_allclose(table_psf(6.0), thin_lens.disk_psf(6.0, len(table_psf(6.0))), atol=1e-12)
     halfway = table_psf(6.1)
     size = len(halfway)
-    np.testing.assert_allclose(halfway, (optics.disk_psf(6.0, size) + optics.disk_psf(6.2, size)) / 2, atol=1e-12)
+    np.testing.assert_allclose(halfway, (thin_lens.disk_psf(6.0, size) + thin_lens.disk_psf(6.2, size)) / 2, atol=1e-12)
     for diameter in (1.0, 3.14, 19.95, 40.0):
         assert table_psf(diameter).sum() == pytest.approx(1.0)
 
@@ -269,7 +269,7 @@ def test_all_in_focus_is_the_sharp_image() -> None:
 
     assert error(sharp) < 0.7 * min(error(image) for image in stack.images)
     exact = joint_sharp_image(
-        make_problem(stack, [0.9], CostConfig(channels="rgb")), optics.coc_px(1 / 0.9, FOCUS_DIOPTERS, CAMERA)
+        make_problem(stack, [0.9], CostConfig(channels="rgb")), thin_lens.coc_px(1 / 0.9, FOCUS_DIOPTERS, CAMERA)
     )
     np.testing.assert_allclose(sharp, encode_light(np.moveaxis(exact, 0, -1), "srgb"), atol=1)  # float32: a tie
 
@@ -303,7 +303,7 @@ def test_raw_confidence_is_high_on_texture_and_low_without() -> None:
     images = stack.images.copy()
     rng = np.random.default_rng(0)
     images[:, :, 45:] = np.clip(128 + rng.normal(0, 1, images[:, :, 45:].shape), 0, 255).astype(np.uint8)
-    volume = cost_volume(FocalStack(images, FOCUS_DIOPTERS, CAMERA), optics.depth_hypotheses(0.4, 8.0, 24))
+    volume = cost_volume(FocalStack(images, FOCUS_DIOPTERS, CAMERA), thin_lens.depth_hypotheses(0.4, 8.0, 24))
     confidence = raw_confidence(volume)
     expected = np.median(volume - volume.min(axis=0), axis=0) / volume.min(axis=0)
     np.testing.assert_allclose(confidence, expected, rtol=1e-4, atol=1e-6)
@@ -316,7 +316,7 @@ def test_noise_alone_prefers_no_hypothesis(count: int) -> None:
     rng = np.random.default_rng(1)
     images = np.clip(128 + 10 * rng.standard_normal((count, 120, 130)), 0, 255).round().astype(np.uint8)
     stack = FocalStack(images, np.linspace(2.0, 0.1, count), CAMERA)
-    volume = cost_volume(stack, optics.depth_hypotheses(0.4, 8.0, 12), transfer_curve="linear")
+    volume = cost_volume(stack, thin_lens.depth_hypotheses(0.4, 8.0, 12), transfer_curve="linear")
     variance = (100 + 1 / 12) / 255**2  # and that of rounding to 8 bits
     np.testing.assert_allclose(volume[:, 16:-16, 16:-16].mean(axis=(1, 2)), variance, rtol=0.04)
 
@@ -386,5 +386,5 @@ def test_residual_of_pure_noise_prefers_no_depth() -> None:
     rng = np.random.default_rng(5)
     images = np.clip(np.rint(128 + rng.standard_normal((3, 96, 128, 3))), 0, 255).astype(np.uint8)
     stack = FocalStack(images, np.array([0.5, 0.25, 0.125]), Camera(15e-3, 2.8, 5.6e-6))
-    mean_cost = cost_volume(stack, optics.depth_hypotheses(0.31, 10.0, 32)).mean(axis=(1, 2))
+    mean_cost = cost_volume(stack, thin_lens.depth_hypotheses(0.31, 10.0, 32)).mean(axis=(1, 2))
     assert mean_cost.max() / mean_cost.min() < 1.06

@@ -28,7 +28,7 @@ from dfs_ros.cost_volume.cuda.job import Job
 from dfs_ros.cost_volume.cuda.tables import RADIAL_ENTRIES_PER_UNIT, radial_cubics
 from dfs_ros.cost_volume.cuda.volume import VolumeEngine
 from dfs_ros.cost_volume.problem import Problem, make_problem
-from dfs_ros.optics import disk_transfer
+from dfs_ros.optics.thin_lens import disk_transfer
 from dfs_ros.types import FocalStack
 
 CPU = torch.device("cpu")

@@ -14,7 +14,7 @@ from benchmarks.speed import SpeedCase
 from dfs_ros.experiments import ablation, constraints, invariance, learned, speed
 from dfs_ros.experiments import settings as defined
 from dfs_ros.experiments.training import trained
-from dfs_ros.optics import coc_px, depth_hypotheses
+from dfs_ros.optics.thin_lens import coc_px, depth_hypotheses
 from dfs_ros.training.settings import PRESETS
 
 

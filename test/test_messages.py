@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from message_rig import STAMP
 
-from dfs_ros.geometry import Intrinsics
+from dfs_ros.optics.pinhole import Intrinsics
 from dfs_ros.messages.definitions import deserialize, serialize, type_store
 from dfs_ros.messages.convert import (
     CAMERA_INFO,

@@ -13,7 +13,7 @@ from dfs_ros.depth.guide import guide_image, image_planes
 from dfs_ros.network.light import LightArchitecture, LightNetwork
 from dfs_ros.depth.readout import SIGMA_FLOOR, at_index, median_and_spread, read_out
 from dfs_ros.network.weights import FORMAT, load_weights, model_file, save_network
-from dfs_ros.optics import depth_hypotheses
+from dfs_ros.optics.thin_lens import depth_hypotheses
 from dfs_ros.depth.regularization import probability_of
 from dfs_ros.network.runners.torch import TorchRunner
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from node_rig import CAMERA, ERROR, MS, OK, SIZE, START_NS, WARN, Rig
 
-from dfs_ros.geometry import Intrinsics, intrinsics
+from dfs_ros.optics.pinhole import Intrinsics, intrinsics
 from dfs_ros.messages.convert import (
     CAMERA_INFO,
     camera_info_message,

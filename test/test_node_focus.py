@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from node_rig import CAMERA, ERROR, FOCUS_DIOPTERS, MS, OK, PLANE_M, SIZE, START_NS, WARN, Rig
 
 from dfs_ros.config import Config, ScheduleConfig
-from dfs_ros.geometry import intrinsics
+from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.node.depth_node import DepthNode
 from dfs_ros.node.commanded_focus import LensCommands, schedule_of
 from dfs_ros.transport.base import SENSOR_DATA

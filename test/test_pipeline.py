@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 import dfs_ros
-from dfs_ros import optics
+from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.config import NEAREST_DEPTH_M, Config
 from dfs_ros.cost_volume import chosen_device, cuda
-from dfs_ros.geometry import intrinsics
+from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.pipeline import DepthEstimator
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import plane_scene
@@ -163,7 +163,7 @@ def test_reduced_keeps_blur_and_size_in_step() -> None:
     small = reduced(stack, 0.01)
     height, width = small.size
     assert height * width <= 0.01e6 * 1.01 and abs(width / height - 250 / 130) < 0.02
-    before, after = optics.coc_px(0.3, 1.3, stack.camera), optics.coc_px(0.3, 1.3, small.camera)
+    before, after = thin_lens.coc_px(0.3, 1.3, stack.camera), thin_lens.coc_px(0.3, 1.3, small.camera)
     assert float(after / before) == pytest.approx(width / 250)
 
 
@@ -204,11 +204,11 @@ def test_depth_has_the_geometry_of_the_reference_frame(reference: int) -> None:
     assert result.report["alignment"]["reference"] == reference and result.stamp_ns == 1000 + reference
     assert np.percentile(errors(result, 0.8), 95) < 0.03
     assert result.camera.reference_focus_diopters == FOCUS[reference]
-    fx = 0.025 / 20e-6 * float(optics.magnification(FOCUS[reference], BREATHING))
+    fx = 0.025 / 20e-6 * float(thin_lens.magnification(FOCUS[reference], BREATHING))
     assert result.camera.fx_px == pytest.approx(fx, rel=0.005)
 
     def difference(to: int) -> float:
-        truth = enlarged(scene.rgb, float(optics.magnification(FOCUS[to], BREATHING)))
+        truth = enlarged(scene.rgb, float(thin_lens.magnification(FOCUS[to], BREATHING)))
         return float(np.abs(truth.astype(float) - result.all_in_focus)[12:-12, 12:-12].mean())
 
     assert difference(reference) < 0.6 * difference(4 - reference)

@@ -11,7 +11,7 @@ from dfs_ros.network.direct import DirectArchitecture, DirectNetwork
 from dfs_ros.network.dualfocus import DualFocusArchitecture, DualFocusNetwork
 from dfs_ros.network.light import LightArchitecture, LightNetwork
 from dfs_ros.network.weights import load_module, load_weights, network_file, save_network
-from dfs_ros.optics import depth_hypotheses
+from dfs_ros.optics.thin_lens import depth_hypotheses
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.types import Camera, FocalStack
 

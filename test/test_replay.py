@@ -14,7 +14,7 @@ from node_rig import CAMERA, SIZE, START_NS
 
 from dfs_ros.cli.main import main
 from dfs_ros.config import Config
-from dfs_ros.geometry import intrinsics
+from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.node.replay import ReplayOptions, replay
 from dfs_ros.simulation.scenes import demo_scene
 from dfs_ros.transport.bag import BagTransport

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dfs_ros.geometry import intrinsics, points_from_depth
+from dfs_ros.optics.pinhole import intrinsics, points_from_depth
 from dfs_ros.io.results import depth_millimetres, plain, prepare_output, write_ply, write_result
 from dfs_ros.types import Camera, DepthResult
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulation_rig import CAMERA, depth_for_coc, flat
 
-from dfs_ros import optics
+from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.simulation import surfaces, textures
 from dfs_ros.simulation.render import (
     blur_psf,
@@ -115,7 +115,7 @@ def test_more_exact_blur_by_oversampling() -> None:
 def reduced_truth(fine: np.ndarray, factor: int, diameter_px: float) -> np.ndarray:
     light = decode(fine)
     rho = np.hypot(np.fft.fftfreq(light.shape[0])[:, None], np.fft.rfftfreq(light.shape[1]))
-    transfer = optics.disk_transfer(diameter_px * factor, rho)[..., None]
+    transfer = thin_lens.disk_transfer(diameter_px * factor, rho)[..., None]
     blurred = np.fft.irfft2(np.fft.rfft2(light, axes=(0, 1)) * transfer, light.shape[:2], axes=(0, 1))
     return reduce_image(blurred.astype(np.float32), factor)
 
@@ -154,7 +154,7 @@ def test_foreground_takes_no_colour_of_the_background_away_from_its_edge(four_te
     images = [
         render_stack(*card(wall, foreground), CAMERA, [0.5, 2.0], noise=0.0).images[0] for wall in (wall_1, wall_2)
     ]
-    radius = math.ceil(float(optics.coc_px(2.0, 0.5, CAMERA)) / 2) + 1
+    radius = math.ceil(float(thin_lens.coc_px(2.0, 0.5, CAMERA)) / 2) + 1
     inside = np.s_[16 + radius : 48 - radius, 32 + radius : 64 - radius]
     assert images[0][inside].size > 0
     np.testing.assert_array_equal(images[0][inside], images[1][inside])
@@ -246,7 +246,7 @@ def test_slanted_plane_is_blurred_by_its_own_depth_everywhere() -> None:
     spread = np.zeros((64 + 40, 96 + 40, 3))
     weight = np.zeros((64 + 40, 96 + 40, 1))
     for x in range(96):
-        psf = blur_psf(float(optics.coc_px(1 / depth[0, x], 1.3, CAMERA)))
+        psf = blur_psf(float(thin_lens.coc_px(1 / depth[0, x], 1.3, CAMERA)))
         half = psf.shape[0] // 2
         for dy in range(-half, half + 1):
             rows = slice(20 + dy, 20 + dy + 64)

@@ -11,7 +11,7 @@ from dfs_ros.network.light import LightArchitecture
 from dfs_ros.depth.readout import median_and_spread as median_and_spread_numpy
 from dfs_ros.depth.readout_torch import median_and_spread
 from dfs_ros.network.weights import load_weights
-from dfs_ros.optics import coc_px, depth_hypotheses
+from dfs_ros.optics.thin_lens import coc_px, depth_hypotheses
 from dfs_ros.training.loop import Trainer
 from dfs_ros.training.loss import cross_entropy, pinball, training_loss
 from dfs_ros.training.samples import cropped, index_of, random_hypotheses, random_sample

@@ -12,7 +12,7 @@ import torch
 from dfs_ros.cli.main import main
 from dfs_ros.evaluation.predictors import predictor
 from dfs_ros.network.weights import load_module
-from dfs_ros.optics import coc_px
+from dfs_ros.optics.thin_lens import coc_px
 from dfs_ros.training.cameras import TRAINING_CAMERAS, training_camera
 from dfs_ros.training.loop import Trainer
 from dfs_ros.training.recipes import (

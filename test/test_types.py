@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dfs_ros import optics
-from dfs_ros.geometry import intrinsics
+from dfs_ros.optics.thin_lens import thin_lens
+from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.types import MAX_FRAMES, Camera, DepthResult, FocalStack, Frame, LensState, check_image
 
 CAMERA = Camera(0.004, 2.0, 4e-6)
@@ -50,7 +50,7 @@ def test_wrong_units_are_told(change: dict[str, float], message: str) -> None:
 def test_a_resized_image_has_its_blur_and_rays_resized(factor: float, depth: float, focus: float) -> None:
     camera = Camera(0.004, 2.0, 4e-6, fx_px=1000.0, fy_px=1010.0, cx_px=159.5, cy_px=99.0)
     scaled = camera.scaled(factor)
-    blur, blur_scaled = optics.coc_px(depth, focus, camera), optics.coc_px(depth, focus, scaled)
+    blur, blur_scaled = thin_lens.coc_px(depth, focus, camera), thin_lens.coc_px(depth, focus, scaled)
     assert float(blur_scaled) == pytest.approx(float(blur) * factor, rel=1e-9)
     # Edges of the image stay edges: pixel -0.5 is its left end at any size.
     assert (-0.5 - scaled.cx_px) / scaled.fx_px == pytest.approx((-0.5 - camera.cx_px) / camera.fx_px, rel=1e-9)

@@ -10,7 +10,7 @@ import pytest
 from viewer_browser import Browser
 
 from dfs_ros.config import Config, ViewerConfig
-from dfs_ros.geometry import Intrinsics
+from dfs_ros.optics.pinhole import Intrinsics
 from dfs_ros.transport.local import LocalBus, LocalTransport
 from dfs_ros.messages.convert import (
     CAMERA_INFO,

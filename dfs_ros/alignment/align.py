@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from dfs_ros.config import AlignmentConfig
 from dfs_ros.alignment.exposure import Exposure, exposure_gain, gain_table
-from dfs_ros.geometry import intrinsics
+from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.alignment.matching import FrameAlignment, Match, match_frames
 from dfs_ros.alignment.registration import Motion
 from dfs_ros.types import Camera, FocalStack, check_focus

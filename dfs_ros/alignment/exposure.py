@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.light import light_table, pixel_value
+from dfs_ros.optics.srgb import light_table, pixel_value
 from dfs_ros.alignment.registration import Motion
 
 _LONGEST_PX = 160

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros import optics
+from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.config import AlignmentConfig
 from dfs_ros.alignment.registration import Features, Motion, Template, correlation, register, register_local, shifted
 from dfs_ros.types import FocalStack
@@ -123,7 +123,7 @@ class Breathing:
     def _log_model(self, focus_diopters: float) -> float:
         """Logarithm of the lens model's magnification."""
         if self._config.prior == "thin_lens":
-            return float(np.log(optics.magnification(focus_diopters, self._stack.camera)))
+            return float(np.log(thin_lens.magnification(focus_diopters, self._stack.camera)))
         magnification = self._config.zoom_intercept + self._config.zoom_slope_m * focus_diopters
         if magnification <= 0:
             raise ValueError(
@@ -290,7 +290,7 @@ class _Matcher:
         """Empty if blur explains why one image shows nothing of what the other does."""
         pair = [frame, self._reference]
         focus = self._stack.focus_diopters[pair]
-        blur_px = float(np.ptp(focus) * optics.coc_px_per_diopter(focus, self._stack.camera).max())
+        blur_px = float(np.ptp(focus) * thin_lens.coc_px_per_diopter(focus, self._stack.camera).max())
         reduced = self._features[frame].levels[self._checked].shape[0] / self._stack.size[0]
         # No depth makes the difference of blur larger than this. A disk is as wide as a Gaussian of a quarter of its
         # diameter.

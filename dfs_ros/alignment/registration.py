@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.light import light_table
+from dfs_ros.optics.srgb import light_table
 
 Array = NDArray[np.float64]
 Plane = NDArray[np.float32]

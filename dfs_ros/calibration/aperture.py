@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros import optics
+from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.depth import regularization
 from dfs_ros.config import CostConfig
 from dfs_ros.cost_volume import cost_volume_from_config
@@ -103,7 +103,7 @@ def fit_aperture(
         return regularization.log_energy(volume, "residual")
 
     far = 0.1 * min(1.0 / nearest_m, 1.0)
-    coarse_m = optics.depth_hypotheses(nearest_m, 1.0 / far, _COARSE_HYPOTHESES)
+    coarse_m = thin_lens.depth_hypotheses(nearest_m, 1.0 / far, _COARSE_HYPOTHESES)
     energy = energy_of(1.0, coarse_m)
     textured = regularization.confidence_of(energy) > _TEXTURED
     if textured.mean() < _LEAST_SHARE:
@@ -189,9 +189,9 @@ def _depths(stack: FocalStack, seen: NDArray[np.float64], factor: float, nearest
     margin = 0.1 * float(np.ptp(seen)) + 0.02 * nearest
     far = max(float(min(moved.min(), seen[0])) - margin, 0.01 * nearest)
     near = min(max(float(max(moved.max(), seen[1])) + margin, 1.2 * far), 1.2 * nearest)
-    blur_px = factor * (near - far) * float(optics.coc_px_per_diopter(stack.focus_diopters, stack.camera).max())
+    blur_px = factor * (near - far) * float(thin_lens.coc_px_per_diopter(stack.focus_diopters, stack.camera).max())
     count = int(np.clip(math.ceil(blur_px / _BLUR_STEP_PX) + 1, 16, _MOST_HYPOTHESES))
-    return optics.depth_hypotheses(1.0 / near, 1.0 / far, count)
+    return thin_lens.depth_hypotheses(1.0 / near, 1.0 / far, count)
 
 
 def _least(energy: NDArray[np.float32]) -> NDArray[np.float32]:

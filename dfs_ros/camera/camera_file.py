@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dfs_ros.config import read_yaml
-from dfs_ros.geometry import Intrinsics
+from dfs_ros.optics.pinhole import Intrinsics
 
 
 class CameraFile(NamedTuple):

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from dfs_ros.camera.source import SoftwareSource, SourceFrame, sweep_order
 from dfs_ros.config import CameraConfig, SimulationConfig
-from dfs_ros.geometry import intrinsics
+from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.io.atomic import staged
 from dfs_ros.paths import cache_folder
 from dfs_ros.simulation.render import RENDERER_VERSION, render_images

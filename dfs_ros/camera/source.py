@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.config import CameraConfig
-from dfs_ros.geometry import Intrinsics
+from dfs_ros.optics.pinhole import Intrinsics
 from dfs_ros.transport.base import Timer, Transport
 from dfs_ros.messages.convert import (
     CAMERA_INFO,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.fft import next_fast_len
 
-from dfs_ros import optics
+from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.config import Config, CostConfig
 from dfs_ros.types import FocalStack
 
@@ -65,7 +65,7 @@ def make_problem(stack: FocalStack, depths_m: ArrayLike, cost: CostConfig) -> Pr
         raise TypeError(f"cost: expected a CostConfig, received {type(cost).__name__}")
     cost = Config(cost=cost).cost.resolved()
     depths = check_depths(depths_m)
-    coc = optics.coc_px(1.0 / depths[:, None], stack.focus_diopters, stack.camera) * stack.blur_scale
+    coc = thin_lens.coc_px(1.0 / depths[:, None], stack.focus_diopters, stack.camera) * stack.blur_scale
     return Problem(stack, depths, cost, np.minimum(coc, cost.max_coc_px), _padding(stack.size, cost.padding_px))
 
 
@@ -80,7 +80,7 @@ def noise_gain(problem: Problem) -> Float:
     the trace of the squared residual operator ``I - k k^T / (k^T k + eps)``. Without dividing by it, noise alone would
     prefer hypotheses near the focus of an image. The disk stands for the tabulated disk too.
     """
-    model = optics.gaussian_transfer if problem.cost.psf == "gaussian" else optics.disk_transfer
+    model = thin_lens.gaussian_transfer if problem.cost.psf == "gaussian" else thin_lens.disk_transfer
     # One octant of the frequency square holds every radius with its share.
     axis = (np.arange(16) + 0.5) / 32.0
     row, column = np.triu_indices(16)

@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from dfs_ros import optics
+from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.cost_volume.problem import LUMA_WEIGHTS, Problem, noise_gain
-from dfs_ros.light import light_table
+from dfs_ros.optics.srgb import light_table
 
 Float = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -63,7 +63,7 @@ def transfer_function(diameter_px: float, size: tuple[int, int], psf: str) -> Fl
         np.add.at(centred_at_origin, (rows % size[0], columns % size[1]), kernel)
         return np.fft.fft2(centred_at_origin)
     frequency = np.hypot(np.fft.fftfreq(size[0])[:, None], np.fft.fftfreq(size[1])[None, :])
-    model = optics.disk_transfer if psf == "disk" else optics.gaussian_transfer
+    model = thin_lens.disk_transfer if psf == "disk" else thin_lens.gaussian_transfer
     return np.asarray(model(diameter_px, frequency), np.float64)
 
 
@@ -82,7 +82,7 @@ def table_psf(diameter_px: float) -> Float:
 @functools.lru_cache(maxsize=1024)
 def _tabulated_disk(entry: int) -> Float:
     radius = TABLE_FIRST_RADIUS_PX + TABLE_STEP_PX * entry
-    return optics.disk_psf(2.0 * radius, 2 * int(np.ceil(radius - 1e-9)) + 1)
+    return thin_lens.disk_psf(2.0 * radius, 2 * int(np.ceil(radius - 1e-9)) + 1)
 
 
 def laplacian_transfer(size: tuple[int, int]) -> Float:

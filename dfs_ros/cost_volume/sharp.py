@@ -14,7 +14,7 @@ from dfs_ros.cost_volume.cpu import for_each, joint_sharp_spectrum, to_pixels
 from dfs_ros.cost_volume.problem import make_problem
 from dfs_ros.cost_volume.spectra import stack_spectra
 from dfs_ros.cost_volume.transfer import TransferFunctions
-from dfs_ros.light import encode_light
+from dfs_ros.optics.srgb import encode_light
 from dfs_ros.types import FocalStack
 
 _SAME_DIOPTERS = 1e-6

@@ -12,7 +12,7 @@ from collections import OrderedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros import optics
+from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.cost_volume.problem import Problem
 from dfs_ros.cost_volume.reference import laplacian_transfer, table_psf
 
@@ -89,7 +89,7 @@ class TransferFunctions:
         """The model over x = c rho in even steps, and its differences."""
         reach = float(self._frequency.max() * self._coc_px.max())
         x = np.arange(int(reach * _TABLE_ENTRIES_PER_UNIT) + 3) / _TABLE_ENTRIES_PER_UNIT
-        values = optics.disk_transfer(1.0, x) if self._psf == "disk" else optics.gaussian_transfer(1.0, x)
+        values = thin_lens.disk_transfer(1.0, x) if self._psf == "disk" else thin_lens.gaussian_transfer(1.0, x)
         return values.astype(np.float32), np.diff(values, append=values[-1]).astype(np.float32)
 
     def _separable(self, diameter_px: float) -> Real:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dfs_ros import optics
+from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.evaluation import uncertainty
 from dfs_ros.scoring import metrics
 from dfs_ros.evaluation.conditions import STANDARD, Condition
@@ -53,7 +53,7 @@ class Score:
 def score(prediction: Prediction, rendered: RenderedStack, seconds: float) -> dict[str, float]:
     """All measures of a prediction. Every pixel with true depth counts, without exception."""
     stack = rendered.stack
-    px_per_diopter = float(np.mean(optics.coc_px_per_diopter(stack.focus_diopters, stack.camera)))
+    px_per_diopter = float(np.mean(thin_lens.coc_px_per_diopter(stack.focus_diopters, stack.camera)))
     return {
         **metrics.all_metrics(prediction.depth_m, rendered.depth_m),
         "blur_error_px": metrics.blur_error_px(prediction.depth_m, rendered.depth_m, px_per_diopter),

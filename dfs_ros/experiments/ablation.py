@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros import optics
+from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.depth import regularization
 from dfs_ros.config import Config, CostConfig, HypothesesConfig, RegularizationConfig
 from dfs_ros.cost_volume import bound_and_scale, cost_volume_from_config
@@ -88,7 +88,7 @@ def steps_table(stacks: Sequence[RenderedStack], progress: Progress) -> str:
     """Mean Abs Rel of every step, raw and regularised, in Markdown."""
     errors: dict[Step, list[tuple[float, float]]] = {step: [] for step in STEPS}
     for rendered in stacks:
-        depths_m = optics.depth_hypotheses(_NEAR_M, _FAR_M, STANDARD_HYPOTHESES)
+        depths_m = thin_lens.depth_hypotheses(_NEAR_M, _FAR_M, STANDARD_HYPOTHESES)
         for volume in dict.fromkeys(step.volume for step in STEPS):
             cost = CostConfig(method=volume)
             misfit = misfits(rendered, depths_m, cost)
@@ -110,7 +110,7 @@ def hypotheses_errors(stacks: Iterable[RenderedStack], progress: Progress) -> di
     found: dict[str, dict[int, list[float]]] = {}
     for rendered in stacks:
         for count in HYPOTHESES:
-            depths_m = optics.depth_hypotheses(_NEAR_M, _FAR_M, count)
+            depths_m = thin_lens.depth_hypotheses(_NEAR_M, _FAR_M, count)
             for volume, energy in best.items():
                 misfit = misfits(rendered, depths_m, CostConfig(method=volume))
                 step = Step(volume, "", energy)

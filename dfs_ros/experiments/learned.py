@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dfs_ros import optics
+from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.depth import regularization
 from dfs_ros.config import CostConfig, RegularizationConfig
 from dfs_ros.cost_volume import cost_volume_from_config
@@ -52,7 +52,7 @@ def energies_of(step: Step) -> Energies:
 def error(weights: Path, step: Step, stacks: Sequence[RenderedStack], progress: Progress) -> float:
     """Mean Abs Rel over the stacks of the network with these weights, trained after that step."""
     network = load_weights(weights).eval()
-    depths_m = optics.depth_hypotheses(_NEAR_M, _FAR_M, HYPOTHESES)
+    depths_m = thin_lens.depth_hypotheses(_NEAR_M, _FAR_M, HYPOTHESES)
     found = []
     for rendered in stacks:
         images = rendered.stack.images

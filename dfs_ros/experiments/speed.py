@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dfs_ros import optics
+from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.config import Config
 from dfs_ros.cores import usable_cores
 from dfs_ros.evaluation.predictors import ddfs_inputs
@@ -58,7 +58,7 @@ def measure(case: SpeedCase, rounds: int, progress: Progress, width: float = 1.0
     estimator = DepthEstimator(config)
     torch.manual_seed(0)
     network = DdfsNetwork(DdfsArchitecture(case.hypotheses, "released", width)).eval()
-    depths_m = optics.depth_hypotheses(_NEAR_M, _FAR_M, case.hypotheses)
+    depths_m = thin_lens.depth_hypotheses(_NEAR_M, _FAR_M, case.hypotheses)
     light, ddfs = [], []
     for index in range(rounds + 1):
         light.append(dict(estimator.estimate(stack, sharpen=False).report["seconds"]))

@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 
 from dfs_ros.config import LensConfig, read_yaml, unknown_name
-from dfs_ros.geometry import pixel_pitch_from_intrinsics
+from dfs_ros.optics.pinhole import pixel_pitch_from_intrinsics
 from dfs_ros.types import Camera, FocalStack
 
 FORMAT = "focal-stack/1"

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros import geometry
-from dfs_ros.geometry import Intrinsics
+from dfs_ros.optics.thin_lens import pinhole
+from dfs_ros.optics.pinhole import Intrinsics
 from dfs_ros.messages.definitions import (
     Message,
     header,
@@ -232,9 +232,9 @@ def points_message(
     if points_m.ndim != 3:
         raise ValueError(f"points_m: expected shape (H, W, 3), received {points_m.shape}")
     coloured = rgb is not None
-    data = geometry.pack_xyz(points_m) if rgb is None else geometry.pack_xyzrgb(points_m, rgb)
-    step = geometry.XYZRGB_POINT_STEP if coloured else geometry.XYZ_POINT_STEP
-    fields = geometry.XYZRGB_FIELDS if coloured else geometry.XYZ_FIELDS
+    data = pinhole.pack_xyz(points_m) if rgb is None else pinhole.pack_xyzrgb(points_m, rgb)
+    step = pinhole.XYZRGB_POINT_STEP if coloured else pinhole.XYZ_POINT_STEP
+    fields = pinhole.XYZRGB_FIELDS if coloured else pinhole.XYZ_FIELDS
     height, width = points_m.shape[:2]
     return message(
         POINTS,

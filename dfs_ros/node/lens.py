@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from dfs_ros.config import LensConfig
-from dfs_ros.geometry import Intrinsics, pixel_pitch_from_intrinsics
+from dfs_ros.optics.pinhole import Intrinsics, pixel_pitch_from_intrinsics
 from dfs_ros.messages.convert import CameraInfo
 from dfs_ros.types import Camera, FocusMetadata
 

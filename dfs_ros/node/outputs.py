@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 import numpy as np
 
 from dfs_ros.config import NodeConfig
-from dfs_ros.geometry import Intrinsics, intrinsics, points_from_depth
+from dfs_ros.optics.pinhole import Intrinsics, intrinsics, points_from_depth
 from dfs_ros.transport.base import Publisher, Transport
 from dfs_ros.messages.convert import (
     CAMERA_INFO,

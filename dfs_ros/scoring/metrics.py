@@ -77,7 +77,7 @@ def blur_error_px(predicted_m: Depth, true_m: Depth, px_per_diopter: float, mask
 
     ``px_per_diopter mean |1 / p - 1 / t|``: blur is linear in inverse depth, so this is what a method was wrong by in
     the quantity that the lens shows, whatever the camera. `px_per_diopter` is
-    :func:`dfs_ros.optics.coc_px_per_diopter`, its mean over the frames.
+    :func:`dfs_ros.optics.thin_lens.coc_px_per_diopter`, its mean over the frames.
     """
     if not px_per_diopter > 0:
         raise ValueError(f"px_per_diopter: expected pixels over 0, received {px_per_diopter}")

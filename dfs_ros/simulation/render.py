@@ -10,7 +10,7 @@ blurred by its disk and laid over the farther ones, far to near, in linear light
 On a continuous surface the shares add up to one, so no seams show and blur follows depth smoothly. At a depth edge the
 near side blurs over the far side, and the far side never takes up colour of the near side.
 
-The blur is a convolution (by FFT, padded) with the rasterised disk of `optics.disk_psf`, not with the analytic transfer
+The blur is a convolution (by FFT, padded) with the rasterised disk of `thin_lens.disk_psf`, not with the analytic transfer
 function: that one rings at the hard edges of a layer, a rasterised disk is never negative. Rasterising costs accuracy
 where the disk is a pixel or two wide: on photos with blur of 1 to 2 px the images differ from exact ones by 2 to 3 of
 255 (rms); rendered from a scene of twice the resolution, `oversampling=2`, by about 0.5 (1 where blur is 1 px).
@@ -28,9 +28,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import fft
 
-from dfs_ros import optics
+from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.config import SimulationConfig
-from dfs_ros.light import light_table, pixel_value
+from dfs_ros.optics.srgb import light_table, pixel_value
 from dfs_ros.simulation.pupil import Pupil, pupil_psf
 from dfs_ros.types import Camera, FocalStack
 
@@ -133,7 +133,7 @@ def render_images(
     exposure = _per_frame(gain, (len(focus),), 1.0, "gain")
 
     # The scene stays in the reference geometry and is enlarged last, so its blur is divided by that scale here.
-    px_per_diopter = optics.coc_px_per_diopter(focus, camera) / scale
+    px_per_diopter = thin_lens.coc_px_per_diopter(focus, camera) / scale
     inverse_depth = 1.0 / depth
     knots = layer_knots(inverse_depth, layer_step_px / float(px_per_diopter.max()), max_layers)
     # (F, K), scene pixels; negative on the near side of the focus.
@@ -239,7 +239,7 @@ def _rasterised_diameters() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(true diameter, diameter to rasterise) of equal second moment, for small disks."""
     rasterised = np.arange(1.0, 12.0, 0.02)
     offset = np.arange(-6, 7)
-    variance = [float((optics.disk_psf(d, 13).sum(axis=0) * offset**2).sum()) for d in rasterised]
+    variance = [float((thin_lens.disk_psf(d, 13).sum(axis=0) * offset**2).sum()) for d in rasterised]
     return 4.0 * np.sqrt(np.maximum.accumulate(variance)), rasterised
 
 
@@ -249,7 +249,7 @@ def blur_psf(diameter_px: float, pupil: Pupil | None = None) -> NDArray[np.float
     With a `pupil`, a negative diameter is that of a point nearer than the focus.
 
     Pixels gather light over their area, in the sharp image as in the defocused one. The kernel between the two is the
-    disk alone, while its rasterisation on the pixel grid (`optics.disk_psf`) is wider by a pixel, a variance of
+    disk alone, while its rasterisation on the pixel grid (`thin_lens.disk_psf`) is wider by a pixel, a variance of
     1/12 px^2. So the disk is rasterised at the slightly smaller diameter whose second moment is the true disk's,
     diameter^2 / 16.
     """
@@ -264,7 +264,7 @@ def blur_psf(diameter_px: float, pupil: Pupil | None = None) -> NDArray[np.float
     if pupil is not None:
         # The corner of a triangle, which sticks out most, is 1.56 radii from the centre.
         return pupil_psf(diameter, 2 * math.ceil(0.8 * diameter) + 1, pupil, near)
-    return optics.disk_psf(diameter, 2 * math.ceil((diameter - 1.0) / 2.0) + 1)
+    return thin_lens.disk_psf(diameter, 2 * math.ceil((diameter - 1.0) / 2.0) + 1)
 
 
 def _composite(
@@ -390,7 +390,7 @@ def _checked_depth(depth_m: NDArray[np.floating], image_shape: tuple[int, ...]) 
 def _image_scale(focus: NDArray[np.float64], camera: Camera, breathing: bool) -> NDArray[np.float64]:
     if not breathing:
         return np.ones(len(focus))
-    return optics.magnification(focus, camera) / optics.magnification(camera.reference_focus_diopters, camera)
+    return thin_lens.magnification(focus, camera) / thin_lens.magnification(camera.reference_focus_diopters, camera)
 
 
 def _per_frame(values: ArrayLike | None, shape: tuple[int, ...], default: float, name: str) -> NDArray[np.float64]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from dfs_ros.evaluation import rendered
 from dfs_ros.evaluation.rendered import EvaluationCamera, RgbdScene, load_rgbd, rgbd_folders
-from dfs_ros.optics import coc_px
+from dfs_ros.optics.thin_lens import coc_px
 from dfs_ros.simulation.pupil import Pupil
 from dfs_ros.simulation.render import RENDERER_VERSION, render_stack
 from dfs_ros.simulation.scenes import random_scene

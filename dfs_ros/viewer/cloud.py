@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.geometry import Intrinsics, points_from_depth
+from dfs_ros.optics.pinhole import Intrinsics, points_from_depth
 
 
 @dataclass(frozen=True, eq=False)

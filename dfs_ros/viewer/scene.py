@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.geometry import Intrinsics
+from dfs_ros.optics.pinhole import Intrinsics
 from dfs_ros.viewer.cloud import Cloud
 from dfs_ros.viewer.server import Server
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.config import ViewerConfig
-from dfs_ros.geometry import Intrinsics
+from dfs_ros.optics.pinhole import Intrinsics
 from dfs_ros.viewer.page import DepthData, FrameData, Page
 from dfs_ros.viewer.server import start_server, stop_server
 from dfs_ros.viewer.status import FocusSample, ViewerStatus

@@ -33,7 +33,7 @@ from dfs_ros.camera.v4l2.device import (
     decoded,
 )
 from dfs_ros.config import CameraConfig, LensConfig, V4l2Config
-from dfs_ros.geometry import Intrinsics
+from dfs_ros.optics.pinhole import Intrinsics
 from dfs_ros.types import FocusMetadata, LensState
 
 _LOG = logging.getLogger(__name__)

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from dfs_ros import optics
+from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.config import CostConfig
 from dfs_ros.cost_volume.problem import LUMA_WEIGHTS
 from dfs_ros.cost_volume.reference import TABLE_FIRST_RADIUS_PX, TABLE_STEP_PX, table_psf
-from dfs_ros.light import light_table
+from dfs_ros.optics.srgb import light_table
 
 Real = NDArray[np.float32]
 
@@ -71,7 +71,7 @@ def radial_cubics(psf: str, max_coc_px: float) -> NDArray[np.float64]:
 
     Through the exact values at t = 0, 1/3, 2/3 and 1. The analytic disk stands in for the tabulated one.
     """
-    model = optics.gaussian_transfer if psf == "gaussian" else optics.disk_transfer
+    model = thin_lens.gaussian_transfer if psf == "gaussian" else thin_lens.disk_transfer
     cells = int(max_coc_px * _HIGHEST_FREQUENCY * RADIAL_ENTRIES_PER_UNIT) + 2
     nodes = np.arange(4) / 3.0
     values = model(1.0, (np.arange(cells)[:, None] + nodes) / RADIAL_ENTRIES_PER_UNIT)

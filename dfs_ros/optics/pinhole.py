@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.optics import magnification
+from dfs_ros.optics.thin_lens import magnification
 from dfs_ros.types import Camera, FocalStack
 
 XYZ_POINT_STEP = 16

@@ -125,7 +125,7 @@ class LensState(IntEnum):
 class FocusMetadata:
     """What a camera driver tells of one exposure: the fields of FrameFocus.msg that depth needs.
 
-    Taken as it comes, unchecked: a driver may report nonsense, which :class:`dfs_ros.stack.StackAssembler` counts.
+    Taken as it comes, unchecked: a driver may report nonsense, which :class:`dfs_ros.stacks.assembler.StackAssembler` counts.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stack_rig import PERIOD_NS
 
 from dfs_ros.config import StackConfig
-from dfs_ros.stack import OUTCOMES, StackAssembler, Sweep
+from dfs_ros.stacks.assembler import OUTCOMES, StackAssembler, Sweep
 from dfs_ros.types import Frame
 
 TOLERANCE = StackConfig().focus_tolerance_diopters

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from dfs_ros.stack import OUTCOMES, StackAssembler, Sweep
+from dfs_ros.stacks.assembler import OUTCOMES, StackAssembler, Sweep
 from dfs_ros.types import Frame
 
 PERIOD_NS = 33_333_333

@@ -7,7 +7,7 @@ import pytest
 from stack_rig import PERIOD_NS, feed, foci, frame, nonzero, numbered, unnumbered
 
 from dfs_ros.config import StackConfig
-from dfs_ros.stack import StackAssembler
+from dfs_ros.stacks.assembler import StackAssembler
 from dfs_ros.types import Camera, FocalStack
 
 # -- whole sweeps ----------------------------------------------------------------------------------

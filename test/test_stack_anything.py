@@ -14,7 +14,7 @@ from stack_property_rig import check_conservation, check_stack, modes, repeatabl
 from stack_rig import PERIOD_NS
 
 from dfs_ros.config import StackConfig
-from dfs_ros.stack import StackAssembler, Sweep
+from dfs_ros.stacks.assembler import StackAssembler, Sweep
 from dfs_ros.types import FocusMetadata, Frame, LensState
 
 foci = st.one_of(

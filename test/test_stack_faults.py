@@ -10,7 +10,7 @@ import pytest
 from stack_rig import IMAGE, NAN, PERIOD_NS, feed, foci, frame, nonzero, numbered
 
 from dfs_ros.config import Config, StackConfig
-from dfs_ros.stack import EVENTS, OUTCOMES, StackAssembler, Sweep
+from dfs_ros.stacks.assembler import EVENTS, OUTCOMES, StackAssembler, Sweep
 from dfs_ros.types import FocusMetadata, Frame, LensState
 
 # -- pairing ---------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from stack_rig import IMAGE, PERIOD_NS, feed, foci, frame, nonzero, numbered
 
-from dfs_ros.stack import StackAssembler
+from dfs_ros.stacks.assembler import StackAssembler
 from dfs_ros.types import FocusMetadata, Frame
 
 

@@ -21,7 +21,7 @@ from stack_property_rig import (
 from stack_rig import PERIOD_NS, feed
 
 from dfs_ros.config import StackConfig
-from dfs_ros.stack import StackAssembler, Sweep
+from dfs_ros.stacks.assembler import StackAssembler, Sweep
 from dfs_ros.types import FocusMetadata, Frame
 
 

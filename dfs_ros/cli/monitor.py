@@ -15,7 +15,7 @@ import numpy as np
 from dfs_ros.cli.participants import DEPTH_NODE
 from dfs_ros.node.health import FAULTS, MAX_LATENCY_S, rate_hz
 from dfs_ros.node.lens import LensTracker
-from dfs_ros.stack import OUTCOMES
+from dfs_ros.stacks.assembler import OUTCOMES
 from dfs_ros.transport.base import RELIABLE, SENSOR_DATA, Transport
 from dfs_ros.messages.convert import (
     CAMERA_INFO,

@@ -34,7 +34,7 @@ from dfs_ros.node.health import Health, Situation, state_of
 from dfs_ros.node.images import ImageReader
 from dfs_ros.node.lens import LensError, LensTracker
 from dfs_ros.node.outputs import Outputs
-from dfs_ros.stack import StackAssembler, Sweep
+from dfs_ros.stacks.assembler import StackAssembler, Sweep
 from dfs_ros.transport.base import Qos, Subscription, Transport
 from dfs_ros.messages.convert import (
     CAMERA_INFO,

@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from dfs_ros.stack import EVENTS, OUTCOMES
+from dfs_ros.stacks.assembler import EVENTS, OUTCOMES
 from dfs_ros.messages.convert import Diagnostic
 from dfs_ros.types import DepthResult
 

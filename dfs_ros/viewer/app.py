@@ -11,7 +11,7 @@ from collections.abc import Collection
 from typing import Any
 
 from dfs_ros.config import Config
-from dfs_ros.stack import OUTCOMES
+from dfs_ros.stacks.assembler import OUTCOMES
 from dfs_ros.transport.base import SENSOR_DATA, Transport
 from dfs_ros.messages.convert import (
     CAMERA_INFO,

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.config import StackConfig
-from dfs_ros.sweeps import (
+from dfs_ros.stacks.grouping import (
     Group,
     Grouping,
     Ledger,

@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 
 
 def shared(folder: str) -> tuple[str, list[str]]:
-    """Files of a top-level folder, installed where `dfs_ros.paths.share_folder` looks for them."""
+    """Files of a top-level folder, installed where `dfs_ros.system.folders.share_folder` looks for them."""
     return f"share/dfs_ros/{folder}", [str(path) for path in sorted(Path(folder).iterdir()) if path.is_file()]
 
 

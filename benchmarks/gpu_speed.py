@@ -16,7 +16,7 @@ from dfs_ros.cost_volume import cuda
 from dfs_ros.cost_volume.cuda.driver import Kernels
 from dfs_ros.cost_volume.cuda.job import uploaded
 from dfs_ros.cost_volume.problem import Problem
-from dfs_ros.cuda_graphs import CudaGraphs
+from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
 from benchmarks.gpu import floor_of, textured_problem
 from benchmarks.memory_plan import planned_depth_bytes, planned_volume_bytes
 from dfs_ros.network import Network

@@ -33,7 +33,7 @@ from dfs_ros.cli.parts import ProcessParts, Setup
 from dfs_ros.cli.run import fitted, signals_noted
 from dfs_ros.cli.statusline import StatusLine
 from dfs_ros.config import Config
-from dfs_ros.cores import usable_cores
+from dfs_ros.system.cores import usable_cores
 
 SETTINGS = {"hypotheses": {"count": 32, "interpolate_to": 0}, "cost": {"channels": "luma"}, "network": {"name": "none"}}
 _STARTUP_S = 120.0
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.duration > 0:
         raise ValueError(f"--duration: expected seconds over 0, received {args.duration:g}")
     if args.output is not None:
-        from dfs_ros.io.atomic import prepare_output
+        from dfs_ros.system.atomic import prepare_output
 
         prepare_output(args.output)
     config = with_camera_arguments(config_from_arguments(args, Config.from_dict(SETTINGS)), args)

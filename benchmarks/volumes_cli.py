@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--live-seconds: expected more than 0, received {args.live_seconds:g}")
     live_cli.rates_of(args.rates)
     live_cli.runners_of(args.runners)
-    from dfs_ros.io.atomic import prepare_output, staged
+    from dfs_ros.system.atomic import prepare_output, staged
 
     if args.output:
         prepare_output(args.output)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dfs_ros.io.atomic import staged
+from dfs_ros.system.atomic import staged
 from dfs_ros.transport.bag_files import METADATA_FILE, STORAGES, BagWriter
 
 

@@ -32,10 +32,10 @@ from dfs_ros.depth import regularization
 from dfs_ros.alignment.align import AlignedStack, FrameAlignment, align
 from dfs_ros.calibration.aperture import ApertureFit, ApertureTracker, fit_aperture
 from dfs_ros.config import Config
-from dfs_ros.cores import usable_cores
+from dfs_ros.system.cores import usable_cores
 from dfs_ros.cost_volume import SpectraCache, all_in_focus, chosen_device, cost_volume_from_config
 from dfs_ros.cost_volume.hypotheses import subdivided, subdivision_for
-from dfs_ros.memory import is_out_of_memory
+from dfs_ros.system.memory import is_out_of_memory
 from dfs_ros.depth.guide import guide_image
 from dfs_ros.depth.readout import at_index, beside_jumps, read_out
 from dfs_ros.types import Camera, DepthResult, FocalStack

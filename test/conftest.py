@@ -4,7 +4,7 @@ from hypothesis import settings
 from node_rig import make_rig, plane, rig
 from simulation_rig import photos, texture
 
-from dfs_ros.cores import wait_asleep
+from dfs_ros.system.cores import wait_asleep
 
 __all__ = ["make_rig", "photos", "plane", "rig", "texture"]  # fixtures
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from dfs_ros import cores
+from dfs_ros.system import cores
 
 
 def test_usable_cores_are_those_of_this_process() -> None:
@@ -17,7 +17,7 @@ def test_usable_cores_are_those_of_this_process() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not tie processes to cores")
 def test_a_process_that_is_tied_to_one_core_has_one() -> None:
-    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); import dfs_ros.cores as c; " + (
+    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); import dfs_ros.system.cores as c; " + (
         "c.wait_asleep(); print(c.usable_cores(), c.network_threads(), c.network_threads(3))"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

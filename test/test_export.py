@@ -20,7 +20,7 @@ from dfs_ros.network.export import (
 )
 from dfs_ros.network.light import LightNetwork
 from dfs_ros.network.weights import load_weights, model_file
-from dfs_ros.paths import share_folder
+from dfs_ros.system.folders import share_folder
 from dfs_ros.network.runners.base import RunnerError
 from dfs_ros.network.runners.onnx import OnnxRunner
 from dfs_ros.network.runners.tensorrt import build_engine, import_backend

@@ -21,7 +21,7 @@ from dfs_ros.cost_volume import cuda
 from dfs_ros.depth.cuda import Aggregation
 from dfs_ros.cost_volume.cuda.volume import VolumeEngine
 from dfs_ros.cost_volume.problem import Problem
-from dfs_ros.cuda_graphs import CudaGraphs
+from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
 from benchmarks import gpu_speed
 from benchmarks.gpu import check_aggregation, check_depth, check_parity, compare, floor_of, textured_problem
 from benchmarks.memory_plan import MemoryCount, planned_depth_bytes, planned_volume_bytes

@@ -12,7 +12,7 @@ _FAULTS = """
 import resource, sys
 import threading
 import numpy as np
-from dfs_ros.memory import keep_freed_memory
+from dfs_ros.system.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 def work():

@@ -14,7 +14,7 @@ from cuda_host import HostKernels, compiler
 from dfs_ros import pipeline
 from dfs_ros.config import Config
 from dfs_ros.cost_volume import SpectraCache, cuda
-from dfs_ros.cuda_graphs import Compute, CudaGraphs, Recorded, Tensors
+from dfs_ros.cost_volume.cuda.graphs import Compute, CudaGraphs, Recorded, Tensors
 from dfs_ros.network import Network, load_network
 from dfs_ros.depth.guide import guide_image, image_planes
 from dfs_ros.network.weights import load_weights, model_file

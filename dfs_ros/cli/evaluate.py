@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
     from dfs_ros.evaluation.conditions import ROBUSTNESS, STANDARD, Condition
     from dfs_ros.evaluation.rendered import evaluation_stacks, procedural_stacks
     from dfs_ros.evaluation.table import markdown, summary
-    from dfs_ros.io.atomic import prepare_output
+    from dfs_ros.system.atomic import prepare_output
 
     for folder in filter(None, (args.output, args.report, args.predictions)):
         prepare_output(folder)
@@ -195,7 +195,7 @@ def _write_table(
     text: str,
 ) -> None:
     from dfs_ros.evaluation.provenance import provenance
-    from dfs_ros.io.atomic import staged
+    from dfs_ros.system.atomic import staged
 
     with staged(output, last="table.md") as folder:
         report = {
@@ -248,7 +248,7 @@ def _run_stacks(args: argparse.Namespace) -> int:
 
     from dfs_ros.evaluation.provenance import markdown_lines, provenance
     from dfs_ros.evaluation.real import estimate_stack, reference_rows, reference_table, stack_picture
-    from dfs_ros.io.atomic import prepare_output, staged
+    from dfs_ros.system.atomic import prepare_output, staged
     from dfs_ros.io.stack_folder import load_reference_depth, load_stack
 
     if args.output:

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dfs_ros.cores import usable_cores
+from dfs_ros.system.cores import usable_cores
 
 if TYPE_CHECKING:
     from dfs_ros.evaluation.rendered import RenderedStack
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from dfs_ros.evaluation.provenance import markdown_lines, provenance
     from dfs_ros.evaluation.rendered import rgbd_folders
-    from dfs_ros.io.atomic import prepare_output
+    from dfs_ros.system.atomic import prepare_output
 
     if args.every < 1:
         raise ValueError(f"--every: expected 1 or more, received {args.every}")

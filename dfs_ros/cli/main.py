@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import dfs_ros
-from dfs_ros.cores import wait_asleep
+from dfs_ros.system.cores import wait_asleep
 
 COMMANDS = {
     "run": ("dfs_ros.cli.run", "camera, depth node and viewer, live"),

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from dfs_ros.cores import wait_asleep
+from dfs_ros.system.cores import wait_asleep
 
 if TYPE_CHECKING:
     from dfs_ros.transport.base import Transport
@@ -78,7 +78,7 @@ class _Stop:
 def _run(node_name: str, serve: Callable[[Transport], None], arguments: Sequence[str], stop: _Stop) -> None:
     if arguments and arguments[0] != "--ros-args":
         raise ValueError(f"expected --ros-args before ROS arguments, received {arguments[0]!r}")
-    from dfs_ros.memory import keep_freed_memory
+    from dfs_ros.system.memory import keep_freed_memory
     from dfs_ros.transport import open_transport
 
     with open_transport("ros", node_name, arguments=arguments) as transport, _python_log_to(transport):

@@ -7,7 +7,7 @@ import sys
 
 from dfs_ros.cli.common import add_config_arguments, config_from_arguments
 from dfs_ros.cli.participants import DEPTH_NODE, add_participant_arguments, participant
-from dfs_ros.memory import keep_freed_memory
+from dfs_ros.system.memory import keep_freed_memory
 from dfs_ros.transport.base import Transport
 
 # How long the thread that computes may keep the interpreter from the one that receives: Python's default is 5 ms.

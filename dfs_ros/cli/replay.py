@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from dfs_ros.cli.common import add_config_arguments, config_from_arguments
-from dfs_ros.memory import keep_freed_memory
+from dfs_ros.system.memory import keep_freed_memory
 from dfs_ros.transport.names import parse_remappings
 
 _COPIES = ("none", "tf", "inputs", "all")

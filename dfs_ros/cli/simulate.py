@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     import cv2
     import numpy as np
 
-    from dfs_ros.io.atomic import prepare_output
+    from dfs_ros.system.atomic import prepare_output
     from dfs_ros.io.pictures import depth_picture
     from dfs_ros.io.stack_folder import save_stack
     from dfs_ros.simulation.render import render_stack

@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dfs_ros.cores import usable_cores
+from dfs_ros.system.cores import usable_cores
 
 if TYPE_CHECKING:
     from dfs_ros.training.card import Record

@@ -19,7 +19,7 @@ from dfs_ros.cost_volume.confidence import bound_and_scale, raw_confidence
 from dfs_ros.cost_volume.problem import Problem, make_problem
 from dfs_ros.cost_volume.sharp import all_in_focus
 from dfs_ros.cost_volume.spectra import SpectraCache
-from dfs_ros.memory import is_out_of_memory
+from dfs_ros.system.memory import is_out_of_memory
 from dfs_ros.types import FocalStack
 
 __all__ = [

@@ -31,7 +31,7 @@ from dfs_ros.cost_volume.cuda.driver import Kernels
 from dfs_ros.cost_volume.cuda.job import uploaded
 from dfs_ros.cost_volume.problem import Problem, make_problem
 from dfs_ros.cost_volume.spectra import SpectraCache
-from dfs_ros.cuda_graphs import CudaGraphs
+from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
 from dfs_ros.depth.regularization import COST_FLOOR, SIGMA_SCALE
 from dfs_ros.types import FocalStack
 

@@ -8,7 +8,7 @@ import platform
 import sys
 from collections.abc import Iterator
 
-from dfs_ros.cores import usable_cores
+from dfs_ros.system.cores import usable_cores
 from dfs_ros.doctor.finding import Finding, version, words
 
 REQUIRED = {

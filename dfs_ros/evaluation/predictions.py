@@ -28,8 +28,8 @@ from dfs_ros.evaluation.conditions import STANDARD, Condition
 from dfs_ros.evaluation.methods import Method, Prediction, dense_config, weights_digest
 from dfs_ros.evaluation.provenance import commit, machine
 from dfs_ros.evaluation.rendered import RenderedStack
-from dfs_ros.io.atomic import staged
-from dfs_ros.paths import write_atomically
+from dfs_ros.system.atomic import staged
+from dfs_ros.system.folders import write_atomically
 
 _MADE = "made.json"
 _SECTIONS = ("lens", "hypotheses", "cost", "regularization", "network", "confidence", "alignment", "processing")

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import dfs_ros
-from dfs_ros.cores import usable_cores
+from dfs_ros.system.cores import usable_cores
 
 _ROOT = Path(__file__).resolve().parents[2]
 

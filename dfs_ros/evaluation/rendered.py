@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros import paths
+from dfs_ros.system import folders
 from dfs_ros.config import SimulationConfig
 from dfs_ros.simulation.render import RENDERER_VERSION, decode, encode_uint8, reduce_image, render_stack
 from dfs_ros.simulation.scenes import random_scene
@@ -155,7 +155,7 @@ def procedural_stacks(
 
 def cache_folder() -> Path:
     """Where rendered stacks are kept: `$XDG_CACHE_HOME` (default ~/.cache) /dfs_ros/rendered."""
-    return paths.cache_folder("rendered")
+    return folders.cache_folder("rendered")
 
 
 def _check_cameras(cameras: Sequence[str]) -> None:

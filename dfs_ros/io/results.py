@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 import dfs_ros
 from dfs_ros.optics.pinhole import intrinsics, points_from_depth
-from dfs_ros.io.atomic import prepare_output, staged
+from dfs_ros.system.atomic import prepare_output, staged
 from dfs_ros.io.pictures import depth_picture
 from dfs_ros.types import DepthResult
 

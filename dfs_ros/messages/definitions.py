@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dfs_ros.paths import share_folder
+from dfs_ros.system.folders import share_folder
 
 if TYPE_CHECKING:
     from rosbags.typesys.store import Typestore

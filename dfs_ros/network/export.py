@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.paths import cache_folder, write_atomically
+from dfs_ros.system.folders import cache_folder, write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor

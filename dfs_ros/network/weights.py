@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dfs_ros.paths import share_folder
+from dfs_ros.system.folders import share_folder
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -19,7 +19,7 @@ from dfs_ros.cost_volume.cuda.build import CudaUnavailable
 from dfs_ros.cost_volume.cuda.driver import Kernels, cuda_kernels, why_not
 from dfs_ros.cost_volume.problem import Problem
 from dfs_ros.cost_volume.spectra import SpectraCache
-from dfs_ros.cuda_graphs import CudaGraphs
+from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
 
 if TYPE_CHECKING:
     import torch

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from dfs_ros.paths import cache_folder
+from dfs_ros.system.folders import cache_folder
 
 ARCHITECTURES = (75, 80, 86, 87, 89, 90, 110, 120)  # Turing to Blackwell, Jetson Orin (87) and Thor (110) among them
 KERNEL_FILE = "kernels.cu"

@@ -31,8 +31,8 @@ from dfs_ros.cost_volume.cuda.job import THREADS, Job, blocks, columns_grid, row
 from dfs_ros.cost_volume.cuda.tables import RADIAL_ENTRIES_PER_UNIT, make_tables
 from dfs_ros.cost_volume.problem import Problem
 from dfs_ros.cost_volume.spectra import SpectraCache
-from dfs_ros.cuda_graphs import CudaGraphs
-from dfs_ros.memory import is_out_of_memory
+from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
+from dfs_ros.system.memory import is_out_of_memory
 from dfs_ros.depth.regularization import COST_FLOOR
 
 OUTPUTS = ("cost", "log_energy", "bounded")
@@ -212,7 +212,7 @@ class VolumeEngine:
         return spectra
 
     def compute(self, spectra: torch.Tensor) -> torch.Tensor:
-        """The volume for the blur that was set last; a computation that :class:`dfs_ros.cuda_graphs` can record."""
+        """The volume for the blur that was set last; a computation that :class:`dfs_ros.cost_volume.cuda.graphs` can record."""
         depths = len(self._diameters)
         bounded = self._output == "bounded"
         volume = self._empty(depths, *self._size, dtype=torch.float32 if bounded else self._dtype)

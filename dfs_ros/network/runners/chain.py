@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from dfs_ros.memory import is_out_of_memory
+from dfs_ros.system.memory import is_out_of_memory
 from dfs_ros.network.runners.base import Array, Problem, Runner, RunnerError
 
 if TYPE_CHECKING:

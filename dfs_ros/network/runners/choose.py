@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dfs_ros.cores import network_threads
+from dfs_ros.system.cores import network_threads
 from dfs_ros.network.export import INPUTS, TOLERANCE, Shape, difference, dynamic_name, golden_inputs, halve, onnx_of
 from dfs_ros.network.runners.base import Array, Golden, Progress, Runner, RunnerError
 from dfs_ros.network.runners.chain import ChainRunner
@@ -44,7 +44,7 @@ def make_runner(
     """What runs `module`: `runner` and `precision` as in :class:`dfs_ros.config.NetworkConfig`; PyTorch at the end.
 
     `file`: of the weights. ONNX files beside it are used where PyTorch cannot export. `threads`: on the CPU, as in
-    :func:`dfs_ros.cores.network_threads`.
+    :func:`dfs_ros.system.cores.network_threads`.
 
     Raises ValueError for a device that is not there, and where a runner other than `auto`, or fp16, cannot be had.
     """

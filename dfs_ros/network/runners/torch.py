@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dfs_ros.cores import network_threads
-from dfs_ros.cuda_graphs import CudaGraphs
+from dfs_ros.system.cores import network_threads
+from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
 from dfs_ros.network.runners.base import Array, Runner
 
 _GRAPHS = 2  # sizes of image
@@ -27,7 +27,7 @@ class TorchRunner(Runner):
     graphs
         On CUDA, record a CUDA graph when a size comes again.
     threads
-        On the CPU, of all of PyTorch; as in :func:`dfs_ros.cores.network_threads`.
+        On the CPU, of all of PyTorch; as in :func:`dfs_ros.system.cores.network_threads`.
     """
 
     def __init__(

@@ -13,8 +13,8 @@ import yaml
 from bag_rig import PERIOD_NS, messages_of, record_plane
 from node_rig import FOCUS_DIOPTERS, START_NS, plane_stack
 
-from dfs_ros.transport.bag import BagTransport
-from dfs_ros.transport.bag_files import BagMessage, BagReader, BagWriter
+from dfs_ros.transport.bag.transport import BagTransport
+from dfs_ros.transport.bag.files import BagMessage, BagReader, BagWriter
 from dfs_ros.transport.base import LATCHED, SENSOR_DATA
 from dfs_ros.messages.definitions import message, serialize, type_store
 from dfs_ros.messages.convert import FOCUS, IMAGE, image_from_message, stamp_ns
@@ -106,7 +106,7 @@ def test_another_reader_agrees(tmp_path: Path) -> None:
 
 
 def recorded(topic: str, type_name: str, stamp: int, data: bytes) -> BagMessage:
-    from dfs_ros.transport.bag_files import BagTopic
+    from dfs_ros.transport.bag.files import BagTopic
 
     return BagMessage(BagTopic(topic, type_name, 1, None), stamp, data)  # type: ignore[arg-type]
 

@@ -17,8 +17,8 @@ from dfs_ros.config import Config
 from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.node.replay import ReplayOptions, replay
 from dfs_ros.simulation.scenes import demo_scene
-from dfs_ros.transport.bag import BagTransport
-from dfs_ros.transport.bag_files import BagReader, BagWriter
+from dfs_ros.transport.bag.transport import BagTransport
+from dfs_ros.transport.bag.files import BagReader, BagWriter
 from dfs_ros.transport.base import LATCHED, RELIABLE
 from dfs_ros.messages.definitions import message, type_store
 from dfs_ros.messages.convert import (

@@ -17,7 +17,7 @@ from dfs_ros.cli.common import add_config_arguments, config_from_arguments
 from dfs_ros.cli.participants import add_participant_arguments, participant
 from dfs_ros.cli.statusline import StatusLine
 from dfs_ros.node.outputs import TOPICS as OUTPUTS
-from dfs_ros.transport.bag_files import STORAGES, BagWriter
+from dfs_ros.transport.bag.files import STORAGES, BagWriter
 from dfs_ros.transport.base import LATCHED, Qos, Subscription, Transport
 from dfs_ros.messages.definitions import serialize
 from dfs_ros.messages.convert import CAMERA_INFO, COMPRESSED, DIAGNOSTICS, FOCUS, IMAGE, Message
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--duration: expected seconds over 0, received {args.duration:g}")
     config = config_from_arguments(args)
 
-    from dfs_ros.bag_output import bag_output
+    from dfs_ros.transport.bag.output import bag_output
 
     status = StatusLine()
     with bag_output(args.output, args.format, args.overwrite) as writer:

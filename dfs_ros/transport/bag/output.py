@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dfs_ros.system.atomic import staged
-from dfs_ros.transport.bag_files import METADATA_FILE, STORAGES, BagWriter
+from dfs_ros.transport.bag.files import METADATA_FILE, STORAGES, BagWriter
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from dfs_ros.config import Config
-from dfs_ros.transport.bag_files import BagReader, BagTopic
+from dfs_ros.transport.bag.files import BagReader, BagTopic
 from dfs_ros.messages.definitions import deserialize, type_store
 from dfs_ros.messages.convert import CAMERA_INFO, COMPRESSED, DIAGNOSTICS, FOCUS, IMAGE, focus_from_diagnostics
 

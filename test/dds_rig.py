@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from dfs_ros.config import Config
-from dfs_ros.transport.dds import DdsTransport
+from dfs_ros.transport.dds.transport import DdsTransport
 
 INT = "std_msgs/msg/Int32"
 # Linux hands out ports from 32768 on, where domains from 102 on have theirs. A namespace of its own keeps a test run

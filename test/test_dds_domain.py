@@ -7,7 +7,7 @@ import os
 import pytest
 
 from dfs_ros.config import DdsConfig
-from dfs_ros.transport.dds_domain import discovery, domain_id, domain_xml
+from dfs_ros.transport.dds.domain import discovery, domain_id, domain_xml
 
 
 def test_domain_id_comes_from_settings_then_environment():

@@ -79,7 +79,7 @@ def filled_field(kind: int, detail, rng, depth):
 @pytest.mark.parametrize("type_name", WIRE_TYPES)
 def test_cdr_is_that_of_another_implementation(type_name):
     pytest.importorskip("cyclonedds", reason="the other implementation is cyclonedds' serialiser")
-    from dfs_ros.transport.dds_types import idl_type
+    from dfs_ros.transport.dds.types import idl_type
 
     def plain(value, kind):
         if hasattr(value, "__msgtype__"):

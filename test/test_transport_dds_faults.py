@@ -47,7 +47,7 @@ def test_a_message_that_cannot_be_decoded_is_counted_and_the_next_one_arrives(no
     received: list[str] = []
     subscription = node.create_subscription("text", "std_msgs/msg/String", lambda m: received.append(m.data), RELIABLE)
     peer.run("""
-from dfs_ros.transport.dds_wire import write
+from dfs_ros.transport.dds.wire import write
 text = node.create_publisher("text", "std_msgs/msg/String")
 until(lambda: text.subscription_count())
 time.sleep(0.2)
@@ -68,8 +68,8 @@ import random
 from cyclonedds.idl import make_idl_struct, types
 from cyclonedds.pub import DataWriter
 from cyclonedds.topic import Topic
-from dfs_ros.transport.dds_types import dds_qos
-from dfs_ros.transport.dds_wire import write
+from dfs_ros.transport.dds.types import dds_qos
+from dfs_ros.transport.dds.wire import write
 from dfs_ros.messages.definitions import serialize
 
 # the name of an image, but any bytes may be in it

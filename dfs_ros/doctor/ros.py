@@ -56,11 +56,11 @@ def _native() -> Iterator[Finding]:
 def discovery() -> Iterator[Finding]:
     """The domain, and who is discovered in it."""
     from dfs_ros.config import DdsConfig
-    from dfs_ros.transport import dds_domain
+    from dfs_ros.transport.dds.transport import domain
 
     config = DdsConfig()
     try:
-        domain, who = dds_domain.domain_id(config), dds_domain.discovery(config)
+        domain, who = domain.domain_id(config), domain.discovery(config)
     except ValueError as error:
         name = str(error).partition(":")[0]
         yield Finding("ROS 2", name, str(error), "error", f"unset {name}, or set it to what is expected")

@@ -52,7 +52,7 @@ def open_transport(
 
             raise TransportError(f"native ROS 2 cannot be used: {problem}, or use transport dds")
         logging.getLogger("dfs_ros").info("transport: DDS without ROS 2 (%s)", problem)
-    from dfs_ros.transport.dds import DdsTransport
+    from dfs_ros.transport.dds.transport import DdsTransport
 
     return DdsTransport(node_name, **names)
 

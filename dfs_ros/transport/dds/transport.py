@@ -2,7 +2,7 @@
 
 `ros2 node list`, `topic echo`, `topic hz`, `service call` and `param` see a ROS 2 node: topic and type names, type
 hashes, `ros_discovery_info` and services are as rmw_cyclonedds has them. One thread of the transport receives;
-callbacks are called by the thread that spins. See :mod:`dfs_ros.transport.dds_domain` for who is discovered.
+callbacks are called by the thread that spins. See :mod:`dfs_ros.transport.dds.domain` for who is discovered.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from dfs_ros.transport.base import (
     TransportError,
 )
 from dfs_ros.transport.cdr import CdrSubscription
-from dfs_ros.transport.dds_domain import MAX_PARTICIPANT_INDEX, SharedDomain
-from dfs_ros.transport.dds_services import ServiceClient, ServiceServer
-from dfs_ros.transport.dds_types import dds_qos, idl_type, topic_name
-from dfs_ros.transport.dds_wire import (
+from dfs_ros.transport.dds.domain import MAX_PARTICIPANT_INDEX, SharedDomain
+from dfs_ros.transport.dds.services import ServiceClient, ServiceServer
+from dfs_ros.transport.dds.types import dds_qos, idl_type, topic_name
+from dfs_ros.transport.dds.wire import (
     Receiver,
     endpoint_id,
     incompatible_qos,

@@ -13,12 +13,12 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from dfs_ros.transport.base import Handler, Qos, when_answered
-from dfs_ros.transport.dds_types import SERVICE_HEADER_BYTES, service_topics
-from dfs_ros.transport.dds_wire import service_header, user_data_value, write
+from dfs_ros.transport.dds.types import SERVICE_HEADER_BYTES, service_topics
+from dfs_ros.transport.dds.wire import service_header, user_data_value, write
 from dfs_ros.messages.definitions import Message, deserialize, serialize
 
 if TYPE_CHECKING:
-    from dfs_ros.transport.dds import DdsTransport
+    from dfs_ros.transport.dds.transport import DdsTransport
 
 SERVICE_QOS = Qos(reliable=True, depth=10)
 

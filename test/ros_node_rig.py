@@ -9,7 +9,7 @@ import pytest
 
 from dfs_ros.transport import open_transport
 from dfs_ros.messages.convert import message
-from dfs_ros.transport.ros import RosTransport
+from dfs_ros.transport.ros.transport import RosTransport
 
 INT = "std_msgs/msg/Int32"
 

@@ -55,7 +55,7 @@ LAZY_CONVENIENCE = {("types", "io")}
 """`FocalStack.load` calls the reader of `io`, when called. The package itself offers the main classes that way."""
 
 ROS_PACKAGES = {"rclpy", "cv_bridge", "ament_index_python", "launch", "launch_ros"}
-ROS_ALLOWED = {"dfs_ros.transport.ros", "dfs_ros.transport.ros_node", "dfs_ros.transport.ros_lifecycle"}
+ROS_ALLOWED = {"dfs_ros.transport.ros.transport", "dfs_ros.transport.ros.native", "dfs_ros.transport.ros.lifecycle"}
 
 NOT_IN_A_BARE_ENVIRONMENT = (
     *("rclpy", "cv_bridge", "sensor_msgs", "std_msgs", "rosidl_runtime_py", "ament_index_python"),

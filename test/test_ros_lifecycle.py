@@ -21,7 +21,7 @@ from ros_rig import namespace, ros_domain, until
 from dfs_ros.config import Config
 from dfs_ros.node.depth_node import DepthNode
 from dfs_ros.transport import open_transport
-from dfs_ros.transport.ros import RosTransport
+from dfs_ros.transport.ros.transport import RosTransport
 from dfs_ros.types import FocalStack
 
 __all__ = ["namespace", "ros_domain"]  # fixtures

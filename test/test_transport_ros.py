@@ -19,7 +19,7 @@ from ros_rig import namespace, ros_domain, until
 from dfs_ros.transport import open_transport
 from dfs_ros.transport.base import LATCHED, RELIABLE, Qos, TransportError
 from dfs_ros.messages.convert import FOCUS, IMAGE, TRIGGER, image_message, message, stamp_ns, trigger_response
-from dfs_ros.transport.ros import RosTransport
+from dfs_ros.transport.ros.transport import RosTransport
 
 __all__ = ["namespace", "node", "open_node", "ros_domain", "talker"]  # fixtures
 pytestmark = pytest.mark.usefixtures("ros_domain")
@@ -78,7 +78,7 @@ def test_focus_metadata_has_the_type_of_the_built_package(talker: RosTransport, 
 
 
 def test_a_type_that_is_not_installed_is_named(node: RosTransport) -> None:
-    from dfs_ros.transport.ros_node import native_class
+    from dfs_ros.transport.ros.native import native_class
 
     with pytest.raises(TransportError, match=r"no_such_msgs/msg/A: no such type in this ROS 2.*install ros-"):
         native_class("no_such_msgs/msg/A")

@@ -16,7 +16,7 @@ from ros_rig import namespace, ros_domain, until
 from dfs_ros.config import Config
 from dfs_ros.transport.base import RELIABLE, SENSOR_DATA, Qos
 from dfs_ros.messages.convert import IMAGE, message
-from dfs_ros.transport.ros import RosTransport
+from dfs_ros.transport.ros.transport import RosTransport
 
 __all__ = ["namespace", "node", "open_node", "ros_domain", "talker"]  # fixtures
 pytestmark = pytest.mark.usefixtures("ros_domain")

@@ -74,4 +74,4 @@ def _native_transport() -> tuple[Any, str]:
         importlib.import_module("dfs_ros.msg")
     except ImportError as error:
         return None, f"{error}; build this package with colcon and source the setup file of its install folder"
-    return importlib.import_module("dfs_ros.transport.ros").RosTransport, ""
+    return importlib.import_module("dfs_ros.transport.ros.transport").RosTransport, ""

@@ -32,8 +32,8 @@ from dfs_ros.transport.base import (
 )
 from dfs_ros.transport.cdr import CdrSubscription
 from dfs_ros.messages.definitions import Message, message_class, serialize
-from dfs_ros.transport.ros_lifecycle import Lifecycle
-from dfs_ros.transport.ros_node import (
+from dfs_ros.transport.ros.lifecycle import Lifecycle
+from dfs_ros.transport.ros.native import (
     check_service,
     config_of_node,
     declare_parameters,
@@ -265,7 +265,7 @@ class RosTransport(Transport):
         return from_native(future.result(), response_type)
 
     def manage(self, managed: Managed) -> None:
-        """Give the node a lifecycle, which `managed` follows; see :mod:`dfs_ros.transport.ros_lifecycle`."""
+        """Give the node a lifecycle, which `managed` follows; see :mod:`dfs_ros.transport.ros.lifecycle`."""
         self._lifecycle = Lifecycle(self, managed)
 
     def now_ns(self) -> int:

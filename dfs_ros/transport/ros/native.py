@@ -1,4 +1,4 @@
-"""The rclpy node behind :mod:`dfs_ros.transport.ros`: its parameters, message classes and QoS.
+"""The rclpy node behind :mod:`dfs_ros.transport.ros.transport`: its parameters, message classes and QoS.
 
 Imports without rclpy; every function here needs it.
 """
@@ -70,7 +70,7 @@ def _node_class() -> type:
     from rclpy.parameter import Parameter
 
     class _Node(LifecycleNodeMixin, Node):  # type: ignore[misc]
-        """A node that :class:`dfs_ros.transport.ros_lifecycle.Lifecycle` can give a lifecycle, and lenient numbers."""
+        """A node that :class:`dfs_ros.transport.ros.lifecycle.Lifecycle` can give a lifecycle, and lenient numbers."""
 
         def __init__(self, name: str, **options: Any) -> None:
             Node.__init__(self, name, **options)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dfs_ros.transport.base import Managed
-    from dfs_ros.transport.ros import RosTransport
+    from dfs_ros.transport.ros.transport import RosTransport
 
 
 class Lifecycle:

@@ -5,13 +5,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dfs_ros.network.ddfs import (
+from dfs_research.baselines.ddfs import (
     DdfsArchitecture,
     DdfsNetwork,
     aggregated,
     expected_depth,
 )
-from dfs_ros.network.ddfs_checkpoint import load_authors_checkpoint
+from dfs_research.baselines.ddfs_checkpoint import load_authors_checkpoint
 from dfs_ros.network.weights import load_module, save_network
 
 SMALL = DdfsArchitecture(hypotheses=6, width=0.05)

@@ -6,14 +6,14 @@ import torch
 from scipy import sparse
 from scipy.sparse.linalg import lsqr
 
-from dfs_ros.network.direct import DirectArchitecture, DirectNetwork
-from dfs_ros.network.dualfocus import (
+from dfs_research.baselines.direct import DirectArchitecture, DirectNetwork
+from dfs_research.baselines.dualfocus import (
     DualFocusArchitecture,
     DualFocusNetwork,
     SurfaceHead,
     focal_volume,
 )
-from dfs_ros.network.poisson import cosines, gradient, integrate, transposed_gradient
+from dfs_research.baselines.poisson import cosines, gradient, integrate, transposed_gradient
 from dfs_ros.training.variational import focal_variation, spatial_variation
 
 SMALL = DualFocusArchitecture(features=8, decoder=(8, 8), surface=2)

@@ -6,9 +6,9 @@ import torch
 
 from dfs_ros.cost_volume import bound_and_scale, cost_volume
 from dfs_ros.evaluation.predictors import ddfs_hypotheses, ddfs_inputs, image_inputs, predictor
-from dfs_ros.network.ddfs import DdfsArchitecture, DdfsNetwork
-from dfs_ros.network.direct import DirectArchitecture, DirectNetwork
-from dfs_ros.network.dualfocus import DualFocusArchitecture, DualFocusNetwork
+from dfs_research.baselines.ddfs import DdfsArchitecture, DdfsNetwork
+from dfs_research.baselines.direct import DirectArchitecture, DirectNetwork
+from dfs_research.baselines.dualfocus import DualFocusArchitecture, DualFocusNetwork
 from dfs_ros.network.light import LightArchitecture, LightNetwork
 from dfs_ros.network.weights import load_module, load_weights, network_file, save_network
 from dfs_ros.optics.thin_lens import depth_hypotheses

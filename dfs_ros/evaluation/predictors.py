@@ -22,9 +22,9 @@ from dfs_ros.types import FocalStack
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dfs_ros.network.ddfs import DdfsNetwork
-    from dfs_ros.network.direct import DirectNetwork
-    from dfs_ros.network.dualfocus import DualFocusNetwork
+    from dfs_research.baselines.ddfs import DdfsNetwork
+    from dfs_research.baselines.direct import DirectNetwork
+    from dfs_research.baselines.dualfocus import DualFocusNetwork
 
 Array = NDArray[np.float32]
 Predictor = Callable[[FocalStack, ArrayLike], tuple[Array, Array | None]]
@@ -47,9 +47,9 @@ def predictor(name: str, device: str = "cpu") -> Predictor:
     Raises FileNotFoundError where there is none, which lists those there are, and ValueError for a file that is no
     network.
     """
-    from dfs_ros.network.ddfs import DdfsNetwork
-    from dfs_ros.network.direct import DirectNetwork
-    from dfs_ros.network.dualfocus import DualFocusNetwork
+    from dfs_research.baselines.ddfs import DdfsNetwork
+    from dfs_research.baselines.direct import DirectNetwork
+    from dfs_research.baselines.dualfocus import DualFocusNetwork
 
     file = network_file(name)
     module = load_module(file).to(device).eval()
@@ -86,7 +86,7 @@ def ddfs_hypotheses(depths_m: ArrayLike, count: int, spacing: str) -> NDArray[np
 def _ddfs(network: DdfsNetwork, device: str) -> Predictor:
     import torch
 
-    from dfs_ros.network.ddfs import expected_depth
+    from dfs_research.baselines.ddfs import expected_depth
 
     architecture = network.architecture
 
@@ -106,8 +106,8 @@ def _ddfs(network: DdfsNetwork, device: str) -> Predictor:
 def _dualfocus(network: DualFocusNetwork, device: str) -> Predictor:
     import torch
 
-    from dfs_ros.network.ddfs import expected_depth
-    from dfs_ros.network.dualfocus import DOWNSAMPLING
+    from dfs_research.baselines.ddfs import expected_depth
+    from dfs_research.baselines.dualfocus import DOWNSAMPLING
 
     def predict(stack: FocalStack, unused_depths_m: ArrayLike) -> tuple[Array, Array]:
         images, focus = image_inputs(stack)
@@ -126,7 +126,7 @@ def _dualfocus(network: DualFocusNetwork, device: str) -> Predictor:
 def _direct(network: DirectNetwork, device: str) -> Predictor:
     import torch
 
-    from dfs_ros.network.dualfocus import DOWNSAMPLING
+    from dfs_research.baselines.dualfocus import DOWNSAMPLING
 
     def predict(stack: FocalStack, unused_depths_m: ArrayLike) -> tuple[Array, None]:
         images, focus = image_inputs(stack)

@@ -20,7 +20,7 @@ from dfs_ros.evaluation.predictors import ddfs_inputs
 from benchmarks.speed import SpeedCase, synthetic_stack
 from dfs_ros.experiments.training import Progress
 from dfs_ros.system.memory import keep_freed_memory
-from dfs_ros.network.ddfs import DdfsArchitecture, DdfsNetwork, expected_depth
+from dfs_research.baselines.ddfs import DdfsArchitecture, DdfsNetwork, expected_depth
 from dfs_ros.pipeline import DepthEstimator
 from dfs_ros.types import FocalStack
 

@@ -2,7 +2,7 @@
 
 Lee and Woo, arXiv 2509.21992. Along depth a probability rises to one peak and falls; across the image the gradient of
 depth is that of a surface which the features of the right depth describe. Neither needs to know what made the
-probability: focus planes of :mod:`dfs_ros.network.dualfocus`, or depth hypotheses of any other network.
+probability: focus planes of :mod:`dfs_research.baselines.dualfocus`, or depth hypotheses of any other network.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dfs_ros.network.poisson import gradient
+from dfs_research.baselines.poisson import gradient
 
 
 def focal_variation(probability: Tensor, known: Tensor | None = None) -> Tensor:

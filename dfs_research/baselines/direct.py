@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dfs_ros.network.dualfocus import DOWNSAMPLING, TILE, FeatureEncoder, conv
+from dfs_research.baselines.dualfocus import DOWNSAMPLING, TILE, FeatureEncoder, conv
 
 _FARTHEST_FOCUS_DIOPTERS = 0.05  # depth begins no farther than 20 m
 _SLOPE = 0.1

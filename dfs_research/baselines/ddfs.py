@@ -11,7 +11,7 @@ hypotheses at 1, 1/2, 1/4 and 1/8 of the size, and depth is its mean.
 
 Wiring `released` is that of the authors' code, where both 512-wide decoder stages share ONE set of weights and a
 second set (`upconv4`, `iconv4`) is never used; `paper` gives each its own. Names of modules are theirs, so that a
-checkpoint of theirs fits: see :mod:`dfs_ros.network.ddfs_checkpoint`.
+checkpoint of theirs fits: see :mod:`dfs_research.baselines.ddfs_checkpoint`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dfs_ros.network.ddfs import DdfsArchitecture, DdfsNetwork
+from dfs_research.baselines.ddfs import DdfsArchitecture, DdfsNetwork
 
 _ENCODER = re.compile(r"conv[1-5]\.")
 _DECODER = re.compile(r"(upconv[0-4]|iconv[34]|score_conv3|cost_aggregation[012])\.")

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dfs_ros.network.poisson import gradient, integrate
+from dfs_research.baselines.poisson import gradient, integrate
 
 DOWNSAMPLING = 16
 TILE = 4

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dfs_ros.evaluation import classical
-from dfs_ros.evaluation.rendered import EVALUATION_CAMERAS
+from dfs_research.evaluation import classical
+from dfs_research.evaluation.rendered import EVALUATION_CAMERAS
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.types import FocalStack
 

@@ -8,8 +8,8 @@ import pytest
 from scipy.io import savemat
 
 from dfs_ros.cli.main import main
-from dfs_ros.evaluation.mobile_depth import PHONE_CAMERA, load_mobile_depth, mobile_depth_scenes
-from dfs_ros.evaluation.rendered import EVALUATION_CAMERAS
+from dfs_research.evaluation.mobile_depth import PHONE_CAMERA, load_mobile_depth, mobile_depth_scenes
+from dfs_research.evaluation.rendered import EVALUATION_CAMERAS
 from dfs_ros.optics.thin_lens import coc_px
 from dfs_ros.training.datasets import open_dataset
 from dfs_ros.training.ddff import BASELINE_M, FOCAL_PX, VIEWS, ddff_camera

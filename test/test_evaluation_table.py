@@ -8,10 +8,10 @@ import pytest
 
 from dfs_ros.cli.main import main
 from dfs_ros.config import Config
-from dfs_ros.evaluation.methods import Prediction, make_method
-from dfs_ros.evaluation.predictions import PredictionFolder, predict
-from dfs_ros.evaluation.rendered import EVALUATION_CAMERAS, RenderedStack, evaluation_stacks
-from dfs_ros.evaluation.table import Score, markdown, score, score_files, summary
+from dfs_research.evaluation.methods import Prediction, make_method
+from dfs_research.evaluation.predictions import PredictionFolder, predict
+from dfs_research.evaluation.rendered import EVALUATION_CAMERAS, RenderedStack, evaluation_stacks
+from dfs_research.evaluation.table import Score, markdown, score, score_files, summary
 from dfs_ros.types import FocalStack
 
 

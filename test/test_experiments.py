@@ -9,7 +9,7 @@ import pytest
 
 from dfs_ros.cli.main import main
 from dfs_ros.config import CostConfig
-from dfs_ros.evaluation.rendered import EVALUATION_CAMERAS, evaluation_stacks, procedural_stacks
+from dfs_research.evaluation.rendered import EVALUATION_CAMERAS, evaluation_stacks, procedural_stacks
 from benchmarks.speed import SpeedCase
 from dfs_ros.experiments import ablation, constraints, invariance, learned, speed
 from dfs_ros.experiments import settings as defined

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dfs_ros.cost_volume import bound_and_scale, cost_volume
-from dfs_ros.evaluation.predictors import ddfs_hypotheses, ddfs_inputs, image_inputs, predictor
+from dfs_research.evaluation.predictors import ddfs_hypotheses, ddfs_inputs, image_inputs, predictor
 from dfs_research.baselines.ddfs import DdfsArchitecture, DdfsNetwork
 from dfs_research.baselines.direct import DirectArchitecture, DirectNetwork
 from dfs_research.baselines.dualfocus import DualFocusArchitecture, DualFocusNetwork

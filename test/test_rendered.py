@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from dfs_ros.evaluation import rendered
-from dfs_ros.evaluation.rendered import EVALUATION_CAMERAS, evaluation_stacks, load_rgbd
+from dfs_research.evaluation import rendered
+from dfs_research.evaluation.rendered import EVALUATION_CAMERAS, evaluation_stacks, load_rgbd
 from dfs_ros.simulation.render import decode
 from dfs_ros.simulation.scenes import random_scene
 

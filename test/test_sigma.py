@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dfs_ros.config import NetworkConfig
-from dfs_ros.evaluation.rendered import EVALUATION_CAMERAS
+from dfs_research.evaluation.rendered import EVALUATION_CAMERAS
 from dfs_ros.network import load_network
 from dfs_ros.network.light import LightArchitecture, LightNetwork
 from dfs_ros.depth.readout import SIGMA_FLOOR, beside_jumps, median_and_spread, read_out

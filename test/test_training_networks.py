@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dfs_ros.cli.main import main
-from dfs_ros.evaluation.predictors import predictor
+from dfs_research.evaluation.predictors import predictor
 from dfs_ros.network.weights import load_module
 from dfs_ros.optics.thin_lens import coc_px
 from dfs_ros.training.cameras import TRAINING_CAMERAS, training_camera

@@ -29,10 +29,10 @@ from dfs_ros.cli.common import add_config_arguments, config_from_arguments
 from dfs_ros.config import Config
 
 if TYPE_CHECKING:
-    from dfs_ros.evaluation.conditions import Condition
-    from dfs_ros.evaluation.predictions import PredictionFolder
-    from dfs_ros.evaluation.rendered import RenderedStack
-    from dfs_ros.evaluation.table import Score
+    from dfs_research.evaluation.conditions import Condition
+    from dfs_research.evaluation.predictions import PredictionFolder
+    from dfs_research.evaluation.rendered import RenderedStack
+    from dfs_research.evaluation.table import Score
 
 
 _PROTOCOL = {"hypotheses": {"min_depth_m": 0.31, "max_depth_m": 10.0, "count": 64}}
@@ -109,9 +109,9 @@ def run(args: argparse.Namespace) -> int:
     if args.score_only and not args.predictions:
         raise ValueError("--score-only: which predictions? name their folder with --predictions DIR")
 
-    from dfs_ros.evaluation.conditions import ROBUSTNESS, STANDARD, Condition
-    from dfs_ros.evaluation.rendered import evaluation_stacks, procedural_stacks
-    from dfs_ros.evaluation.table import markdown, summary
+    from dfs_research.evaluation.conditions import ROBUSTNESS, STANDARD, Condition
+    from dfs_research.evaluation.rendered import evaluation_stacks, procedural_stacks
+    from dfs_research.evaluation.table import markdown, summary
     from dfs_ros.system.atomic import prepare_output
 
     for folder in filter(None, (args.output, args.report, args.predictions)):
@@ -142,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
             for other in (ROBUSTNESS if robust else ())
         }
         if args.model_card:
-            from dfs_ros.evaluation.measured import write_measured
+            from dfs_research.evaluation.measured import write_measured
 
             protocol = _protocol(args, conditions, (folders, stacks))
             write_measured(args.model_card, Path(args.model_card).stem, protocol, scores, robustness)
@@ -167,9 +167,9 @@ def _evaluated(
     """Predictions of all methods under a condition, made where they are missing, and their scores."""
     from tqdm import tqdm
 
-    from dfs_ros.evaluation import predictions
-    from dfs_ros.evaluation.methods import make_method
-    from dfs_ros.evaluation.table import score_files
+    from dfs_research.evaluation import predictions
+    from dfs_research.evaluation.methods import make_method
+    from dfs_research.evaluation.table import score_files
 
     configured = condition.configured(config)
     folders = {name: predictions.PredictionFolder(root, name, config, condition) for name in names}
@@ -194,7 +194,7 @@ def _write_table(
     scores: Sequence[Score],
     text: str,
 ) -> None:
-    from dfs_ros.evaluation.provenance import provenance
+    from dfs_research.evaluation.provenance import provenance
     from dfs_ros.system.atomic import staged
 
     with staged(output, last="table.md") as folder:
@@ -218,7 +218,7 @@ def _write_report(
     scored: tuple[Sequence[PredictionFolder], Sequence[RenderedStack]],
     pictured: tuple[Sequence[PredictionFolder], Sequence[RenderedStack]],
 ) -> None:
-    from dfs_ros.evaluation.report import sigma_curves, write_pictures, write_report
+    from dfs_research.evaluation.report import sigma_curves, write_pictures, write_report
 
     folder = Path(args.report)
     folder.mkdir(parents=True, exist_ok=True)
@@ -231,7 +231,7 @@ def _write_report(
 def _protocol(
     args: argparse.Namespace, conditions: str, scored: tuple[Sequence[PredictionFolder], Sequence[RenderedStack]]
 ) -> str:
-    from dfs_ros.evaluation.predictions import commits
+    from dfs_research.evaluation.predictions import commits
 
     scenes = "random scenes" if args.procedural is not None else "photos with depth that nothing was trained on"
     return (
@@ -246,8 +246,8 @@ def _run_stacks(args: argparse.Namespace) -> int:
     if args.report or args.predictions or args.score_only or args.model_card:
         raise ValueError("--stack: gives a table and pictures (--output DIR), no report; leave out the other options")
 
-    from dfs_ros.evaluation.provenance import markdown_lines, provenance
-    from dfs_ros.evaluation.real import estimate_stack, reference_rows, reference_table, stack_picture
+    from dfs_research.evaluation.provenance import markdown_lines, provenance
+    from dfs_research.evaluation.real import estimate_stack, reference_rows, reference_table, stack_picture
     from dfs_ros.system.atomic import prepare_output, staged
     from dfs_ros.io.stack_folder import load_reference_depth, load_stack
 

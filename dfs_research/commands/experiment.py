@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from dfs_ros.system.cores import usable_cores
 
 if TYPE_CHECKING:
-    from dfs_ros.evaluation.rendered import RenderedStack
+    from dfs_research.evaluation.rendered import RenderedStack
 
 _BASELINES = "direct,ddfs,dualfocus"
 
@@ -46,8 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from dfs_ros.evaluation.provenance import markdown_lines, provenance
-    from dfs_ros.evaluation.rendered import rgbd_folders
+    from dfs_research.evaluation.provenance import markdown_lines, provenance
+    from dfs_research.evaluation.rendered import rgbd_folders
     from dfs_ros.system.atomic import prepare_output
 
     if args.every < 1:
@@ -97,7 +97,7 @@ def _invariance(args: argparse.Namespace) -> str:
 
 
 def _ablation(args: argparse.Namespace) -> str:
-    from dfs_ros.evaluation.figures import new_figure
+    from dfs_research.evaluation.figures import new_figure
     from dfs_ros.experiments import ablation
 
     stacks = _stacks(args)
@@ -212,7 +212,7 @@ _EXPERIMENTS: dict[str, Callable[[argparse.Namespace], str]] = {
 
 
 def _stacks(args: argparse.Namespace) -> list[RenderedStack]:
-    from dfs_ros.evaluation.rendered import evaluation_stacks
+    from dfs_research.evaluation.rendered import evaluation_stacks
 
     return list(evaluation_stacks(args.rgbd, width=args.width))[:: args.every]
 

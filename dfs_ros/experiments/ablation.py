@@ -22,8 +22,8 @@ from dfs_ros.cost_volume import bound_and_scale, cost_volume_from_config
 from dfs_ros.cost_volume.confidence import BOUND_C_MAX, BOUND_F1
 from dfs_ros.cost_volume.problem import make_problem, noise_gain
 from dfs_ros.scoring import metrics
-from dfs_ros.evaluation.methods import make_method
-from dfs_ros.evaluation.rendered import RenderedStack
+from dfs_research.evaluation.methods import make_method
+from dfs_research.evaluation.rendered import RenderedStack
 from dfs_ros.experiments.training import Progress
 from dfs_ros.depth.guide import guide_image
 from dfs_ros.depth.readout import at_index

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from dfs_ros.config import Config
-from dfs_ros.evaluation.methods import make_method
-from dfs_ros.evaluation.predictions import PredictionFolder, predict
-from dfs_ros.evaluation.rendered import RenderedStack
-from dfs_ros.evaluation.table import score_files
+from dfs_research.evaluation.methods import make_method
+from dfs_research.evaluation.predictions import PredictionFolder, predict
+from dfs_research.evaluation.rendered import RenderedStack
+from dfs_research.evaluation.table import score_files
 from dfs_ros.experiments.training import Progress
 
 COLUMNS = {"abs_rel": "Abs Rel", "rmse": "RMSE [m]", "delta_1.25": "delta 1.25", "ause": "AUSE"}

@@ -19,7 +19,7 @@ from dfs_ros.depth import regularization
 from dfs_ros.config import CostConfig, RegularizationConfig
 from dfs_ros.cost_volume import cost_volume_from_config
 from dfs_ros.scoring import metrics
-from dfs_ros.evaluation.rendered import RenderedStack
+from dfs_research.evaluation.rendered import RenderedStack
 from dfs_ros.experiments.ablation import STEPS, Step, energy_of
 from dfs_ros.experiments.training import Progress
 from dfs_ros.depth.guide import guide_image, image_planes

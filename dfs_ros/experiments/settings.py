@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from dfs_ros.evaluation.rendered import EVALUATION_CAMERAS, EvaluationCamera
+from dfs_research.evaluation.rendered import EVALUATION_CAMERAS, EvaluationCamera
 from dfs_ros.training.cameras import training_camera
 from dfs_ros.training.settings import PRESETS, TrainingSettings
 from dfs_ros.types import Camera

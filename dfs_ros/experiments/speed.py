@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.config import Config
 from dfs_ros.system.cores import usable_cores
-from dfs_ros.evaluation.predictors import ddfs_inputs
+from dfs_research.evaluation.predictors import ddfs_inputs
 from benchmarks.speed import SpeedCase, synthetic_stack
 from dfs_ros.experiments.training import Progress
 from dfs_ros.system.memory import keep_freed_memory

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dfs_ros.evaluation.rendered import EVALUATION_CAMERAS, EvaluationCamera
+from dfs_research.evaluation.rendered import EVALUATION_CAMERAS, EvaluationCamera
 from dfs_ros.types import Camera, check_focus
 
 DEFOCUSNET_CAMERA = EvaluationCamera(Camera(2.9e-3, 1.0, 3.1e-3 / 256), (1 / 0.1, 1 / 0.15, 1 / 0.3, 1 / 0.7, 1 / 1.5))

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dfs_ros.evaluation.rendered import EvaluationCamera
+from dfs_research.evaluation.rendered import EvaluationCamera
 from dfs_ros.simulation.render import RENDERER_VERSION, render_stack
 from dfs_ros.training.cameras import training_camera
 from dfs_ros.training.datasets import LazyStacks, open_hdf5

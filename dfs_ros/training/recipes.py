@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from dfs_ros.config import HypothesesConfig
 from dfs_ros.cost_volume.hypotheses import fine_count
-from dfs_ros.evaluation.predictors import LEAST_DIOPTERS, ddfs_hypotheses, ddfs_inputs, image_inputs
+from dfs_research.evaluation.predictors import LEAST_DIOPTERS, ddfs_hypotheses, ddfs_inputs, image_inputs
 from dfs_research.baselines.ddfs import DdfsArchitecture, DdfsNetwork, expected_depth
 from dfs_research.baselines.direct import DirectArchitecture, DirectNetwork
 from dfs_research.baselines.dualfocus import TILE, DualFocusArchitecture, DualFocusNetwork, SurfaceHead

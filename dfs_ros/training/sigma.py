@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from dfs_ros.config import CostConfig, HypothesesConfig
-from dfs_ros.evaluation.rendered import EVALUATION_CAMERAS, load_rgbd
+from dfs_research.evaluation.rendered import EVALUATION_CAMERAS, load_rgbd
 from dfs_ros.network.light import DOWNSAMPLING, LightNetwork
 from dfs_ros.depth.readout import SIGMA_FLOOR, beside_jumps, median_and_spread
 from dfs_ros.simulation.render import render_stack

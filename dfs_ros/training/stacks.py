@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.evaluation import rendered
-from dfs_ros.evaluation.rendered import EvaluationCamera, RgbdScene, load_rgbd, rgbd_folders
+from dfs_research.evaluation import rendered
+from dfs_research.evaluation.rendered import EvaluationCamera, RgbdScene, load_rgbd, rgbd_folders
 from dfs_ros.optics.thin_lens import coc_px
 from dfs_ros.simulation.pupil import Pupil
 from dfs_ros.simulation.render import RENDERER_VERSION, render_stack

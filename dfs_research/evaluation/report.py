@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dfs_ros.evaluation import figures, uncertainty
-from dfs_ros.evaluation.conditions import Condition
-from dfs_ros.evaluation.predictions import PredictionFolder
-from dfs_ros.evaluation.provenance import markdown_lines, provenance
-from dfs_ros.evaluation.rendered import RenderedStack
-from dfs_ros.evaluation.table import COLUMNS, MORE_COLUMNS, Score, markdown, summary
-from dfs_ros.evaluation.uncertainty import REMOVED, Sparsification
+from dfs_research.evaluation import figures
+from dfs_research.evaluation import uncertainty
+from dfs_research.evaluation.conditions import Condition
+from dfs_research.evaluation.predictions import PredictionFolder
+from dfs_research.evaluation.provenance import markdown_lines, provenance
+from dfs_research.evaluation.rendered import RenderedStack
+from dfs_research.evaluation.table import COLUMNS, MORE_COLUMNS, Score, markdown, summary
+from dfs_research.evaluation.uncertainty import REMOVED, Sparsification
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from dfs_ros.alignment.align import align
 from dfs_ros.config import Config
-from dfs_ros.evaluation import figures
-from dfs_ros.evaluation.methods import CLASSICAL_METHODS, RAW_METHODS
+from dfs_research.evaluation import figures
+from dfs_research.evaluation.methods import CLASSICAL_METHODS, RAW_METHODS
 from dfs_ros.scoring.difference import against_reference
 from dfs_ros.io.pictures import depth_range
 from dfs_ros.pipeline import DepthEstimator

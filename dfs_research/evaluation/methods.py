@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from dfs_ros.config import Config
 from dfs_ros.cost_volume import cost_volume_from_config
-from dfs_ros.evaluation.classical import laplacian_depth, ring_depth
+from dfs_research.evaluation.classical import laplacian_depth, ring_depth
 from dfs_ros.network.weights import load_module, network_file
 from dfs_ros.pipeline import DepthEstimator
 from dfs_ros.types import FocalStack
@@ -111,7 +111,7 @@ def _estimator(config: Config) -> Method:
 
 
 def _predictor(name: str, config: Config) -> Method:
-    from dfs_ros.evaluation.predictors import predictor
+    from dfs_research.evaluation.predictors import predictor
 
     estimate = predictor(name)
 

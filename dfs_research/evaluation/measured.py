@@ -7,10 +7,10 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dfs_ros.evaluation.conditions import Condition
-from dfs_ros.evaluation.provenance import markdown_lines, provenance
-from dfs_ros.evaluation.report import robustness_table, sigma_table
-from dfs_ros.evaluation.table import Score, markdown, summary
+from dfs_research.evaluation.conditions import Condition
+from dfs_research.evaluation.provenance import markdown_lines, provenance
+from dfs_research.evaluation.report import robustness_table, sigma_table
+from dfs_research.evaluation.table import Score, markdown, summary
 
 _HEADING = "## Measured"
 

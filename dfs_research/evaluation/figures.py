@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.evaluation.methods import Prediction
-from dfs_ros.evaluation.rendered import RenderedStack
-from dfs_ros.evaluation.uncertainty import CALIBRATION_LEVELS, REMOVED, Sparsification
+from dfs_research.evaluation.methods import Prediction
+from dfs_research.evaluation.rendered import RenderedStack
+from dfs_research.evaluation.uncertainty import CALIBRATION_LEVELS, REMOVED, Sparsification
 from dfs_ros.io.pictures import depth_range, metre_ticks
 
 if TYPE_CHECKING:

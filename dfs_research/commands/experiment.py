@@ -75,9 +75,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _invariance(args: argparse.Namespace) -> str:
-    from dfs_ros.experiments import invariance
-    from dfs_ros.experiments.settings import INVARIANCE
-    from dfs_ros.experiments.training import trained
+    from dfs_research.experiments import invariance
+    from dfs_research.experiments.settings import INVARIANCE
+    from dfs_research.experiments.training import trained
 
     parts = ["# Invariance to the camera", _CPU_SIZED, _GROWTH]
     for case in INVARIANCE:
@@ -98,7 +98,7 @@ def _invariance(args: argparse.Namespace) -> str:
 
 def _ablation(args: argparse.Namespace) -> str:
     from dfs_research.evaluation.figures import new_figure
-    from dfs_ros.experiments import ablation
+    from dfs_research.experiments import ablation
 
     stacks = _stacks(args)
     steps = ablation.steps_table(stacks, _say)
@@ -135,9 +135,9 @@ def _ablation(args: argparse.Namespace) -> str:
 def _learned(args: argparse.Namespace) -> str:
     import dataclasses
 
-    from dfs_ros.experiments import learned
-    from dfs_ros.experiments.settings import LEARNED, LEARNED_CHANCE_SEED
-    from dfs_ros.experiments.training import trained
+    from dfs_research.experiments import learned
+    from dfs_research.experiments.settings import LEARNED, LEARNED_CHANCE_SEED
+    from dfs_research.experiments.training import trained
 
     rgbd, stacks = _training_photos(args), _stacks(args)
     ours = learned.VARIANTS[0]
@@ -158,9 +158,9 @@ def _learned(args: argparse.Namespace) -> str:
 
 
 def _constraints(args: argparse.Namespace) -> str:
-    from dfs_ros.experiments import constraints
-    from dfs_ros.experiments.settings import CONSTRAINTS
-    from dfs_ros.experiments.training import trained
+    from dfs_research.experiments import constraints
+    from dfs_research.experiments.settings import CONSTRAINTS
+    from dfs_research.experiments.training import trained
 
     rgbd = _training_photos(args)
     weights = {}
@@ -182,7 +182,7 @@ def _constraints(args: argparse.Namespace) -> str:
 
 def _speed(args: argparse.Namespace) -> str:
     from benchmarks.speed import SpeedCase
-    from dfs_ros.experiments import speed
+    from dfs_research.experiments import speed
 
     case = SpeedCase("residual")
     times = speed.measure(case, _ROUNDS, _say)

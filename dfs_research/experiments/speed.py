@@ -18,7 +18,7 @@ from dfs_ros.config import Config
 from dfs_ros.system.cores import usable_cores
 from dfs_research.evaluation.predictors import ddfs_inputs
 from benchmarks.speed import SpeedCase, synthetic_stack
-from dfs_ros.experiments.training import Progress
+from dfs_research.experiments.training import Progress
 from dfs_ros.system.memory import keep_freed_memory
 from dfs_research.baselines.ddfs import DdfsArchitecture, DdfsNetwork, expected_depth
 from dfs_ros.pipeline import DepthEstimator

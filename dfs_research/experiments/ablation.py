@@ -24,7 +24,7 @@ from dfs_ros.cost_volume.problem import make_problem, noise_gain
 from dfs_ros.scoring import metrics
 from dfs_research.evaluation.methods import make_method
 from dfs_research.evaluation.rendered import RenderedStack
-from dfs_ros.experiments.training import Progress
+from dfs_research.experiments.training import Progress
 from dfs_ros.depth.guide import guide_image
 from dfs_ros.depth.readout import at_index
 

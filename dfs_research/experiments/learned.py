@@ -20,8 +20,8 @@ from dfs_ros.config import CostConfig, RegularizationConfig
 from dfs_ros.cost_volume import cost_volume_from_config
 from dfs_ros.scoring import metrics
 from dfs_research.evaluation.rendered import RenderedStack
-from dfs_ros.experiments.ablation import STEPS, Step, energy_of
-from dfs_ros.experiments.training import Progress
+from dfs_research.experiments.ablation import STEPS, Step, energy_of
+from dfs_research.experiments.training import Progress
 from dfs_ros.depth.guide import guide_image, image_planes
 from dfs_ros.network.light import DOWNSAMPLING
 from dfs_ros.depth.readout import read_out

@@ -14,7 +14,7 @@ from dfs_research.baselines.dualfocus import (
     focal_volume,
 )
 from dfs_research.baselines.poisson import cosines, gradient, integrate, transposed_gradient
-from dfs_ros.training.variational import focal_variation, spatial_variation
+from dfs_research.training.variational import focal_variation, spatial_variation
 
 SMALL = DualFocusArchitecture(features=8, decoder=(8, 8), surface=2)
 

@@ -19,7 +19,7 @@ from dfs_research.experiments import speed
 from dfs_research.experiments import settings as defined
 from dfs_research.experiments.training import trained
 from dfs_ros.optics.thin_lens import coc_px, depth_hypotheses
-from dfs_ros.training.settings import PRESETS
+from dfs_research.training.settings import PRESETS
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,9 @@ from dfs_ros.cli.main import main
 from dfs_research.evaluation.predictors import predictor
 from dfs_ros.network.weights import load_module
 from dfs_ros.optics.thin_lens import coc_px
-from dfs_ros.training.cameras import TRAINING_CAMERAS, training_camera
-from dfs_ros.training.loop import Trainer
-from dfs_ros.training.recipes import (
+from dfs_research.training.cameras import TRAINING_CAMERAS, training_camera
+from dfs_research.training.loop import Trainer
+from dfs_research.training.recipes import (
     SCALES,
     augmented,
     constraint_losses,
@@ -25,8 +25,8 @@ from dfs_ros.training.recipes import (
     scaled,
     subsampled,
 )
-from dfs_ros.training.settings import NETWORKS, PRESETS, TrainingSettings, preset
-from dfs_ros.training.stacks import Sources, StackSet
+from dfs_research.training.settings import NETWORKS, PRESETS, TrainingSettings, preset
+from dfs_research.training.stacks import Sources, StackSet
 
 SIZE = 64
 

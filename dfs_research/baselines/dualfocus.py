@@ -10,7 +10,7 @@ it is known: no code is released, and the sizes of its layers are ours.
     depth           sum over n of p_n f_n: it lies between the focus planes, and nowhere else
 
 f_n is in dioptres here, where planes of a sweep are even and infinity is a number. The two variational constraints are
-losses, :mod:`dfs_ros.training.variational`; they apply to any probability over depths.
+losses, :mod:`dfs_research.training.variational`; they apply to any probability over depths.
 """
 
 from __future__ import annotations

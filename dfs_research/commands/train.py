@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING
 from dfs_ros.system.cores import usable_cores
 
 if TYPE_CHECKING:
-    from dfs_ros.training.card import Record
-    from dfs_ros.training.datasets import TrainingData
-    from dfs_ros.training.loop import Trainer
-    from dfs_ros.training.settings import TrainingSettings
+    from dfs_research.training.card import Record
+    from dfs_research.training.datasets import TrainingData
+    from dfs_research.training.loop import Trainer
+    from dfs_research.training.settings import TrainingSettings
 
 _CHECKPOINT_EVERY_S = 60.0
 _CAMERA_OF_DATASET = {"nyu": "A", "defocusnet": "defocusnet", "ddff12": "any"}
@@ -86,9 +86,9 @@ def run(args: argparse.Namespace) -> int:
 
     import torch
 
-    from dfs_ros.training.datasets import open_dataset
-    from dfs_ros.training.distributed import Processes
-    from dfs_ros.training.loop import Trainer
+    from dfs_research.training.datasets import open_dataset
+    from dfs_research.training.distributed import Processes
+    from dfs_research.training.loop import Trainer
 
     device = "cuda" if args.device == "cuda" or (args.device == "auto" and torch.cuda.is_available()) else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _settings(args: argparse.Namespace) -> TrainingSettings:
     """The preset's, with what the options change."""
-    from dfs_ros.training.settings import preset
+    from dfs_research.training.settings import preset
 
     focus = None
     if args.focus_distances:
@@ -162,7 +162,7 @@ def _train(trainer: Trainer, checkpoint: Path) -> Record:
     """To the end, with progress and checkpoints of the first process."""
     from tqdm import tqdm
 
-    from dfs_ros.training.card import Record
+    from dfs_research.training.card import Record
 
     record, saved_at, first = Record(), trainer.elapsed_s, trainer.processes.rank == 0
     steps = trainer.settings.steps
@@ -194,7 +194,7 @@ def _train(trainer: Trainer, checkpoint: Path) -> Record:
 def _sigma_facts(trainer: Trainer, args: argparse.Namespace) -> dict[str, float] | None:
     """Sigma of the light network, calibrated on scenes kept for that; None for other networks."""
     from dfs_ros.network.light import LightNetwork
-    from dfs_ros.training.sigma import calibration_stacks, fit_sigma_scale
+    from dfs_research.training.sigma import calibration_stacks, fit_sigma_scale
 
     if trainer.settings.network != "light":
         return None
@@ -216,7 +216,7 @@ def _write(
 ) -> None:
     """Weights and model card."""
     from dfs_ros.network.weights import save_network, training_facts
-    from dfs_ros.training.card import model_card
+    from dfs_research.training.card import model_card
 
     file = output / f"{name}.safetensors"
     facts = record.facts(trainer, data) | ({"sigma": sigma} if sigma else {})

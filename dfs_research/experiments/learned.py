@@ -26,7 +26,7 @@ from dfs_ros.depth.guide import guide_image, image_planes
 from dfs_ros.network.light import DOWNSAMPLING
 from dfs_ros.depth.readout import read_out
 from dfs_ros.network.weights import load_weights
-from dfs_ros.training.samples import Energies
+from dfs_research.training.samples import Energies
 from dfs_ros.types import FocalStack
 
 Volume = NDArray[np.float32]
@@ -82,7 +82,7 @@ def markdown(errors: Mapping[Step, float], chance: float) -> str:
 def _energies(
     step: Step, stack: FocalStack, depths_m: NDArray[np.float64], cost: CostConfig, unused: int
 ) -> tuple[Volume, Volume, NDArray[np.float64]]:
-    """As :func:`dfs_ros.training.samples.estimator_energies`, of another volume and after another step."""
+    """As :func:`dfs_research.training.samples.estimator_energies`, of another volume and after another step."""
     cost = dataclasses.replace(cost, method=step.volume)
     volume = cost_volume_from_config(stack, depths_m, cost, threads=1)
     energy = energy_of(np.sqrt(volume) if step.volume == "residual" else volume, step)

@@ -6,8 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 
 from dfs_research.evaluation.rendered import EVALUATION_CAMERAS, EvaluationCamera
-from dfs_ros.training.cameras import training_camera
-from dfs_ros.training.settings import PRESETS, TrainingSettings
+from dfs_research.training.cameras import training_camera
+from dfs_research.training.settings import PRESETS, TrainingSettings
 from dfs_ros.types import Camera
 
 _NYU = EVALUATION_CAMERAS["A"]

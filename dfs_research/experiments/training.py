@@ -12,13 +12,13 @@ import torch
 
 from dfs_ros.network.weights import save_network
 from dfs_ros.simulation.render import RENDERER_VERSION
-from dfs_ros.training.card import Record
-from dfs_ros.training.datasets import open_dataset
-from dfs_ros.training.loop import Trainer
-from dfs_ros.training.recipes import LightRecipe
-from dfs_ros.training.samples import Energies
-from dfs_ros.training.settings import TrainingSettings
-from dfs_ros.training.stacks import RECIPE_VERSION
+from dfs_research.training.card import Record
+from dfs_research.training.datasets import open_dataset
+from dfs_research.training.loop import Trainer
+from dfs_research.training.recipes import LightRecipe
+from dfs_research.training.samples import Energies
+from dfs_research.training.settings import TrainingSettings
+from dfs_research.training.stacks import RECIPE_VERSION
 
 Progress = Callable[[str], None]
 _STACKS_SEED = 0

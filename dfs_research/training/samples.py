@@ -23,7 +23,7 @@ from dfs_ros.depth.guide import guide_image, image_planes
 from dfs_ros.network.light import DOWNSAMPLING
 from dfs_ros.optics.thin_lens import depth_hypotheses
 from dfs_ros.depth.regularization import log_energy, smoothed_energy
-from dfs_ros.training.stacks import TrainingStack
+from dfs_research.training.stacks import TrainingStack
 from dfs_ros.types import FocalStack
 
 Array = NDArray[np.float32]

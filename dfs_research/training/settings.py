@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from dfs_ros.config import setting
-from dfs_ros.training.cameras import TRAINING_CAMERAS
+from dfs_research.training.cameras import TRAINING_CAMERAS
 
 NETWORKS = ("light", "ddfs", "dualfocus", "direct")
 ANY_CAMERA = "any"

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, overload
 
-from dfs_ros.training.cameras import training_camera
-from dfs_ros.training.settings import ANY_CAMERA, TrainingSettings
-from dfs_ros.training.stacks import Sources, StackSet, TrainingStack, cache_folder
+from dfs_research.training.cameras import training_camera
+from dfs_research.training.settings import ANY_CAMERA, TrainingSettings
+from dfs_research.training.stacks import Sources, StackSet, TrainingStack, cache_folder
 
 DATASETS = ("rendered", "defocusnet", "nyu", "ddff12")
 
@@ -115,13 +115,13 @@ def open_dataset(
     if data is None:
         raise ValueError(f"dataset {name}: expected --data, where it lies; see `dfs train --help`")
     if name == "defocusnet":
-        from dfs_ros.training.defocusnet import DefocusNetData
+        from dfs_research.training.defocusnet import DefocusNetData
 
         return DefocusNetData.find(data, part, settings.focus_distances_m)
     if name == "nyu":
-        from dfs_ros.training.nyu import NyuData
+        from dfs_research.training.nyu import NyuData
 
         return NyuData.find(data, part, settings, folder)
-    from dfs_ros.training.ddff import DdffData
+    from dfs_research.training.ddff import DdffData
 
     return DdffData.find(data, part)

@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.training.cameras import DEFOCUSNET_CAMERA
-from dfs_ros.training.datasets import LazyStacks
-from dfs_ros.training.stacks import TrainingStack
+from dfs_research.training.cameras import DEFOCUSNET_CAMERA
+from dfs_research.training.datasets import LazyStacks
+from dfs_research.training.stacks import TrainingStack
 from dfs_ros.types import FocalStack
 
 MAX_DEPTH_M = 3.0

@@ -14,9 +14,9 @@ import torch
 
 import dfs_ros
 from dfs_ros.simulation.render import RENDERER_VERSION
-from dfs_ros.training.datasets import TrainingData
-from dfs_ros.training.loop import Step, Trainer
-from dfs_ros.training.stacks import RECIPE_VERSION
+from dfs_research.training.datasets import TrainingData
+from dfs_research.training.loop import Step, Trainer
+from dfs_research.training.stacks import RECIPE_VERSION
 
 _MEAN_OVER = 200
 

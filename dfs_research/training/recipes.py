@@ -1,7 +1,7 @@
 """What differs between networks in training: what they are made of, what they are shown, what they are told.
 
 A recipe makes batches as tuples of tensors, each a function of a random generator alone, and the loss of one. The loop
-(:mod:`dfs_ros.training.loop`) knows nothing else of a network.
+(:mod:`dfs_research.training.loop`) knows nothing else of a network.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from dfs_research.baselines.ddfs import DdfsArchitecture, DdfsNetwork, expected_
 from dfs_research.baselines.direct import DirectArchitecture, DirectNetwork
 from dfs_research.baselines.dualfocus import TILE, DualFocusArchitecture, DualFocusNetwork, SurfaceHead
 from dfs_ros.network.light import LightArchitecture, LightNetwork
-from dfs_ros.training.loss import training_loss
-from dfs_ros.training.samples import (
+from dfs_research.training.loss import training_loss
+from dfs_research.training.samples import (
     Energies,
     Perturbation,
     Sample,
@@ -35,9 +35,9 @@ from dfs_ros.training.samples import (
     random_sample,
     turned,
 )
-from dfs_ros.training.settings import TrainingSettings
-from dfs_ros.training.stacks import TrainingStack
-from dfs_ros.training.variational import focal_variation, spatial_variation
+from dfs_research.training.settings import TrainingSettings
+from dfs_research.training.stacks import TrainingStack
+from dfs_research.training.variational import focal_variation, spatial_variation
 from dfs_ros.types import FocalStack
 
 Batch = tuple[Tensor, ...]

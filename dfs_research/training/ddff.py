@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dfs_ros.training.datasets import LazyStacks, open_hdf5
-from dfs_ros.training.stacks import TrainingStack
+from dfs_research.training.datasets import LazyStacks, open_hdf5
+from dfs_research.training.stacks import TrainingStack
 from dfs_ros.types import Camera, FocalStack
 
 BASELINE_M = 1982.0250823695178 / 7317.020641763665 * 1e-3

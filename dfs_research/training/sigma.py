@@ -25,8 +25,8 @@ from dfs_ros.network.light import DOWNSAMPLING, LightNetwork
 from dfs_ros.depth.readout import SIGMA_FLOOR, beside_jumps, median_and_spread
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import random_scene
-from dfs_ros.training.samples import Perturbation, disturbed, sample_of
-from dfs_ros.training.stacks import Sources, TrainingStack, random_lens, random_pupil
+from dfs_research.training.samples import Perturbation, disturbed, sample_of
+from dfs_research.training.stacks import Sources, TrainingStack, random_lens, random_pupil
 from dfs_ros.working import hypotheses_for
 
 SHARE_WITHIN_SIGMA = 0.683

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dfs_ros.cli import parameter_files
-from dfs_ros.cli.parameter_files import FILE_NAME, NOT_FOR_ROS, parameter_file
+from tools import parameter_files
+from tools.parameter_files import FILE_NAME, NOT_FOR_ROS, parameter_file
 from dfs_ros.config import Config, sections
 
 FILE = Path(__file__).resolve().parents[1] / "config" / FILE_NAME
@@ -23,7 +23,7 @@ def parameters_of(text: str) -> dict[str, dict[str, object]]:
 
 
 def test_file_in_the_repository_is_up_to_date() -> None:
-    assert FILE.read_text() == parameter_file(Config()), "run `python -m dfs_ros.cli.parameter_files`"
+    assert FILE.read_text() == parameter_file(Config()), "run `python -m tools.parameter_files`"
 
 
 def test_every_parameter_with_its_default() -> None:

@@ -1,4 +1,4 @@
-"""Take a picture of the viewer's page with headless Chromium: ``python -m dfs_ros.viewer.screenshot URL FILE``.
+"""Take a picture of the viewer's page with headless Chromium: ``python -m tools.screenshot URL FILE``.
 
 Chromium's own ``--screenshot`` fires when the page has loaded, which for a live page is before the first data. So the
 browser is driven through its DevTools protocol: load, wait until the page shows depth, let it settle, capture.

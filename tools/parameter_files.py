@@ -1,6 +1,6 @@
 """Writes config/parameters.yaml, the ROS parameter file: every parameter with its default and description.
 
-    python -m dfs_ros.cli.parameter_files
+    python -m tools.parameter_files
 
 It is made from :mod:`dfs_ros.config` alone, so that no default lives twice; a test holds the file in the repository
 equal.
@@ -25,7 +25,7 @@ NOT_FOR_ROS = ("dds", "viewer")
 
 _WIDTH = 110
 _HEAD = """\
-# Every parameter of the nodes of dfs_ros, at its default. Written by `python -m dfs_ros.cli.parameter_files`.
+# Every parameter of the nodes of dfs_ros, at its default. Written by `python -m tools.parameter_files`.
 #
 #     ros2 launch dfs_ros depth.launch.py params_file:=my_parameters.yaml
 #

@@ -1,5 +1,6 @@
 """Packaging for pip; a ROS 2 workspace builds the same root with CMakeLists.txt."""
 
+import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -10,14 +11,19 @@ def shared(folder: str) -> tuple[str, list[str]]:
     return f"share/dfs_ros/{folder}", [str(path) for path in sorted(Path(folder).iterdir()) if path.is_file()]
 
 
+# A wheel and a colcon build bring what runs on a robot; research, benchmarks and tools stay in the repository.
+PACKAGES = ["dfs_ros", "dfs_ros.*"]
+if {"editable_wheel", "develop"} & set(sys.argv):
+    PACKAGES += ["dfs_research", "dfs_research.*", "benchmarks", "benchmarks.*", "tools", "tools.*"]
+
 setup(
     name="dfs_ros",
     version="0.1.0",
     description="Metric depth from focus-sweeping cameras, for ROS 2 robots",
     license="Apache-2.0",
-    packages=find_packages(include=["dfs_ros", "dfs_ros.*"]),
+    packages=find_packages(include=PACKAGES),
     package_data={"dfs_ros": ["py.typed", "**/*.cu", "**/*.cuh"]},
-    data_files=[shared("models"), shared("models/baselines"), shared("msg")],
+    data_files=[shared("models"), shared("msg")],
     python_requires=">=3.10",
     install_requires=[
         "numpy>=1.24",

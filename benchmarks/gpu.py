@@ -17,14 +17,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dfs_ros.optics.thin_lens import thin_lens
-from dfs_ros.depth import regularization
 from dfs_ros.config import CostConfig, RegularizationConfig
 from dfs_ros.cost_volume import reference
 from dfs_ros.cost_volume.confidence import bound_and_scale
-from dfs_ros.depth.cuda import Aggregation
 from dfs_ros.cost_volume.cuda.job import uploaded
+from dfs_ros.cost_volume.energy import log_energy
+from dfs_ros.cost_volume.hypotheses import depth_hypotheses
 from dfs_ros.cost_volume.problem import Problem, make_problem
+from dfs_ros.depth import regularization
+from dfs_ros.depth.cuda import Aggregation
 from dfs_ros.types import Camera, FocalStack
 
 METHODS = ("residual", "released", "paper")
@@ -76,7 +77,7 @@ def textured_problem(
     )
     pixels = np.ascontiguousarray((stack[..., 0] if grey else stack) // darker, np.uint8)
     focal_stack = FocalStack(pixels, np.linspace(2.0, 0.1, images), _CAMERA)
-    depths_m = thin_lens.depth_hypotheses(0.4, 8.0, hypotheses) if hypotheses > 1 else np.array([0.8])
+    depths_m = depth_hypotheses(0.4, 8.0, hypotheses) if hypotheses > 1 else np.array([0.8])
     return make_problem(focal_stack, depths_m, cost)
 
 
@@ -111,7 +112,7 @@ def check_parity(compute: Compute, methods: Sequence[str] = METHODS) -> list[Com
         # So dark that the bounded cost is not 1 everywhere.
         problem = textured_problem(CostConfig(method=method), (40, 54), 3, 6, darker=24)
         cost = reference.cost_volume(problem).astype(np.float32)
-        energy, bounded = regularization.log_energy(cost, method), bound_and_scale(cost)
+        energy, bounded = log_energy(cost, method), bound_and_scale(cost)
         for dtype, tolerance in TOLERANCE.items():
             label = f"{method} {str(dtype).removeprefix('torch.')}"
             log_volume = compute(problem, dtype=dtype, output="log_energy")
@@ -145,7 +146,7 @@ def check_aggregation(aggregation: Aggregation, device: torch.device) -> list[Co
     results = []
     rng = np.random.default_rng(0)
     for shape in ((5, 33, 47), (64, 64, 96), (300, 20, 31)):
-        depths_m = thin_lens.depth_hypotheses(0.4, 8.0, shape[0])
+        depths_m = depth_hypotheses(0.4, 8.0, shape[0])
         energy = (np.minimum(np.abs(rng.normal(0, 2, shape)), 4) - 5).astype(np.float32)
         guide = rng.random(shape[1:], np.float32)
         config = RegularizationConfig()

@@ -78,8 +78,7 @@ def plan() -> dict[str, Any]:
     """What is known without a device: floors and memory, counted; targets; and that nothing was measured."""
     from dataclasses import asdict
 
-    from benchmarks import gpu
-    from benchmarks import memory_plan
+    from benchmarks import gpu, memory_plan
 
     volumes: dict[str, Any] = {}
     for method, size in VOLUMES:
@@ -108,8 +107,8 @@ def run_checks(args: argparse.Namespace) -> dict[str, Any]:
     """Everything that was asked for, on the CUDA device that is there."""
     import torch
 
-    from dfs_ros.depth.cuda import Aggregation
     from benchmarks import gpu
+    from dfs_ros.depth.cuda import Aggregation
 
     device = torch.device("cuda", torch.cuda.current_device())
     kernels = cuda.cuda_kernels(device.index)
@@ -137,8 +136,8 @@ def _same_by_other_ways() -> list[Comparison]:
     """A CUDA graph replayed with other images, small blocks, kept spectra and images on the device give the same."""
     import torch
 
-    from dfs_ros.cost_volume import SpectraCache, reference
     from benchmarks.gpu import compare, textured_problem
+    from dfs_ros.cost_volume import SpectraCache, reference
 
     results = []
     for method in ("residual", "released"):
@@ -192,8 +191,7 @@ def check_estimator(networks: Sequence[str], device: str = "cuda") -> list[Compa
 
 def measure(report: dict[str, Any], kernels: Any, device: Any, network: str, repeats: int) -> list[str]:
     """Fill in times and memory; what missed its target."""
-    from benchmarks import gpu
-    from benchmarks import gpu_speed
+    from benchmarks import gpu, gpu_speed
     from dfs_ros.network import Network
     from dfs_ros.network.export import Shape
     from dfs_ros.network.runners.choose import make_runner

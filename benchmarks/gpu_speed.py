@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.gpu import floor_of, textured_problem
+from benchmarks.memory_plan import planned_depth_bytes, planned_volume_bytes
 from dfs_ros.config import Config, CostConfig
 from dfs_ros.cost_volume import cuda
 from dfs_ros.cost_volume.cuda.driver import Kernels
+from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
 from dfs_ros.cost_volume.cuda.job import uploaded
 from dfs_ros.cost_volume.problem import Problem
-from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
-from benchmarks.gpu import floor_of, textured_problem
-from benchmarks.memory_plan import planned_depth_bytes, planned_volume_bytes
+from dfs_ros.depth.on_device import DeviceEstimator
 from dfs_ros.network import Network
 from dfs_ros.network.export import Shape, golden_inputs
 from dfs_ros.network.light import LightNetwork
-from dfs_ros.network.runners.choose import golden_of, make_runner
-from dfs_ros.depth.on_device import DeviceEstimator
 from dfs_ros.network.runners.base import RunnerError
+from dfs_ros.network.runners.choose import golden_of, make_runner
 
 _COPY_BYTES = 1 << 30
 _WARM_UP = 5

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import psutil
 
-from dfs_ros.config import Config
 from benchmarks.speed import peak_bytes
+from dfs_ros.config import Config
 from dfs_ros.pipeline import DepthEstimator
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import plane_scene

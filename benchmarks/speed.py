@@ -20,9 +20,9 @@ import psutil
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.config import CostConfig
 from dfs_ros.cost_volume import cost_volume_from_config
+from dfs_ros.cost_volume.hypotheses import depth_hypotheses
 from dfs_ros.types import Camera, FocalStack
 
 Volume = NDArray[np.float32]
@@ -105,7 +105,7 @@ def synthetic_stack(case: SpeedCase) -> tuple[FocalStack, NDArray[np.float64]]:
     shape = (case.images, case.height, case.width, 3)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     focus = np.linspace(1 / _NEAREST_FOCUS_M, 1 / _FARTHEST_FOCUS_M, case.images)
-    depths_m = thin_lens.depth_hypotheses(_NEAREST_DEPTH_M, _FARTHEST_DEPTH_M, case.hypotheses, "linear")
+    depths_m = depth_hypotheses(_NEAREST_DEPTH_M, _FARTHEST_DEPTH_M, case.hypotheses, "linear")
     return FocalStack(images, focus, _CAMERA), depths_m
 
 

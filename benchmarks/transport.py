@@ -59,9 +59,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
     Raises RuntimeError where the sending process fails.
     """
+    from dfs_ros.messages.convert import IMAGE, Message, image_from_message, stamp_ns
     from dfs_ros.transport import open_transport
     from dfs_ros.transport.base import RELIABLE, SENSOR_DATA
-    from dfs_ros.messages.convert import IMAGE, Message, image_from_message, stamp_ns
 
     arrivals: list[tuple[int, int, float]] = []  # (number of the image, when it came [ns], latency [ms])
 
@@ -140,9 +140,9 @@ def _record(
 
 
 def _send(args: argparse.Namespace) -> dict[str, float]:
+    from dfs_ros.messages.convert import IMAGE, image_message
     from dfs_ros.transport import open_transport
     from dfs_ros.transport.base import RELIABLE, SENSOR_DATA
-    from dfs_ros.messages.convert import IMAGE, image_message
 
     pixels = np.random.default_rng(0).integers(0, 256, (args.height, args.width, 3), np.uint8)
     with open_transport(args.transport, "bench_sender", config=_config(args)) as transport:

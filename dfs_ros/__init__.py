@@ -2,8 +2,8 @@
 
 The algorithm on one page is :mod:`dfs_ros.pipeline`.
 
->>> from dfs_ros import DepthEstimator, FocalStack
->>> result = DepthEstimator().estimate(FocalStack.load("my_stack"))   # doctest: +SKIP
+>>> from dfs_ros import DepthEstimator, load_stack
+>>> result = DepthEstimator().estimate(load_stack("my_stack"))   # doctest: +SKIP
 >>> result.depth_m                                                    # doctest: +SKIP
 """
 
@@ -19,10 +19,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from dfs_ros.config import Config
+    from dfs_ros.io.stack_folder import load_stack
     from dfs_ros.pipeline import DepthEstimator
     from dfs_ros.types import Camera, DepthResult, FocalStack, Frame
 
-__all__ = ["Camera", "Config", "DepthEstimator", "DepthResult", "FocalStack", "Frame", "__version__"]
+__all__ = ["Camera", "Config", "DepthEstimator", "DepthResult", "FocalStack", "Frame", "__version__", "load_stack"]
 
 _HOMES = {
     "Camera": "types",
@@ -31,6 +32,7 @@ _HOMES = {
     "Frame": "types",
     "Config": "config",
     "DepthEstimator": "pipeline",
+    "load_stack": "io.stack_folder",
 }
 
 

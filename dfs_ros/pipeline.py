@@ -28,22 +28,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 import dfs_ros
-from dfs_ros.depth import regularization
 from dfs_ros.alignment.align import AlignedStack, FrameAlignment, align
 from dfs_ros.calibration.aperture import ApertureFit, ApertureTracker, fit_aperture
 from dfs_ros.config import Config
-from dfs_ros.system.cores import usable_cores
 from dfs_ros.cost_volume import SpectraCache, all_in_focus, chosen_device, cost_volume_from_config
-from dfs_ros.cost_volume.hypotheses import subdivided, subdivision_for
-from dfs_ros.system.memory import is_out_of_memory
+from dfs_ros.cost_volume.energy import log_energy
+from dfs_ros.cost_volume.hypotheses import hypotheses_for, subdivided, subdivision_for
+from dfs_ros.depth import regularization
 from dfs_ros.depth.guide import guide_image
 from dfs_ros.depth.readout import at_index, beside_jumps, read_out
-from dfs_ros.types import Camera, DepthResult, FocalStack
-from dfs_ros.working import hypotheses_for, opened, reduced
+from dfs_ros.system.cores import usable_cores
+from dfs_ros.system.memory import is_out_of_memory
+from dfs_ros.types import Camera, DepthResult, FocalStack, opened, reduced
 
 if TYPE_CHECKING:
-    from dfs_ros.network import Network
     from dfs_ros.depth.on_device import DeviceEstimator
+    from dfs_ros.network import Network
     from dfs_ros.network.runners.base import Problem
 
 _log = logging.getLogger(__name__)
@@ -192,7 +192,7 @@ class DepthEstimator:
         if between is not None:
             cost, depths_m = subdivided(cost, between), between.depths_m
         guide = guide_image(stack.images)
-        energy = regularization.log_energy(cost, config.cost.method)
+        energy = log_energy(cost, config.cost.method)
         aggregated, smoothed = regularization.smoothed_energy(
             energy, guide, config.regularization, threads=self._threads
         )

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -125,7 +125,7 @@ class LensState(IntEnum):
 class FocusMetadata:
     """What a camera driver tells of one exposure: the fields of FrameFocus.msg that depth needs.
 
-    Taken as it comes, unchecked: a driver may report nonsense, which :class:`dfs_ros.stacks.assembler.StackAssembler` counts.
+    Taken as it comes, unchecked: a driver may report nonsense, which the stack assembler counts.
 
     Parameters
     ----------
@@ -250,13 +250,6 @@ class FocalStack:
         return int(self.images.shape[1]), int(self.images.shape[2])
 
     @classmethod
-    def load(cls, path: str | Path) -> FocalStack:
-        """Read a focal-stack/1 folder (`stack.yaml` beside its images), see :mod:`dfs_ros.io.stack_folder`."""
-        from dfs_ros.io.stack_folder import load_stack
-
-        return load_stack(path)
-
-    @classmethod
     def from_frames(cls, frames: list[Frame], camera: Camera) -> FocalStack:
         """A stack of frames of one size."""
         shapes = {f.image.shape for f in frames}
@@ -269,6 +262,25 @@ class FocalStack:
             stamp_ns=np.array([f.stamp_ns for f in frames], np.int64),
             magnification=np.array([f.magnification for f in frames], np.float64),
         )
+
+
+def reduced(stack: FocalStack, max_megapixels: float) -> FocalStack:
+    """The stack with its images reduced to at most that size, by area; the same stack where they are not larger."""
+    height, width = stack.size
+    factor = float(np.sqrt(max_megapixels * 1e6 / (height * width)))
+    if factor >= 1.0:
+        return stack
+    size = (max(16, round(width * factor)), max(16, round(height * factor)))
+    images = np.stack([cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in stack.images])
+    return replace(stack, images=images, camera=stack.camera.scaled(size[0] / width))
+
+
+def opened(stack: FocalStack, aperture_scale: float) -> FocalStack:
+    """The stack as of a lens whose blur is `aperture_scale` times as wide."""
+    if aperture_scale == 1.0:
+        return stack
+    camera = replace(stack.camera, f_number=stack.camera.f_number / aperture_scale)
+    return replace(stack, camera=camera)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from skimage import data
 
-from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.alignment.align import AlignedStack
 from dfs_ros.alignment.registration import Motion
+from dfs_ros.optics import thin_lens
 from dfs_ros.types import Camera, FocalStack
 
 SIZE = (240, 320)

@@ -13,11 +13,7 @@ from dfs_ros.camera.simulator import SimulatedSource
 from dfs_ros.camera.source import SweepCamera
 from dfs_ros.cli.main import main
 from dfs_ros.config import CameraConfig
-from dfs_ros.optics.pinhole import intrinsics
-from dfs_ros.transport.bag.transport import BagTransport
-from dfs_ros.transport.bag.files import BagReader, BagWriter
 from dfs_ros.messages.compressed import compressed_message
-from dfs_ros.messages.definitions import deserialize
 from dfs_ros.messages.convert import (
     CAMERA_INFO,
     COMPRESSED,
@@ -31,6 +27,10 @@ from dfs_ros.messages.convert import (
     focus_message,
     image_message,
 )
+from dfs_ros.messages.definitions import deserialize
+from dfs_ros.optics.pinhole import intrinsics
+from dfs_ros.transport.bag.files import BagReader, BagWriter
+from dfs_ros.transport.bag.transport import BagTransport
 from dfs_ros.types import FocusMetadata, LensState
 
 PERIOD_NS = 33 * MS

@@ -12,9 +12,6 @@ import numpy as np
 from node_rig import CAMERA, FAST, OUTPUTS, SIZE
 
 from dfs_ros.config import Config
-from dfs_ros.optics.pinhole import intrinsics
-from dfs_ros.node.depth_node import DepthNode
-from dfs_ros.transport.base import Qos, Transport
 from dfs_ros.messages.convert import (
     CAMERA_INFO,
     COMPRESSED,
@@ -26,6 +23,9 @@ from dfs_ros.messages.convert import (
     focus_message,
     image_message,
 )
+from dfs_ros.node.depth_node import DepthNode
+from dfs_ros.optics.pinhole import intrinsics
+from dfs_ros.transport.base import Qos, Transport
 from dfs_ros.types import FocalStack, FocusMetadata, LensState
 
 TIMEOUT_S = 40.0

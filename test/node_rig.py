@@ -9,11 +9,6 @@ from typing import Any
 import pytest
 
 from dfs_ros.config import Config
-from dfs_ros.optics.pinhole import intrinsics
-from dfs_ros.node.depth_node import DepthNode
-from dfs_ros.simulation.render import render_stack
-from dfs_ros.simulation.scenes import plane_scene
-from dfs_ros.transport.local import LocalBus, LocalTransport
 from dfs_ros.messages.convert import (
     CAMERA_INFO,
     DIAGNOSTICS,
@@ -24,6 +19,11 @@ from dfs_ros.messages.convert import (
     focus_message,
     image_message,
 )
+from dfs_ros.node.depth_node import DepthNode
+from dfs_ros.optics.pinhole import intrinsics
+from dfs_ros.simulation.render import render_stack
+from dfs_ros.simulation.scenes import plane_scene
+from dfs_ros.transport.local import LocalBus, LocalTransport
 from dfs_ros.types import Camera, FocalStack, FocusMetadata, LensState
 
 MS = 10**6

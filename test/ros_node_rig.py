@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dfs_ros.transport import open_transport
 from dfs_ros.messages.convert import message
+from dfs_ros.transport import open_transport
 from dfs_ros.transport.ros.transport import RosTransport
 
 INT = "std_msgs/msg/Int32"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from dfs_ros.network.weights import load_weights, model_file
 from dfs_ros.network.runners.base import Runner, RunnerError
+from dfs_ros.network.weights import load_weights, model_file
 
 needs_onnx = pytest.mark.skipif(
     any(__import__("importlib.util").util.find_spec(name) is None for name in ("onnx", "onnxruntime")),

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dfs_ros.optics.thin_lens import thin_lens
+from dfs_ros.optics import thin_lens
 from dfs_ros.simulation.scenes import plane_scene, random_scene
 from dfs_ros.types import Camera
 

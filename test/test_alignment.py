@@ -24,9 +24,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from skimage import data
 
-from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.alignment.align import align
 from dfs_ros.config import AlignmentConfig
+from dfs_ros.optics import thin_lens
 
 # What was done is found
 

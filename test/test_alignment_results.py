@@ -27,11 +27,11 @@ from alignment_rig import (
 )
 from skimage import data
 
-from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.alignment.align import align
-from dfs_ros.config import AlignmentConfig
 from dfs_ros.alignment.exposure import gain_table
 from dfs_ros.alignment.registration import Features, Motion
+from dfs_ros.config import AlignmentConfig
+from dfs_ros.optics import thin_lens
 from dfs_ros.types import Camera, FocalStack
 
 # What comes out

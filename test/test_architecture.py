@@ -200,7 +200,9 @@ print("\\n".join(failed), end="")
 
 
 def test_blocking_blocks() -> None:
-    result = run_python(BLOCK.format(blocked=json.dumps(["scipy"])) + "importlib.import_module('dfs_ros.optics.thin_lens')")
+    result = run_python(
+        BLOCK.format(blocked=json.dumps(["scipy"])) + "importlib.import_module('dfs_ros.optics.thin_lens')"
+    )
     assert result.returncode == 1 and "No module named 'scipy'" in result.stderr
 
 

@@ -13,11 +13,11 @@ import yaml
 from bag_rig import PERIOD_NS, messages_of, record_plane
 from node_rig import FOCUS_DIOPTERS, START_NS, plane_stack
 
-from dfs_ros.transport.bag.transport import BagTransport
-from dfs_ros.transport.bag.files import BagMessage, BagReader, BagWriter
-from dfs_ros.transport.base import LATCHED, SENSOR_DATA
-from dfs_ros.messages.definitions import message, serialize, type_store
 from dfs_ros.messages.convert import FOCUS, IMAGE, image_from_message, stamp_ns
+from dfs_ros.messages.definitions import message, serialize, type_store
+from dfs_ros.transport.bag.files import BagMessage, BagReader, BagWriter
+from dfs_ros.transport.bag.transport import BagTransport
+from dfs_ros.transport.base import LATCHED, SENSOR_DATA
 
 NUMBER = "std_msgs/msg/Int32"
 

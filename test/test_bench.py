@@ -9,10 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.volumes_cli import fitted_line
-from dfs_ros.cli.main import main
-from dfs_ros.config import CostConfig
-from dfs_ros.cost_volume import cost_volume_from_config
 from benchmarks.live import LiveCase, SweepingCamera, cases_here, follow
 from benchmarks.live import measure as live
 from benchmarks.live import measure_here as live_here
@@ -25,6 +21,10 @@ from benchmarks.speed import (
     skimage_volume,
     synthetic_stack,
 )
+from benchmarks.volumes_cli import fitted_line
+from dfs_ros.cli.main import main
+from dfs_ros.config import CostConfig
+from dfs_ros.cost_volume import cost_volume_from_config
 
 
 def test_the_scikit_image_baseline_is_the_released_volume() -> None:

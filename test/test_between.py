@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.config import Config
 from dfs_ros.cost_volume.hypotheses import (
     Subdivision,
+    depth_hypotheses,
     fine_count,
     subdivided,
     subdivided_tensor,
@@ -40,7 +40,7 @@ def made(depths_m: np.ndarray, least: int) -> Subdivision:
 )
 @settings(max_examples=60, deadline=None)
 def test_the_hypotheses_stay_and_others_come_between(count, least, near_m, ratio, spacing, descending):
-    depths = thin_lens.depth_hypotheses(near_m, near_m * ratio, count, spacing)
+    depths = depth_hypotheses(near_m, near_m * ratio, count, spacing)
     depths = depths[::-1].copy() if descending else depths
     found = subdivision(depths, least)
     if count >= least:
@@ -62,7 +62,7 @@ def test_the_hypotheses_stay_and_others_come_between(count, least, near_m, ratio
 
 @pytest.mark.parametrize("spacing", ["inverse", "linear"])
 def test_a_cost_that_is_a_cubic_of_inverse_depth_is_found_exactly(spacing):
-    depths = thin_lens.depth_hypotheses(0.4, 4.0, 9, spacing)
+    depths = depth_hypotheses(0.4, 4.0, 9, spacing)
 
     def cost(at_m: np.ndarray) -> np.ndarray:
         x = 1.0 / at_m
@@ -75,7 +75,7 @@ def test_a_cost_that_is_a_cubic_of_inverse_depth_is_found_exactly(spacing):
 
 
 def test_where_the_spline_would_fall_below_zero_a_quarter_of_the_lesser_neighbour_is_kept():
-    depths = thin_lens.depth_hypotheses(0.4, 4.0, 6)
+    depths = depth_hypotheses(0.4, 4.0, 6)
     cost = np.array([1.0, 1.0, 1.0, 0.01, 0.01, 1.0], np.float32).reshape(6, 1, 1)
     found = made(depths, 11)
     fine = subdivided(cost, found)
@@ -86,13 +86,13 @@ def test_where_the_spline_would_fall_below_zero_a_quarter_of_the_lesser_neighbou
 @pytest.mark.parametrize("count", [2, 3, 24])
 def test_tensors_and_arrays_agree(count):
     cost = np.random.default_rng(0).random((count, 5, 7), np.float32)
-    found = made(thin_lens.depth_hypotheses(0.3, 5.0, count), 60)
+    found = made(depth_hypotheses(0.3, 5.0, count), 60)
     tensor = subdivided_tensor(torch.from_numpy(cost), torch.from_numpy(found.weights), found.parts)
     np.testing.assert_allclose(tensor.numpy(), subdivided(cost, found), rtol=1e-6, atol=1e-7)
 
 
 def test_only_residual_costs_are_interpolated():
-    depths = thin_lens.depth_hypotheses(0.3, 5.0, 20)
+    depths = depth_hypotheses(0.3, 5.0, 20)
     assert subdivision_for(Config(), depths) is not None
     assert subdivision_for(Config.from_dict({"cost": {"method": "released"}}), depths) is None
     assert subdivision_for(Config.from_dict({"hypotheses": {"interpolate_to": 0}}), depths) is None
@@ -100,7 +100,7 @@ def test_only_residual_costs_are_interpolated():
 
 def test_a_plane_between_two_of_a_few_hypotheses_is_found_more_exactly():
     # 15 steps of .2 dioptres, each 2.9 px of blur.
-    depths = thin_lens.depth_hypotheses(1.0 / 3.2, 5.0, 16)
+    depths = depth_hypotheses(1.0 / 3.2, 5.0, 16)
     true_m = float(2.0 / (1.0 / depths[9] + 1.0 / depths[10]))
     camera = Camera(0.015, 2.8, 5.6e-6)
     scene = plane_scene(true_m, 96, 72, seed=2)

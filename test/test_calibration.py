@@ -11,8 +11,7 @@ from dfs_ros.calibration.stack import calibrate_aperture
 from dfs_ros.config import Config
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import DEMO_FOCUS_DIOPTERS, demo_camera, demo_scene
-from dfs_ros.types import FocalStack
-from dfs_ros.working import opened
+from dfs_ros.types import FocalStack, opened
 
 FEWER = Config.from_dict({"hypotheses": {"count": 32}, "alignment": {"mode": "prior"}})
 

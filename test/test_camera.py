@@ -17,9 +17,6 @@ from dfs_ros.camera.source import SourceFrame, SweepCamera
 from dfs_ros.cli.main import main
 from dfs_ros.config import CameraConfig, LensConfig
 from dfs_ros.io.stack_folder import load_reference_depth, load_stack, save_stack
-from dfs_ros.simulation.scenes import DEMO_FOCUS_DIOPTERS, DEMO_PERIOD_S, demo_camera
-from dfs_ros.stacks.assembler import StackAssembler
-from dfs_ros.transport.local import LocalBus, LocalTransport
 from dfs_ros.messages.convert import (
     CAMERA_INFO,
     FOCUS,
@@ -29,6 +26,9 @@ from dfs_ros.messages.convert import (
     image_from_message,
     stamp_ns,
 )
+from dfs_ros.simulation.scenes import DEMO_FOCUS_DIOPTERS, DEMO_PERIOD_S, demo_camera
+from dfs_ros.stacks.assembler import StackAssembler
+from dfs_ros.transport.local import LocalBus, LocalTransport
 from dfs_ros.types import Camera, FocalStack, LensState
 
 SMALL = CameraConfig(width=64, height=48)

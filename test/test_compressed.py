@@ -12,10 +12,7 @@ import pytest
 from node_rig import CAMERA, ERROR, PLANE_M, SIZE, Rig
 
 from dfs_ros.config import ProcessingConfig
-from dfs_ros.optics.pinhole import intrinsics
-from dfs_ros.node.images import ImageReader, reduced_by
 from dfs_ros.messages.compressed import compressed_message, compressed_size, image_from_compressed
-from dfs_ros.messages.definitions import deserialize, serialize
 from dfs_ros.messages.convert import (
     COMPRESSED,
     camera_info_message,
@@ -25,6 +22,9 @@ from dfs_ros.messages.convert import (
     image_message,
     message,
 )
+from dfs_ros.messages.definitions import deserialize, serialize
+from dfs_ros.node.images import ImageReader, reduced_by
+from dfs_ros.optics.pinhole import intrinsics
 
 
 def photo(height: int = 40, width: int = 60) -> np.ndarray:

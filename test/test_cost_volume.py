@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.config import CostConfig
 from dfs_ros.cost_volume import (
     SpectraCache,
@@ -24,9 +23,11 @@ from dfs_ros.cost_volume import (
     cost_volume_from_config,
     raw_confidence,
 )
+from dfs_ros.cost_volume.hypotheses import depth_hypotheses
 from dfs_ros.cost_volume.problem import make_problem
 from dfs_ros.cost_volume.reference import joint_sharp_image, table_psf
 from dfs_ros.cost_volume.spectra import stack_spectra
+from dfs_ros.optics import thin_lens
 from dfs_ros.optics.srgb import encode_light, light_table
 from dfs_ros.types import Camera, FocalStack
 
@@ -186,7 +187,7 @@ def test_kept_spectra_give_the_same_volume_and_are_used() -> None:
 
 @pytest.mark.parametrize("depth_m", [0.55, 0.9, 1.5, 3.2])
 def test_residual_is_lowest_at_the_depth_of_a_rendered_plane(depth_m: float) -> None:
-    hypotheses = thin_lens.depth_hypotheses(0.4, 8.0, 40)
+    hypotheses = depth_hypotheses(0.4, 8.0, 40)
     volume = cost_volume(plane_stack(depth_m), hypotheses)
     step = 1 / hypotheses[0] - 1 / hypotheses[1]
     error = np.abs(1 / hypotheses[volume.argmin(axis=0)] - 1 / depth_m) / step
@@ -197,7 +198,7 @@ def test_residual_is_lowest_at_the_depth_of_a_rendered_plane(depth_m: float) -> 
 
 @pytest.mark.parametrize("method", ["released", "paper"])
 def test_wiener_volumes_are_lowest_on_average_at_the_depth_of_a_rendered_plane(method: str) -> None:
-    hypotheses = thin_lens.depth_hypotheses(0.4, 8.0, 40)
+    hypotheses = depth_hypotheses(0.4, 8.0, 40)
     volume = cost_volume(plane_stack(0.9), hypotheses, method, max_coc_px=20)[:, 8:-8, 8:-8]
     lowest = hypotheses[volume.mean(axis=(1, 2)).argmin()]
     assert abs(1 / lowest - 1 / 0.9) < 0.15
@@ -303,7 +304,7 @@ def test_raw_confidence_is_high_on_texture_and_low_without() -> None:
     images = stack.images.copy()
     rng = np.random.default_rng(0)
     images[:, :, 45:] = np.clip(128 + rng.normal(0, 1, images[:, :, 45:].shape), 0, 255).astype(np.uint8)
-    volume = cost_volume(FocalStack(images, FOCUS_DIOPTERS, CAMERA), thin_lens.depth_hypotheses(0.4, 8.0, 24))
+    volume = cost_volume(FocalStack(images, FOCUS_DIOPTERS, CAMERA), depth_hypotheses(0.4, 8.0, 24))
     confidence = raw_confidence(volume)
     expected = np.median(volume - volume.min(axis=0), axis=0) / volume.min(axis=0)
     np.testing.assert_allclose(confidence, expected, rtol=1e-4, atol=1e-6)
@@ -316,7 +317,7 @@ def test_noise_alone_prefers_no_hypothesis(count: int) -> None:
     rng = np.random.default_rng(1)
     images = np.clip(128 + 10 * rng.standard_normal((count, 120, 130)), 0, 255).round().astype(np.uint8)
     stack = FocalStack(images, np.linspace(2.0, 0.1, count), CAMERA)
-    volume = cost_volume(stack, thin_lens.depth_hypotheses(0.4, 8.0, 12), transfer_curve="linear")
+    volume = cost_volume(stack, depth_hypotheses(0.4, 8.0, 12), transfer_curve="linear")
     variance = (100 + 1 / 12) / 255**2  # and that of rounding to 8 bits
     np.testing.assert_allclose(volume[:, 16:-16, 16:-16].mean(axis=(1, 2)), variance, rtol=0.04)
 
@@ -386,5 +387,5 @@ def test_residual_of_pure_noise_prefers_no_depth() -> None:
     rng = np.random.default_rng(5)
     images = np.clip(np.rint(128 + rng.standard_normal((3, 96, 128, 3))), 0, 255).astype(np.uint8)
     stack = FocalStack(images, np.array([0.5, 0.25, 0.125]), Camera(15e-3, 2.8, 5.6e-6))
-    mean_cost = cost_volume(stack, thin_lens.depth_hypotheses(0.31, 10.0, 32)).mean(axis=(1, 2))
+    mean_cost = cost_volume(stack, depth_hypotheses(0.31, 10.0, 32)).mean(axis=(1, 2))
     assert mean_cost.max() / mean_cost.min() < 1.06

@@ -11,11 +11,9 @@ import torch
 from cuda_host import HostKernels, compiler
 from numpy.typing import NDArray
 
-from dfs_ros.depth import regularization
 from dfs_ros.config import RegularizationConfig
-from dfs_ros.depth import cuda
+from dfs_ros.depth import cuda, readout, regularization
 from dfs_ros.depth.cuda import Aggregation
-from dfs_ros.depth import readout
 
 SIZES = [(5, 33, 47), (8, 48, 30), (1, 20, 64), (2, 31, 16), (67, 18, 21)]
 
@@ -56,7 +54,7 @@ def test_guided_filter(
     expected = regularization.guided_filter(energy, guide, radius, eps)
     # Slices of 16 bytes a pixel: all at once, and two at a time.
     for block_bytes in (1 << 30, 33 * shape[1] * shape[2]):
-        monkeypatch.setattr(aggregation, "_BLOCK_BYTES", block_bytes)
+        monkeypatch.setattr(cuda, "_BLOCK_BYTES", block_bytes)
         filtered = on_device.guided_filter(*tensors(energy, guide), radius, eps).numpy()
         # The variance is a difference of nearly equal numbers; OpenCV sums in another order.
         np.testing.assert_allclose(filtered, expected, atol=2e-4)

@@ -20,9 +20,8 @@ from cuda_host import KERNEL_FOLDER, HostKernels, compiler
 from numpy.typing import NDArray
 from test_cost_volume import CAMERA, GOLDEN, METHODS, plane_stack, random_stack, relative_error
 
-from dfs_ros.depth import regularization
 from dfs_ros.config import CostConfig
-from dfs_ros.cost_volume import SpectraCache, bound_and_scale, reference
+from dfs_ros.cost_volume import SpectraCache, bound_and_scale, energy, reference
 from dfs_ros.cost_volume.cuda import build
 from dfs_ros.cost_volume.cuda.job import Job
 from dfs_ros.cost_volume.cuda.tables import RADIAL_ENTRIES_PER_UNIT, radial_cubics
@@ -160,7 +159,7 @@ def test_outputs(kernels: HostKernels, method: str) -> None:
     cost = reference.cost_volume(problem).astype(np.float32)
     expected = {
         "cost": cost,
-        "log_energy": regularization.log_energy(cost, method),
+        "log_energy": energy.log_energy(cost, method),
         "bounded": bound_and_scale(cost),
     }
     for output, volume in expected.items():

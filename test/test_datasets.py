@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from dfs_ros.cli.main import main
 from dfs_research.evaluation.mobile_depth import PHONE_CAMERA, load_mobile_depth, mobile_depth_scenes
 from dfs_research.evaluation.rendered import EVALUATION_CAMERAS
-from dfs_ros.optics.thin_lens import coc_px
 from dfs_research.training.datasets import open_dataset
 from dfs_research.training.ddff import BASELINE_M, FOCAL_PX, VIEWS, ddff_camera
 from dfs_research.training.defocusnet import read_depth
 from dfs_research.training.settings import TrainingSettings
+from dfs_ros.cli.main import main
+from dfs_ros.optics.thin_lens import coc_px
 
 os.environ["OPENCV_IO_ENABLE_OPENEXR"] = "1"
 h5py = pytest.importorskip("h5py", reason="the datasets in HDF5 need h5py")

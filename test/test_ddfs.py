@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from dfs_research.baselines import load_module
 from dfs_research.baselines.ddfs import (
     DdfsArchitecture,
     DdfsNetwork,
@@ -12,7 +13,7 @@ from dfs_research.baselines.ddfs import (
     expected_depth,
 )
 from dfs_research.baselines.ddfs_checkpoint import load_authors_checkpoint
-from dfs_ros.network.weights import load_module, save_network
+from dfs_ros.network.weights import save_network
 
 SMALL = DdfsArchitecture(hypotheses=6, width=0.05)
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from message_rig import raw_image
 
 from dfs_ros.messages import definitions
-from dfs_ros.messages.definitions import deserialize, serialize, type_store
 from dfs_ros.messages.convert import (
     CAMERA_INFO,
     DIAGNOSTICS,
@@ -24,6 +23,7 @@ from dfs_ros.messages.convert import (
     message,
     message_class,
 )
+from dfs_ros.messages.definitions import deserialize, serialize, type_store
 
 
 def test_type_hashes_are_those_of_ros():

@@ -23,10 +23,10 @@ from dfs_ros.config import DdsConfig
 from dfs_ros.cost_volume import cuda
 from dfs_ros.doctor import Diagnosis, Finding, Use, check, examine, gpu, guarded, machine, ros
 from dfs_ros.network import Network
-from dfs_ros.network.weights import known_models, load_weights, model_file
 from dfs_ros.network.runners.base import Runner, RunnerMissing, WrongAnswer
 from dfs_ros.network.runners.chain import ChainRunner
 from dfs_ros.network.runners.torch import TorchRunner
+from dfs_ros.network.weights import known_models, load_weights, model_file
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ import math
 import numpy as np
 import pytest
 
-from dfs_ros.cli.main import main
-from dfs_ros.config import Config
 from dfs_research.evaluation.methods import Prediction, make_method
 from dfs_research.evaluation.predictions import PredictionFolder, predict
 from dfs_research.evaluation.rendered import EVALUATION_CAMERAS, RenderedStack, evaluation_stacks
 from dfs_research.evaluation.table import Score, markdown, score, score_files, summary
+from dfs_ros.cli.main import main
+from dfs_ros.config import Config
 from dfs_ros.types import FocalStack
 
 

@@ -7,19 +7,16 @@ import cv2
 import numpy as np
 import pytest
 
-from dfs_ros.cli.main import main
-from dfs_ros.config import CostConfig
-from dfs_research.evaluation.rendered import EVALUATION_CAMERAS, evaluation_stacks, procedural_stacks
 from benchmarks.speed import SpeedCase
-from dfs_research.experiments import ablation
-from dfs_research.experiments import constraints
-from dfs_research.experiments import invariance
-from dfs_research.experiments import learned
-from dfs_research.experiments import speed
+from dfs_research.evaluation.rendered import EVALUATION_CAMERAS, evaluation_stacks, procedural_stacks
+from dfs_research.experiments import ablation, constraints, invariance, learned, speed
 from dfs_research.experiments import settings as defined
 from dfs_research.experiments.training import trained
-from dfs_ros.optics.thin_lens import coc_px, depth_hypotheses
 from dfs_research.training.settings import PRESETS
+from dfs_ros.cli.main import main
+from dfs_ros.config import CostConfig
+from dfs_ros.cost_volume.hypotheses import depth_hypotheses
+from dfs_ros.optics.thin_lens import coc_px
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +71,9 @@ def test_a_training_is_made_once(photos, tmp_path, monkeypatch):
     assert trained("tiny", settings, photos, tmp_path, 1, said.append) == file
     assert "weights found" in said[-1]
     other = dataclasses.replace(settings, steps=3)
-    monkeypatch.setattr("dfs_research.experiments.training.Trainer", lambda *a, **k: pytest.fail("as expected: it trains"))
+    monkeypatch.setattr(
+        "dfs_research.experiments.training.Trainer", lambda *a, **k: pytest.fail("as expected: it trains")
+    )
     with pytest.raises(pytest.fail.Exception, match="as expected"):
         trained("tiny", other, photos, tmp_path, 1, silent)
 

@@ -19,12 +19,12 @@ from dfs_ros.network.export import (
     onnx_of,
 )
 from dfs_ros.network.light import LightNetwork
-from dfs_ros.network.weights import load_weights, model_file
-from dfs_ros.system.folders import share_folder
 from dfs_ros.network.runners.base import RunnerError
 from dfs_ros.network.runners.onnx import OnnxRunner
 from dfs_ros.network.runners.tensorrt import build_engine, import_backend
 from dfs_ros.network.runners.torch import TorchRunner
+from dfs_ros.network.weights import load_weights, model_file
+from dfs_ros.system.folders import share_folder
 
 onnx = pytest.importorskip("onnx", reason="the package onnx is not installed")
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")

@@ -14,20 +14,19 @@ from cuda_host import HostKernels, compiler
 from numpy.typing import NDArray
 from test_on_device import record_by_hand
 
-from dfs_ros import pipeline
-from benchmarks import gpu_check
-from dfs_ros.config import Config, CostConfig
-from dfs_ros.cost_volume import cuda
-from dfs_ros.depth.cuda import Aggregation
-from dfs_ros.cost_volume.cuda.volume import VolumeEngine
-from dfs_ros.cost_volume.problem import Problem
-from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
-from benchmarks import gpu_speed
+from benchmarks import gpu_check, gpu_speed
 from benchmarks.gpu import check_aggregation, check_depth, check_parity, compare, floor_of, textured_problem
 from benchmarks.memory_plan import MemoryCount, planned_depth_bytes, planned_volume_bytes
+from dfs_ros import pipeline
+from dfs_ros.config import Config, CostConfig
+from dfs_ros.cost_volume import cuda
+from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
+from dfs_ros.cost_volume.cuda.volume import VolumeEngine
+from dfs_ros.cost_volume.problem import Problem
+from dfs_ros.depth.cuda import Aggregation
+from dfs_ros.depth.on_device import DeviceEstimator
 from dfs_ros.network import Network
 from dfs_ros.network.export import Shape
-from dfs_ros.depth.on_device import DeviceEstimator
 
 CPU = torch.device("cpu")
 

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from message_rig import STAMP, raw_image
 
-from dfs_ros.messages.definitions import deserialize, serialize
 from dfs_ros.messages.convert import (
     IMAGE,
     IMAGE_ENCODINGS,
@@ -21,6 +20,7 @@ from dfs_ros.messages.convert import (
     image_message,
     stamp_ns,
 )
+from dfs_ros.messages.definitions import deserialize, serialize
 
 # --- images in -------------------------------------------------------------------------------------------------------
 

@@ -15,8 +15,8 @@ from node_rig import ERROR, OK, PLANE_M
 from ros_rig import namespace, ros_domain
 
 from dfs_ros.config import Config
-from dfs_ros.transport import open_transport
 from dfs_ros.messages.convert import COMPRESSED, header, image_message, message
+from dfs_ros.transport import open_transport
 from dfs_ros.types import FocalStack
 
 __all__ = ["namespace", "ros_domain"]  # fixtures

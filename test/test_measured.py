@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dfs_ros.cli.main import main
 from dfs_research.evaluation.measured import replaced
+from dfs_ros.cli.main import main
 
 CARD = "# none\n\nAbout.\n\n## Measured\nold \\1\n\n### more\nold\n\n## Limits\nSome.\n"
 

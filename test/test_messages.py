@@ -12,8 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from message_rig import STAMP
 
-from dfs_ros.optics.pinhole import Intrinsics
-from dfs_ros.messages.definitions import deserialize, serialize, type_store
 from dfs_ros.messages.convert import (
     CAMERA_INFO,
     DIAGNOSTICS,
@@ -33,6 +31,8 @@ from dfs_ros.messages.convert import (
     time_message,
     trigger_response,
 )
+from dfs_ros.messages.definitions import deserialize, serialize, type_store
+from dfs_ros.optics.pinhole import Intrinsics
 from dfs_ros.types import FocusMetadata, LensState
 
 # --- point clouds ----------------------------------------------------------------------------------------------------

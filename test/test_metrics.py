@@ -7,8 +7,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dfs_ros.scoring import metrics
 from dfs_ros.optics.thin_lens import coc_px, coc_px_per_diopter
+from dfs_ros.scoring import metrics
 from dfs_ros.types import Camera
 
 TRUE = np.array([[1.0, 2.0, 4.0, 5.0]])

@@ -8,14 +8,14 @@ import torch
 from safetensors.torch import save_file
 
 from dfs_ros.config import NetworkConfig
-from dfs_ros.network import Network, known_models, load_network
+from dfs_ros.cost_volume.hypotheses import depth_hypotheses
 from dfs_ros.depth.guide import guide_image, image_planes
-from dfs_ros.network.light import LightArchitecture, LightNetwork
 from dfs_ros.depth.readout import SIGMA_FLOOR, at_index, median_and_spread, read_out
-from dfs_ros.network.weights import FORMAT, load_weights, model_file, save_network
-from dfs_ros.optics.thin_lens import depth_hypotheses
 from dfs_ros.depth.regularization import probability_of
+from dfs_ros.network import Network, known_models, load_network
+from dfs_ros.network.light import LightArchitecture, LightNetwork
 from dfs_ros.network.runners.torch import TorchRunner
+from dfs_ros.network.weights import FORMAT, load_weights, model_file, save_network
 
 SMALL = LightArchitecture(channels=(8, 8, 12, 16), image_channels=8)
 

@@ -16,13 +16,7 @@ from node_rig import CAMERA, FAST, FOCUS_DIOPTERS, MS, OK, OUTPUTS, PLANE_M, SIZ
 from dfs_ros.camera.simulator import SimulatedSource
 from dfs_ros.camera.source import SweepCamera
 from dfs_ros.config import CameraConfig, Config
-from dfs_ros.optics.pinhole import Intrinsics, intrinsics
 from dfs_ros.io.stack_folder import load_stack
-from dfs_ros.node.depth_node import DepthNode
-from dfs_ros.node.images import reduced_by
-from dfs_ros.optics.thin_lens import magnification
-from dfs_ros.simulation.scenes import demo_camera, demo_scene
-from dfs_ros.transport.local import LocalBus, LocalTransport
 from dfs_ros.messages.convert import (
     TRIGGER,
     Diagnostic,
@@ -35,6 +29,12 @@ from dfs_ros.messages.convert import (
     message,
     stamp_ns,
 )
+from dfs_ros.node.depth_node import DepthNode
+from dfs_ros.node.images import reduced_by
+from dfs_ros.optics.pinhole import Intrinsics, intrinsics
+from dfs_ros.optics.thin_lens import magnification
+from dfs_ros.simulation.scenes import demo_camera, demo_scene
+from dfs_ros.transport.local import LocalBus, LocalTransport
 
 # -- depth that is right ----------------------------------------------------------------------------------------------
 

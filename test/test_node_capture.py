@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 from node_rig import Rig
 
-from dfs_ros.node.depth_node import capture
 from dfs_ros.config import Config
 from dfs_ros.io.stack_folder import load_stack, save_stack
+from dfs_ros.messages.convert import TRIGGER, message, trigger_response
+from dfs_ros.node import capture
 from dfs_ros.node.capture import MOST_WAITING
 from dfs_ros.transport import open_transport
 from dfs_ros.transport.base import Transport
 from dfs_ros.transport.local import LocalBus, LocalTransport
-from dfs_ros.messages.convert import TRIGGER, message, trigger_response
 
 REQUEST = f"{TRIGGER}_Request"
 TIMEOUT_S = 30.0
@@ -46,7 +46,7 @@ class SlowDisk:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowDisk]:
     disk = SlowDisk()
-    monkeypatch.setattr(node_capture, "save_stack", disk.save)
+    monkeypatch.setattr(capture, "save_stack", disk.save)
     yield disk
     disk.may_go_on.set()
 

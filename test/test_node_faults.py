@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from node_rig import CAMERA, ERROR, MS, OK, SIZE, START_NS, WARN, Rig
 
-from dfs_ros.optics.pinhole import Intrinsics, intrinsics
 from dfs_ros.messages.convert import (
     CAMERA_INFO,
     camera_info_message,
@@ -20,6 +19,7 @@ from dfs_ros.messages.convert import (
     message,
     stamp_ns,
 )
+from dfs_ros.optics.pinhole import Intrinsics, intrinsics
 from dfs_ros.types import LensState
 
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from node_rig import CAMERA, ERROR, FOCUS_DIOPTERS, MS, OK, PLANE_M, SIZE, START_NS, WARN, Rig
 
 from dfs_ros.config import Config, ScheduleConfig
-from dfs_ros.optics.pinhole import intrinsics
-from dfs_ros.node.depth_node import DepthNode
+from dfs_ros.messages.convert import FOCUS, camera_info_message, depth_from_message, focus_message, image_message
 from dfs_ros.node.commanded_focus import LensCommands, schedule_of
+from dfs_ros.node.depth_node import DepthNode
+from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.transport.base import SENSOR_DATA
 from dfs_ros.transport.local import LocalBus, LocalTransport
-from dfs_ros.messages.convert import FOCUS, camera_info_message, depth_from_message, focus_message, image_message
 from dfs_ros.types import FocusMetadata, LensState
 
 LENS = {"focal_length_m": CAMERA.focal_length_m, "f_number": CAMERA.f_number}

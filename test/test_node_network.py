@@ -13,13 +13,13 @@ import torch
 from node_rig import ERROR, OK, PLANE_M, WARN, Rig, make_rig, plane  # noqa: F401
 
 from dfs_ros import pipeline
+from dfs_ros.messages.convert import depth_from_message
 from dfs_ros.network import Network
 from dfs_ros.network.export import Shape, export_onnx
-from dfs_ros.network.weights import load_weights, model_file
 from dfs_ros.network.runners.base import Runner, RunnerError, RunnerMissing, WrongAnswer
 from dfs_ros.network.runners.chain import ChainRunner
 from dfs_ros.network.runners.torch import TorchRunner
-from dfs_ros.messages.convert import depth_from_message
+from dfs_ros.network.weights import load_weights, model_file
 
 needs_onnx = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxruntime")),

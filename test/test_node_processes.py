@@ -22,9 +22,9 @@ from node_rig import PLANE_M
 
 from dfs_ros.config import Config
 from dfs_ros.io.stack_folder import load_stack, save_stack
+from dfs_ros.messages.convert import DIAGNOSTICS, IMAGE, TRIGGER, depth_from_message, message
 from dfs_ros.transport import open_transport
 from dfs_ros.transport.base import Transport
-from dfs_ros.messages.convert import DIAGNOSTICS, IMAGE, TRIGGER, depth_from_message, message
 from dfs_ros.types import FocalStack
 
 DOMAIN = random.SystemRandom().randint(1, 101)

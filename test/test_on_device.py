@@ -15,16 +15,16 @@ from dfs_ros import pipeline
 from dfs_ros.config import Config
 from dfs_ros.cost_volume import SpectraCache, cuda
 from dfs_ros.cost_volume.cuda.graphs import Compute, CudaGraphs, Recorded, Tensors
-from dfs_ros.network import Network, load_network
+from dfs_ros.cost_volume.hypotheses import hypotheses_for
 from dfs_ros.depth.guide import guide_image, image_planes
-from dfs_ros.network.weights import load_weights, model_file
 from dfs_ros.depth.on_device import DeviceEstimator, colours_of, guide_of
-from dfs_ros.pipeline import DepthEstimator
+from dfs_ros.network import Network, load_network
 from dfs_ros.network.runners.torch import TorchRunner
+from dfs_ros.network.weights import load_weights, model_file
+from dfs_ros.pipeline import DepthEstimator
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import plane_scene
 from dfs_ros.types import Camera, DepthResult, FocalStack
-from dfs_ros.working import hypotheses_for
 
 CPU = torch.device("cpu")
 CAMERA = Camera(0.008, 1.4, 6e-6)

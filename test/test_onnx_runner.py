@@ -11,15 +11,15 @@ from runner_rig import images, needs_onnx, no_gpu, other_network, own_cache
 from dfs_ros.config import NetworkConfig
 from dfs_ros.network import load_network
 from dfs_ros.network.export import INPUTS, Shape, export_onnx, golden_inputs
-from dfs_ros.network.runners.choose import engine_model
-from dfs_ros.network.weights import load_weights, model_file
 from dfs_ros.network.runners.base import RunnerError
 from dfs_ros.network.runners.chain import ChainRunner
+from dfs_ros.network.runners.choose import engine_model
 from dfs_ros.network.runners.onnx import OnnxRunner
 from dfs_ros.network.runners.tensorrt import (
     build_engine,
 )
 from dfs_ros.network.runners.torch import TorchRunner
+from dfs_ros.network.weights import load_weights, model_file
 
 __all__ = ["own_cache"]  # fixtures
 

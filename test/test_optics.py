@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dfs_ros.optics.thin_lens import thin_lens
+from dfs_ros.cost_volume.hypotheses import depth_hypotheses
+from dfs_ros.optics import thin_lens
 from dfs_ros.types import Camera
 
 DEFOCUSNET = Camera(2.9e-3, 1.0, 3.1e-3 / 256)
@@ -198,14 +199,14 @@ def test_gaussian_has_the_second_moment_of_the_disk() -> None:
 
 
 def test_hypotheses() -> None:
-    np.testing.assert_allclose(1 / thin_lens.depth_hypotheses(0.5, 2.0, 4), [2, 1.5, 1, 0.5])
-    np.testing.assert_allclose(thin_lens.depth_hypotheses(0.5, 2.0, 4, "linear"), [0.5, 1.0, 1.5, 2.0])
+    np.testing.assert_allclose(1 / depth_hypotheses(0.5, 2.0, 4), [2, 1.5, 1, 0.5])
+    np.testing.assert_allclose(depth_hypotheses(0.5, 2.0, 4, "linear"), [0.5, 1.0, 1.5, 2.0])
 
 
 @pytest.mark.parametrize(("near", "far", "count"), [(0, 1, 4), (2, 1, 4), (1, 1, 4), (1, 2, 1), (math.nan, 2, 4)])
 def test_hypotheses_that_make_no_range_are_refused(near: float, far: float, count: int) -> None:
     with pytest.raises(ValueError, match="expected 0 < min < max"):
-        thin_lens.depth_hypotheses(near, far, count)
+        depth_hypotheses(near, far, count)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dfs_ros.config import Config, sections
 from tools import parameter_files
 from tools.parameter_files import FILE_NAME, NOT_FOR_ROS, parameter_file
-from dfs_ros.config import Config, sections
 
 FILE = Path(__file__).resolve().parents[1] / "config" / FILE_NAME
 

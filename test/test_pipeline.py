@@ -13,15 +13,15 @@ import pytest
 from numpy.typing import NDArray
 
 import dfs_ros
-from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.config import NEAREST_DEPTH_M, Config
 from dfs_ros.cost_volume import chosen_device, cuda
+from dfs_ros.cost_volume.hypotheses import hypotheses_for
+from dfs_ros.optics import thin_lens
 from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.pipeline import DepthEstimator
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import plane_scene
-from dfs_ros.types import Camera, DepthResult, FocalStack
-from dfs_ros.working import hypotheses_for, reduced
+from dfs_ros.types import Camera, DepthResult, FocalStack, reduced
 
 CAMERA = Camera(0.008, 1.4, 6e-6)  # 7.6 px of blur a dioptre
 FOCUS = (2.2, 1.7, 1.3, 0.9, 0.5)

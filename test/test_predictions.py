@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from dfs_ros.config import Config
 from dfs_research.evaluation.conditions import ROBUSTNESS, STANDARD, Condition
 from dfs_research.evaluation.methods import Prediction
 from dfs_research.evaluation.predictions import PredictionFolder, predict
 from dfs_research.evaluation.rendered import EVALUATION_CAMERAS, RenderedStack
 from dfs_research.evaluation.table import score_files
+from dfs_ros.config import Config
 from dfs_ros.types import FocalStack
 
 CONFIG = Config.from_dict({"hypotheses": {"min_depth_m": 0.4, "max_depth_m": 4.0, "count": 8}})

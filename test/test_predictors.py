@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from dfs_ros.cost_volume import bound_and_scale, cost_volume
-from dfs_research.evaluation.predictors import ddfs_hypotheses, ddfs_inputs, image_inputs, predictor
+from dfs_research.baselines import load_module, network_file
 from dfs_research.baselines.ddfs import DdfsArchitecture, DdfsNetwork
 from dfs_research.baselines.direct import DirectArchitecture, DirectNetwork
 from dfs_research.baselines.dualfocus import DualFocusArchitecture, DualFocusNetwork
+from dfs_research.evaluation.predictors import ddfs_hypotheses, ddfs_inputs, image_inputs, predictor
+from dfs_ros.cost_volume import bound_and_scale, cost_volume
+from dfs_ros.cost_volume.hypotheses import depth_hypotheses
 from dfs_ros.network.light import LightArchitecture, LightNetwork
-from dfs_ros.network.weights import load_module, load_weights, network_file, save_network
-from dfs_ros.optics.thin_lens import depth_hypotheses
+from dfs_ros.network.weights import load_weights, save_network
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.types import Camera, FocalStack
 

@@ -20,10 +20,10 @@ from dfs_ros.cli.main import main
 from dfs_ros.cli.record import INPUTS, record
 from dfs_ros.config import CameraConfig
 from dfs_ros.io.stack_folder import save_stack
+from dfs_ros.messages.convert import depth_from_message, image_from_message, message, stamp_ns
 from dfs_ros.transport.bag.files import BagReader, BagWriter
 from dfs_ros.transport.base import LATCHED
 from dfs_ros.transport.local import LocalBus, LocalTransport
-from dfs_ros.messages.convert import depth_from_message, image_from_message, message, stamp_ns
 from dfs_ros.types import FocalStack
 
 Capture = pytest.CaptureFixture[str]

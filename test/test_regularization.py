@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from dfs_ros.cost_volume.energy import COST_FLOOR, log_energy
 from dfs_ros.depth.regularization import (
-    COST_FLOOR,
     confidence_of,
     guided_filter,
-    log_energy,
     minimum_with_offset,
     probability_of,
     semi_global,

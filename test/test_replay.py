@@ -14,13 +14,6 @@ from node_rig import CAMERA, SIZE, START_NS
 
 from dfs_ros.cli.main import main
 from dfs_ros.config import Config
-from dfs_ros.optics.pinhole import intrinsics
-from dfs_ros.node.replay import ReplayOptions, replay
-from dfs_ros.simulation.scenes import demo_scene
-from dfs_ros.transport.bag.transport import BagTransport
-from dfs_ros.transport.bag.files import BagReader, BagWriter
-from dfs_ros.transport.base import LATCHED, RELIABLE
-from dfs_ros.messages.definitions import message, type_store
 from dfs_ros.messages.convert import (
     CAMERA_INFO,
     IMAGE,
@@ -30,6 +23,13 @@ from dfs_ros.messages.convert import (
     image_from_message,
     stamp_ns,
 )
+from dfs_ros.messages.definitions import message, type_store
+from dfs_ros.node.replay import ReplayOptions, replay
+from dfs_ros.optics.pinhole import intrinsics
+from dfs_ros.simulation.scenes import demo_scene
+from dfs_ros.transport.bag.files import BagReader, BagWriter
+from dfs_ros.transport.bag.transport import BagTransport
+from dfs_ros.transport.base import LATCHED, RELIABLE
 
 TYPES = {
     "/all_in_focus/camera_info": CAMERA_INFO,

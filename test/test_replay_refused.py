@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from bag_rig import FAST, check_depth, dfs_replay, messages_of, record_plane
 
-from dfs_ros.transport.bag.files import BagReader, BagWriter
 from dfs_ros.messages.definitions import message, serialize, type_store
+from dfs_ros.transport.bag.files import BagReader, BagWriter
 
 Capture = pytest.CaptureFixture[str]
 

@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
-from dfs_ros.cli.main import main
 from dfs_research.evaluation import figures
 from dfs_research.evaluation.conditions import Condition
 from dfs_research.evaluation.provenance import commit, provenance
 from dfs_research.evaluation.rendered import EVALUATION_CAMERAS, procedural_stacks
 from dfs_research.evaluation.report import robustness_table, sigma_table
 from dfs_research.evaluation.table import Score
+from dfs_ros.cli.main import main
 from dfs_ros.io.stack_folder import save_stack
 
 

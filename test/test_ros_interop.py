@@ -16,9 +16,9 @@ from node_rig import OUTPUTS, PLANE_M
 from ros_rig import namespace, ros_domain, until
 
 from dfs_ros.config import Config
+from dfs_ros.messages.convert import CAMERA_INFO, FOCUS, IMAGE, TRIGGER, message
 from dfs_ros.transport import open_transport
 from dfs_ros.transport.dds.types import type_hash
-from dfs_ros.messages.convert import CAMERA_INFO, FOCUS, IMAGE, TRIGGER, message
 from dfs_ros.types import FocalStack
 
 __all__ = ["namespace", "ros_domain"]  # fixtures

@@ -19,8 +19,8 @@ from node_rig import CAMERA, SIZE
 from ros_rig import namespace, ros_domain, start_python, until
 
 from dfs_ros.io.stack_folder import save_stack
-from dfs_ros.transport import open_transport
 from dfs_ros.messages.convert import DIAGNOSTICS, FOCUS, IMAGE, depth_from_message, focus_from_message
+from dfs_ros.transport import open_transport
 from dfs_ros.types import FocalStack
 
 __all__ = ["namespace", "ros_domain"]  # fixtures

@@ -17,8 +17,8 @@ from node_rig import ERROR, PLANE_M
 from ros_rig import namespace, ros_domain
 
 from dfs_ros.config import Config
-from dfs_ros.transport import open_transport
 from dfs_ros.messages.convert import message, time_message
+from dfs_ros.transport import open_transport
 from dfs_ros.types import FocalStack
 
 __all__ = ["namespace", "ros_domain"]  # fixtures

@@ -10,11 +10,11 @@ from runner_rig import Fixed, images, no_gpu, own_cache
 from dfs_ros.config import NetworkConfig
 from dfs_ros.network import Network, load_network
 from dfs_ros.network.export import Shape, golden_inputs
-from dfs_ros.network.runners.choose import half_torch_runner
-from dfs_ros.network.weights import load_weights, model_file
 from dfs_ros.network.runners.base import Golden, Runner, RunnerError, RunnerMissing, WrongAnswer
 from dfs_ros.network.runners.chain import ChainRunner
+from dfs_ros.network.runners.choose import half_torch_runner
 from dfs_ros.network.runners.torch import TorchRunner
+from dfs_ros.network.weights import load_weights, model_file
 
 __all__ = ["own_cache"]  # fixtures
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from dfs_ros.config import NetworkConfig
 from dfs_research.evaluation.rendered import EVALUATION_CAMERAS
-from dfs_ros.network import load_network
-from dfs_ros.network.light import LightArchitecture, LightNetwork
-from dfs_ros.depth.readout import SIGMA_FLOOR, beside_jumps, median_and_spread, read_out
-from dfs_ros.network.weights import save_network, sigma_scale_of
 from dfs_research.training import sigma as calibration
 from dfs_research.training.sigma import SHARE_WITHIN_SIGMA, calibration_stacks, fit_sigma_scale
 from dfs_research.training.stacks import PARTS, Sources, StackSet
+from dfs_ros.config import NetworkConfig
+from dfs_ros.depth.readout import SIGMA_FLOOR, beside_jumps, median_and_spread, read_out
+from dfs_ros.network import load_network
+from dfs_ros.network.light import LightArchitecture, LightNetwork
+from dfs_ros.network.weights import save_network, sigma_scale_of
 
 SMALL = LightArchitecture(channels=(8, 8, 12, 16), image_channels=8)
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulation_rig import CAMERA, depth_for_coc, flat
 
-from dfs_ros.optics.thin_lens import thin_lens
+from dfs_ros.optics import thin_lens
 from dfs_ros.simulation import surfaces, textures
 from dfs_ros.simulation.render import (
     blur_psf,

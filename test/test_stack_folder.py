@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from stack_folder_rig import REAL_STACKS, assert_refused, textured, write_folder
 
+import dfs_ros
 from dfs_ros.config import LensConfig
 from dfs_ros.io.images import read_header, read_image
 from dfs_ros.io.stack_folder import load_reference_depth, load_stack, save_stack, validate_stack
@@ -30,7 +31,7 @@ def test_load_gives_the_pixels_the_focus_and_the_lens(tmp_path: Path) -> None:
         np.testing.assert_array_equal(stack.focus_diopters, [0.0, 2.0])
         assert (stack.camera.focal_length_m, stack.camera.f_number, stack.camera.pixel_pitch_m) == (0.004, 2.0, 4e-6)
         assert math.isnan(stack.camera.fx_px) and np.isnan(stack.magnification).all()
-    assert FocalStack.load(folder).size == (24, 32)
+    assert dfs_ros.load_stack(folder).size == (24, 32)
     check = validate_stack(folder)
     assert check.problems == ()
     assert check.summary == (

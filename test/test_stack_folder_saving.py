@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from stack_folder_rig import textured, write_folder
 
-from dfs_ros.system import atomic
 from dfs_ros.io.stack_folder import load_reference_depth, save_stack
+from dfs_ros.system import atomic
 from dfs_ros.types import Camera, FocalStack
 
 # ---- reference depth -------------------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ def test_every_name_the_runner_uses_is_listed_here() -> None:
     import re
     from pathlib import Path
 
-    source = (Path(__file__).parents[1] / "dfs_ros" / "runner" / "tensorrt.py").read_text()
+    source = (Path(__file__).parents[1] / "dfs_ros" / "network" / "runners" / "tensorrt.py").read_text()
     used = set(re.findall(r"\btrt\.(\w+(?:\.[A-Z]\w+)*)", source))
     listed = {*CALLS, *ATTRIBUTES}
     for name in used:

@@ -9,9 +9,8 @@ from runner_rig import needs_onnx, no_gpu, own_cache
 from dfs_ros.config import NetworkConfig
 from dfs_ros.network import load_network
 from dfs_ros.network.export import INPUTS, Shape, export_onnx, golden_inputs
-from dfs_ros.network.runners.choose import engine_model
-from dfs_ros.network.weights import load_weights, model_file
 from dfs_ros.network.runners.base import RunnerError
+from dfs_ros.network.runners.choose import engine_model
 from dfs_ros.network.runners.tensorrt import (
     TensorRTRunner,
     _Loaded,
@@ -21,6 +20,7 @@ from dfs_ros.network.runners.tensorrt import (
     import_backend,
     make_logger,
 )
+from dfs_ros.network.weights import load_weights, model_file
 
 __all__ = ["own_cache"]  # fixtures
 

@@ -22,14 +22,13 @@ import pytest
 import torch
 
 from dfs_ros.network import Network, export
-from dfs_ros.network.runners import choose
 from dfs_ros.network.export import Shape, golden_inputs
 from dfs_ros.network.light import LightNetwork
-from dfs_ros.network.runners.choose import tensorrt_links
-from dfs_ros.network.weights import load_weights, model_file
-from dfs_ros.network.runners import tensorrt
+from dfs_ros.network.runners import choose, tensorrt
 from dfs_ros.network.runners.chain import ChainRunner
+from dfs_ros.network.runners.choose import tensorrt_links
 from dfs_ros.network.runners.torch import TorchRunner
+from dfs_ros.network.weights import load_weights, model_file
 
 pytest.importorskip("onnx", reason="the package onnx is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
@@ -147,7 +146,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Machine
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(tensorrt, "import_backend", lambda backend: made.module)
     monkeypatch.setattr(tensorrt, "build_engine", made.build)
-    monkeypatch.setattr(running, "onnx_of", onnx_of)
+    monkeypatch.setattr(choose, "onnx_of", onnx_of)
     stream = SimpleNamespace(cuda_stream=0, wait_stream=lambda other: None)
     properties = SimpleNamespace(name="stand-in", major=8, minor=9)
     for name, value in {

@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from dfs_ros.network.light import LightArchitecture
-from dfs_ros.depth.readout import median_and_spread as median_and_spread_numpy
-from dfs_ros.depth.readout_torch import median_and_spread
-from dfs_ros.network.weights import load_weights
-from dfs_ros.optics.thin_lens import coc_px, depth_hypotheses
 from dfs_research.training.loop import Trainer
 from dfs_research.training.loss import cross_entropy, pinball, training_loss
 from dfs_research.training.samples import cropped, index_of, random_hypotheses, random_sample
 from dfs_research.training.settings import TrainingSettings, preset
 from dfs_research.training.stacks import Sources, StackSet, random_lens, random_stack
+from dfs_ros.cost_volume.hypotheses import depth_hypotheses
+from dfs_ros.depth.readout import median_and_spread as median_and_spread_numpy
+from dfs_ros.depth.readout_torch import median_and_spread
+from dfs_ros.network.light import LightArchitecture
+from dfs_ros.network.weights import load_weights
+from dfs_ros.optics.thin_lens import coc_px
 
 SIZE = 64
 SMALL = LightArchitecture(channels=(8, 8, 12, 16), image_channels=8)

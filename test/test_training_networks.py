@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from dfs_ros.cli.main import main
+from dfs_research.baselines import load_module
 from dfs_research.evaluation.predictors import predictor
-from dfs_ros.network.weights import load_module
-from dfs_ros.optics.thin_lens import coc_px
 from dfs_research.training.cameras import TRAINING_CAMERAS, training_camera
 from dfs_research.training.loop import Trainer
 from dfs_research.training.recipes import (
@@ -27,6 +25,8 @@ from dfs_research.training.recipes import (
 )
 from dfs_research.training.settings import NETWORKS, PRESETS, TrainingSettings, preset
 from dfs_research.training.stacks import Sources, StackSet
+from dfs_ros.cli.main import main
+from dfs_ros.optics.thin_lens import coc_px
 
 SIZE = 64
 

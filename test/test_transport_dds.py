@@ -20,13 +20,13 @@ from dds_rig import CONFIG, DOMAIN, INT, NAMESPACE, SETTINGS, Peer, cyclonedds_u
 
 from benchmarks import transport
 from dfs_ros.config import Config
+from dfs_ros.messages.convert import FOCUS, IMAGE, TRIGGER, message, trigger_response
+from dfs_ros.messages.definitions import deserialize
 from dfs_ros.transport import open_transport
 from dfs_ros.transport.base import LATCHED, RELIABLE, Qos, TransportError
 from dfs_ros.transport.dds.transport import DISCOVERY_INFO, DdsTransport
 from dfs_ros.transport.dds.types import dds_qos, idl_type, type_hash
 from dfs_ros.transport.dds.wire import Receiver, take, user_data_value
-from dfs_ros.messages.definitions import deserialize
-from dfs_ros.messages.convert import FOCUS, IMAGE, TRIGGER, message, trigger_response
 
 __all__ = ["cyclonedds_uri", "node", "peer"]  # fixtures
 

@@ -17,8 +17,8 @@ pytest.importorskip("cyclonedds", reason="cyclonedds, which has no package for t
 
 from dds_rig import DOMAIN, INT, SETTINGS, Peer, cyclonedds_uri, node, peer, until
 
-from dfs_ros.transport.base import RELIABLE, Qos
 from dfs_ros.messages.convert import IMAGE, image_message
+from dfs_ros.transport.base import RELIABLE, Qos
 
 __all__ = ["cyclonedds_uri", "node", "peer"]  # fixtures
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from transport_rig import INT, SECOND, bus, drain, number
 
+from dfs_ros.messages.convert import IMAGE, image_message, message
 from dfs_ros.transport import open_transport
 from dfs_ros.transport.base import LATCHED, RELIABLE, SENSOR_DATA, Qos, TransportError
 from dfs_ros.transport.executor import Executor
 from dfs_ros.transport.local import LocalBus, LocalTransport
-from dfs_ros.messages.convert import IMAGE, image_message, message
 
 __all__ = ["bus"]  # fixtures
 

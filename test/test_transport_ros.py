@@ -16,9 +16,9 @@ pytest.importorskip("dfs_ros.msg", reason="this package was not built with colco
 from ros_node_rig import INT, integer, node, open_node, talker
 from ros_rig import namespace, ros_domain, until
 
+from dfs_ros.messages.convert import FOCUS, IMAGE, TRIGGER, image_message, message, stamp_ns, trigger_response
 from dfs_ros.transport import open_transport
 from dfs_ros.transport.base import LATCHED, RELIABLE, Qos, TransportError
-from dfs_ros.messages.convert import FOCUS, IMAGE, TRIGGER, image_message, message, stamp_ns, trigger_response
 from dfs_ros.transport.ros.transport import RosTransport
 
 __all__ = ["namespace", "node", "open_node", "ros_domain", "talker"]  # fixtures

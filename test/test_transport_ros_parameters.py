@@ -14,8 +14,8 @@ from ros_node_rig import INT, node, open_node, talker
 from ros_rig import namespace, ros_domain, until
 
 from dfs_ros.config import Config
-from dfs_ros.transport.base import RELIABLE, SENSOR_DATA, Qos
 from dfs_ros.messages.convert import IMAGE, message
+from dfs_ros.transport.base import RELIABLE, SENSOR_DATA, Qos
 from dfs_ros.transport.ros.transport import RosTransport
 
 __all__ = ["namespace", "node", "open_node", "ros_domain", "talker"]  # fixtures

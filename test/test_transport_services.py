@@ -9,9 +9,9 @@ import pytest
 from transport_rig import INT, SECOND, bus, drain, number
 
 from dfs_ros.config import Config
+from dfs_ros.messages.convert import DIAGNOSTICS, TRIGGER, Diagnostic, message, trigger_response
 from dfs_ros.transport.base import Qos
 from dfs_ros.transport.local import LocalBus, LocalTransport
-from dfs_ros.messages.convert import DIAGNOSTICS, TRIGGER, Diagnostic, message, trigger_response
 
 __all__ = ["bus"]  # fixtures
 

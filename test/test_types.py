@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dfs_ros.optics.thin_lens import thin_lens
+from dfs_ros.optics import thin_lens
 from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.types import MAX_FRAMES, Camera, DepthResult, FocalStack, Frame, LensState, check_image
 

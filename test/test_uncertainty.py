@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dfs_research.evaluation import uncertainty
-from dfs_ros.scoring import metrics
 from dfs_research.evaluation.uncertainty import CALIBRATION_LEVELS, REMOVED
+from dfs_ros.scoring import metrics
 
 TRUE = np.ones(20)
 ERROR = np.linspace(0.01, 0.2, 20)

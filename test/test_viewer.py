@@ -25,10 +25,10 @@ from dfs_ros.io.pictures import colorize_depth
 from dfs_ros.viewer import html
 from dfs_ros.viewer.cloud import grid_stride, hide_uncertain, make_cloud
 from dfs_ros.viewer.scene import Extent
-from tools.screenshot import BROWSERS, take_screenshot
 from dfs_ros.viewer.server import is_own_page
 from dfs_ros.viewer.status import FocusSample, ViewerStatus
 from dfs_ros.viewer.viewer import Viewer
+from tools.screenshot import BROWSERS, take_screenshot
 
 HEIGHT, WIDTH = 12, 20
 INTRINSICS = (25.0, 24.0, 9.0, 6.5)

@@ -10,8 +10,6 @@ import pytest
 from viewer_browser import Browser
 
 from dfs_ros.config import Config, ViewerConfig
-from dfs_ros.optics.pinhole import Intrinsics
-from dfs_ros.transport.local import LocalBus, LocalTransport
 from dfs_ros.messages.convert import (
     CAMERA_INFO,
     DIAGNOSTICS,
@@ -25,6 +23,8 @@ from dfs_ros.messages.convert import (
     image_message,
     message,
 )
+from dfs_ros.optics.pinhole import Intrinsics
+from dfs_ros.transport.local import LocalBus, LocalTransport
 from dfs_ros.types import FocusMetadata
 from dfs_ros.viewer.app import ViewerApp, run
 from dfs_ros.viewer.viewer import Viewer

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dfs_ros.transport.local import LocalBus, LocalTransport
 from dfs_ros.messages.convert import message
+from dfs_ros.transport.local import LocalBus, LocalTransport
 
 INT = "std_msgs/msg/Int32"
 SECOND = 10**9

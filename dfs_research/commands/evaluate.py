@@ -248,8 +248,8 @@ def _run_stacks(args: argparse.Namespace) -> int:
 
     from dfs_research.evaluation.provenance import markdown_lines, provenance
     from dfs_research.evaluation.real import estimate_stack, reference_rows, reference_table, stack_picture
-    from dfs_ros.system.atomic import prepare_output, staged
     from dfs_ros.io.stack_folder import load_reference_depth, load_stack
+    from dfs_ros.system.atomic import prepare_output, staged
 
     if args.output:
         prepare_output(args.output)

@@ -223,7 +223,7 @@ def _tested(args: argparse.Namespace, stacks: Sequence[RenderedStack]) -> str:
 
 def _known(names: str) -> Sequence[str]:
     """Those of the named networks that are there; files that are named must be."""
-    from dfs_ros.network.weights import network_file
+    from dfs_research.baselines import network_file
 
     found = []
     for name in filter(None, (part.strip() for part in names.split(","))):
@@ -232,7 +232,7 @@ def _known(names: str) -> Sequence[str]:
         except FileNotFoundError:
             if names != _BASELINES:
                 raise
-            _say(f"{name}: no weights in models/baselines; `dfs train --preset {name}` makes them")
+            _say(f"{name}: no weights in dfs_research/baselines/models; `dfs train --preset {name}` makes them")
             continue
         found.append(name)
     return found

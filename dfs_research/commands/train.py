@@ -193,8 +193,8 @@ def _train(trainer: Trainer, checkpoint: Path) -> Record:
 
 def _sigma_facts(trainer: Trainer, args: argparse.Namespace) -> dict[str, float] | None:
     """Sigma of the light network, calibrated on scenes kept for that; None for other networks."""
-    from dfs_ros.network.light import LightNetwork
     from dfs_research.training.sigma import calibration_stacks, fit_sigma_scale
+    from dfs_ros.network.light import LightNetwork
 
     if trainer.settings.network != "light":
         return None
@@ -215,8 +215,8 @@ def _write(
     sigma: dict[str, float] | None,
 ) -> None:
     """Weights and model card."""
-    from dfs_ros.network.weights import save_network, training_facts
     from dfs_research.training.card import model_card
+    from dfs_ros.network.weights import save_network, training_facts
 
     file = output / f"{name}.safetensors"
     facts = record.facts(trainer, data) | ({"sigma": sigma} if sigma else {})

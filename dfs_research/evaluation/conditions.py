@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dfs_ros.config import Config
 from dfs_research.evaluation.rendered import RenderedStack
+from dfs_ros.config import Config
 
 _OUTSIDE = 0.005  # the share of pixels whose depth may lie outside the hypotheses
 

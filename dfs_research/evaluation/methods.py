@@ -3,7 +3,7 @@
 released, paper, residual   argmin of that cost volume, no more
 laplacian, ring             where a focus measure peaks over the images, no optical model
 none                        the estimator without a network
-anything else               a network: a name in models/ or models/baselines/, or a .safetensors file
+anything else               a network: a name in models/ or dfs_research/baselines/models/, or a .safetensors file
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dfs_research.baselines import load_module, network_file
+from dfs_research.evaluation.classical import laplacian_depth, ring_depth
 from dfs_ros.config import Config
 from dfs_ros.cost_volume import cost_volume_from_config
-from dfs_research.evaluation.classical import laplacian_depth, ring_depth
-from dfs_ros.network.weights import load_module, network_file
+from dfs_ros.cost_volume.hypotheses import hypotheses_for
 from dfs_ros.pipeline import DepthEstimator
 from dfs_ros.types import FocalStack
-from dfs_ros.working import hypotheses_for
 
 RAW_METHODS = ("released", "paper", "residual")
 """Names that mean the argmin of that cost volume."""

@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import dfs_ros
-from dfs_ros.config import Config
 from dfs_research.evaluation.conditions import STANDARD, Condition
 from dfs_research.evaluation.methods import Method, Prediction, dense_config, weights_digest
 from dfs_research.evaluation.provenance import commit, machine
 from dfs_research.evaluation.rendered import RenderedStack
+from dfs_ros.config import Config
 from dfs_ros.system.atomic import staged
 from dfs_ros.system.folders import write_atomically
 

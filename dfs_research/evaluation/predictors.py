@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dfs_ros.optics.thin_lens import thin_lens
+from dfs_research.baselines import load_module, network_file
 from dfs_ros.config import Config, CostConfig
 from dfs_ros.cost_volume import bound_and_scale, cost_volume_from_config
-from dfs_ros.network.weights import load_module, network_file
+from dfs_ros.cost_volume.hypotheses import depth_hypotheses
 from dfs_ros.types import FocalStack
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ LEAST_DIOPTERS = 1e-3
 
 
 def predictor(name: str, device: str = "cpu") -> Predictor:
-    """The network of a name (in models/ or models/baselines/) or of a .safetensors file, ready to use.
+    """The network of a name (in models/ or dfs_research/baselines/models/) or of a .safetensors file, ready to use.
 
     Raises FileNotFoundError where there is none, which lists those there are, and ValueError for a file that is no
     network.
@@ -80,7 +80,7 @@ def image_inputs(stack: FocalStack) -> tuple[Array, Array]:
 def ddfs_hypotheses(depths_m: ArrayLike, count: int, spacing: str) -> NDArray[np.float64]:
     """`count` depths in metres, near to far, over the range of others."""
     depths = np.asarray(depths_m, np.float64)
-    return thin_lens.depth_hypotheses(float(depths.min()), float(depths.max()), count, spacing)
+    return depth_hypotheses(float(depths.min()), float(depths.max()), count, spacing)
 
 
 def _ddfs(network: DdfsNetwork, device: str) -> Predictor:
@@ -158,7 +158,7 @@ def _dense(file: str, device: str, depths_m: NDArray[np.float64]) -> Config:
     """Configuration of the estimator that tries these depths, on a stack that is aligned, at every pixel."""
     low, high, count = float(depths_m.min()), float(depths_m.max()), len(depths_m)
     for spacing in ("inverse", "linear"):
-        if np.allclose(np.sort(depths_m), np.sort(thin_lens.depth_hypotheses(low, high, count, spacing)), rtol=1e-6):
+        if np.allclose(np.sort(depths_m), np.sort(depth_hypotheses(low, high, count, spacing)), rtol=1e-6):
             break
     else:
         raise ValueError("depths_m: expected even steps in inverse depth or in depth, which a configuration can say")

@@ -11,15 +11,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.alignment.align import align
-from dfs_ros.config import Config
 from dfs_research.evaluation import figures
 from dfs_research.evaluation.methods import CLASSICAL_METHODS, RAW_METHODS
-from dfs_ros.scoring.difference import against_reference
+from dfs_ros.alignment.align import align
+from dfs_ros.config import Config
+from dfs_ros.cost_volume.hypotheses import hypotheses_for
 from dfs_ros.io.pictures import depth_range
 from dfs_ros.pipeline import DepthEstimator
-from dfs_ros.types import FocalStack
-from dfs_ros.working import hypotheses_for, reduced
+from dfs_ros.scoring.difference import against_reference
+from dfs_ros.types import FocalStack, reduced
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

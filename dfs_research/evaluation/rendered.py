@@ -21,10 +21,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.system import folders
 from dfs_ros.config import SimulationConfig
 from dfs_ros.simulation.render import RENDERER_VERSION, decode, encode_uint8, reduce_image, render_stack
 from dfs_ros.simulation.scenes import random_scene
+from dfs_ros.system import folders
 from dfs_ros.types import Camera, FocalStack
 
 _LOG = logging.getLogger(__name__)

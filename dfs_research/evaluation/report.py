@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dfs_research.evaluation import figures
-from dfs_research.evaluation import uncertainty
+from dfs_research.evaluation import figures, uncertainty
 from dfs_research.evaluation.conditions import Condition
 from dfs_research.evaluation.predictions import PredictionFolder
 from dfs_research.evaluation.provenance import markdown_lines, provenance

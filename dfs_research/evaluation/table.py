@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dfs_ros.optics.thin_lens import thin_lens
 from dfs_research.evaluation import uncertainty
-from dfs_ros.scoring import metrics
 from dfs_research.evaluation.conditions import STANDARD, Condition
 from dfs_research.evaluation.methods import Prediction
 from dfs_research.evaluation.predictions import PredictionFolder
 from dfs_research.evaluation.rendered import RenderedStack
+from dfs_ros.optics import thin_lens
+from dfs_ros.scoring import metrics
 
 COLUMNS = {
     "abs_rel": "Abs Rel",

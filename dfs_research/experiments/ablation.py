@@ -15,18 +15,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.optics.thin_lens import thin_lens
-from dfs_ros.depth import regularization
-from dfs_ros.config import Config, CostConfig, HypothesesConfig, RegularizationConfig
-from dfs_ros.cost_volume import bound_and_scale, cost_volume_from_config
-from dfs_ros.cost_volume.confidence import BOUND_C_MAX, BOUND_F1
-from dfs_ros.cost_volume.problem import make_problem, noise_gain
-from dfs_ros.scoring import metrics
 from dfs_research.evaluation.methods import make_method
 from dfs_research.evaluation.rendered import RenderedStack
 from dfs_research.experiments.training import Progress
+from dfs_ros.config import Config, CostConfig, HypothesesConfig, RegularizationConfig
+from dfs_ros.cost_volume import bound_and_scale, cost_volume_from_config
+from dfs_ros.cost_volume.confidence import BOUND_C_MAX, BOUND_F1
+from dfs_ros.cost_volume.energy import log_energy
+from dfs_ros.cost_volume.hypotheses import depth_hypotheses
+from dfs_ros.cost_volume.problem import make_problem, noise_gain
+from dfs_ros.depth import regularization
 from dfs_ros.depth.guide import guide_image
 from dfs_ros.depth.readout import at_index
+from dfs_ros.scoring import metrics
 
 Volume = NDArray[np.float32]
 
@@ -64,7 +65,7 @@ def _bounded_and_scaled(misfit: Volume, c_max: float) -> Volume:
 
 
 def _logarithm(misfit: Volume, unused: float) -> Volume:
-    return regularization.log_energy(misfit * misfit, "residual")
+    return log_energy(misfit * misfit, "residual")
 
 
 _PLAIN_STEPS = tuple(
@@ -88,7 +89,7 @@ def steps_table(stacks: Sequence[RenderedStack], progress: Progress) -> str:
     """Mean Abs Rel of every step, raw and regularised, in Markdown."""
     errors: dict[Step, list[tuple[float, float]]] = {step: [] for step in STEPS}
     for rendered in stacks:
-        depths_m = thin_lens.depth_hypotheses(_NEAR_M, _FAR_M, STANDARD_HYPOTHESES)
+        depths_m = depth_hypotheses(_NEAR_M, _FAR_M, STANDARD_HYPOTHESES)
         for volume in dict.fromkeys(step.volume for step in STEPS):
             cost = CostConfig(method=volume)
             misfit = misfits(rendered, depths_m, cost)
@@ -110,7 +111,7 @@ def hypotheses_errors(stacks: Iterable[RenderedStack], progress: Progress) -> di
     found: dict[str, dict[int, list[float]]] = {}
     for rendered in stacks:
         for count in HYPOTHESES:
-            depths_m = thin_lens.depth_hypotheses(_NEAR_M, _FAR_M, count)
+            depths_m = depth_hypotheses(_NEAR_M, _FAR_M, count)
             for volume, energy in best.items():
                 misfit = misfits(rendered, depths_m, CostConfig(method=volume))
                 step = Step(volume, "", energy)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dfs_ros.config import Config
 from dfs_research.evaluation.methods import make_method
 from dfs_research.evaluation.predictions import PredictionFolder, predict
 from dfs_research.evaluation.rendered import RenderedStack
 from dfs_research.evaluation.table import score_files
 from dfs_research.experiments.training import Progress
+from dfs_ros.config import Config
 
 COLUMNS = {"abs_rel": "Abs Rel", "rmse": "RMSE [m]", "delta_1.25": "delta 1.25", "ause": "AUSE"}
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from dfs_ros.config import Config
 from dfs_research.evaluation.methods import make_method
 from dfs_research.evaluation.predictions import PredictionFolder, predict
 from dfs_research.evaluation.rendered import RenderedStack, load_rgbd, render_scene, rgbd_folders
 from dfs_research.evaluation.table import Score, score_files
 from dfs_research.experiments.settings import InvarianceCase, TestSetting
 from dfs_research.experiments.training import Progress
+from dfs_ros.config import Config
 
 Table = dict[str, dict[str, float]]
 """Mean Abs Rel by method and then by name of the test."""

@@ -14,19 +14,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dfs_ros.optics.thin_lens import thin_lens
-from dfs_ros.depth import regularization
-from dfs_ros.config import CostConfig, RegularizationConfig
-from dfs_ros.cost_volume import cost_volume_from_config
-from dfs_ros.scoring import metrics
 from dfs_research.evaluation.rendered import RenderedStack
 from dfs_research.experiments.ablation import STEPS, Step, energy_of
 from dfs_research.experiments.training import Progress
-from dfs_ros.depth.guide import guide_image, image_planes
-from dfs_ros.network.light import DOWNSAMPLING
-from dfs_ros.depth.readout import read_out
-from dfs_ros.network.weights import load_weights
 from dfs_research.training.samples import Energies
+from dfs_ros.config import CostConfig, RegularizationConfig
+from dfs_ros.cost_volume import cost_volume_from_config
+from dfs_ros.cost_volume.hypotheses import depth_hypotheses
+from dfs_ros.depth import regularization
+from dfs_ros.depth.guide import guide_image, image_planes
+from dfs_ros.depth.readout import read_out
+from dfs_ros.network.light import DOWNSAMPLING
+from dfs_ros.network.weights import load_weights
+from dfs_ros.scoring import metrics
 from dfs_ros.types import FocalStack
 
 Volume = NDArray[np.float32]
@@ -52,7 +52,7 @@ def energies_of(step: Step) -> Energies:
 def error(weights: Path, step: Step, stacks: Sequence[RenderedStack], progress: Progress) -> float:
     """Mean Abs Rel over the stacks of the network with these weights, trained after that step."""
     network = load_weights(weights).eval()
-    depths_m = thin_lens.depth_hypotheses(_NEAR_M, _FAR_M, HYPOTHESES)
+    depths_m = depth_hypotheses(_NEAR_M, _FAR_M, HYPOTHESES)
     found = []
     for rendered in stacks:
         images = rendered.stack.images

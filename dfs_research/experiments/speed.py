@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dfs_ros.optics.thin_lens import thin_lens
-from dfs_ros.config import Config
-from dfs_ros.system.cores import usable_cores
-from dfs_research.evaluation.predictors import ddfs_inputs
 from benchmarks.speed import SpeedCase, synthetic_stack
-from dfs_research.experiments.training import Progress
-from dfs_ros.system.memory import keep_freed_memory
 from dfs_research.baselines.ddfs import DdfsArchitecture, DdfsNetwork, expected_depth
+from dfs_research.evaluation.predictors import ddfs_inputs
+from dfs_research.experiments.training import Progress
+from dfs_ros.config import Config
+from dfs_ros.cost_volume.hypotheses import depth_hypotheses
 from dfs_ros.pipeline import DepthEstimator
+from dfs_ros.system.cores import usable_cores
+from dfs_ros.system.memory import keep_freed_memory
 from dfs_ros.types import FocalStack
 
 NETWORK_STEPS = ("cost volume", "aggregate", "decide")
@@ -58,7 +58,7 @@ def measure(case: SpeedCase, rounds: int, progress: Progress, width: float = 1.0
     estimator = DepthEstimator(config)
     torch.manual_seed(0)
     network = DdfsNetwork(DdfsArchitecture(case.hypotheses, "released", width)).eval()
-    depths_m = thin_lens.depth_hypotheses(_NEAR_M, _FAR_M, case.hypotheses)
+    depths_m = depth_hypotheses(_NEAR_M, _FAR_M, case.hypotheses)
     light, ddfs = [], []
     for index in range(rounds + 1):
         light.append(dict(estimator.estimate(stack, sharpen=False).report["seconds"]))

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import torch
 
-from dfs_ros.network.weights import save_network
-from dfs_ros.simulation.render import RENDERER_VERSION
 from dfs_research.training.card import Record
 from dfs_research.training.datasets import open_dataset
 from dfs_research.training.loop import Trainer
@@ -19,6 +17,8 @@ from dfs_research.training.recipes import LightRecipe
 from dfs_research.training.samples import Energies
 from dfs_research.training.settings import TrainingSettings
 from dfs_research.training.stacks import RECIPE_VERSION
+from dfs_ros.network.weights import save_network
+from dfs_ros.simulation.render import RENDERER_VERSION
 
 Progress = Callable[[str], None]
 _STACKS_SEED = 0

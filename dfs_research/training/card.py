@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 import dfs_ros
-from dfs_ros.simulation.render import RENDERER_VERSION
 from dfs_research.training.datasets import TrainingData
 from dfs_research.training.loop import Step, Trainer
 from dfs_research.training.stacks import RECIPE_VERSION
+from dfs_ros.simulation.render import RENDERER_VERSION
 
 _MEAN_OVER = 200
 

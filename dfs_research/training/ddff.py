@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dfs_research.training.datasets import LazyStacks, open_hdf5
+from dfs_research.training.lazy_stacks import LazyStacks, open_hdf5
 from dfs_research.training.stacks import TrainingStack
 from dfs_ros.types import Camera, FocalStack
 

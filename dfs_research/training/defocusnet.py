@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_research.training.cameras import DEFOCUSNET_CAMERA
-from dfs_research.training.datasets import LazyStacks
+from dfs_research.training.lazy_stacks import LazyStacks
 from dfs_research.training.stacks import TrainingStack
 from dfs_ros.types import FocalStack
 

@@ -22,11 +22,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dfs_ros.network.light import LightArchitecture
 from dfs_research.training.distributed import Processes
 from dfs_research.training.recipes import Batch, Recipe, make_recipe
 from dfs_research.training.settings import TrainingSettings
 from dfs_research.training.stacks import TrainingStack
+from dfs_ros.network.light import LightArchitecture
 
 _PREFETCHED = 6
 _LAST_RATE = 0.01  # of the largest

@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from dfs_research.evaluation.rendered import EvaluationCamera
-from dfs_ros.simulation.render import RENDERER_VERSION, render_stack
 from dfs_research.training.cameras import training_camera
-from dfs_research.training.datasets import LazyStacks, open_hdf5
+from dfs_research.training.lazy_stacks import LazyStacks, open_hdf5
 from dfs_research.training.settings import ANY_CAMERA, TrainingSettings
 from dfs_research.training.stacks import TrainingStack, read_training_stack, write_training_stack
+from dfs_ros.simulation.render import RENDERER_VERSION, render_stack
 
 _TRAINING_SCENES = 795
 _BORDER_PX = 8  # the photos have a white frame from their undistortion

@@ -16,13 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dfs_ros.config import HypothesesConfig
-from dfs_ros.cost_volume.hypotheses import fine_count
-from dfs_research.evaluation.predictors import LEAST_DIOPTERS, ddfs_hypotheses, ddfs_inputs, image_inputs
 from dfs_research.baselines.ddfs import DdfsArchitecture, DdfsNetwork, expected_depth
 from dfs_research.baselines.direct import DirectArchitecture, DirectNetwork
 from dfs_research.baselines.dualfocus import TILE, DualFocusArchitecture, DualFocusNetwork, SurfaceHead
-from dfs_ros.network.light import LightArchitecture, LightNetwork
+from dfs_research.evaluation.predictors import LEAST_DIOPTERS, ddfs_hypotheses, ddfs_inputs, image_inputs
 from dfs_research.training.loss import training_loss
 from dfs_research.training.samples import (
     Energies,
@@ -38,6 +35,9 @@ from dfs_research.training.samples import (
 from dfs_research.training.settings import TrainingSettings
 from dfs_research.training.stacks import TrainingStack
 from dfs_research.training.variational import focal_variation, spatial_variation
+from dfs_ros.config import HypothesesConfig
+from dfs_ros.cost_volume.hypotheses import fine_count
+from dfs_ros.network.light import LightArchitecture, LightNetwork
 from dfs_ros.types import FocalStack
 
 Batch = tuple[Tensor, ...]

@@ -16,14 +16,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dfs_research.training.stacks import TrainingStack
 from dfs_ros.config import CostConfig, RegularizationConfig
 from dfs_ros.cost_volume import cost_volume_from_config
-from dfs_ros.cost_volume.hypotheses import subdivided, subdivision
+from dfs_ros.cost_volume.energy import log_energy
+from dfs_ros.cost_volume.hypotheses import depth_hypotheses, subdivided, subdivision
 from dfs_ros.depth.guide import guide_image, image_planes
+from dfs_ros.depth.regularization import smoothed_energy
 from dfs_ros.network.light import DOWNSAMPLING
-from dfs_ros.optics.thin_lens import depth_hypotheses
-from dfs_ros.depth.regularization import log_energy, smoothed_energy
-from dfs_research.training.stacks import TrainingStack
 from dfs_ros.types import FocalStack
 
 Array = NDArray[np.float32]

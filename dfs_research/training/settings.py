@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from dfs_ros.config import setting
 from dfs_research.training.cameras import TRAINING_CAMERAS
+from dfs_ros.config import setting
 
 NETWORKS = ("light", "ddfs", "dualfocus", "direct")
 ANY_CAMERA = "any"

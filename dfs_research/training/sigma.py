@@ -19,15 +19,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dfs_ros.config import CostConfig, HypothesesConfig
 from dfs_research.evaluation.rendered import EVALUATION_CAMERAS, load_rgbd
-from dfs_ros.network.light import DOWNSAMPLING, LightNetwork
-from dfs_ros.depth.readout import SIGMA_FLOOR, beside_jumps, median_and_spread
-from dfs_ros.simulation.render import render_stack
-from dfs_ros.simulation.scenes import random_scene
 from dfs_research.training.samples import Perturbation, disturbed, sample_of
 from dfs_research.training.stacks import Sources, TrainingStack, random_lens, random_pupil
-from dfs_ros.working import hypotheses_for
+from dfs_ros.config import CostConfig, HypothesesConfig
+from dfs_ros.cost_volume.hypotheses import hypotheses_for
+from dfs_ros.depth.readout import SIGMA_FLOOR, beside_jumps, median_and_spread
+from dfs_ros.network.light import DOWNSAMPLING, LightNetwork
+from dfs_ros.simulation.render import render_stack
+from dfs_ros.simulation.scenes import random_scene
 
 SHARE_WITHIN_SIGMA = 0.683
 WIDTH_PX = 320

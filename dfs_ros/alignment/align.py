@@ -6,7 +6,8 @@ the geometry of one of them, the reference, which is not resampled, and to its e
 
 1. Frames are taken in focus order, from the reference outwards. Each starts where the lens model expects it beside its
    neighbour and is registered to the reference (:mod:`dfs_ros.alignment.registration`), so that errors do not add up.
-2. How much the lens breathes is learnt on the way, and stands in where there is no texture (:mod:`dfs_ros.alignment.matching`).
+2. How much the lens breathes is learnt on the way, and stands in where there is no texture
+   (:mod:`dfs_ros.alignment.matching`).
 3. A frame that does not show the same scene is dropped, with a warning.
 4. Exposure: the median ratio of light (:mod:`dfs_ros.alignment.exposure`). Then every image is resampled once.
 """
@@ -23,11 +24,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.config import AlignmentConfig
 from dfs_ros.alignment.exposure import Exposure, exposure_gain, gain_table
-from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.alignment.matching import FrameAlignment, Match, match_frames
 from dfs_ros.alignment.registration import Motion
+from dfs_ros.config import AlignmentConfig
+from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.types import Camera, FocalStack, check_focus
 
 __all__ = ["AlignedStack", "FrameAlignment", "align"]

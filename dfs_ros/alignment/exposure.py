@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.optics.srgb import light_table, pixel_value
 from dfs_ros.alignment.registration import Motion
+from dfs_ros.optics.srgb import light_table, pixel_value
 
 _LONGEST_PX = 160
 _BLUR_PX = 2.0  # differences of focus matter less in a blurred image

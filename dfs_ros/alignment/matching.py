@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.optics.thin_lens import thin_lens
-from dfs_ros.config import AlignmentConfig
 from dfs_ros.alignment.registration import Features, Motion, Template, correlation, register, register_local, shifted
+from dfs_ros.config import AlignmentConfig
+from dfs_ros.optics import thin_lens
 from dfs_ros.types import FocalStack
 
 Array = NDArray[np.float64]

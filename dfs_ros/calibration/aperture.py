@@ -23,12 +23,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.optics.thin_lens import thin_lens
-from dfs_ros.depth import regularization
 from dfs_ros.config import CostConfig
 from dfs_ros.cost_volume import cost_volume_from_config
-from dfs_ros.types import Camera, FocalStack
-from dfs_ros.working import opened, reduced
+from dfs_ros.cost_volume.energy import log_energy
+from dfs_ros.cost_volume.hypotheses import depth_hypotheses
+from dfs_ros.depth import regularization
+from dfs_ros.optics import thin_lens
+from dfs_ros.types import Camera, FocalStack, opened, reduced
 
 MEGAPIXELS = 0.08
 LOG_STEP = 0.12
@@ -100,10 +101,10 @@ def fit_aperture(
 
     def energy_of(factor: float, depths_m: NDArray[np.float64]) -> NDArray[np.float32]:
         volume = cost_volume_from_config(opened(stack, factor), depths_m, cost, threads=threads)
-        return regularization.log_energy(volume, "residual")
+        return log_energy(volume, "residual")
 
     far = 0.1 * min(1.0 / nearest_m, 1.0)
-    coarse_m = thin_lens.depth_hypotheses(nearest_m, 1.0 / far, _COARSE_HYPOTHESES)
+    coarse_m = depth_hypotheses(nearest_m, 1.0 / far, _COARSE_HYPOTHESES)
     energy = energy_of(1.0, coarse_m)
     textured = regularization.confidence_of(energy) > _TEXTURED
     if textured.mean() < _LEAST_SHARE:
@@ -191,7 +192,7 @@ def _depths(stack: FocalStack, seen: NDArray[np.float64], factor: float, nearest
     near = min(max(float(max(moved.max(), seen[1])) + margin, 1.2 * far), 1.2 * nearest)
     blur_px = factor * (near - far) * float(thin_lens.coc_px_per_diopter(stack.focus_diopters, stack.camera).max())
     count = int(np.clip(math.ceil(blur_px / _BLUR_STEP_PX) + 1, 16, _MOST_HYPOTHESES))
-    return thin_lens.depth_hypotheses(1.0 / near, 1.0 / far, count)
+    return depth_hypotheses(1.0 / near, 1.0 / far, count)
 
 
 def _least(energy: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dfs_ros.alignment.align import align
 from dfs_ros.calibration.aperture import MEGAPIXELS, ApertureFit, Progress, fit_aperture
 from dfs_ros.config import Config
-from dfs_ros.types import FocalStack
-from dfs_ros.working import hypotheses_for, reduced
+from dfs_ros.cost_volume.hypotheses import hypotheses_for
+from dfs_ros.types import FocalStack, reduced
 
 
 def calibrate_aperture(

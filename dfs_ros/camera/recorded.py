@@ -10,10 +10,9 @@ import numpy as np
 
 from dfs_ros.camera.source import SoftwareSource, SourceFrame, sweep_order
 from dfs_ros.config import CameraConfig, LensConfig
-from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.io.stack_folder import load_stack
-from dfs_ros.types import FocusMetadata, LensState
-from dfs_ros.working import reduced
+from dfs_ros.optics.pinhole import intrinsics
+from dfs_ros.types import FocusMetadata, LensState, reduced
 
 
 class RecordedSource(SoftwareSource):

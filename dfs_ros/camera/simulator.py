@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from dfs_ros.camera.source import SoftwareSource, SourceFrame, sweep_order
 from dfs_ros.config import CameraConfig, SimulationConfig
 from dfs_ros.optics.pinhole import intrinsics
-from dfs_ros.system.atomic import staged
-from dfs_ros.system.folders import cache_folder
 from dfs_ros.simulation.render import RENDERER_VERSION, render_images
 from dfs_ros.simulation.scenes import DEMO_FOCUS_DIOPTERS, DEMO_PERIOD_S, demo_camera, demo_scene
+from dfs_ros.system.atomic import staged
+from dfs_ros.system.folders import cache_folder
 from dfs_ros.types import FocusMetadata, LensState
 
 _LOG = logging.getLogger(__name__)

@@ -17,8 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.config import CameraConfig
-from dfs_ros.optics.pinhole import Intrinsics
-from dfs_ros.transport.base import Timer, Transport
 from dfs_ros.messages.convert import (
     CAMERA_INFO,
     FOCUS,
@@ -28,6 +26,8 @@ from dfs_ros.messages.convert import (
     focus_message,
     image_message,
 )
+from dfs_ros.optics.pinhole import Intrinsics
+from dfs_ros.transport.base import Timer, Transport
 from dfs_ros.types import FocusMetadata
 
 _RATE_WINDOW_NS = 3 * 10**9

@@ -44,8 +44,8 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    from dfs_ros.scoring.difference import against_reference
     from dfs_ros.pipeline import DepthEstimator
+    from dfs_ros.scoring.difference import against_reference
 
     estimator = DepthEstimator(config)
     layout = "{desc:<14}{bar}{n:3.0f}% {elapsed}"

@@ -61,8 +61,8 @@ def _verify(module: LightNetwork, model: bytes, shape: Shape, precision: str) ->
     import dataclasses
 
     from dfs_ros.network.export import INPUTS
-    from dfs_ros.network.runners.choose import engine_model
     from dfs_ros.network.runners.base import RunnerError
+    from dfs_ros.network.runners.choose import engine_model
     from dfs_ros.network.runners.onnx import OnnxRunner
     from dfs_ros.network.runners.tensorrt import BACKENDS, TensorRTRunner, build_engine, import_backend
 

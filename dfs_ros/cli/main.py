@@ -27,7 +27,10 @@ COMMANDS = {
     "simulate": ("dfs_ros.cli.simulate", "render a focal stack with known depth"),
     "train": ("dfs_research.commands.train", "train the network on rendered stacks"),
     "eval": ("dfs_research.commands.evaluate", "score depth on rendered stacks"),
-    "experiment": ("dfs_research.commands.experiment", "invariance to the camera, ablations, constraints: tables by one command"),
+    "experiment": (
+        "dfs_research.commands.experiment",
+        "invariance to the camera, ablations, constraints: tables by one command",
+    ),
     "export": ("dfs_ros.cli.export", "write the network as ONNX, and compare what runs it"),
     "bench": ("benchmarks.volumes_cli", "measure speed and memory on this machine (with --node: of the depth node)"),
     "doctor": ("dfs_ros.cli.doctor", "what this machine has, and what will be used"),

@@ -13,10 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dfs_ros.cli.participants import DEPTH_NODE
-from dfs_ros.node.health import FAULTS, MAX_LATENCY_S, rate_hz
-from dfs_ros.node.lens import LensTracker
-from dfs_ros.stacks.assembler import OUTCOMES
-from dfs_ros.transport.base import RELIABLE, SENSOR_DATA, Transport
 from dfs_ros.messages.convert import (
     CAMERA_INFO,
     DIAGNOSTICS,
@@ -30,6 +26,10 @@ from dfs_ros.messages.convert import (
     image_from_message,
     stamp_ns,
 )
+from dfs_ros.node.health import FAULTS, MAX_LATENCY_S, rate_hz
+from dfs_ros.node.lens import LensTracker
+from dfs_ros.stacks.assembler import OUTCOMES
+from dfs_ros.transport.base import RELIABLE, SENSOR_DATA, Transport
 from dfs_ros.types import Camera, DepthResult, FocusMetadata
 
 DROP_CAUSES = (*(name for name in OUTCOMES if name != "used"), "dropped", "wrong_size", "clock_reset", *FAULTS)

@@ -15,9 +15,7 @@ from types import TracebackType
 import yaml
 
 from dfs_ros.camera.source import FrameSource
-from dfs_ros.cli import view
-from dfs_ros.cli import node
-from dfs_ros.cli import camera
+from dfs_ros.cli import camera, node, view
 from dfs_ros.cli.participants import CAMERA_NODE, DEPTH_NODE, VIEWER_NODE
 from dfs_ros.cli.processes import Processes
 from dfs_ros.config import Config

@@ -16,11 +16,11 @@ from collections.abc import Callable
 from dfs_ros.cli.common import add_config_arguments, config_from_arguments
 from dfs_ros.cli.participants import add_participant_arguments, participant
 from dfs_ros.cli.statusline import StatusLine
+from dfs_ros.messages.convert import CAMERA_INFO, COMPRESSED, DIAGNOSTICS, FOCUS, IMAGE, Message
+from dfs_ros.messages.definitions import serialize
 from dfs_ros.node.outputs import TOPICS as OUTPUTS
 from dfs_ros.transport.bag.files import STORAGES, BagWriter
 from dfs_ros.transport.base import LATCHED, Qos, Subscription, Transport
-from dfs_ros.messages.definitions import serialize
-from dfs_ros.messages.convert import CAMERA_INFO, COMPRESSED, DIAGNOSTICS, FOCUS, IMAGE, Message
 
 NODE_NAME = "dfs_record"
 INPUTS = ("image", "camera_info", "focus", "/tf", "/tf_static")

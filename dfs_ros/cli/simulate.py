@@ -54,11 +54,11 @@ def run(args: argparse.Namespace) -> int:
     import cv2
     import numpy as np
 
-    from dfs_ros.system.atomic import prepare_output
     from dfs_ros.io.pictures import depth_picture
     from dfs_ros.io.stack_folder import save_stack
     from dfs_ros.simulation.render import render_stack
     from dfs_ros.simulation.scenes import DEMO_FOCUS_DIOPTERS, Scene, demo_scene, plane_scene, random_scene
+    from dfs_ros.system.atomic import prepare_output
 
     settings = Config.from_dict({"simulation": {"noise": args.noise, "breathing": args.breathing}}).simulation
     width, height = args.size

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from dfs_ros.system.cores import usable_cores
 from dfs_ros.cost_volume.problem import Problem, noise_gain
 from dfs_ros.cost_volume.spectra import Spectra, SpectraCache, stack_spectra
 from dfs_ros.cost_volume.transfer import TransferFunctions
+from dfs_ros.system.cores import usable_cores
 
 Real = NDArray[np.float32]
 

@@ -20,14 +20,35 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
+from dfs_ros.config import NEAREST_DEPTH_M, Config, HypothesesConfig
+from dfs_ros.types import FocalStack
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dfs_ros.config import Config
 
 Volume = NDArray[np.float32]
 
 _LEAST_SHARE = 0.25
+
+
+def depth_hypotheses(
+    min_depth_m: float, max_depth_m: float, count: int, spacing: str = "inverse"
+) -> NDArray[np.float64]:
+    """Depth hypotheses in metres, near to far, evenly spaced in inverse depth or in depth; shape (count,)."""
+    if not (0 < min_depth_m < max_depth_m) or count < 2:
+        raise ValueError(
+            f"hypotheses: expected 0 < min < max and 2 or more, received {min_depth_m} to {max_depth_m} m, {count}"
+        )
+    if spacing == "linear":
+        return np.linspace(min_depth_m, max_depth_m, count)
+    return 1.0 / np.linspace(1.0 / min_depth_m, 1.0 / max_depth_m, count)
+
+
+def hypotheses_for(stack: FocalStack, config: HypothesesConfig) -> NDArray[np.float64]:
+    """Depth hypotheses in metres, near to far; a near end that the configuration leaves open comes from the focus."""
+    nearest = config.min_depth_m or min(NEAREST_DEPTH_M, 1.0 / (1.2 * float(stack.focus_diopters.max())))
+    return depth_hypotheses(nearest, config.max_depth_m, config.count, config.spacing)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.fft import next_fast_len
 
-from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.config import Config, CostConfig
+from dfs_ros.optics import thin_lens
 from dfs_ros.types import FocalStack
 
 Float = NDArray[np.float64]
@@ -60,7 +60,7 @@ def make_problem(stack: FocalStack, depths_m: ArrayLike, cost: CostConfig) -> Pr
     finite, positive and strictly ascending or descending.
     """
     if not isinstance(stack, FocalStack):
-        raise TypeError(f"stack: expected a FocalStack, received {type(stack).__name__}; see FocalStack.load")
+        raise TypeError(f"stack: expected a FocalStack, received {type(stack).__name__}; see dfs_ros.load_stack")
     if not isinstance(cost, CostConfig):
         raise TypeError(f"cost: expected a CostConfig, received {type(cost).__name__}")
     cost = Config(cost=cost).cost.resolved()

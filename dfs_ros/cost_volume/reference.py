@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.cost_volume.problem import LUMA_WEIGHTS, Problem, noise_gain
+from dfs_ros.optics import thin_lens
 from dfs_ros.optics.srgb import light_table
 
 Float = NDArray[np.float64]

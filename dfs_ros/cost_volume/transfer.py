@@ -12,9 +12,9 @@ from collections import OrderedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.cost_volume.problem import Problem
 from dfs_ros.cost_volume.reference import laplacian_transfer, table_psf
+from dfs_ros.optics import thin_lens
 
 Real = NDArray[np.float32]
 

@@ -25,14 +25,15 @@ from torch import Tensor
 
 from dfs_ros.config import Config
 from dfs_ros.cost_volume import cuda
-from dfs_ros.cost_volume.hypotheses import Subdivision, subdivided_tensor, subdivision_for
-from dfs_ros.depth.cuda import Aggregation, at_index, confidence_of, minimum_with_offset
 from dfs_ros.cost_volume.cuda.driver import Kernels
+from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
 from dfs_ros.cost_volume.cuda.job import uploaded
+from dfs_ros.cost_volume.energy import COST_FLOOR
+from dfs_ros.cost_volume.hypotheses import Subdivision, subdivided_tensor, subdivision_for
 from dfs_ros.cost_volume.problem import Problem, make_problem
 from dfs_ros.cost_volume.spectra import SpectraCache
-from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
-from dfs_ros.depth.regularization import COST_FLOOR, SIGMA_SCALE
+from dfs_ros.depth.cuda import Aggregation, at_index, confidence_of, minimum_with_offset
+from dfs_ros.depth.regularization import SIGMA_SCALE
 from dfs_ros.types import FocalStack
 
 if TYPE_CHECKING:

@@ -26,19 +26,6 @@ SIGMA_SCALE = 0.4
 """Calibrates the sigma of this probability, for :func:`dfs_ros.depth.readout.read_out`: of errors on scenes kept for
 calibration and validation 68 % are within it."""
 
-# Squared residuals under this carry nothing but 8-bit rounding.
-COST_FLOOR = 1e-7
-
-
-def log_energy(cost: Volume, method: str) -> Volume:
-    """Logarithm of the squared misfit, float32 (D, H, W): minus the log-likelihood of a misfit of unknown variance.
-
-    So bright and dark, strong and faint texture weigh alike. `residual` volumes are squared already; `paper` and
-    `released` are sums of standard deviations.
-    """
-    energy: Volume = np.add(cost if method == "residual" else cost * cost, np.float32(COST_FLOOR), dtype=np.float32)
-    return np.log(energy, out=energy)
-
 
 def confidence_of(aggregated: Volume) -> NDArray[np.float32]:
     """How much better the best depth explains the stack than a typical one, float32 (H, W) in [0, 1].

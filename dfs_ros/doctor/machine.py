@@ -8,8 +8,8 @@ import platform
 import sys
 from collections.abc import Iterator
 
-from dfs_ros.system.cores import usable_cores
 from dfs_ros.doctor.finding import Finding, version, words
+from dfs_ros.system.cores import usable_cores
 
 REQUIRED = {
     "numpy": "numpy",

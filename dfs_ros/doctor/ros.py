@@ -56,16 +56,16 @@ def _native() -> Iterator[Finding]:
 def discovery() -> Iterator[Finding]:
     """The domain, and who is discovered in it."""
     from dfs_ros.config import DdsConfig
-    from dfs_ros.transport.dds.transport import domain
+    from dfs_ros.transport.dds import domain
 
     config = DdsConfig()
     try:
-        domain, who = domain.domain_id(config), domain.discovery(config)
+        number, who = domain.domain_id(config), domain.discovery(config)
     except ValueError as error:
         name = str(error).partition(":")[0]
         yield Finding("ROS 2", name, str(error), "error", f"unset {name}, or set it to what is expected")
         return
-    yield Finding("ROS 2", "domain", f"{domain} ({_environment('ROS_DOMAIN_ID')})")
+    yield Finding("ROS 2", "domain", f"{number} ({_environment('ROS_DOMAIN_ID')})")
     peers = f", and the hosts {', '.join(who.static_peers)}" if who.static_peers else ""
     yield Finding("ROS 2", "discovery", f"{who.range}{peers} ({_environment('ROS_AUTOMATIC_DISCOVERY_RANGE')})")
 

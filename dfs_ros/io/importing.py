@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dfs_ros.config import LensConfig, ProcessingConfig, unknown_name
-from dfs_ros.system.atomic import staged
 from dfs_ros.io.exif import PhotoExif, read_exif
 from dfs_ros.io.images import IMAGE_SUFFIXES
 from dfs_ros.io.stack_description import (
@@ -33,6 +32,7 @@ from dfs_ros.io.stack_description import (
     write_description,
 )
 from dfs_ros.io.stack_folder import check_images
+from dfs_ros.system.atomic import staged
 from dfs_ros.types import Camera
 
 FOCUS_UNITS = ("metres", "diopters")

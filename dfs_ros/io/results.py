@@ -26,9 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import dfs_ros
+from dfs_ros.io.pictures import depth_picture
 from dfs_ros.optics.pinhole import intrinsics, points_from_depth
 from dfs_ros.system.atomic import prepare_output, staged
-from dfs_ros.io.pictures import depth_picture
 from dfs_ros.types import DepthResult
 
 __all__ = ["prepare_output", "write_ply", "write_result"]

@@ -31,7 +31,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.config import LensConfig, ProcessingConfig
-from dfs_ros.system.atomic import staged
 from dfs_ros.io.images import ImageHeader, read_header, read_image
 from dfs_ros.io.stack_description import (
     DESCRIPTION_FILE,
@@ -44,6 +43,7 @@ from dfs_ros.io.stack_description import (
     stack_document,
     write_description,
 )
+from dfs_ros.system.atomic import staged
 from dfs_ros.types import FocalStack
 
 

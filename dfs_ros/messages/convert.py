@@ -13,8 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.optics.thin_lens import pinhole
-from dfs_ros.optics.pinhole import Intrinsics
+from dfs_ros.messages import points
 from dfs_ros.messages.definitions import (
     Message,
     header,
@@ -32,6 +31,7 @@ from dfs_ros.messages.images import (
     image_from_message,
     image_message,
 )
+from dfs_ros.optics.pinhole import Intrinsics
 from dfs_ros.types import FocusMetadata, LensState
 
 __all__ = [
@@ -232,9 +232,9 @@ def points_message(
     if points_m.ndim != 3:
         raise ValueError(f"points_m: expected shape (H, W, 3), received {points_m.shape}")
     coloured = rgb is not None
-    data = pinhole.pack_xyz(points_m) if rgb is None else pinhole.pack_xyzrgb(points_m, rgb)
-    step = pinhole.XYZRGB_POINT_STEP if coloured else pinhole.XYZ_POINT_STEP
-    fields = pinhole.XYZRGB_FIELDS if coloured else pinhole.XYZ_FIELDS
+    data = points.pack_xyz(points_m) if rgb is None else points.pack_xyzrgb(points_m, rgb)
+    step = points.XYZRGB_POINT_STEP if coloured else points.XYZ_POINT_STEP
+    fields = points.XYZRGB_FIELDS if coloured else points.XYZ_FIELDS
     height, width = points_m.shape[:2]
     return message(
         POINTS,

@@ -126,7 +126,9 @@ def load_network(config: NetworkConfig, device: str = "auto", graphs: bool = Tru
     runner that is not there, or the name `none`, which is no network.
     """
     if config.name == "none":
-        raise ValueError("network: none is the regularised argmin, which needs no network; see dfs_ros.depth.regularization")
+        raise ValueError(
+            "network: none is the regularised argmin, which needs no network; see dfs_ros.depth.regularization"
+        )
     file = model_file(config.name)
     module = load_weights(file)
 

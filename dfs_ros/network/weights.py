@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +19,28 @@ if TYPE_CHECKING:
 
 FORMAT = "dfs_ros network 1"
 _SUFFIX = ".safetensors"
-_BASELINES = "baselines"
-_CLASSES = {
-    "light": ("light", "LightArchitecture", "LightNetwork"),
-    "ddfs": ("ddfs", "DdfsArchitecture", "DdfsNetwork"),
-    "dualfocus": ("dualfocus", "DualFocusArchitecture", "DualFocusNetwork"),
-    "direct": ("direct", "DirectArchitecture", "DirectNetwork"),
-}
-"""Module and classes of every network there is, by what its files call it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkKind:
+    """How the networks of one kind are made: `network(architecture(**settings))`."""
+
+    architecture: type
+    network: Callable[[Any], nn.Module]
+
+
+def _light() -> NetworkKind:
+    from dfs_ros.network.light import LightArchitecture, LightNetwork
+
+    return NetworkKind(LightArchitecture, LightNetwork)
+
+
+_KINDS: dict[str, Callable[[], NetworkKind]] = {"light": _light}
+
+
+def register_network(kind: str, made: Callable[[], NetworkKind]) -> None:
+    """Have files of another kind read too; `made` is called, and its imports run, when the first such file comes."""
+    _KINDS[kind] = made
 
 
 def model_file(name: str) -> Path:
@@ -46,18 +59,6 @@ def model_file(name: str) -> Path:
             f"or give the path of a {_SUFFIX} file"
         )
     return share_folder("models") / f"{name}{_SUFFIX}"
-
-
-def network_file(name: str) -> Path:
-    """As :func:`model_file`, with the networks of models/baselines/, which are there to be compared with."""
-    if not name.endswith(_SUFFIX) and name not in known_models():
-        try:
-            file = share_folder("models") / _BASELINES / f"{name}{_SUFFIX}"
-        except FileNotFoundError:
-            file = Path()
-        if file.is_file():
-            return file
-    return model_file(name)
 
 
 def known_models() -> list[str]:
@@ -149,8 +150,8 @@ def load_module(file: str | Path) -> nn.Module:
             "`dfs train` writes such files"
         )
     kind = metadata.get("network", "light")
-    if kind not in _CLASSES:
-        raise ValueError(f"network {file}: unknown network {kind!r}; known: {', '.join(_CLASSES)}")
+    if kind not in _KINDS:
+        raise ValueError(f"network {file}: unknown network {kind!r}; known: {', '.join(_KINDS)}")
     try:
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
@@ -168,14 +169,12 @@ def make_network(kind: str, architecture: Mapping[str, Any]) -> nn.Module:
 
     Raises KeyError for an unknown kind, TypeError and ValueError for wrong settings.
     """
-    module, architecture_class, network_class = _CLASSES[kind]
-    found = importlib.import_module(f"dfs_ros.network.{module}")
-    network: nn.Module = getattr(found, network_class)(getattr(found, architecture_class)(**architecture))
-    return network
+    made = _KINDS[kind]()
+    return made.network(made.architecture(**architecture))
 
 
 def _kind_of(architecture: object) -> str:
-    for kind, (_, architecture_class, _) in _CLASSES.items():
-        if type(architecture).__name__ == architecture_class:
+    for kind, made in _KINDS.items():
+        if isinstance(architecture, made().architecture):
             return kind
     raise TypeError(f"architecture: expected that of a network, received {type(architecture).__name__}")

@@ -9,8 +9,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from dfs_ros.io.stack_folder import save_stack
-from dfs_ros.stacks.assembler import Sweep
 from dfs_ros.messages.convert import Message, trigger_response
+from dfs_ros.stacks.assembler import Sweep
 from dfs_ros.types import Camera, FocalStack
 
 MOST_WAITING = 2

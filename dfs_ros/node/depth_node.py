@@ -27,15 +27,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from dfs_ros.config import StackConfig
-from dfs_ros.node.last_alignment import LastAlignment
-from dfs_ros.node.capture import Capture
-from dfs_ros.node.commanded_focus import LensCommands, schedule_of
-from dfs_ros.node.health import Health, Situation, state_of
-from dfs_ros.node.images import ImageReader
-from dfs_ros.node.lens import LensError, LensTracker
-from dfs_ros.node.outputs import Outputs
-from dfs_ros.stacks.assembler import StackAssembler, Sweep
-from dfs_ros.transport.base import Qos, Subscription, Transport
 from dfs_ros.messages.convert import (
     CAMERA_INFO,
     COMPRESSED,
@@ -51,8 +42,17 @@ from dfs_ros.messages.convert import (
     stamp_ns,
     trigger_response,
 )
-from dfs_ros.types import Camera, DepthResult, FocalStack, FocusMetadata, Frame
+from dfs_ros.node.capture import Capture
+from dfs_ros.node.commanded_focus import LensCommands, schedule_of
+from dfs_ros.node.health import Health, Situation, state_of
+from dfs_ros.node.images import ImageReader
+from dfs_ros.node.last_alignment import LastAlignment
+from dfs_ros.node.lens import LensError, LensTracker
+from dfs_ros.node.outputs import Outputs
 from dfs_ros.node.worker import LatestWorker
+from dfs_ros.stacks.assembler import StackAssembler, Sweep
+from dfs_ros.transport.base import Qos, Subscription, Transport
+from dfs_ros.types import Camera, DepthResult, FocalStack, FocusMetadata, Frame
 
 if TYPE_CHECKING:
     from dfs_ros.pipeline import DepthEstimator

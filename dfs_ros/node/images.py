@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from dfs_ros.config import ProcessingConfig
 from dfs_ros.messages.compressed import compressed_size, image_from_compressed
-from dfs_ros.messages.images import image_from_message
 from dfs_ros.messages.convert import Message
+from dfs_ros.messages.images import image_from_message
 from dfs_ros.types import check_image
 
 _SIZES_REMEMBERED = 4

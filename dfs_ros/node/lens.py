@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from dfs_ros.config import LensConfig
-from dfs_ros.optics.pinhole import Intrinsics, pixel_pitch_from_intrinsics
 from dfs_ros.messages.convert import CameraInfo
+from dfs_ros.optics.pinhole import Intrinsics, pixel_pitch_from_intrinsics
 from dfs_ros.types import Camera, FocusMetadata
 
 _UNKNOWN = Intrinsics(math.nan, math.nan, math.nan, math.nan)

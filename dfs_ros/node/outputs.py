@@ -7,8 +7,6 @@ from collections.abc import Collection, Iterable
 import numpy as np
 
 from dfs_ros.config import NodeConfig
-from dfs_ros.optics.pinhole import Intrinsics, intrinsics, points_from_depth
-from dfs_ros.transport.base import Publisher, Transport
 from dfs_ros.messages.convert import (
     CAMERA_INFO,
     IMAGE,
@@ -19,6 +17,8 @@ from dfs_ros.messages.convert import (
     image_message,
     points_message,
 )
+from dfs_ros.optics.pinhole import Intrinsics, intrinsics, points_from_depth
+from dfs_ros.transport.base import Publisher, Transport
 from dfs_ros.types import DepthResult
 
 TOPICS = {

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from dfs_ros.transport.bag.output import bag_output
 from dfs_ros.config import Config
+from dfs_ros.messages.convert import Message
 from dfs_ros.node.depth_node import DepthNode
 from dfs_ros.node.outputs import TOPICS as OUTPUTS
-from dfs_ros.transport.bag.transport import BagTransport
 from dfs_ros.transport.bag.files import BagReader, BagTopic, BagWriter
+from dfs_ros.transport.bag.output import bag_output
 from dfs_ros.transport.bag.topics import ChosenTopics, choose_topics
-from dfs_ros.messages.convert import Message
+from dfs_ros.transport.bag.transport import BagTransport
 from dfs_ros.transport.names import check_namespace, resolve_name
 
 NODE_NAME = "dfs"

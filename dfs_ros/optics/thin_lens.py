@@ -123,14 +123,3 @@ def magnification(focus_diopters: ArrayLike, camera: Camera) -> Array:
     for value in focus.ravel():
         check_focus(float(value), camera.focal_length_m)
     return 1.0 / (1.0 - camera.focal_length_m * focus)
-
-
-def depth_hypotheses(min_depth_m: float, max_depth_m: float, count: int, spacing: str = "inverse") -> Array:
-    """Depth hypotheses in metres, near to far, evenly spaced in inverse depth or in depth; shape (count,)."""
-    if not (0 < min_depth_m < max_depth_m) or count < 2:
-        raise ValueError(
-            f"hypotheses: expected 0 < min < max and 2 or more, received {min_depth_m} to {max_depth_m} m, {count}"
-        )
-    if spacing == "linear":
-        return np.linspace(min_depth_m, max_depth_m, count)
-    return 1.0 / np.linspace(1.0 / min_depth_m, 1.0 / max_depth_m, count)

@@ -10,7 +10,7 @@ blurred by its disk and laid over the farther ones, far to near, in linear light
 On a continuous surface the shares add up to one, so no seams show and blur follows depth smoothly. At a depth edge the
 near side blurs over the far side, and the far side never takes up colour of the near side.
 
-The blur is a convolution (by FFT, padded) with the rasterised disk of `thin_lens.disk_psf`, not with the analytic transfer
+The blur is a convolution (by FFT, padded) with the rasterised disk of `disk_psf`, not with the analytic transfer
 function: that one rings at the hard edges of a layer, a rasterised disk is never negative. Rasterising costs accuracy
 where the disk is a pixel or two wide: on photos with blur of 1 to 2 px the images differ from exact ones by 2 to 3 of
 255 (rms); rendered from a scene of twice the resolution, `oversampling=2`, by about 0.5 (1 where blur is 1 px).
@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import fft
 
-from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.config import SimulationConfig
+from dfs_ros.optics import thin_lens
 from dfs_ros.optics.srgb import light_table, pixel_value
 from dfs_ros.simulation.pupil import Pupil, pupil_psf
 from dfs_ros.types import Camera, FocalStack
@@ -249,7 +249,7 @@ def blur_psf(diameter_px: float, pupil: Pupil | None = None) -> NDArray[np.float
     With a `pupil`, a negative diameter is that of a point nearer than the focus.
 
     Pixels gather light over their area, in the sharp image as in the defocused one. The kernel between the two is the
-    disk alone, while its rasterisation on the pixel grid (`thin_lens.disk_psf`) is wider by a pixel, a variance of
+    disk alone, while its rasterisation on the pixel grid (`disk_psf`) is wider by a pixel, a variance of
     1/12 px^2. So the disk is rasterised at the slightly smaller diameter whose second moment is the true disk's,
     diameter^2 / 16.
     """

@@ -1,6 +1,6 @@
 """Frames in the order of their stamps -> the frames of one stack: by sweep, or in a sliding window.
 
-The second half of :mod:`dfs_ros.stacks.assembler`: everything here is fed usable frames of one size and strictly rising stamps.
+The second half of :mod:`.assembler`: everything here is fed usable frames of one size and strictly rising stamps.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ def share_folder(name: str) -> Path:
 
     Raises FileNotFoundError that names every place tried.
     """
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     candidates = [
         package.parent / name,
         Path(sys.prefix) / "share" / "dfs_ros" / name,

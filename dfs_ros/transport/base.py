@@ -29,9 +29,9 @@ from types import TracebackType
 from typing import Protocol, TypeVar
 
 from dfs_ros.config import Config
+from dfs_ros.messages.convert import DIAGNOSTICS, Diagnostic, diagnostics_message
 from dfs_ros.messages.definitions import Message, check_type
 from dfs_ros.transport.executor import Executor
-from dfs_ros.messages.convert import DIAGNOSTICS, Diagnostic, diagnostics_message
 from dfs_ros.transport.names import check_namespace, check_node_name, resolve_name
 from dfs_ros.transport.parameters import Parameters
 

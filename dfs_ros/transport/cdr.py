@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 
-from dfs_ros.transport.base import Qos, Subscription, Transport
 from dfs_ros.messages.definitions import Message, deserialize
+from dfs_ros.transport.base import Qos, Subscription, Transport
 
 
 class CdrSubscription(Subscription):

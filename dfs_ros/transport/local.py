@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from dfs_ros.config import Config
+from dfs_ros.messages.definitions import Message, message, message_class, service_parts
 from dfs_ros.transport.base import (
     RELIABLE,
     SENSOR_DATA,
@@ -31,7 +32,6 @@ from dfs_ros.transport.base import (
     Transport,
     when_answered,
 )
-from dfs_ros.messages.definitions import Message, message, message_class, service_parts
 from dfs_ros.transport.executor import Executor, Mailbox
 from dfs_ros.transport.parameter_services import serve_parameters
 

@@ -11,8 +11,6 @@ from collections.abc import Collection
 from typing import Any
 
 from dfs_ros.config import Config
-from dfs_ros.stacks.assembler import OUTCOMES
-from dfs_ros.transport.base import SENSOR_DATA, Transport
 from dfs_ros.messages.convert import (
     CAMERA_INFO,
     DIAGNOSTICS,
@@ -26,6 +24,8 @@ from dfs_ros.messages.convert import (
     image_from_message,
     stamp_ns,
 )
+from dfs_ros.stacks.assembler import OUTCOMES
+from dfs_ros.transport.base import SENSOR_DATA, Transport
 from dfs_ros.types import FocusMetadata
 from dfs_ros.viewer.status import ViewerStatus
 from dfs_ros.viewer.viewer import Viewer

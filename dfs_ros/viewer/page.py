@@ -17,8 +17,8 @@ import viser
 from numpy.typing import NDArray
 
 from dfs_ros.config import ViewerConfig
-from dfs_ros.optics.pinhole import Intrinsics
 from dfs_ros.io.pictures import colorize_depth, depth_range, focus_text
+from dfs_ros.optics.pinhole import Intrinsics
 from dfs_ros.viewer import html
 from dfs_ros.viewer.cloud import Cloud, hide_uncertain, make_cloud
 from dfs_ros.viewer.scene import VIEWS, Scene

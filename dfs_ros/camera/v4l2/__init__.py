@@ -1,0 +1,5 @@
+"""A camera and its focus motor through V4L2."""
+
+from dfs_ros.camera.v4l2.source import V4l2Source
+
+__all__ = ["V4l2Source"]

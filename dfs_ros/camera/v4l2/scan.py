@@ -8,8 +8,8 @@ import numpy as np
 
 from dfs_ros.camera.focus_sweep import FocusSweep
 from dfs_ros.camera.sharpest import sharpness
-from dfs_ros.camera.v4l2.source import exposed
 from dfs_ros.camera.v4l2.device import FOCUS_ABSOLUTE, FOCUS_AUTO, V4l2Device, decoded
+from dfs_ros.camera.v4l2.source import exposed
 
 _TIMEOUT_S = 5.0
 

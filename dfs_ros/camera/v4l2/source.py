@@ -20,7 +20,6 @@ import numpy as np
 
 from dfs_ros.camera.camera_file import load_camera_file
 from dfs_ros.camera.focus_sweep import Exposure, FocusSweep
-from dfs_ros.lens.table import LensTable
 from dfs_ros.camera.source import SourceFrame, sweep_order
 from dfs_ros.camera.v4l2.device import (
     AUTO_EXPOSURE_OFF,
@@ -33,6 +32,7 @@ from dfs_ros.camera.v4l2.device import (
     decoded,
 )
 from dfs_ros.config import CameraConfig, LensConfig, V4l2Config
+from dfs_ros.lens.table import LensTable
 from dfs_ros.optics.pinhole import Intrinsics
 from dfs_ros.types import FocusMetadata, LensState
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 from dfs_ros.cost_volume.cuda.build import CudaUnavailable
 from dfs_ros.cost_volume.cuda.driver import Kernels, cuda_kernels, why_not
+from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
 from dfs_ros.cost_volume.problem import Problem
 from dfs_ros.cost_volume.spectra import SpectraCache
-from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
 
 if TYPE_CHECKING:
     import torch

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from dfs_ros.optics.thin_lens import thin_lens
 from dfs_ros.config import CostConfig
 from dfs_ros.cost_volume.problem import LUMA_WEIGHTS
 from dfs_ros.cost_volume.reference import TABLE_FIRST_RADIUS_PX, TABLE_STEP_PX, table_psf
+from dfs_ros.optics import thin_lens
 from dfs_ros.optics.srgb import light_table
 
 Real = NDArray[np.float32]

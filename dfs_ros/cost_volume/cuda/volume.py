@@ -27,13 +27,13 @@ from numpy.typing import NDArray
 
 from dfs_ros.cost_volume.confidence import BOUND_C_MAX, BOUND_F1
 from dfs_ros.cost_volume.cuda.driver import Kernels
+from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
 from dfs_ros.cost_volume.cuda.job import THREADS, Job, blocks, columns_grid, rows_grid, uploaded, with_arrays
 from dfs_ros.cost_volume.cuda.tables import RADIAL_ENTRIES_PER_UNIT, make_tables
+from dfs_ros.cost_volume.energy import COST_FLOOR
 from dfs_ros.cost_volume.problem import Problem
 from dfs_ros.cost_volume.spectra import SpectraCache
-from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
 from dfs_ros.system.memory import is_out_of_memory
-from dfs_ros.depth.regularization import COST_FLOOR
 
 OUTPUTS = ("cost", "log_energy", "bounded")
 DTYPES = (torch.float32, torch.float16)
@@ -59,7 +59,8 @@ class VolumeEngine:
         Any problem of these sizes; its images and blur diameters do not count here.
     output
         `cost`: as :func:`dfs_ros.cost_volume.cost_volume` has it. `log_energy`: its logarithm, as the networks take it
-        (:func:`dfs_ros.depth.regularization.log_energy`). `bounded`: as :func:`dfs_ros.cost_volume.bound_and_scale` has it.
+        (:func:`dfs_ros.cost_volume.energy.log_energy`). `bounded`: as
+        :func:`dfs_ros.cost_volume.bound_and_scale` has it.
     dtype
         torch.float32 or torch.float16, of the volume; inside it is float32.
     block_bytes
@@ -212,7 +213,7 @@ class VolumeEngine:
         return spectra
 
     def compute(self, spectra: torch.Tensor) -> torch.Tensor:
-        """The volume for the blur that was set last; a computation that :class:`dfs_ros.cost_volume.cuda.graphs` can record."""
+        """The volume for the blur that was set last; a computation that a CUDA graph can record."""
         depths = len(self._diameters)
         bounded = self._output == "bounded"
         volume = self._empty(depths, *self._size, dtype=torch.float32 if bounded else self._dtype)

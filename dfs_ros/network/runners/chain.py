@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from dfs_ros.system.memory import is_out_of_memory
 from dfs_ros.network.runners.base import Array, Problem, Runner, RunnerError
+from dfs_ros.system.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dfs_ros.system.folders import cache_folder, write_atomically
 from dfs_ros.network.runners.base import RunnerError
+from dfs_ros.system.folders import cache_folder, write_atomically
 
 Engine = TypeVar("Engine")
 

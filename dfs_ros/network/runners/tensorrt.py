@@ -1,7 +1,7 @@
 """Networks in TensorRT 10.3 to 11 and in TensorRT for RTX, through the calls that all of them have.
 
 Networks are strongly typed: precision is in the ONNX file and no builder flag lowers it. An engine is built for one
-shape, when the first volume of that shape comes, and kept (:mod:`dfs_ros.network.runners.engine_cache`). Before it is used it
+shape, when the first volume of that shape comes, and kept (:mod:`.engine_cache`). Before it is used it
 answers a golden input; where that differs from the reference the engine is not used.
 """
 

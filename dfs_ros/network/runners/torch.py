@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dfs_ros.system.cores import network_threads
 from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
 from dfs_ros.network.runners.base import Array, Runner
+from dfs_ros.system.cores import network_threads
 
 _GRAPHS = 2  # sizes of image
 

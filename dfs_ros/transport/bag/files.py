@@ -10,8 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
-from dfs_ros.transport.base import Qos
 from dfs_ros.messages.definitions import type_store
+from dfs_ros.transport.base import Qos
 
 if TYPE_CHECKING:
     from rosbags.interfaces import Connection

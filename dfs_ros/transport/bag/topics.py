@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import islice
 
 from dfs_ros.config import Config
-from dfs_ros.transport.bag.files import BagReader, BagTopic
-from dfs_ros.messages.definitions import deserialize, type_store
 from dfs_ros.messages.convert import CAMERA_INFO, COMPRESSED, DIAGNOSTICS, FOCUS, IMAGE, focus_from_diagnostics
+from dfs_ros.messages.definitions import deserialize, type_store
+from dfs_ros.transport.bag.files import BagReader, BagTopic
 
 _NOT_PHOTOS = ("/compressedDepth", "/theora", "/ffmpeg", "/zstd")
 _DIAGNOSTICS_PEEKED = 200

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from dfs_ros.config import Config
+from dfs_ros.messages.definitions import Message, deserialize, serialize
 from dfs_ros.transport.bag.files import BagMessage, BagWriter
 from dfs_ros.transport.base import RELIABLE, Publisher, Qos
-from dfs_ros.messages.definitions import Message, deserialize, serialize
 from dfs_ros.transport.local import LocalBus, LocalTransport
 
 # In a longer silence timers are not called one by one: a clock that jumps by years must not take hours.

@@ -9,24 +9,36 @@ import itertools
 import struct
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from dfs_ros.messages.definitions import Message, deserialize, serialize
 from dfs_ros.transport.base import Handler, Qos, when_answered
 from dfs_ros.transport.dds.types import SERVICE_HEADER_BYTES, service_topics
 from dfs_ros.transport.dds.wire import service_header, user_data_value, write
-from dfs_ros.messages.definitions import Message, deserialize, serialize
-
-if TYPE_CHECKING:
-    from dfs_ros.transport.dds.transport import DdsTransport
 
 SERVICE_QOS = Qos(reliable=True, depth=10)
+
+
+class Participant(Protocol):
+    """What a service needs of the transport."""
+
+    executor: Any
+
+    def new_endpoint_id(self) -> str: ...
+    def make_writer(self, topic: str, type_name: str, qos: Qos, user_data: str = ...) -> Any: ...
+    def make_receiver(
+        self, topic: str, type_name: str, qos: Qos, deliver: Callable[[bytes, Any], None], user_data: str = ...
+    ) -> Any: ...
+    def call_soon(self, work: Callable[[], None]) -> None: ...
+    def log(self, level: str, text: str, *, key: str = ..., every_s: float = ...) -> None: ...
 
 
 class ServiceClient:
     """The asking side of a service. Answers come on the receiving thread."""
 
-    def __init__(self, transport: DdsTransport, name: str, service_type: str) -> None:
+    def __init__(self, transport: Participant, name: str, service_type: str) -> None:
         (request_topic, self._request), (reply_topic, self._response) = service_topics(name, service_type)
         user_data = f"clientid={transport.new_endpoint_id()};"
         self.writer = transport.make_writer(request_topic, self._request, SERVICE_QOS, user_data)
@@ -63,7 +75,7 @@ class ServiceClient:
 class ServiceServer:
     """The answering side of a service. Requests are answered by the thread that spins."""
 
-    def __init__(self, transport: DdsTransport, name: str, service_type: str, callback: Handler) -> None:
+    def __init__(self, transport: Participant, name: str, service_type: str, callback: Handler) -> None:
         (request_topic, self._request), (reply_topic, self._response) = service_topics(name, service_type)
         user_data = f"serviceid={transport.new_endpoint_id()};"
         self._transport = transport

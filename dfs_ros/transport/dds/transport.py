@@ -14,6 +14,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dfs_ros.config import Config
+from dfs_ros.messages.definitions import (
+    Message,
+    message,
+    message_class,
+    serialize,
+    service_parts,
+    time_message,
+)
 from dfs_ros.transport.base import (
     RELIABLE,
     SENSOR_DATA,
@@ -34,14 +42,6 @@ from dfs_ros.transport.dds.wire import (
     incompatible_qos,
     require_cyclonedds,
     write,
-)
-from dfs_ros.messages.definitions import (
-    Message,
-    message,
-    message_class,
-    serialize,
-    service_parts,
-    time_message,
 )
 from dfs_ros.transport.parameter_services import serve_parameters
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from dfs_ros.transport.base import Qos
 from dfs_ros.messages.definitions import ros_distro, service_parts, type_store
+from dfs_ros.transport.base import Qos
 
 # rmw_cyclonedds puts these before the fields of a service's request and response.
 SERVICE_HEADER_BYTES = 16

@@ -11,17 +11,32 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from dfs_ros.transport.base import Managed
-    from dfs_ros.transport.ros.transport import RosTransport
+from dfs_ros.transport.base import Managed
+from dfs_ros.transport.parameters import Parameters
+
+
+class Spinner(Protocol):
+    """What a lifecycle needs of the transport."""
+
+    parameters: Parameters
+
+    @property
+    def native_node(self) -> Any: ...
+    @property
+    def is_shutdown(self) -> bool: ...
+    def run_apart(self, work: Callable[[], None]) -> None: ...
+    def run_in_spin(self, work: Callable[[], None]) -> None: ...
+    def wake(self) -> None: ...
+    def call_soon(self, work: Callable[[], None]) -> None: ...
+    def log(self, level: str, text: str, *, key: str = ..., every_s: float = ...) -> None: ...
 
 
 class Lifecycle:
     """Gives the node of a transport a lifecycle, which `managed` follows."""
 
-    def __init__(self, transport: RosTransport, managed: Managed) -> None:
+    def __init__(self, transport: Spinner, managed: Managed) -> None:
         self._transport = transport
         self._managed = managed
         self._in_transition = threading.Lock()

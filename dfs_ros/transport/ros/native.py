@@ -12,9 +12,9 @@ from functools import cache
 from typing import Any
 
 from dfs_ros.config import Config, DdsConfig
+from dfs_ros.messages.definitions import Message, check_type, deserialize, ros_distro, serialize, service_parts
 from dfs_ros.transport.base import Qos, TransportError
 from dfs_ros.transport.dds.domain import large_messages_xml
-from dfs_ros.messages.definitions import Message, check_type, deserialize, ros_distro, serialize, service_parts
 from dfs_ros.transport.names import check_namespace, check_node_name
 from dfs_ros.transport.parameters import Parameters
 

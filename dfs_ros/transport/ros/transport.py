@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from dfs_ros.config import Config
+from dfs_ros.messages.definitions import Message, message_class, serialize
 from dfs_ros.transport.base import (
     RELIABLE,
     SENSOR_DATA,
@@ -31,7 +32,6 @@ from dfs_ros.transport.base import (
     when_answered,
 )
 from dfs_ros.transport.cdr import CdrSubscription
-from dfs_ros.messages.definitions import Message, message_class, serialize
 from dfs_ros.transport.ros.lifecycle import Lifecycle
 from dfs_ros.transport.ros.native import (
     check_service,

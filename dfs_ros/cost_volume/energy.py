@@ -1,0 +1,21 @@
+"""The logarithm of a cost volume: an energy, in which misfits weigh by their ratio."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Volume = NDArray[np.float32]
+
+# Squared residuals under this carry nothing but 8-bit rounding.
+COST_FLOOR = 1e-7
+
+
+def log_energy(cost: Volume, method: str) -> Volume:
+    """Logarithm of the squared misfit, float32 (D, H, W): minus the log-likelihood of a misfit of unknown variance.
+
+    So bright and dark, strong and faint texture weigh alike. `residual` volumes are squared already; `paper` and
+    `released` are sums of standard deviations.
+    """
+    energy: Volume = np.add(cost if method == "residual" else cost * cost, np.float32(COST_FLOOR), dtype=np.float32)
+    return np.log(energy, out=energy)

@@ -150,11 +150,14 @@ def check_aggregation(aggregation: Aggregation, device: torch.device) -> list[Co
         energy = (np.minimum(np.abs(rng.normal(0, 2, shape)), 4) - 5).astype(np.float32)
         guide = rng.random(shape[1:], np.float32)
         config = RegularizationConfig()
-        smoothed = regularization.smoothed_energy(energy, guide, config)
-        probability = regularization.probability_of(smoothed[1], config.sharpness)
-        expected = (*smoothed, *readout.read_out(probability, depths_m))
+        aggregated = regularization.aggregated(energy, guide, config)
+        smoothed = regularization.optimized(aggregated, guide, config)
+        probability = regularization.probability_of(smoothed, config.sharpness)
+        expected = (aggregated, smoothed, *readout.read_out(probability, depths_m))
+        guide_there = uploaded(guide, device)
         found = (
-            *aggregation.smoothed_energy(uploaded(energy, device), uploaded(guide, device), config),
+            aggregation.aggregated(uploaded(energy, device), guide_there, config),
+            aggregation.optimized(uploaded(aggregated, device), guide_there, config),
             *aggregation.read_out(uploaded(probability, device), depths_m),
         )
         for name, a, b in zip(("aggregated", "optimised", "depth", "sigma"), found, expected, strict=True):

@@ -168,7 +168,7 @@ def check_estimator(networks: Sequence[str], device: str = "cuda") -> list[Compa
     import dataclasses
 
     from benchmarks.gpu import check_depth
-    from dfs_ros.pipeline import DepthEstimator
+    from dfs_ros.estimator.estimator import DepthEstimator
     from dfs_ros.simulation.render import render_stack
     from dfs_ros.simulation.scenes import plane_scene
     from dfs_ros.types import Camera

@@ -6,25 +6,28 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from benchmarks.gpu import floor_of, textured_problem
 from benchmarks.memory_plan import planned_depth_bytes, planned_volume_bytes
+from dfs_ros.alignment.align import aligned_as_is
 from dfs_ros.config import Config, CostConfig
-from dfs_ros.cost_volume import cuda
 from dfs_ros.cost_volume.cuda.driver import Kernels
+from dfs_ros.cost_volume.cuda.engines import Engines
 from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
 from dfs_ros.cost_volume.cuda.job import uploaded
 from dfs_ros.cost_volume.problem import Problem
-from dfs_ros.depth.on_device import DeviceEstimator
+from dfs_ros.estimator.gpu import GpuSteps
+from dfs_ros.estimator.observed import ObservedSteps
 from dfs_ros.network import Network
 from dfs_ros.network.export import Shape, golden_inputs
 from dfs_ros.network.light import LightNetwork
 from dfs_ros.network.runners.base import RunnerError
 from dfs_ros.network.runners.choose import golden_of, make_runner
+from dfs_ros.pipeline import Steps, infer
 
 _COPY_BYTES = 1 << 30
 _WARM_UP = 5
@@ -83,7 +86,7 @@ def measure_volume(
     """Time of a volume from frames on the device, launched one by one and as a CUDA graph; floor; memory."""
     with torch.inference_mode():
         images = uploaded(problem.stack.images, device)
-        engine = cuda.volume_engine(problem, kernels, device, "cost")
+        engine = Engines(kernels, device).of(problem)
 
         def volume(graphs: CudaGraphs | None = None) -> torch.Tensor:
             return engine.volume(engine.spectra(images), problem.coc_px, graphs)
@@ -156,24 +159,28 @@ def measure_end_to_end(
     """
     config = Config.from_dict({})
     problem = textured_problem(CostConfig(), size, 5, hypotheses)
-    estimator = DeviceEstimator(network, kernels, device, CudaGraphs())
+    steps = GpuSteps(kernels, device, network, graphs=CudaGraphs())
+    aligned = aligned_as_is(problem.stack, reference=2)
 
     def frames_to_depth() -> tuple[Any, dict[str, float]]:
-        return estimator.estimate(problem.stack, 2, problem.depths_m, config)
+        observed = ObservedSteps(steps, None)
+        with steps.current():
+            planes = observed.download(infer(aligned, problem.depths_m, config, cast(Steps, observed)))
+            return planes, observed.seconds()
 
     before = _used(device)
     for _ in range(_WARM_UP):
         planes, _ = frames_to_depth()
     result = {"planned_mb": planned_depth_bytes(problem) / 1e6, **_growth(device, before)}
     times = host_times_ms(frames_to_depth, repeats)
-    _, steps = frames_to_depth()
+    _, seconds = frames_to_depth()
     return {
         **result,
         "network": "none" if network is None else network.description,
         "median_ms": statistics.median(times),
         "min_ms": min(times),
         "max_ms": max(times),
-        "steps_ms": {step: 1e3 * seconds for step, seconds in steps.items()},
+        "steps_ms": {step: 1e3 * s for step, s in seconds.items()},
         "depth_finite": bool(np.isfinite(planes[0]).all()),
         "profile_us": profile(frames_to_depth),
     }

@@ -26,7 +26,7 @@ import psutil
 
 from benchmarks.speed import peak_bytes
 from dfs_ros.config import Config
-from dfs_ros.pipeline import DepthEstimator
+from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import plane_scene
 from dfs_ros.types import Camera, DepthResult, FocalStack

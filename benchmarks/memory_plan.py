@@ -15,10 +15,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from dfs_ros.alignment.align import aligned_as_is
 from dfs_ros.config import Config
-from dfs_ros.cost_volume import cuda
+from dfs_ros.cost_volume.cuda.engines import Engines
 from dfs_ros.cost_volume.problem import Problem
-from dfs_ros.depth.on_device import DeviceEstimator
+from dfs_ros.estimator.gpu import GpuSteps
+from dfs_ros.pipeline import infer
 
 _META = torch.device("meta")
 
@@ -71,7 +73,7 @@ def planned_volume_bytes(problem: Problem, output: str = "cost") -> int:
     kernels = NoKernels()
     with torch.inference_mode(), MemoryCount(_META) as count:
         images = torch.empty(problem.stack.images.shape, dtype=torch.uint8, device=_META)
-        engine = cuda.volume_engine(problem, kernels, _META, output)
+        engine = Engines(kernels, _META).of(problem, output)
         volume = engine.volume(engine.spectra(images), problem.coc_px)
         del volume, images
     return int(count.most)
@@ -80,6 +82,7 @@ def planned_volume_bytes(problem: Problem, output: str = "cost") -> int:
 def planned_depth_bytes(problem: Problem, config: Config | None = None) -> int:
     """The same for all that leads to depth but a network: frames, volume, aggregation, readout."""
     with MemoryCount(_META) as count:
-        estimator = DeviceEstimator(None, NoKernels(), _META)
-        estimator.compute(problem.stack, 0, problem.depths_m, config or Config.from_dict({}))
+        steps = GpuSteps(NoKernels(), _META, None)
+        with steps.current():
+            infer(aligned_as_is(problem.stack), problem.depths_m, config or Config.from_dict({}), steps)
     return int(count.most)

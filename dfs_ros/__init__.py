@@ -12,15 +12,15 @@ from __future__ import annotations
 from pkgutil import extend_path
 from typing import TYPE_CHECKING, Any
 
+from dfs_ros.version import __version__
+
 # A colcon build generates `dfs_ros.msg` in another folder than this source: both are one package.
 __path__ = extend_path(__path__, __name__)
 
-__version__ = "0.1.0"
-
 if TYPE_CHECKING:
     from dfs_ros.config import Config
+    from dfs_ros.estimator.estimator import DepthEstimator
     from dfs_ros.io.stack_folder import load_stack
-    from dfs_ros.pipeline import DepthEstimator
     from dfs_ros.types import Camera, DepthResult, FocalStack, Frame
 
 __all__ = ["Camera", "Config", "DepthEstimator", "DepthResult", "FocalStack", "Frame", "__version__", "load_stack"]
@@ -31,7 +31,7 @@ _HOMES = {
     "FocalStack": "types",
     "Frame": "types",
     "Config": "config",
-    "DepthEstimator": "pipeline",
+    "DepthEstimator": "estimator.estimator",
     "load_stack": "io.stack_folder",
 }
 

@@ -51,6 +51,9 @@ class Camera:
     reference_focus_diopters: float = 0.0
 
     def __post_init__(self) -> None:
+        for name in ("fx_px", "fy_px", "cx_px", "cy_px"):
+            if math.isnan(getattr(self, name)):
+                object.__setattr__(self, name, math.nan)  # one object: cameras with the same unknowns are equal
         _positive(self.focal_length_m, "camera.focal_length_m", "m")
         _positive(self.f_number, "camera.f_number", "1")
         _positive(self.pixel_pitch_m, "camera.pixel_pitch_m", "m")

@@ -10,7 +10,7 @@ import pytest
 
 from dfs_ros.calibration.aperture import ApertureFit, ApertureTracker, combined, fit_aperture
 from dfs_ros.config import Config, CostConfig
-from dfs_ros.pipeline import DepthEstimator
+from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import DEMO_FOCUS_DIOPTERS, demo_camera, demo_scene
 from dfs_ros.types import Camera, FocalStack
@@ -103,14 +103,31 @@ def test_a_live_camera_is_fitted_rarely() -> None:
     camera = Camera(5e-3, 2.0, 5e-6)
     tracker = ApertureTracker(most_fits=4)
     fitted = []
+
+    def fit() -> ApertureFit:
+        fitted.append(stack)
+        return a_fit(1.2, 0.01)
+
     for stack in range(1, 40):
-        if tracker.known(camera) is None:
-            fitted.append(stack)
-            assert tracker.add(a_fit(1.2, 0.01)).measured == pytest.approx(1.2)
+        unknown = float("nan") * stack  # a camera without camera_info, made afresh for every stack
+        same = dataclasses.replace(camera, fx_px=unknown, cx_px=unknown)
+        assert tracker.fit(same, fit).measured == pytest.approx(1.2)
     assert fitted == [1, 2, 4, 8]
     other = dataclasses.replace(camera, f_number=4.0)
-    assert tracker.known(other) is None
-    assert tracker.add(None).scale == 1.0
+    assert tracker.fit(other, lambda: None).scale == 1.0
+
+
+def test_stacks_without_texture_do_not_end_fitting() -> None:
+    tracker, tried = ApertureTracker(most_fits=4), []
+
+    def fit() -> ApertureFit | None:
+        tried.append(stack)
+        return a_fit(1.2, 0.01) if stack >= 64 else None
+
+    for stack in range(1, 600):
+        found = tracker.fit(Camera(5e-3, 2.0, 5e-6), fit)
+        assert found.measured == pytest.approx(1.2 if stack >= 64 else 1.0)
+    assert tried == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
 
 
 def test_estimators_of_live_cameras_keep_the_fit(demo_stack: FocalStack) -> None:

@@ -18,7 +18,7 @@ from dfs_ros.cost_volume.hypotheses import (
     subdivision,
     subdivision_for,
 )
-from dfs_ros.pipeline import DepthEstimator
+from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import plane_scene
 from dfs_ros.types import Camera

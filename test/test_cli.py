@@ -82,7 +82,7 @@ def test_estimate_writes_the_files_it_promises(stack: Path, tmp_path: Path, caps
 
     report = json.loads((output / "report.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert report["seconds"]["total"] > 0 and {"align", "cost volume", "decide"} <= set(report["seconds"])
-    assert report["share_of_pixels_with_depth"] == pytest.approx(known.mean())
+    assert report["coverage"] == pytest.approx(known.mean())
     assert report["versions"]["dfs_ros"] == dfs_ros.__version__
     assert Config.from_dict(report["configuration"]).hypotheses.count == 24
     assert report["ran_on"]["network"] == "none"
@@ -95,7 +95,7 @@ def test_every_cost_volume_and_dense(stack: Path, tmp_path: Path, cost: str) -> 
     depth = np.load(tmp_path / "out" / "depth.npy")
     assert np.isfinite(depth).all() and depth.min() >= 0.4999 and depth.max() <= 2.0001
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert report["configuration"]["cost"]["method"] == cost and report["share_of_pixels_with_depth"] == 1.0
+    assert report["configuration"]["cost"]["method"] == cost and report["coverage"] == 1.0
 
 
 def test_estimate_with_the_network(stack: Path, tmp_path: Path) -> None:

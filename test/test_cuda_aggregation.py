@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,16 @@ from numpy.typing import NDArray
 
 from dfs_ros.config import RegularizationConfig
 from dfs_ros.depth import cuda, readout, regularization
+from dfs_ros.depth.confidence import confidence_of as cpu_confidence
 from dfs_ros.depth.cuda import Aggregation
 
 SIZES = [(5, 33, 47), (8, 48, 30), (1, 20, 64), (2, 31, 16), (67, 18, 21)]
+
+
+def both(steps: Any, energy: Any, guide: Any, config: RegularizationConfig) -> tuple[Any, Any]:
+    """The energy aggregated, and that optimised, by numpy or by the kernels."""
+    aggregated = steps.aggregated(energy, guide, config)
+    return aggregated, steps.optimized(aggregated, guide, config)
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +93,8 @@ def test_semi_global_of_more_hypotheses_than_threads(on_device: Aggregation) -> 
 def test_smoothed_energy(on_device: Aggregation, shape: tuple[int, int, int]) -> None:
     energy, guide = energy_and_guide(shape)
     for config in (RegularizationConfig(), RegularizationConfig(smoothness=0.0)):
-        expected = regularization.smoothed_energy(energy, guide, config)
-        for found, wanted in zip(on_device.smoothed_energy(*tensors(energy, guide), config), expected, strict=True):
+        expected = both(regularization, energy, guide, config)
+        for found, wanted in zip(both(on_device, *tensors(energy, guide), config), expected, strict=True):
             np.testing.assert_allclose(found.numpy(), wanted, atol=3e-4)
 
 
@@ -125,8 +133,8 @@ def test_minimum_with_offset(depths: int) -> None:
     energy[:, 3, 3] = 1.0  # a tie: the first
     found = cuda.minimum_with_offset(torch.from_numpy(energy)).numpy()
     np.testing.assert_allclose(found, regularization.minimum_with_offset(energy), atol=1e-5)
-    confidence = cuda.confidence_of(torch.from_numpy(energy)).numpy()
-    np.testing.assert_allclose(confidence, regularization.confidence_of(energy), atol=1e-6)
+    found = cuda.confidence_of(torch.from_numpy(energy)).numpy()
+    np.testing.assert_allclose(found, cpu_confidence(energy), atol=1e-6)
 
 
 def test_threads_and_blocks_in_any_order_give_the_same(kernels: HostKernels) -> None:
@@ -135,7 +143,7 @@ def test_threads_and_blocks_in_any_order_give_the_same(kernels: HostKernels) -> 
 
     def everything() -> list[torch.Tensor]:
         on_device = Aggregation(kernels)
-        aggregated, smoothed = on_device.smoothed_energy(energy, guide, RegularizationConfig())
+        aggregated, smoothed = both(on_device, energy, guide, RegularizationConfig())
         depths_m = np.linspace(0.4, 5.0, 20)
         return [aggregated, smoothed, *on_device.read_out(torch.softmax(-smoothed, 0), depths_m)]
 
@@ -155,7 +163,7 @@ def test_wrong_kernels_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     energy, guide = energy_and_guide((12, 24, 30))
     config = RegularizationConfig()
-    expected = regularization.smoothed_energy(energy, guide, config)
+    expected = both(regularization, energy, guide, config)
     probability = regularization.probability_of(expected[1], 4.0)
     depths_m = np.linspace(0.4, 5.0, 12)
     diopters, _ = readout.read_out(probability, depths_m)
@@ -179,7 +187,7 @@ def test_wrong_kernels_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             (folder / name).write_text(text.replace(before, after) if name == "aggregation.cuh" else text)
         monkeypatch.setattr("cuda_host.KERNEL_FOLDER", folder)
         wrong = Aggregation(HostKernels(folder, "-O0"))
-        aggregated, smoothed = wrong.smoothed_energy(*tensors(energy, guide), config)
+        aggregated, smoothed = both(wrong, *tensors(energy, guide), config)
         found = wrong.read_out(torch.from_numpy(probability), depths_m)[0]
         off = [
             float(np.abs(a.numpy() - b).max())

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfs_ros.messages import points
-from dfs_ros.messages.points import pack_xyz, pack_xyzrgb
+from dfs_ros.messages.points import XYZ_FIELDS, XYZ_POINT_STEP, XYZRGB_FIELDS, XYZRGB_POINT_STEP, pack_xyz, pack_xyzrgb
 from dfs_ros.optics.pinhole import camera_at_focus, intrinsics, pixel_pitch_from_intrinsics, points_from_depth
 from dfs_ros.types import Camera, FocalStack
 
@@ -120,7 +119,7 @@ def test_points_refuse_what_is_no_depth_image_or_camera() -> None:
 def test_xyz_bytes() -> None:
     points = np.array([[[1.0, -2.0, 3.5], [np.nan, np.nan, np.nan]]], np.float32)
     data = pack_xyz(points)
-    assert data.dtype == np.uint8 and data.shape == (2 * points.XYZ_POINT_STEP,)
+    assert data.dtype == np.uint8 and data.shape == (2 * XYZ_POINT_STEP,)
     assert data.tobytes()[:16] == bytes.fromhex("0000803f 000000c0 00006040 00000000")
     x, y, z, padding = struct.unpack("<fffI", data.tobytes()[16:])
     assert math.isnan(x) and math.isnan(y) and math.isnan(z) and padding == 0
@@ -130,15 +129,15 @@ def test_xyzrgb_bytes() -> None:
     points = np.array([[1.0, -2.0, 3.5], [0.0, 0.0, 1.0]], np.float32)
     rgb = np.array([[255, 128, 1], [0, 0, 7]], np.uint8)
     data = pack_xyzrgb(points, rgb).tobytes()
-    assert len(data) == 2 * points.XYZRGB_POINT_STEP
+    assert len(data) == 2 * XYZRGB_POINT_STEP
     assert data[:32] == bytes.fromhex("0000803f 000000c0 00006040 00000000 0180ff00 00000000 00000000 00000000")
     assert data[48:52] == bytes([7, 0, 0, 0])  # blue first: 0x00RRGGBB, little endian
 
 
 def test_fields_say_where_the_bytes_are() -> None:
-    assert points.XYZ_FIELDS == (("x", 0, 7, 1), ("y", 4, 7, 1), ("z", 8, 7, 1))
-    assert points.XYZRGB_FIELDS[:3] == points.XYZ_FIELDS
-    assert points.XYZRGB_FIELDS[3:] == (("rgb", 16, 7, 1),)
+    assert XYZ_FIELDS == (("x", 0, 7, 1), ("y", 4, 7, 1), ("z", 8, 7, 1))
+    assert XYZRGB_FIELDS[:3] == XYZ_FIELDS
+    assert XYZRGB_FIELDS[3:] == (("rgb", 16, 7, 1),)
 
 
 @given(height=st.integers(1, 7), width=st.integers(1, 7), step=st.integers(1, 3), seed=st.integers(0, 5))

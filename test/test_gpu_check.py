@@ -11,21 +11,22 @@ import numpy as np
 import pytest
 import torch
 from cuda_host import HostKernels, compiler
+from cuda_rig import host_build_steps, record_by_hand
 from numpy.typing import NDArray
-from test_on_device import record_by_hand
 
 from benchmarks import gpu_check, gpu_speed
 from benchmarks.gpu import check_aggregation, check_depth, check_parity, compare, floor_of, textured_problem
 from benchmarks.memory_plan import MemoryCount, planned_depth_bytes, planned_volume_bytes
-from dfs_ros import pipeline
+from dfs_ros.calibration.aperture import ApertureTracker
 from dfs_ros.config import Config, CostConfig
 from dfs_ros.cost_volume import cuda
 from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
 from dfs_ros.cost_volume.cuda.volume import VolumeEngine
 from dfs_ros.cost_volume.problem import Problem
 from dfs_ros.depth.cuda import Aggregation
-from dfs_ros.depth.on_device import DeviceEstimator
-from dfs_ros.network import Network
+from dfs_ros.estimator import estimator
+from dfs_ros.estimator.cpu import CpuSteps
+from dfs_ros.estimator.gpu import GpuSteps
 from dfs_ros.network.export import Shape
 
 CPU = torch.device("cpu")
@@ -118,11 +119,11 @@ def test_the_estimator_is_compared_with_itself_on_the_cpu(
 ) -> None:
     made = itertools.count()
 
-    def every_other(config: Config, network: Network | None) -> DeviceEstimator | None:
+    def every_other(config: Config, cpu: CpuSteps, lens: ApertureTracker | None) -> GpuSteps | None:
         graphs = CudaGraphs(record=record_by_hand)
-        return DeviceEstimator(network, kernels, CPU, graphs) if next(made) % 2 == 0 else None
+        return host_build_steps(cpu, kernels, graphs) if next(made) % 2 == 0 else None
 
-    monkeypatch.setattr(pipeline, "gpu_for", every_other)
+    monkeypatch.setattr(estimator, "gpu_for", every_other)
     results = gpu_check.check_estimator(("none", "light"), "cpu")
     assert len(results) == 8
     assert [r.to_dict() for r in results if not r.passed] == []
@@ -156,7 +157,11 @@ def test_measuring_on_the_cpu_makes_the_same_report(
     assert networks["network 256x256x64, onnx fp32"]["difference"] < 1e-3
     assert "needs a CUDA GPU" in networks["network 256x256x64, tensorrt fp16"]["absent"]
     end = report["end_to_end"]["end to end 48x32"]
-    assert end["depth_finite"] and set(end["steps_ms"]) == {"cost volume", "decide"} and "torch" in end["network"]
+    assert (
+        end["depth_finite"]
+        and set(end["steps_ms"]) == {"cost volume", "aggregate", "optimize", "decide", "read out", "transfer"}
+        and "torch" in end["network"]
+    )
     machine = {"card": "none", "driver": "-", "cuda": "-", "torch": "-", "kernels": "-", "commit": "-"}
     report |= {"machine": machine, "parity": [{"passed": True}], "missed": missed, "passed": False}
     json.dumps(report)

@@ -240,7 +240,7 @@ def test_configured_it_says_what_it_waits_for_and_is_ready_at_once(rig: Rig, mon
     import dfs_ros.pipeline
 
     rig.node.close()
-    may_load, load = threading.Event(), dfs_ros.pipeline.DepthEstimator
+    may_load, load = threading.Event(), dfs_ros.estimator.estimator.DepthEstimator
 
     def load_later(*arguments: Any, **options: Any) -> Any:
         assert may_load.wait(20)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from node_rig import ERROR, OK, PLANE_M, WARN, Rig, make_rig, plane  # noqa: F401
 
-from dfs_ros import pipeline
+from dfs_ros.estimator import estimator
 from dfs_ros.messages.convert import depth_from_message
 from dfs_ros.network import Network
 from dfs_ros.network.export import Shape, export_onnx
@@ -115,7 +115,7 @@ def test_no_depth_while_an_engine_is_built(
 
     links = [("tensorrt", not_here), ("built", lambda: building), ("torch", lambda: building._runner)]
     networks.append(Network("light", ChainRunner(links)))
-    monkeypatch.setattr(pipeline, "network_for", lambda config: networks[0])
+    monkeypatch.setattr(estimator, "network_for", lambda config: networks[0])
     rig = make_rig({"network": {"name": "light"}}, inline=False)
     rig.listen("depth/image")
     for _ in range(100):
@@ -154,11 +154,11 @@ def test_the_estimator_reports_what_is_built() -> None:
 
     from dfs_ros.config import Config
 
-    estimator = pipeline.DepthEstimator(Config.from_dict(FAST))
-    estimator._network = networks[0]
+    made = estimator.DepthEstimator(Config.from_dict(FAST))
+    made._network = made._cpu.network = networks[0]
     told: list[tuple[str, float]] = []
     building.go.set()
-    estimator.estimate(plane_stack(), progress=lambda step, share: told.append((step, share)))
+    made.estimate(plane_stack(), progress=lambda step, share: told.append((step, share)))
     assert "building engine, 40 %" not in [step for step, _ in told]
     building.go.clear()
 
@@ -170,5 +170,5 @@ def test_the_estimator_reports_what_is_built() -> None:
             raise Stop(f"{step} {share}")
 
     with pytest.raises(Stop, match=r"building engine, 40 % 0\.65"):
-        estimator.estimate(plane_stack(), progress=stop)
-    assert estimator.preparing == ""
+        made.estimate(plane_stack(), progress=stop)
+    assert made.preparing == ""

@@ -10,18 +10,20 @@ import numpy as np
 import pytest
 import torch
 from cuda_host import HostKernels, compiler
+from cuda_rig import on_host_build, record_by_hand
 
-from dfs_ros import pipeline
+from dfs_ros.alignment.align import aligned_as_is
 from dfs_ros.config import Config
 from dfs_ros.cost_volume import SpectraCache, cuda
 from dfs_ros.cost_volume.cuda.graphs import Compute, CudaGraphs, Recorded, Tensors
 from dfs_ros.cost_volume.hypotheses import hypotheses_for
-from dfs_ros.depth.guide import guide_image, image_planes
-from dfs_ros.depth.on_device import DeviceEstimator, colours_of, guide_of
+from dfs_ros.depth.guide import colours_of, guide_image, guide_of, image_planes
+from dfs_ros.estimator.estimator import DepthEstimator
+from dfs_ros.estimator.gpu import GpuSteps
 from dfs_ros.network import Network, load_network
 from dfs_ros.network.runners.torch import TorchRunner
 from dfs_ros.network.weights import load_weights, model_file
-from dfs_ros.pipeline import DepthEstimator
+from dfs_ros.pipeline import infer
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import plane_scene
 from dfs_ros.types import Camera, DepthResult, FocalStack
@@ -51,14 +53,6 @@ def stack_of(width: int = 99, height: int = 70, seed: int = 3, grey: bool = Fals
     depth = np.where(np.arange(width) < width // 2, 0.6, 1.3) * np.ones((height, 1))
     stack = render_stack(scene.rgb, depth, CAMERA, (2.2, 1.6, 1.1, 0.6), rng=1)
     return dataclasses.replace(stack, images=np.ascontiguousarray(stack.images[..., 1])) if grey else stack
-
-
-def on_device(
-    monkeypatch: pytest.MonkeyPatch, kernels: Any, config: Config, graphs: CudaGraphs | None = None
-) -> DepthEstimator:
-    """An estimator whose GPU is the CPU with the kernels' host build."""
-    monkeypatch.setattr(pipeline, "gpu_for", lambda config, network: DeviceEstimator(network, kernels, CPU, graphs))
-    return DepthEstimator(config)
 
 
 def assert_same(found: DepthResult, expected: DepthResult) -> None:
@@ -92,24 +86,25 @@ def test_the_same_depth_as_on_the_cpu(
     if sections.get("cost", {}).get("method"):  # the thresholds are those of `residual`
         config = config.updated({"confidence": {"dense": True}})
     expected = DepthEstimator(config).estimate(stack)
-    found = on_device(monkeypatch, kernels, config).estimate(stack)
+    found = on_host_build(monkeypatch, kernels, config).estimate(stack)
     assert_same(found, expected)
     assert (
         found.report["ran_on"]["cost volume"] == "cpu" and expected.report["ran_on"]["cost volume"] == "cpu, 1 threads"
     )
+    assert list(found.report["seconds"]) == list(expected.report["seconds"])
     assert {"cost volume", "decide", "transfer"} <= set(found.report["seconds"])
     assert found.report["warnings"] == []
 
 
 def test_grey_images(kernels: HostKernels, monkeypatch: pytest.MonkeyPatch) -> None:
     config, stack = config_of("light"), stack_of(grey=True)
-    assert_same(on_device(monkeypatch, kernels, config).estimate(stack), DepthEstimator(config).estimate(stack))
+    assert_same(on_host_build(monkeypatch, kernels, config).estimate(stack), DepthEstimator(config).estimate(stack))
 
 
 def test_the_comparison_can_tell(kernels: HostKernels, monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_of("none")
     expected = DepthEstimator(config).estimate(stack_of())
-    wrong = on_device(monkeypatch, kernels, config.updated({"regularization": {"guided_radius_px": 3}}))
+    wrong = on_host_build(monkeypatch, kernels, config.updated({"regularization": {"guided_radius_px": 3}}))
     with pytest.raises(AssertionError):
         assert_same(wrong.estimate(stack_of()), expected)
 
@@ -125,27 +120,16 @@ def test_inputs_of_the_network_are_those_of_numpy() -> None:
 
 def test_kept_spectra_are_used(kernels: HostKernels, monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_of("none", stack={"mode": "sliding"}, alignment={"mode": "off"})
-    estimator = on_device(monkeypatch, kernels, config)
-    first = estimator.estimate(stack_of())
+    estimator = on_host_build(monkeypatch, kernels, config)
+    stack = dataclasses.replace(stack_of(), stamp_ns=np.arange(1, 5))
+    first = estimator.estimate(stack)
     before = dict(kernels.launched)
-    again = estimator.estimate(stack_of())
+    again = estimator.estimate(stack)
     assert kernels.launched["light_planes"] == before["light_planes"]
     np.testing.assert_array_equal(again.depth_m, first.depth_m)
 
 
 # --- CUDA graphs ----------------------------------------------------------------------------------------------------
-
-
-def record_by_hand(compute: Compute, inputs: Tensors) -> Recorded:
-    """As CUDA records: on memory of its own, which replaying reads and overwrites."""
-    kept = tuple(tensor.clone() for tensor in inputs)
-    outputs = tuple(torch.full_like(tensor, torch.nan) for tensor in compute(*kept))
-
-    def replay() -> None:
-        for output, new in zip(outputs, compute(*kept), strict=True):
-            output.copy_(new)
-
-    return Recorded(kept, outputs, replay)
 
 
 def test_graphs_follow_their_inputs() -> None:
@@ -185,7 +169,7 @@ def test_recorded_volumes_follow_the_images(
     kernels: HostKernels, monkeypatch: pytest.MonkeyPatch, network: str
 ) -> None:
     config = config_of(network)
-    estimator = on_device(monkeypatch, kernels, config, CudaGraphs(record=record_by_hand))
+    estimator = on_host_build(monkeypatch, kernels, config, CudaGraphs(record=record_by_hand))
     for seed in (3, 4, 5, 3):
         stack = stack_of(seed=seed)
         assert_same(estimator.estimate(stack), DepthEstimatorOnCpu(config).estimate(stack))
@@ -218,7 +202,7 @@ def test_too_little_memory_means_smaller_blocks_then_the_cpu(
     config, stack = config_of("light"), stack_of()
     expected = DepthEstimator(config).estimate(stack)
     small = SmallMemory(kernels, 3)
-    estimator = on_device(monkeypatch, small, config)
+    estimator = on_host_build(monkeypatch, small, config)
     with caplog.at_level(logging.WARNING):
         found = estimator.estimate(stack)
     assert_same(found, expected)
@@ -242,7 +226,7 @@ def test_other_errors_of_the_device_are_not_swallowed(kernels: HostKernels, monk
             raise RuntimeError("cuLaunchKernel: an illegal memory access was encountered (700)")
 
     with pytest.raises(RuntimeError, match="illegal memory access"):
-        on_device(monkeypatch, Broken(), config_of("none")).estimate(stack_of())
+        on_host_build(monkeypatch, Broken(), config_of("none")).estimate(stack_of())
 
 
 # --- the host -------------------------------------------------------------------------------------------------------
@@ -263,15 +247,16 @@ def test_nothing_in_between_touches_the_host(network: str) -> None:
     """On the device `meta`, which has no data, whatever reads a value on the host raises."""
     meta = torch.device("meta")
     kernels, stack, config = NoKernels(), stack_of(), config_of(network)
-    estimator = DeviceEstimator(network_on(meta) if network == "light" else None, kernels, meta)
+    steps = GpuSteps(kernels, meta, network_on(meta) if network == "light" else None, spectra=SpectraCache())
     depths_m = hypotheses_for(stack, config.hypotheses)
-    keys = list(range(len(stack)))
+    aligned = aligned_as_is(stack, reference=1)
     for _ in range(2):
-        found, _clock = estimator.compute(stack, 1, depths_m, config, SpectraCache(), keys)
-        assert found.device == meta and found.shape == (3, *stack.size) and found.dtype == torch.float32
+        with steps.current():
+            planes = infer(aligned, depths_m, config, steps)
+        assert {(plane.device, plane.shape, plane.dtype) for plane in planes} == {(meta, stack.size, torch.float32)}
     assert {"residual_pairs", "filtered_columns", "paths_across", "read_out"} <= set(kernels.launched)
     with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
-        estimator.estimate(stack, 1, depths_m, config)
+        steps.download(planes)
 
 
 def network_on(device: torch.device) -> Network:
@@ -297,4 +282,4 @@ def test_tensors_run_through_the_network_as_arrays_do() -> None:
 @pytest.mark.skipif(cuda.why_not() is None, reason="there is a CUDA device here")
 def test_cuda_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(cuda.CudaUnavailable, match="CUDA cannot be used"):
-        DeviceEstimator.on_cuda(None, graphs=True)
+        GpuSteps.on_cuda(None, threads=1, graphs=True)

@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import dfs_ros
 from dfs_ros.config import NEAREST_DEPTH_M, Config
 from dfs_ros.cost_volume import chosen_device, cuda
 from dfs_ros.cost_volume.hypotheses import hypotheses_for
+from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.optics import thin_lens
 from dfs_ros.optics.pinhole import intrinsics
-from dfs_ros.pipeline import DepthEstimator
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import plane_scene
 from dfs_ros.types import Camera, DepthResult, FocalStack, reduced
@@ -89,7 +88,7 @@ def test_where_there_is_no_texture_there_is_no_depth(noise: float) -> None:
     stack = render_stack(wall, np.full((96, 128), 1.0), CAMERA, FOCUS, noise=noise, rng=2)
     result = DepthEstimator(config_of()).estimate(stack)
     assert np.isnan(result.depth_m).all() and np.isnan(result.sigma_m).all()
-    assert result.coverage == 0 and result.report["depth_range_m"] == [None, None]
+    assert result.coverage == 0
     assert result.all_in_focus.shape == (96, 128, 3)
 
 
@@ -108,7 +107,7 @@ def test_dense_means_depth_everywhere(textured: bool) -> None:
     if not textured:
         stack = dataclasses.replace(stack, images=np.full_like(stack.images, 140))
     result = DepthEstimator(config_of(confidence={"dense": True})).estimate(stack)
-    near, far, count = result.report["hypotheses_m"]
+    near, far, count = result.report["hypotheses"].values()
     assert result.coverage == 1.0 and count == 48
     assert near <= result.depth_m.min() and result.depth_m.max() <= far * (1 + 1e-6)
     assert np.isfinite(result.sigma_m).all() and (result.sigma_m > 0).all()
@@ -151,7 +150,7 @@ def test_large_images_are_worked_on_reduced_and_come_out_large() -> None:
     result = DepthEstimator(config_of(processing={"max_megapixels": 0.0123})).estimate(stack)
     assert result.depth_m.shape == result.sigma_m.shape == result.confidence.shape == (192, 256)
     assert result.all_in_focus.shape == (192, 256, 3)
-    assert result.report["size_px"] == [256, 192] and result.report["worked_at_px"] == [128, 96]
+    assert result.report["working_size_px"] == {"width": 128, "height": 96}
     assert np.percentile(errors(result, 0.8), 95) < 0.03
     np.testing.assert_allclose(intrinsics(result.camera, (192, 256)), intrinsics(camera, (192, 256)), rtol=1e-6)
     assert result.camera.pixel_pitch_m == pytest.approx(3e-6, rel=1e-6)
@@ -264,13 +263,10 @@ def test_the_report_says_what_was_done() -> None:
     report = json.loads(json.dumps(result.report, allow_nan=False))
     assert report == result.report
     assert Config.from_dict(report["configuration"]) == config
-    assert report["versions"]["dfs_ros"] == dfs_ros.__version__ and {"python", "numpy"} <= set(report["versions"])
     seconds = dict(report["seconds"])
     assert list(seconds) == [step for step, _ in steps] + ["total"]
     assert seconds.pop("total") == pytest.approx(sum(seconds.values())) and min(seconds.values()) >= 0
     assert [share for _, share in steps] == sorted({share for _, share in steps}) and steps[0][1] == 0.0
-    assert report["share_with_depth"] == pytest.approx(result.coverage)
-    assert report["depth_range_m"] == [float(np.nanmin(result.depth_m)), float(np.nanmax(result.depth_m))]
     assert report["images"] == 5 and report["ran_on"]["network"] == "none"
 
 
@@ -326,13 +322,13 @@ def test_infinity_in_the_sweep() -> None:
 
 
 def test_sliding_stacks_use_the_spectra_of_kept_frames_again() -> None:
-    stack = plane_stack(0.9)
+    stack = dataclasses.replace(plane_stack(0.9), stamp_ns=np.arange(1, 6))
     settings = {"stack": {"mode": "sliding"}, "alignment": {"mode": "off"}, "network": {"name": "none"}}
     estimator = DepthEstimator(Config.from_dict(settings))
     estimator.estimate(stack, sharpen=False)
     newer = dataclasses.replace(stack, images=np.concatenate([stack.images[1:], stack.images[:1] // 2]))
-    newer = dataclasses.replace(newer, focus_diopters=np.roll(stack.focus_diopters, -1))
-    cache = estimator._spectra
+    newer = dataclasses.replace(newer, focus_diopters=np.roll(stack.focus_diopters, -1), stamp_ns=np.arange(2, 7))
+    cache = estimator._cpu.spectra
     assert cache is not None and (cache.hits, cache.misses) == (0, len(stack))
     slid = estimator.estimate(newer, sharpen=False)
     assert (cache.hits, cache.misses) == (len(stack) - 1, len(stack) + 1)

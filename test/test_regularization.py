@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from dfs_ros.cost_volume.energy import COST_FLOOR, log_energy
+from dfs_ros.depth.confidence import confidence_of
 from dfs_ros.depth.regularization import (
-    confidence_of,
     guided_filter,
     minimum_with_offset,
     probability_of,

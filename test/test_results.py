@@ -91,7 +91,7 @@ def test_the_report_is_strict_json_with_what_was_done(tmp_path: Path) -> None:
     )
     text = (write_result(result, tmp_path / "out") / "report.json").read_text()
     report = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-    assert report["share_of_pixels_with_depth"] == pytest.approx(1 - 200 / 2400)
+    assert report["coverage"] == pytest.approx(1 - 200 / 2400)
     assert report["depth_m"]["median"] == pytest.approx(np.nanmedian(result.depth_m))
     assert report["size_px"] == {"width": 60, "height": 40}
     assert report["stamp_ns"] == 1_700_000_000_123_456_789
@@ -109,7 +109,7 @@ def test_a_result_without_any_depth_is_written_too(tmp_path: Path) -> None:
     folder = write_result(empty, tmp_path / "out")
     assert read_ply(folder / "points.ply")[1].size == 0
     report = json.loads((folder / "report.json").read_text())
-    assert report["share_of_pixels_with_depth"] == 0 and report["depth_m"]["median"] is None
+    assert report["coverage"] == 0 and report["depth_m"]["median"] is None
 
 
 def test_dense_means_everywhere(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def test_half_precision_in_torch_is_held_to_the_golden_inputs(monkeypatch) -> No
 
 
 def test_recorded_networks_follow_their_inputs() -> None:
-    from test_on_device import record_by_hand
+    from cuda_rig import record_by_hand
 
     from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
 

@@ -148,6 +148,6 @@ def test_log_levels_and_repetition(caplog):
         node.log("fatal", "100 % lost")
     assert [r.message for r in caplog.records if r.levelname == "WARNING"] == ["again 0"]
     assert sum(r.message == "always" for r in caplog.records) == 5
-    assert caplog.records[-1].message == "100 % lost" and caplog.records[-1].name == "dfs_ros.node.depth_node"
+    assert caplog.records[-1].message == "100 % lost" and caplog.records[-1].name == "dfs_ros.node"
     with pytest.raises(ValueError, match="level: expected one of debug, info"):
         node.log("loud", "x")

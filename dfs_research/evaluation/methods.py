@@ -22,7 +22,7 @@ from dfs_research.evaluation.classical import laplacian_depth, ring_depth
 from dfs_ros.config import Config
 from dfs_ros.cost_volume import cost_volume_from_config
 from dfs_ros.cost_volume.hypotheses import hypotheses_for
-from dfs_ros.pipeline import DepthEstimator
+from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.types import FocalStack
 
 RAW_METHODS = ("released", "paper", "residual")

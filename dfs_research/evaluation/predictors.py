@@ -139,7 +139,7 @@ def _direct(network: DirectNetwork, device: str) -> Predictor:
 
 
 def _light(file: str, device: str) -> Predictor:
-    from dfs_ros.pipeline import DepthEstimator
+    from dfs_ros.estimator.estimator import DepthEstimator
 
     estimators: dict[tuple[float, ...], DepthEstimator] = {}
 

@@ -16,8 +16,8 @@ from dfs_research.evaluation.methods import CLASSICAL_METHODS, RAW_METHODS
 from dfs_ros.alignment.align import align
 from dfs_ros.config import Config
 from dfs_ros.cost_volume.hypotheses import hypotheses_for
+from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.io.pictures import depth_range
-from dfs_ros.pipeline import DepthEstimator
 from dfs_ros.scoring.difference import against_reference
 from dfs_ros.types import FocalStack, reduced
 

@@ -86,5 +86,5 @@ def _energies(
     cost = dataclasses.replace(cost, method=step.volume)
     volume = cost_volume_from_config(stack, depths_m, cost, threads=1)
     energy = energy_of(np.sqrt(volume) if step.volume == "residual" else volume, step)
-    _, smoothed = regularization.smoothed_energy(energy, guide_image(stack.images), RegularizationConfig())
+    smoothed = regularization.smoothed_energy(energy, guide_image(stack.images), RegularizationConfig())
     return energy, smoothed, depths_m

@@ -19,7 +19,7 @@ from dfs_research.evaluation.predictors import ddfs_inputs
 from dfs_research.experiments.training import Progress
 from dfs_ros.config import Config
 from dfs_ros.cost_volume.hypotheses import depth_hypotheses
-from dfs_ros.pipeline import DepthEstimator
+from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.system.cores import usable_cores
 from dfs_ros.system.memory import keep_freed_memory
 from dfs_ros.types import FocalStack

@@ -64,7 +64,7 @@ def estimator_energies(
     if between is not None:
         volume, depths_m = subdivided(volume, between), between.depths_m
     energy = log_energy(volume, cost.method)
-    _, smoothed = smoothed_energy(energy, guide_image(stack.images), RegularizationConfig())
+    smoothed = smoothed_energy(energy, guide_image(stack.images), RegularizationConfig())
     return energy, smoothed, depths_m
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,7 +29,7 @@ from dfs_ros.alignment.matching import FrameAlignment, Match, match_frames
 from dfs_ros.alignment.registration import Motion
 from dfs_ros.config import AlignmentConfig
 from dfs_ros.optics.pinhole import intrinsics
-from dfs_ros.types import Camera, FocalStack, check_focus
+from dfs_ros.types import Camera, FocalStack, check_focus, opened
 
 __all__ = ["AlignedStack", "FrameAlignment", "align"]
 
@@ -57,6 +57,9 @@ class AlignedStack:
         One for each frame of the stack that came in; can be given as `initial` for the next stack of the same sweep.
     breathing
         How much the lens breathes in units of the lens model's breathing (1 = as modelled).
+    frame_keys
+        One for each frame of `stack`: equal for images with the same pixels, of the same camera. A frame without a
+        stamp is equal to no other.
     """
 
     stack: FocalStack
@@ -65,6 +68,11 @@ class AlignedStack:
     kept: tuple[int, ...]
     estimates: tuple[FrameAlignment, ...]
     breathing: float
+    frame_keys: tuple[Hashable, ...]
+
+    def opened(self, aperture_scale: float) -> AlignedStack:
+        """The same, of a lens whose blur is `aperture_scale` times as wide."""
+        return replace(self, stack=opened(self.stack, aperture_scale))
 
     def report(self) -> dict[str, Any]:
         """What was estimated, as plain values."""
@@ -122,11 +130,18 @@ def align(
             f"({reasons}); check that the images belong to one stack, or set alignment.mode to off"
         )
     if config.mode == "off":
-        valid = np.ones(stack.size, np.bool_)
-        return AlignedStack(stack, match.reference, valid, match.kept, match.estimates, match.breathing.factor)
+        as_is = aligned_as_is(stack, match.reference)
+        return replace(as_is, estimates=match.estimates, breathing=match.breathing.factor)
     if config.normalize_exposure:
         match = _with_gains(stack, match, config.transfer_curve)
     return _resampled(stack, config, match)
+
+
+def aligned_as_is(stack: FocalStack, reference: int = 0) -> AlignedStack:
+    """A stack whose images are in one geometry and exposure already."""
+    keys = tuple(_frame_key(stamp_ns, None, 1.0) for stamp_ns in stack.stamp_ns)
+    everywhere = np.ones(stack.size, np.bool_)
+    return AlignedStack(stack, reference, everywhere, tuple(range(len(stack))), (), 1.0, keys)
 
 
 def _with_gains(stack: FocalStack, match: Match, transfer_curve: str) -> Match:
@@ -152,12 +167,14 @@ def _resampled(stack: FocalStack, config: AlignmentConfig, match: Match) -> Alig
     images = np.empty((len(kept), *stack.images.shape[1:]), np.uint8)
     valid = np.ones(stack.size, np.bool_)
     enlarged = np.empty(len(kept))
+    keys: list[Hashable] = []
     for k, i in enumerate(kept):
         estimate = match.estimates[i]
         motion = replace(estimate.motion.after(to_reference), local=estimate.motion.local)
         table = None if estimate.gain == 1.0 else gain_table(estimate.gain, config.transfer_curve)
         images[k], inside = _resample(stack.images[i], motion, table)
         valid &= inside
+        keys.append(_frame_key(stack.stamp_ns[i], motion, estimate.gain))
         enlarged[k] = 1.0 / motion.scale
     aligned = FocalStack(
         images=images,
@@ -167,7 +184,19 @@ def _resampled(stack: FocalStack, config: AlignmentConfig, match: Match) -> Alig
         blur_scale=stack.blur_scale[kept] * enlarged,
         magnification=np.ones(len(kept)),
     )
-    return AlignedStack(aligned, kept.index(match.reference), valid, match.kept, match.estimates, lens.factor)
+    return AlignedStack(
+        aligned, kept.index(match.reference), valid, match.kept, match.estimates, lens.factor, tuple(keys)
+    )
+
+
+def _frame_key(stamp_ns: np.int64, motion: Motion | None, gain: float) -> Hashable:
+    """What makes the pixels of an aligned frame: the frame, and its motion where that is resampled."""
+    if stamp_ns == 0:
+        return object()
+    if motion is None or motion.largest_displacement_px() < _LEAST_MOTION_PX:
+        return int(stamp_ns), gain
+    local = b"" if motion.local is None else motion.local.tobytes()
+    return int(stamp_ns), gain, motion.affine.tobytes(), motion.radial, local
 
 
 def _camera_at(stack: FocalStack, match: Match, focus_diopters: float) -> Camera:

@@ -27,7 +27,7 @@ from dfs_ros.config import CostConfig
 from dfs_ros.cost_volume import cost_volume_from_config
 from dfs_ros.cost_volume.energy import log_energy
 from dfs_ros.cost_volume.hypotheses import depth_hypotheses
-from dfs_ros.depth import regularization
+from dfs_ros.depth import confidence, regularization
 from dfs_ros.optics import thin_lens
 from dfs_ros.types import Camera, FocalStack, opened, reduced
 
@@ -83,8 +83,10 @@ class ApertureFit:
             return 1.0
         return math.exp(x / (1.0 + (self.sigma / _PRIOR_SIGMA) ** 2))
 
-    def report(self) -> dict[str, float]:
-        """Plain values for a report."""
+    def report(self) -> dict[str, float] | None:
+        """Plain values for a report; None where nothing was fitted."""
+        if math.isinf(self.sigma):
+            return None
         return {"scale": self.scale, "measured": self.measured, "sigma": self.sigma, "share": self.share}
 
 
@@ -106,7 +108,7 @@ def fit_aperture(
     far = 0.1 * min(1.0 / nearest_m, 1.0)
     coarse_m = depth_hypotheses(nearest_m, 1.0 / far, _COARSE_HYPOTHESES)
     energy = energy_of(1.0, coarse_m)
-    textured = regularization.confidence_of(energy) > _TEXTURED
+    textured = confidence.confidence_of(energy) > _TEXTURED
     if textured.mean() < _LEAST_SHARE:
         return None
     seen = np.percentile(1.0 / coarse_m[regularization.first_argmax(-energy)[textured]], [2.0, 98.0])
@@ -141,32 +143,34 @@ def fit_aperture(
 
 
 class ApertureTracker:
-    """The aperture of a camera over many stacks: fitted to the first, the second, the fourth and so on, and combined.
+    """The aperture of a camera over many stacks: fitted to the first, second, fourth and so on, and combined.
 
-    So the first result has it, later ones have it better, and the time of fitting is soon nothing.
+    So the first result has it, later ones have it better, and the time of fitting is soon nothing. A stack without
+    texture gives no fit; the next power of two tries again.
     """
 
     def __init__(self, most_fits: int = 4) -> None:
         self._most_fits = most_fits
         self._camera: Camera | None = None
-        self._stacks, self._tried = 0, 0
+        self._stacks = 0
         self._fits: list[ApertureFit] = []
 
-    def known(self, camera: Camera) -> ApertureFit | None:
-        """Count a stack of this camera; what is known of its aperture, or None where the stack is to be fitted."""
+    def fit(self, camera: Camera, fit_stack: Callable[[], ApertureFit | None]) -> ApertureFit:
+        """Count a stack of this camera, fit it where it is due, and return the combined aperture."""
         if camera != self._camera:
-            self._camera, self._stacks, self._tried, self._fits = camera, 0, 0, []
+            self._camera, self._stacks, self._fits = camera, 0, []
         self._stacks += 1
-        if self._stacks & (self._stacks - 1) == 0 and self._tried < self._most_fits:
-            self._tried += 1
-            return None
+        due = self._stacks & (self._stacks - 1) == 0
+        if due and len(self._fits) < self._most_fits:
+            found = fit_stack()
+            if found is not None:
+                self._fits.append(found)
         return combined(self._fits)
 
-    def add(self, fit: ApertureFit | None) -> ApertureFit:
-        """Take in a new fit (None: it could not be done), and give what is known now."""
-        if fit is not None:
-            self._fits.append(fit)
-        return combined(self._fits)
+
+def unfitted() -> ApertureFit:
+    """The aperture as described: nothing was fitted."""
+    return ApertureFit(1.0, math.inf, np.empty(0), np.empty(0), 0.0)
 
 
 def combined(fits: Sequence[ApertureFit]) -> ApertureFit:
@@ -174,13 +178,12 @@ def combined(fits: Sequence[ApertureFit]) -> ApertureFit:
 
     What is wrong with a fit is wrong with the next one too, so the error is that of the best.
     """
-    empty = np.empty(0)
     if not fits:
-        return ApertureFit(1.0, math.inf, empty, empty, 0.0)
+        return unfitted()
     weights = np.array([1.0 / fit.sigma**2 for fit in fits])
     measured = math.exp(float(np.average([math.log(fit.measured) for fit in fits], weights=weights)))
     share = float(np.mean([fit.share for fit in fits]))
-    return ApertureFit(measured, min(fit.sigma for fit in fits), empty, empty, share)
+    return ApertureFit(measured, min(fit.sigma for fit in fits), np.empty(0), np.empty(0), share)
 
 
 def _depths(stack: FocalStack, seen: NDArray[np.float64], factor: float, nearest: float) -> NDArray[np.float64]:

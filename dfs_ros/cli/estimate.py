@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    from dfs_ros.pipeline import DepthEstimator
+    from dfs_ros.estimator.estimator import DepthEstimator
     from dfs_ros.scoring.difference import against_reference
 
     estimator = DepthEstimator(config)
@@ -70,11 +70,13 @@ def _stack_folder(stack: str) -> Path:
 
 
 def _summary(result: DepthResult, images: int) -> str:
+    import numpy as np
+
     height, width = result.depth_m.shape
     took = f"{width} x {height} depth from {images} images in {result.report['seconds']['total']:.2f} s"
-    low, high = result.report["depth_range_m"]
-    if low is None:
+    if result.coverage == 0:
         return f"{took}, but nowhere do the images tell depth: no texture, or none that is sharper in one than another"
+    low, high = np.nanmin(result.depth_m), np.nanmax(result.depth_m)
     found = f"{took}, {100 * result.coverage:.0f} % of pixels with depth, {low:.3g} to {high:.3g} m"
     reference = result.report.get("reference")
     if reference is None:

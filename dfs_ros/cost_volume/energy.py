@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Volume = NDArray[np.float32]
 
@@ -19,3 +24,9 @@ def log_energy(cost: Volume, method: str) -> Volume:
     """
     energy: Volume = np.add(cost if method == "residual" else cost * cost, np.float32(COST_FLOOR), dtype=np.float32)
     return np.log(energy, out=energy)
+
+
+def log_energy_tensor(cost: Tensor, method: str) -> Tensor:
+    """:func:`log_energy` of a tensor, on its device and in its memory: the cost is gone afterwards."""
+    squared = cost if method == "residual" else cost.mul_(cost)
+    return squared.add_(COST_FLOOR).log_()

@@ -35,12 +35,15 @@ class Aggregation:
     def __init__(self, kernels: Kernels) -> None:
         self._kernels = kernels
 
-    def smoothed_energy(self, energy: Tensor, guide: Tensor, config: RegularizationConfig) -> tuple[Tensor, Tensor]:
-        """:func:`dfs_ros.depth.regularization.smoothed_energy` of float32 tensors (D, H, W) and (H, W)."""
-        aggregated = self.guided_filter(energy, guide, config.guided_radius_px, config.guided_eps)
+    def aggregated(self, energy: Tensor, guide: Tensor, config: RegularizationConfig) -> Tensor:
+        """:func:`dfs_ros.depth.regularization.aggregated` of float32 tensors (D, H, W) and (H, W)."""
+        return self.guided_filter(energy, guide, config.guided_radius_px, config.guided_eps)
+
+    def optimized(self, aggregated: Tensor, guide: Tensor, config: RegularizationConfig) -> Tensor:
+        """:func:`dfs_ros.depth.regularization.optimized` of the same."""
         if config.smoothness == 0:
-            return aggregated, aggregated
-        return aggregated, self.semi_global_at_half(aggregated, guide, config.smoothness, config.edge_contrast)
+            return aggregated
+        return self.semi_global_at_half(aggregated, guide, config.smoothness, config.edge_contrast)
 
     def guided_filter(self, volume: Tensor, guide: Tensor, radius_px: int, eps: float) -> Tensor:
         """:func:`dfs_ros.depth.regularization.guided_filter`."""
@@ -135,7 +138,7 @@ def at_index(values: Tensor, index: Tensor) -> Tensor:
 
 
 def confidence_of(aggregated: Tensor) -> Tensor:
-    """:func:`dfs_ros.depth.regularization.confidence_of` of a tensor."""
+    """:func:`dfs_ros.depth.confidence.confidence_of` of a tensor."""
     return 1.0 - torch.exp((aggregated.amin(dim=0) - aggregated.mean(dim=0)).clamp(max=0.0))
 
 

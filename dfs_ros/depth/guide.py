@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Plane = NDArray[np.float32]
 
@@ -27,3 +32,18 @@ def image_planes(guide: Plane, image: NDArray[np.uint8]) -> NDArray[np.float32]:
     planes[0] = guide
     planes[1:] = colour.transpose(2, 0, 1) * np.float32(1.0 / 255.0)
     return planes
+
+
+def guide_of(images: Tensor) -> Tensor:
+    """:func:`guide_image` of uint8 tensors (F, H, W, 3) or (F, H, W)."""
+    import torch
+
+    axes = (0, 3) if images.ndim == 4 else (0,)
+    count = images.numel() // (images.shape[1] * images.shape[2])
+    return torch.sum(images, dim=axes, dtype=torch.int32).float() * (1.0 / (255.0 * count))
+
+
+def colours_of(image: Tensor) -> Tensor:
+    """One image (H, W, 3) or (H, W) as float32 (3, H, W) in [0, 1]."""
+    colour = image if image.ndim == 3 else image[..., None].expand(-1, -1, 3)
+    return colour.permute(2, 0, 1).float() * (1.0 / 255.0)

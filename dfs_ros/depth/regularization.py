@@ -27,28 +27,25 @@ SIGMA_SCALE = 0.4
 calibration and validation 68 % are within it."""
 
 
-def confidence_of(aggregated: Volume) -> NDArray[np.float32]:
-    """How much better the best depth explains the stack than a typical one, float32 (H, W) in [0, 1].
+def aggregated(energy: Volume, guide: NDArray[np.float32], config: RegularizationConfig, *, threads: int = 1) -> Volume:
+    """First step of the module's text, (D, H, W): the guided filter. Confidence is judged by it."""
+    return guided_filter(energy, guide, config.guided_radius_px, config.guided_eps, threads=threads)
 
-    ``1 - exp(min E - mean E)`` over the hypotheses of the aggregated energy: the share of the typical (geometric mean)
-    misfit that the best one removes. Noise alone, which every hypothesis explains equally badly, gives 0.
-    """
-    # Rounding alone can put the mean of equal values below their minimum.
-    return np.asarray(1.0 - np.exp(np.minimum(aggregated.min(axis=0) - aggregated.mean(axis=0), 0.0)))
+
+def optimized(
+    aggregated: Volume, guide: NDArray[np.float32], config: RegularizationConfig, *, threads: int = 1
+) -> Volume:
+    """Second step, (D, H, W): semi-global matching. A network sees it, and depth is read from it without one."""
+    if config.smoothness == 0:
+        return aggregated
+    return semi_global_at_half(aggregated, guide, config.smoothness, config.edge_contrast, threads=threads)
 
 
 def smoothed_energy(
     energy: Volume, guide: NDArray[np.float32], config: RegularizationConfig, *, threads: int = 1
-) -> tuple[Volume, Volume]:
-    """Both steps of the module's text: the energy aggregated, and that optimised; (D, H, W) each.
-
-    Confidence is judged by the first. The second is what a network sees, and what depth is read from without one.
-    """
-    aggregated = guided_filter(energy, guide, config.guided_radius_px, config.guided_eps, threads=threads)
-    if config.smoothness == 0:
-        return aggregated, aggregated
-    smoothness, contrast = config.smoothness, config.edge_contrast
-    return aggregated, semi_global_at_half(aggregated, guide, smoothness, contrast, threads=threads)
+) -> Volume:
+    """Both steps, (D, H, W)."""
+    return optimized(aggregated(energy, guide, config, threads=threads), guide, config, threads=threads)
 
 
 def guided_filter(

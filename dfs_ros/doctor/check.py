@@ -63,7 +63,7 @@ def estimate(uses: list[Use]) -> Iterator[Finding]:
 def _estimate_plane() -> tuple[float, dict[str, Any], Network | None]:
     import numpy as np
 
-    from dfs_ros.pipeline import DepthEstimator
+    from dfs_ros.estimator.estimator import DepthEstimator
     from dfs_ros.simulation.render import render_stack
     from dfs_ros.simulation.scenes import plane_scene
     from dfs_ros.types import Camera

@@ -25,11 +25,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-import dfs_ros
 from dfs_ros.io.pictures import depth_picture
 from dfs_ros.optics.pinhole import intrinsics, points_from_depth
 from dfs_ros.system.atomic import prepare_output, staged
 from dfs_ros.types import DepthResult
+from dfs_ros.version import __version__
 
 __all__ = ["prepare_output", "write_ply", "write_result"]
 
@@ -147,7 +147,7 @@ def _report(result: DepthResult, out_of_range: int) -> dict[str, Any]:
     quantiles = np.percentile(depth, [0, 50, 100]) if depth.size else [math.nan] * 3
     height, width = result.depth_m.shape
     return {
-        "share_of_pixels_with_depth": result.coverage,
+        "coverage": result.coverage,
         "depth_m": dict(zip(("min", "median", "max"), map(float, quantiles), strict=True)),
         "pixels_beyond_depth_mm_png": out_of_range,
         "size_px": {"width": width, "height": height},
@@ -155,7 +155,7 @@ def _report(result: DepthResult, out_of_range: int) -> dict[str, Any]:
         "camera": dataclasses.asdict(result.camera),
         "intrinsics_px": intrinsics(result.camera, (height, width))._asdict(),
         "versions": {
-            "dfs_ros": dfs_ros.__version__,
+            "dfs_ros": __version__,
             "python": platform.python_version(),
             "numpy": np.__version__,
             "opencv": cv2.__version__,

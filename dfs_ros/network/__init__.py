@@ -69,7 +69,7 @@ class Network:
             float32 (D, H, W), logarithm of the `residual` volume. Any D of 2 or more, any range of depths, near to far
             or far to near.
         smoothed
-            float32 (D, H, W), the same smoothed: the second of :func:`dfs_ros.depth.regularization.smoothed_energy`.
+            float32 (D, H, W), the same smoothed, see :func:`dfs_ros.depth.regularization.smoothed_energy`.
         guide
             float32 (H, W) in [0, 1], :func:`dfs_ros.depth.guide.guide_image` of the aligned stack.
         image

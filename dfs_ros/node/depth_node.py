@@ -55,7 +55,7 @@ from dfs_ros.transport.base import Qos, Subscription, Transport
 from dfs_ros.types import Camera, DepthResult, FocalStack, FocusMetadata, Frame
 
 if TYPE_CHECKING:
-    from dfs_ros.pipeline import DepthEstimator
+    from dfs_ros.estimator.estimator import DepthEstimator
 
 _Self = TypeVar("_Self", bound="DepthNode")
 # Sensor data, with room for a third of a second at 30 Hz: a busy machine may let the receiving threads wait that long.
@@ -288,7 +288,7 @@ class DepthNode:
     def _load_estimator(self) -> None:
         if self._estimator is not None:
             return
-        from dfs_ros.pipeline import DepthEstimator
+        from dfs_ros.estimator.estimator import DepthEstimator
 
         began = time.monotonic()
         self._estimator = DepthEstimator(self._transport.parameters.config, live=True)

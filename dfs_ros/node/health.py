@@ -13,8 +13,8 @@ from dfs_ros.stacks.assembler import EVENTS, OUTCOMES
 from dfs_ros.types import DepthResult
 
 if TYPE_CHECKING:
+    from dfs_ros.estimator.estimator import DepthEstimator
     from dfs_ros.network.runners.base import Problem
-    from dfs_ros.pipeline import DepthEstimator
 
 FAULTS: Mapping[str, str] = {
     "bad_image": "images that cannot be read: unsupported encoding, sizes that do not fit the data, too large",

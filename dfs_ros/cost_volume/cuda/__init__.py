@@ -3,20 +3,20 @@
     kernels.cu, *.cuh              everything but the FFTs, in CUDA C++
     build.py, driver.py, job.py    compiled at first use or ahead, launched through the CUDA driver: no torch headers
     tables.py, volume.py           what the kernels look up, and in which order they run
-    aggregation.py                 what follows the volume
+    engines.py                     one engine for each size, of one owner
 
 Importing this needs no CUDA; torch is imported when a volume is asked for.
 """
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from dfs_ros.cost_volume.cuda.build import CudaUnavailable
-from dfs_ros.cost_volume.cuda.driver import Kernels, cuda_kernels, why_not
+from dfs_ros.cost_volume.cuda.driver import cuda_kernels, why_not
 from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
 from dfs_ros.cost_volume.problem import Problem
 from dfs_ros.cost_volume.spectra import SpectraCache
@@ -24,13 +24,10 @@ from dfs_ros.cost_volume.spectra import SpectraCache
 if TYPE_CHECKING:
     import torch
 
-    from dfs_ros.cost_volume.cuda.volume import VolumeEngine
+    from dfs_ros.cost_volume.cuda.engines import Engines
 
-__all__ = ["CudaUnavailable", "cost_volume", "cuda_kernels", "volume_engine", "why_not"]
+__all__ = ["CudaUnavailable", "cost_volume", "cuda_kernels", "why_not"]
 
-_ENGINES_KEPT = 8
-
-_engines: OrderedDict[Hashable, VolumeEngine] = OrderedDict()
 _graphs = CudaGraphs()
 _lock = threading.Lock()
 
@@ -80,32 +77,15 @@ def cost_volume(
     if device.type != "cuda":
         raise ValueError(f"device: expected cuda or cuda:N, received {device}")
     device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
-    with torch.cuda.device(device), torch.inference_mode():
-        engine = volume_engine(problem, cuda_kernels(device.index), device, output, dtype or torch.float32, block_bytes)
+    # An engine holds the blur of one volume at a time.
+    with torch.cuda.device(device), torch.inference_mode(), _lock:
+        engine = _engines_of(device).of(problem, output, dtype or torch.float32, block_bytes)
         spectra = engine.spectra(problem.stack.images if images is None else images, spectra_cache, frame_keys)
         return engine.volume(spectra, problem.coc_px, _graphs if graph else None)
 
 
-def volume_engine(
-    problem: Problem,
-    kernels: Kernels,
-    device: torch.device,
-    output: str,
-    dtype: torch.dtype | None = None,
-    block_bytes: int = 0,
-) -> VolumeEngine:
-    """The engine of these sizes and settings, kept from the last time."""
-    import torch
+@functools.cache
+def _engines_of(device: torch.device) -> Engines:
+    from dfs_ros.cost_volume.cuda.engines import Engines
 
-    from dfs_ros.cost_volume.cuda.volume import VolumeEngine
-
-    sizes = (problem.stack.images.shape, problem.coc_px.shape)
-    dtype = dtype or torch.float32
-    key = (kernels, device, sizes, problem.cost, output, dtype, block_bytes)
-    with _lock:
-        if key not in _engines:
-            _engines[key] = VolumeEngine(problem, kernels, device, output=output, dtype=dtype, block_bytes=block_bytes)
-        _engines.move_to_end(key)
-        while len(_engines) > _ENGINES_KEPT:
-            _engines.popitem(last=False)
-        return _engines[key]
+    return Engines(cuda_kernels(device.index), device)

@@ -1,8 +1,8 @@
 """CUDA graphs of what is computed again and again with the same shapes: many kernels, one launch.
 
-What a graph replays reads and writes the very memory that it was recorded with. So inputs are copied in, and outputs
-are overwritten by the next call of the same key. A computation that is to be recorded may not wait for the device and
-may not depend on values in the host's memory.
+A graph reads and writes the very memory that it was recorded with. So inputs are copied in, except outputs of another
+recording, and outputs are overwritten by the next call of the same key. A recorded computation may not wait for the
+device and may not depend on values in the host's memory.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class CudaGraphs:
     the recording of CUDA in tests.
     """
 
-    def __init__(self, most: int = 4, record: Record | None = None) -> None:
+    def __init__(self, most: int = 12, record: Record | None = None) -> None:
         self._most, self._record = most, record
         self._kept: OrderedDict[Hashable, Recorded | None] = OrderedDict()
         self._failed: set[Hashable] = set()
@@ -58,7 +58,8 @@ class CudaGraphs:
         recorded = self._kept[key]
         if recorded is None:
             try:
-                recorded = (self._record or record_on_cuda)(compute, inputs)
+                kept_inputs = tuple(tensor if self._is_output(tensor) else tensor.clone() for tensor in inputs)
+                recorded = (self._record or record_on_cuda)(compute, kept_inputs)
             except RuntimeError as error:  # out of memory, or something that cannot be recorded
                 _log.warning("no CUDA graph, kernels are launched one by one: %s", error)
                 self._failed.add(key)
@@ -66,13 +67,18 @@ class CudaGraphs:
                 return compute(*inputs)
         self._keep(key, recorded)
         for kept, tensor in zip(recorded.inputs, inputs, strict=True):
-            kept.copy_(tensor)
+            if kept is not tensor:
+                kept.copy_(tensor)
         recorded.replay()
         return recorded.outputs
 
     def clear(self) -> None:
         """Forget all recordings, and the memory they hold."""
         self._kept.clear()
+
+    def _is_output(self, tensor: Tensor) -> bool:
+        """Whether a recording writes this very tensor: it need not be copied into the next one."""
+        return any(tensor is output for recorded in self._kept.values() if recorded for output in recorded.outputs)
 
     def _keep(self, key: Hashable, recorded: Recorded | None) -> None:
         self._kept[key] = recorded
@@ -82,21 +88,20 @@ class CudaGraphs:
 
 
 def record_on_cuda(compute: Compute, inputs: Tensors) -> Recorded:
-    """Record ``compute(*inputs)`` on the current device. Raises RuntimeError where it cannot be recorded."""
+    """Record ``compute(*inputs)`` on the memory of `inputs`. Raises RuntimeError where it cannot be recorded."""
     import torch
 
-    kept = tuple(tensor.clone() for tensor in inputs)
     current = torch.cuda.current_stream()
     # Recording needs a stream of its own; libraries make their workspaces for it at a first call.
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(current)
     with torch.cuda.stream(side):
-        compute(*kept)
+        compute(*inputs)
     current.wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     # Other threads may use CUDA meanwhile.
     with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
-        outputs = compute(*kept)
+        outputs = compute(*inputs)
     # What was allocated to compute without the graph, which has memory of its own, serves others now.
     torch.cuda.empty_cache()
-    return Recorded(kept, outputs, graph.replay)
+    return Recorded(inputs, outputs, graph.replay)

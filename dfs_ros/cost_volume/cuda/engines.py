@@ -1,0 +1,36 @@
+"""The engines of one owner: made once for each size and setting, and never shared, since their blur is set anew."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+
+import torch
+
+from dfs_ros.cost_volume.cuda.driver import Kernels
+from dfs_ros.cost_volume.cuda.volume import VolumeEngine
+from dfs_ros.cost_volume.problem import Problem
+
+_MOST = 8
+
+
+class Engines:
+    """Volume engines of one device, the last eight sizes and settings kept. One thread at a time."""
+
+    def __init__(self, kernels: Kernels, device: torch.device) -> None:
+        self._kernels, self._device = kernels, device
+        self._kept: OrderedDict[Hashable, VolumeEngine] = OrderedDict()
+
+    def of(
+        self, problem: Problem, output: str = "cost", dtype: torch.dtype = torch.float32, block_bytes: int = 0
+    ) -> VolumeEngine:
+        """The engine of these sizes and settings, see :class:`.volume.VolumeEngine`."""
+        key = (problem.stack.images.shape, problem.coc_px.shape, problem.cost, output, dtype, block_bytes)
+        if key not in self._kept:
+            self._kept[key] = VolumeEngine(
+                problem, self._kernels, self._device, output=output, dtype=dtype, block_bytes=block_bytes
+            )
+        self._kept.move_to_end(key)
+        while len(self._kept) > _MOST:
+            self._kept.popitem(last=False)
+        return self._kept[key]

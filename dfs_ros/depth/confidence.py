@@ -1,0 +1,34 @@
+"""Confidence of a depth, and the pixels whose depth is kept."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfs_ros.config import ConfidenceConfig
+
+Plane = NDArray[np.float32]
+
+
+def confidence_of(aggregated: NDArray[np.float32]) -> Plane:
+    """How much better the best depth explains the stack than a typical one, float32 (H, W) in [0, 1].
+
+    ``1 - exp(min E - mean E)`` over the hypotheses of the aggregated energy (D, H, W): the share of the typical
+    (geometric mean) misfit that the best one removes. Noise alone, which every hypothesis explains equally badly, gives
+    0.
+    """
+    # Rounding alone can put the mean of equal values below their minimum.
+    return np.asarray(1.0 - np.exp(np.minimum(aggregated.min(axis=0) - aggregated.mean(axis=0), 0.0)))
+
+
+def known_pixels(
+    depth_m: Plane, own_sigma_diopters: Plane, confidence: Plane, config: ConfidenceConfig
+) -> NDArray[np.bool_]:
+    """Pixels of sufficient confidence and relative doubt, bool (H, W).
+
+    `own_sigma_diopters` is the doubt of the pixel alone, without that of its surroundings: depth beside a jump is worth
+    having.
+    """
+    unknown = confidence < config.min_confidence
+    unknown |= own_sigma_diopters * depth_m > config.max_relative_sigma
+    return ~unknown

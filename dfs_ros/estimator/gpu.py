@@ -1,0 +1,164 @@
+"""The steps of pipeline.py on a GPU: frames are uploaded once, inverse depth, sigma and confidence come back.
+
+Alignment, the aperture and the all-in-focus image are the host's. In between nothing waits for the device and the
+stream is the current one. Volume, aggregation and optimisation are one CUDA graph each where the same sizes come again.
+On a GPU the kernels are machine code; in tests the host build of the same source stands in for them and `device` is
+the CPU: all else is the same code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dfs_ros.alignment.align import AlignedStack
+from dfs_ros.calibration.aperture import ApertureTracker
+from dfs_ros.config import Config, CostConfig, RegularizationConfig
+from dfs_ros.cost_volume import SpectraCache, cuda
+from dfs_ros.cost_volume.cuda.driver import Kernels
+from dfs_ros.cost_volume.cuda.engines import Engines
+from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
+from dfs_ros.cost_volume.cuda.job import uploaded
+from dfs_ros.cost_volume.energy import log_energy_tensor
+from dfs_ros.cost_volume.hypotheses import subdivided_tensor, subdivision_for
+from dfs_ros.cost_volume.problem import make_problem
+from dfs_ros.depth.cuda import Aggregation, at_index, confidence_of, minimum_with_offset
+from dfs_ros.depth.guide import colours_of, guide_of
+from dfs_ros.estimator.host import HostSteps
+from dfs_ros.network import Network
+
+Depths = NDArray[np.float64]
+Planes = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+
+
+class GpuSteps(HostSteps):
+    """See :class:`dfs_ros.pipeline.Steps`; one stack at a time.
+
+    Parameters
+    ----------
+    kernels, device
+        What runs the kernels, and where tensors lie. See :meth:`on_cuda`.
+    graphs
+        None: launch kernels one by one.
+    network, threads, lens, spectra
+        As of :class:`.host.HostSteps`.
+    """
+
+    def __init__(
+        self,
+        kernels: Kernels,
+        device: torch.device,
+        network: Network | None,
+        threads: int = 1,
+        lens: ApertureTracker | None = None,
+        spectra: SpectraCache | None = None,
+        graphs: CudaGraphs | None = None,
+    ) -> None:
+        super().__init__(network, threads, lens, spectra)
+        self._kernels, self._device, self._graphs = kernels, device, graphs
+        self._engines = Engines(kernels, device)
+        self._aggregation = Aggregation(kernels)
+
+    @classmethod
+    def on_cuda(cls, network: Network | None, threads: int, graphs: bool, **kept: Any) -> GpuSteps:
+        """On the current CUDA device. Raises dfs_ros.cost_volume.cuda.CudaUnavailable where there is none."""
+        kernels = cuda.cuda_kernels(torch.cuda.current_device() if torch.cuda.is_available() else 0)
+        device = torch.device("cuda", torch.cuda.current_device())
+        return cls(kernels, device, network, threads, graphs=CudaGraphs() if graphs else None, **kept)
+
+    @property
+    def description(self) -> str:
+        """The device in words."""
+        if self._device.type != "cuda":
+            return str(self._device)
+        return f"{self._device}, {torch.cuda.get_device_name(self._device)}"
+
+    @contextlib.contextmanager
+    def current(self) -> Iterator[None]:
+        """Make this device the current one; tensors made within cannot be differentiated."""
+        with contextlib.ExitStack() as contexts:
+            if self._device.type == "cuda":
+                contexts.enter_context(torch.cuda.device(self._device))
+            contexts.enter_context(torch.inference_mode())
+            yield
+
+    def upload(self, images: NDArray[np.uint8]) -> Tensor:
+        return uploaded(images, self._device)
+
+    def guide(self, images: Tensor) -> Tensor:
+        return guide_of(images)
+
+    def cost_volume(self, aligned: AlignedStack, images: Tensor, depths_m: Depths, config: CostConfig) -> Tensor:
+        problem = make_problem(aligned.stack, depths_m, config)
+        engine = self._engines.of(problem)
+        keys = None if self.spectra is None else aligned.frame_keys
+        spectra = engine.spectra(images, self.spectra, keys)
+        return engine.volume(spectra, problem.coc_px, self._graphs)
+
+    def interpolate(self, cost: Tensor, depths_m: Depths, config: Config) -> tuple[Tensor, Depths]:
+        between = subdivision_for(config, depths_m)
+        if between is None:
+            return cost, depths_m
+        weights = uploaded(between.weights, self._device)
+        return subdivided_tensor(cost, weights, between.parts), between.depths_m
+
+    def energy(self, cost: Tensor, method: str) -> Tensor:
+        return log_energy_tensor(cost, method)
+
+    def aggregate(self, energy: Tensor, guide: Tensor, config: RegularizationConfig) -> Tensor:
+        return self._recorded("aggregate", self._aggregation.aggregated, config, energy, guide)
+
+    def optimize(self, aggregated: Tensor, guide: Tensor, config: RegularizationConfig) -> Tensor:
+        return self._recorded("optimize", self._aggregation.optimized, config, aggregated, guide)
+
+    def decide(self, energy: Tensor, smoothed: Tensor, guide: Tensor, image: Tensor, sharpness: float) -> Tensor:
+        if self.network is None:
+            return torch.softmax(smoothed * -sharpness, dim=0)
+        planes = torch.cat([guide[None], colours_of(image)])
+        return self.network.probability_of_tensors(energy, smoothed, planes)
+
+    def read_out(self, probability: Tensor, smoothed: Tensor, depths_m: Depths) -> tuple[Tensor, Tensor]:
+        diopters, spread = self._aggregation.read_out(probability, depths_m, self.sigma_scale)
+        if self.network is None:
+            levels = uploaded((1.0 / depths_m).astype(np.float32), self._device)
+            diopters = at_index(levels, minimum_with_offset(smoothed))
+        return diopters, spread
+
+    def confidence(self, aggregated: Tensor) -> Tensor:
+        return confidence_of(aggregated)
+
+    def download(self, planes: tuple[Tensor, Tensor, Tensor]) -> Planes:
+        diopters, spread, confidence = torch.stack(planes).cpu().numpy()
+        return diopters, spread, confidence
+
+    def now(self) -> Any:
+        """An event of the device; its own clock measures the steps."""
+        if self._device.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+    def seconds_between(self, before: Any, after: Any) -> float:
+        if self._device.type != "cuda":
+            return float(after - before)
+        after.synchronize()
+        return float(before.elapsed_time(after)) * 1e-3
+
+    def _recorded(
+        self,
+        name: str,
+        compute: Callable[..., Tensor],
+        config: RegularizationConfig,
+        *inputs: Tensor,
+    ) -> Tensor:
+        if self._graphs is None:
+            return compute(*inputs, config)
+        return self._graphs((name, config), lambda *kept: (compute(*kept, config),), *inputs)[0]

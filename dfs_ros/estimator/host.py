@@ -1,0 +1,83 @@
+"""The steps of pipeline.py that are the host's on every device: alignment, aperture, sigma, all-in-focus image."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfs_ros.alignment.align import AlignedStack, FrameAlignment, align
+from dfs_ros.calibration.aperture import ApertureFit, ApertureTracker, fit_aperture, unfitted
+from dfs_ros.config import AlignmentConfig, Config, CostConfig
+from dfs_ros.cost_volume import SpectraCache, all_in_focus
+from dfs_ros.depth import regularization
+from dfs_ros.depth.readout import beside_jumps
+from dfs_ros.network import Network
+from dfs_ros.types import FocalStack
+
+Image = NDArray[np.float32]
+Volume = NDArray[np.float32]
+Depths = NDArray[np.float64]
+
+
+class HostSteps:
+    """See :class:`dfs_ros.pipeline.Steps`.
+
+    Parameters
+    ----------
+    network
+        None: the minimum of the optimised energy, with a parabola through its neighbours.
+    threads
+        Cores to use.
+    lens
+        Aperture fits of one camera over many stacks; None = every stack is fitted on its own.
+    spectra
+        Spectra of frames, kept between stacks that share them; None = not kept.
+    """
+
+    def __init__(
+        self,
+        network: Network | None,
+        threads: int,
+        lens: ApertureTracker | None = None,
+        spectra: SpectraCache | None = None,
+    ) -> None:
+        self.network = network
+        self.threads = threads
+        self.spectra = spectra
+        self._lens = lens
+
+    def align(
+        self,
+        stack: FocalStack,
+        config: AlignmentConfig,
+        reference: int | None,
+        initial: tuple[FrameAlignment, ...] | None,
+    ) -> AlignedStack:
+        aligned = align(stack, config, reference=reference, initial=initial)
+        # To a thousandth: transfer functions are found again when a still camera is aligned a little differently.
+        scale = np.round(aligned.stack.blur_scale, 3)
+        return dataclasses.replace(aligned, stack=dataclasses.replace(aligned.stack, blur_scale=scale))
+
+    def aperture(self, aligned: AlignedStack, described: FocalStack, depths_m: Depths, config: Config) -> ApertureFit:
+        if config.lens.aperture == "given" or config.cost.method != "residual":
+            return unfitted()
+
+        def fit() -> ApertureFit | None:
+            return fit_aperture(aligned.stack, float(depths_m.min()), config.cost, threads=self.threads)
+
+        return (fit() or unfitted()) if self._lens is None else self._lens.fit(described.camera, fit)
+
+    def sigma(self, spread: Image, diopters: Image) -> tuple[Image, Image]:
+        """Standard deviation of the inverse depth, and the pixel's own doubt, which leaves its surroundings out."""
+        own = spread / np.float32(self.sigma_scale)
+        return (spread if self.network is None else beside_jumps(spread, diopters, self.sigma_scale)), own
+
+    def sharpen(self, stack: FocalStack, depth_m: Image, config: CostConfig) -> NDArray[np.uint8]:
+        return all_in_focus(stack, depth_m, config, threads=self.threads)
+
+    @property
+    def sigma_scale(self) -> float:
+        """Calibration of sigma: of the network, or of the probability without one."""
+        return regularization.SIGMA_SCALE if self.network is None else self.network.sigma_scale

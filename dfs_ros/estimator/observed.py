@@ -1,0 +1,75 @@
+"""Clock and progress around the steps of an estimate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from dfs_ros.estimator.cpu import CpuSteps
+
+if TYPE_CHECKING:
+    from dfs_ros.estimator.gpu import GpuSteps
+
+Progress = Callable[[str, float], None]
+"""Called with the name of the step that begins and the share of the whole that is done."""
+
+# Method of the steps: its name in reports, and the share of the whole that is done when it begins.
+_STEPS = {
+    "align": ("align", 0.0),
+    "aperture": ("aperture", 0.15),
+    "upload": ("cost volume", 0.2),
+    "guide": ("cost volume", 0.2),
+    "cost_volume": ("cost volume", 0.2),
+    "interpolate": ("aggregate", 0.58),
+    "energy": ("aggregate", 0.58),
+    "aggregate": ("aggregate", 0.58),
+    "confidence": ("aggregate", 0.58),
+    "optimize": ("optimize", 0.62),
+    "decide": ("decide", 0.65),
+    "read_out": ("read out", 0.8),
+    "download": ("transfer", 0.83),
+    "sigma": ("sigma", 0.84),
+    "sharpen": ("sharpen", 0.85),
+}
+
+
+class ObservedSteps:
+    """Steps that note how long each takes and tell `progress` as each begins; what it raises ends the estimate."""
+
+    def __init__(self, steps: CpuSteps | GpuSteps, progress: Progress | None) -> None:
+        self._steps, self._progress = steps, progress
+        self._share_done, self._last = 0.0, ""
+        self._marks: list[tuple[str, Any, Any]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        step = getattr(self._steps, name)
+        if name not in _STEPS:
+            return step
+        label, share = _STEPS[name]
+
+        def observed(*arguments: Any) -> Any:
+            self._begin(label, share)
+            before = self._steps.now()
+            found = step(*arguments)
+            self._marks.append((label, before, self._steps.now()))
+            return found
+
+        return observed
+
+    def note(self, what: str, share: float) -> None:
+        """Report, within the step under way, that `share` of something is done."""
+        if self._progress is not None:
+            self._progress(f"{what}, {100 * share:.0f} %", self._share_done)
+
+    def seconds(self) -> dict[str, float]:
+        """Of every step, in the order they began. Waits for the device."""
+        seconds: dict[str, float] = {}
+        for label, before, after in self._marks:
+            seconds[label] = seconds.get(label, 0.0) + self._steps.seconds_between(before, after)
+        return seconds
+
+    def _begin(self, label: str, share: float) -> None:
+        self._share_done = share
+        if self._progress is not None and label != self._last:
+            self._progress(label, share)
+        self._last = label

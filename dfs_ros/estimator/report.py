@@ -1,0 +1,62 @@
+"""The result of an estimate at the size of its images, with its report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+
+from dfs_ros.config import Config
+from dfs_ros.pipeline import Estimate
+from dfs_ros.types import DepthResult, FocalStack
+
+
+def result_of(
+    stack: FocalStack,
+    found: Estimate,
+    config: Config,
+    seconds: dict[str, float],
+    ran_on: dict[str, str],
+    warnings: list[str],
+) -> DepthResult:
+    """The estimate of `stack`, enlarged to its size where it was reduced, with the report of docs/formats.md."""
+    height, width = stack.size
+    worked_at = found.depth_m.shape
+    aligned, camera = found.aligned, found.aligned.stack.camera
+    depth_m, sigma_m, confidence = found.depth_m, found.sigma_m, found.confidence
+    sharp = found.all_in_focus
+    if sharp is None:  # the reference image stands in
+        image = aligned.stack.images[aligned.reference]
+        sharp = np.broadcast_to(image[..., None], (*image.shape, 3)) if image.ndim == 2 else image
+    if worked_at != (height, width):
+        # Nearest for depth: between two surfaces there is no third one.
+        depth_m, sigma_m, confidence = (
+            np.asarray(cv2.resize(x, (width, height), interpolation=cv2.INTER_NEAREST), np.float32)
+            for x in (depth_m, sigma_m, confidence)
+        )
+        sharp = np.asarray(cv2.resize(sharp, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+        camera = camera.scaled(width / worked_at[1])
+    dropped = [f"image {i} left out: {e.dropped}" for i, e in enumerate(aligned.estimates) if e.dropped]
+    depths_m = found.depths_m
+    report: dict[str, Any] = {
+        "seconds": {**seconds, "total": sum(seconds.values())},
+        "images": len(stack),
+        "working_size_px": {"width": worked_at[1], "height": worked_at[0]},
+        "hypotheses": {"min_m": float(depths_m.min()), "max_m": float(depths_m.max()), "count": len(depths_m)},
+        "alignment": aligned.report(),
+        "aperture": found.aperture.report(),
+        "ran_on": ran_on,
+        "configuration": config.to_dict(),
+        "warnings": warnings + dropped,
+    }
+    return DepthResult(
+        depth_m=np.asarray(depth_m, np.float32),
+        sigma_m=np.asarray(sigma_m, np.float32),
+        confidence=np.asarray(confidence, np.float32),
+        all_in_focus=np.ascontiguousarray(sharp),
+        camera=camera,
+        stamp_ns=int(aligned.stack.stamp_ns[aligned.reference]),
+        alignment=aligned.estimates,
+        report=report,
+    )

@@ -1,0 +1,45 @@
+"""An estimator whose GPU is the CPU, with the kernels' host build, for tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from dfs_ros.calibration.aperture import ApertureTracker
+from dfs_ros.config import Config
+from dfs_ros.cost_volume.cuda.graphs import Compute, CudaGraphs, Recorded, Tensors
+from dfs_ros.estimator import estimator
+from dfs_ros.estimator.cpu import CpuSteps
+from dfs_ros.estimator.gpu import GpuSteps
+
+CPU = torch.device("cpu")
+
+
+def host_build_steps(cpu: CpuSteps, kernels: Any, graphs: CudaGraphs | None = None) -> GpuSteps:
+    """Steps of the GPU beside those of an estimator."""
+    return GpuSteps(kernels, CPU, cpu.network, cpu.threads, spectra=cpu.spectra, graphs=graphs)
+
+
+def on_host_build(
+    monkeypatch: pytest.MonkeyPatch, kernels: Any, config: Config, graphs: CudaGraphs | None = None
+) -> estimator.DepthEstimator:
+    """An estimator whose GPU is the CPU with the kernels' host build."""
+
+    def made(config: Config, cpu: CpuSteps, lens: ApertureTracker | None) -> GpuSteps:
+        return host_build_steps(cpu, kernels, graphs)
+
+    monkeypatch.setattr(estimator, "gpu_for", made)
+    return estimator.DepthEstimator(config)
+
+
+def record_by_hand(compute: Compute, inputs: Tensors) -> Recorded:
+    """As CUDA records: on the memory of its inputs, which replaying reads and overwrites."""
+    outputs = tuple(torch.full_like(tensor, torch.nan) for tensor in compute(*inputs))
+
+    def replay() -> None:
+        for output, new in zip(outputs, compute(*inputs), strict=True):
+            output.copy_(new)
+
+    return Recorded(inputs, outputs, replay)

@@ -19,43 +19,36 @@ import pytest
 import dfs_ros
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = ROOT / "dfs_ros"
+PACKAGES = ("dfs_ros", "dfs_research", "benchmarks", "tools")
 MODULES = {
     ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file
-    for file in sorted(PACKAGE.rglob("*.py"))
+    for package in PACKAGES
+    for file in sorted((ROOT / package).rglob("*.py"))
 }
+RUNTIME = {module: file for module, file in MODULES.items() if module.split(".")[0] == "dfs_ros"}
 MAX_LINES = 400
 
 LAYERS = (
-    ("paths", "memory", "cores", "cuda_graphs"),
-    ("types", "config", "light", "runner", "worker"),
-    ("optics", "network", "sweeps", "registration", "regularization"),
-    ("geometry", "stack", "exposure", "matching", "cost_volume", "simulation", "working"),
-    ("alignment", "aperture", "io", "transport", "on_device"),
-    (
-        "pipeline",
-        "node_alignment",
-        "node_capture",
-        "node_focus",
-        "node_health",
-        "node_images",
-        "node_lens",
-        "node_outputs",
-    ),
-    ("node", "bag_output", "camera", "calibration", "evaluation", "viewer"),
-    ("training", "doctor", "replay"),
-    ("experiments",),
+    ("version", "types", "system", "config"),
+    ("optics", "lens", "scoring"),
+    ("alignment", "cost_volume", "simulation", "stacks"),
+    ("depth", "io", "messages"),
+    ("network", "transport"),
+    ("calibration", "camera"),
+    ("pipeline",),
+    ("estimator",),
+    ("node", "viewer", "doctor"),
     ("cli",),
 )
-"""Each part of the package imports from layers below its own, and from itself.
+"""Each room of the runtime imports from layers below its own, and from itself.
 
 `transport` lies below `node`, which is written against its interface; no transport knows the node."""
 
-LAZY_CONVENIENCE = {("types", "io")}
-"""`FocalStack.load` calls the reader of `io`, when called. The package itself offers the main classes that way."""
+ROOMS_ABOVE = {"benchmarks": (), "dfs_research": ("benchmarks",), "tools": ()}
+"""What each package beside the runtime imports besides the runtime and itself."""
 
 ROS_PACKAGES = {"rclpy", "cv_bridge", "ament_index_python", "launch", "launch_ros"}
-ROS_ALLOWED = {"dfs_ros.transport.ros.transport", "dfs_ros.transport.ros.native", "dfs_ros.transport.ros.lifecycle"}
+ROS_ALLOWED = "dfs_ros.transport.ros"
 
 NOT_IN_A_BARE_ENVIRONMENT = (
     *("rclpy", "cv_bridge", "sensor_msgs", "std_msgs", "rosidl_runtime_py", "ament_index_python"),
@@ -63,12 +56,12 @@ NOT_IN_A_BARE_ENVIRONMENT = (
 )
 
 
-def imports(file: Path, *, top_level: bool = False) -> Iterator[tuple[str, int]]:
-    """(module, line) of every import in a file but those for type checking; `top_level`: only what runs at once."""
+def imports(file: Path, *, top_level: bool = False, type_checking: bool = False) -> Iterator[tuple[str, int]]:
+    """(module, line) of every import in a file; `top_level`: only those that run at once."""
     todo: list[ast.AST] = [ast.parse(file.read_text())]
     while todo:
         node = todo.pop()
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test) and not type_checking:
             todo.extend(node.orelse)
         elif isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
@@ -81,52 +74,79 @@ def imports(file: Path, *, top_level: bool = False) -> Iterator[tuple[str, int]]
             todo.extend(ast.iter_child_nodes(node))
 
 
-def part_of(module: str) -> str:
+def room_of(module: str) -> str:
     return module.split(".")[1] if "." in module else ""
 
 
+def whole_room(module: str) -> str:
+    """Package and first folder; a module beside the folders is a room of its own."""
+    return ".".join(module.split(".")[:2])
+
+
 def test_imports_point_one_way() -> None:
-    layer = {part: i for i, parts in enumerate(LAYERS) for part in parts}
-    new = {part_of(module) for module in MODULES} - set(layer) - {""}
-    assert not new, f"new parts of the package, which need a place in LAYERS: {', '.join(sorted(new))}"
+    layer = {room: i for i, rooms in enumerate(LAYERS) for room in rooms}
+    new = {room_of(module) for module in RUNTIME} - set(layer) - {""}
+    assert not new, f"new rooms of the runtime, which need a place in LAYERS: {', '.join(sorted(new))}"
     wrong = []
-    for module, file in MODULES.items():
-        importer = part_of(module)
-        if not importer:
-            continue
+    for module, file in RUNTIME.items():
         for imported, line in imports(file):
-            part = part_of(imported)
-            if imported.split(".")[0] != "dfs_ros" or part in ("", importer):
-                continue
-            if (importer, part) not in LAZY_CONVENIENCE and layer[part] >= layer[importer]:
-                wrong.append(f"{file.relative_to(ROOT)}:{line}: {importer} may not import {part}")
+            importer, room = room_of(module), room_of(imported)
+            if imported in MODULES and imported not in RUNTIME:
+                wrong.append(f"{file.relative_to(ROOT)}:{line}: the runtime may not import {imported}")
+            elif importer and imported in RUNTIME and room not in ("", importer) and layer[room] >= layer[importer]:
+                wrong.append(f"{file.relative_to(ROOT)}:{line}: {importer} may not import {room}")
+            elif importer and imported == "dfs_ros":
+                wrong.append(f"{file.relative_to(ROOT)}:{line}: import the module instead of the package")
     assert not wrong, "\n".join(wrong)
 
 
-def test_lazy_conveniences_are_lazy() -> None:
-    for importer, imported in LAZY_CONVENIENCE:
-        at_once = {part_of(name) for name, _ in imports(MODULES[f"dfs_ros.{importer}"], top_level=True)}
-        assert imported not in at_once
-    assert not {part_of(name) for name, _ in imports(MODULES["dfs_ros"], top_level=True)} - {""}
+def test_packages_beside_the_runtime_point_one_way() -> None:
+    wrong = []
+    for module, file in MODULES.items():
+        package = module.split(".")[0]
+        if package != "dfs_ros":
+            allowed = {"dfs_ros", package, *ROOMS_ABOVE[package]}
+            for imported, line in imports(file):
+                if imported in MODULES and imported.split(".")[0] not in allowed:
+                    wrong.append(f"{file.relative_to(ROOT)}:{line}: {package} may not import {imported}")
+    assert not wrong, "\n".join(wrong)
 
 
-def test_no_import_cycles_between_modules() -> None:
-    graph = {
-        module: {name for name, _ in imports(file, top_level=True) if name in MODULES and name != module}
-        for module, file in MODULES.items()
-    }
+def test_the_package_itself_offers_its_main_classes_lazily() -> None:
+    assert not {room_of(name) for name, _ in imports(MODULES["dfs_ros"], top_level=True)} - {"", "version"}
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """The nodes of one circle of a graph, the first again at the end; empty where there is none."""
     done: set[str] = set()
 
-    def visit(module: str, path: tuple[str, ...]) -> None:
-        assert module not in path, " -> ".join((*path[path.index(module) :], module))
-        if module not in done:
-            for imported in sorted(graph[module]):
-                visit(imported, (*path, module))
-            done.add(module)
+    def visit(node: str, path: tuple[str, ...]) -> list[str]:
+        if node in path:
+            return [*path[path.index(node) :], node]
+        if node not in done:
+            for reached in sorted(graph.get(node, ())):
+                found = visit(reached, (*path, node))
+                if found:
+                    return found
+            done.add(node)
+        return []
 
-    for module in graph:
-        visit(module, ())
-    assert done == set(MODULES)
+    return next((found for node in sorted(graph) if (found := visit(node, ()))), [])
+
+
+def test_no_circles_also_no_lazy_ones() -> None:
+    """Neither between modules nor between rooms; imports within functions and for type checking count."""
+    modules: dict[str, set[str]] = {}
+    rooms: dict[str, set[str]] = {}
+    for module, file in MODULES.items():
+        found = {name for name, _ in imports(file, type_checking=True) if name in MODULES} - {module}
+        modules[module] = found
+        if module != "dfs_ros":  # offers what lies below it, and nothing imports it
+            rooms.setdefault(whole_room(module), set()).update(map(whole_room, found))
+    rooms = {room: others - {room} for room, others in rooms.items()}
+    assert circle(modules) == []
+    assert circle(rooms) == []
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) == ["a", "b", "c", "a"]
 
 
 def reached_from(start: str) -> set[str]:
@@ -137,23 +157,25 @@ def reached_from(start: str) -> set[str]:
         module = todo.pop()
         if module not in reached:
             reached.add(module)
-            todo.extend(name for name, _ in imports(MODULES[module]) if name in MODULES and part_of(name))
-            todo.extend(parent for parent in (module.rpartition(".")[0],) if part_of(parent))
+            todo.extend(name for name, _ in imports(MODULES[module]) if name in MODULES and room_of(name))
+            todo.extend(parent for parent in (module.rpartition(".")[0],) if room_of(parent))
     return reached
 
 
-def test_the_core_knows_neither_training_nor_ros() -> None:
-    parts = {part_of(module) for module in reached_from("dfs_ros.pipeline")}
-    assert {"alignment", "cost_volume", "network"} <= parts
-    assert not parts & {"training", "evaluation", "simulation", "transport", "node", "camera", "viewer", "cli"}
+def test_the_algorithm_knows_no_plumbing() -> None:
+    rooms = {room_of(module) for module in reached_from("dfs_ros.pipeline")}
+    assert {"alignment", "cost_volume", "depth", "calibration"} <= rooms
+    assert not rooms & {"simulation", "transport", "messages", "node", "camera", "viewer", "cli", "estimator"}
 
 
 def test_ros_is_imported_by_its_transport_alone() -> None:
     for module, file in MODULES.items():
-        if module not in ROS_ALLOWED:
-            used = {name.split(".")[0] for name, _ in imports(file)} & ROS_PACKAGES
-            assert not used, f"{module} imports {', '.join(used)}; that belongs into {', '.join(ROS_ALLOWED)}"
-            assert not ROS_ALLOWED & {name for name, _ in imports(file)}, f"{module}: ask open_transport"
+        if not module.startswith(ROS_ALLOWED):
+            found = {name for name, _ in imports(file)}
+            used = {name.split(".")[0] for name in found} & ROS_PACKAGES
+            assert not used, f"{module} imports {', '.join(used)}; that belongs into {ROS_ALLOWED}"
+            inner = {name for name in found if name.startswith(ROS_ALLOWED)}
+            assert not inner or module == "dfs_ros.transport", f"{module}: ask open_transport"
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -231,7 +253,7 @@ print(DepthEstimator(config).estimate(stack).depth_m.shape)
 def test_heavy_libraries_are_imported_when_needed() -> None:
     code = """
 import sys
-import dfs_ros.pipeline, dfs_ros.io.results, dfs_ros.io.stack_folder, dfs_ros.cli.main, dfs_ros.cli.estimate
+import dfs_ros.estimator.estimator, dfs_ros.io.results, dfs_ros.io.stack_folder, dfs_ros.cli.main, dfs_ros.cli.estimate
 import dfs_ros.node.depth_node, dfs_ros.transport, dfs_ros.camera.simulator, dfs_ros.network
 print(sorted({"torch", "viser", "cyclonedds", "matplotlib", "skimage"} & set(sys.modules)))
 """
@@ -284,7 +306,12 @@ def test_versions_match() -> None:
 
 
 def test_files_are_short_enough_to_be_read() -> None:
-    files = [file for file in sorted((ROOT / "dfs_ros").rglob("*")) if file.suffix in (".py", ".cu", ".cuh")]
+    files = [
+        file
+        for package in PACKAGES
+        for file in sorted((ROOT / package).rglob("*"))
+        if file.suffix in (".py", ".cu", ".cuh")
+    ]
     lengths = {str(file.relative_to(ROOT)): len(file.read_text().splitlines()) for file in files}
     too_long = {file: lines for file, lines in lengths.items() if lines > MAX_LINES}
     assert not too_long, f"files near {MAX_LINES} lines want to be two: {too_long}"

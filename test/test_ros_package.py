@@ -34,7 +34,7 @@ def dependencies() -> set[str]:
 
 def test_every_ros_package_that_is_used_is_a_dependency() -> None:
     used = set()
-    for file in [*LAUNCH_FILES, *ROOT.glob("test/ros/*.py"), *ROOT.glob("dfs_ros/transport/ros*.py")]:
+    for file in [*LAUNCH_FILES, *ROOT.glob("test/ros/*.py"), *ROOT.glob("dfs_ros/transport/ros/*.py")]:
         text = file.read_text()
         used |= set(re.findall(r'package="(\w+)"', text))
         for node in ast.walk(ast.parse(text)):

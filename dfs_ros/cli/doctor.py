@@ -10,8 +10,8 @@ import argparse
 import dataclasses
 import json
 
-import dfs_ros
 from dfs_ros.doctor import Diagnosis, examine
+from dfs_ros.version import __version__
 
 _MARKS = {"ok": " ", "absent": "-", "warning": "!", "error": "X"}
 
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     diagnosis = examine()
     if args.json:
-        values = {"dfs_ros": dfs_ros.__version__, "can_run": diagnosis.can_run, **dataclasses.asdict(diagnosis)}
+        values = {"dfs_ros": __version__, "can_run": diagnosis.can_run, **dataclasses.asdict(diagnosis)}
         print(json.dumps(values, indent=2))
     else:
         print(describe(diagnosis))
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
 def describe(diagnosis: Diagnosis) -> str:
     """The diagnosis as text: a line for each thing, and one for each fix."""
     width = max(len(name) for name in (*(f.name for f in diagnosis.findings), *(u.what for u in diagnosis.uses)))
-    lines = [f"dfs_ros {dfs_ros.__version__}   (- not here, not needed; ! works, but not well; X does not work)"]
+    lines = [f"dfs_ros {__version__}   (- not here, not needed; ! works, but not well; X does not work)"]
     topic = ""
     for finding in diagnosis.findings:
         if finding.topic != topic:

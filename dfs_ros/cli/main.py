@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-import dfs_ros
 from dfs_ros.system.cores import wait_asleep
+from dfs_ros.version import __version__
 
 COMMANDS = {
     "run": ("dfs_ros.cli.run", "camera, depth node and viewer, live"),
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_usage())
         return 0 if argv else 2
     if argv[0] == "--version":
-        print(f"dfs {dfs_ros.__version__}")
+        print(f"dfs {__version__}")
         return 0
     name = argv[0]
     if argv[:2] == ["bench", "--node"]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_cost_volume import random_stack
+from cost_volume_rig import random_stack
 
 from dfs_ros.config import CostConfig
 from dfs_ros.cost_volume import cost_volume_from_config, cuda

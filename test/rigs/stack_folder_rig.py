@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from places import DATA
 
 from dfs_ros.io.stack_folder import load_stack, validate_stack
 
-REAL_STACKS = Path(__file__).parents[2] / "shared" / "data" / "stacks"
+REAL_STACKS = DATA / "stacks"
 CAMERA = {"focal_length_m": 0.004, "f_number": 2.0, "pixel_pitch_m": 4e-6}
 
 

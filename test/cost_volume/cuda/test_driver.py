@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cost_volume_rig import METHODS, random_stack, relative_error
 from cuda_host import HostKernels, compiler
-from test_cost_volume import METHODS, random_stack, relative_error
+from places import RIGS
 
 from dfs_ros.config import CostConfig
 from dfs_ros.cost_volume import reference
@@ -43,7 +44,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> str:
     if compiler() is None:
         pytest.skip("no C++ compiler (g++ or clang++) for the host build of the kernels")
     folder = tmp_path_factory.mktemp("driver")
-    source = str(Path(__file__).parent / "cuda_driver_on_cpu.cpp")
+    source = str(RIGS / "cuda_driver_on_cpu.cpp")
     command = [compiler(), "-std=c++17", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-I/usr/local/cuda/include"]
     subprocess.run([*command, source, "-o", str(folder / "libcuda.so"), "-ldl"], check=True, timeout=100)  # type: ignore[list-item]
     HostKernels(folder)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
+from places import ROOT
 from stack_rig import IMAGE, NAN, PERIOD_NS, feed, foci, frame, nonzero, numbered
 
 from dfs_ros.config import Config, StackConfig
@@ -285,7 +285,7 @@ def test_flush_gives_out_what_is_there_and_goes_on() -> None:
 
 
 def test_lens_states_are_those_of_the_message() -> None:
-    text = (Path(__file__).parent.parent / "msg" / "FrameFocus.msg").read_text()
+    text = (ROOT / "msg" / "FrameFocus.msg").read_text()
     states = {name: int(value) for name, value in re.findall(r"uint8 (STATIONARY|MOVING|UNKNOWN)=(\d+)", text)}
     assert states == {state.name: state.value for state in LensState}
     assert LensState(77) is LensState.UNKNOWN

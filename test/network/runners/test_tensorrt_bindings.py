@@ -13,6 +13,7 @@ import sys
 import zipfile
 
 import pytest
+from places import ROOT
 
 VERSIONS = ("10.3.0", "10.16.1.11", "11.4.0.106")
 
@@ -69,9 +70,8 @@ print(json.dumps({
 def test_every_name_the_runner_uses_is_listed_here() -> None:
     """What follows `trt.` in the source, so that a new call cannot go unchecked."""
     import re
-    from pathlib import Path
 
-    source = (Path(__file__).parents[1] / "dfs_ros" / "network" / "runners" / "tensorrt.py").read_text()
+    source = (ROOT / "dfs_ros" / "network" / "runners" / "tensorrt.py").read_text()
     used = set(re.findall(r"\btrt\.(\w+(?:\.[A-Z]\w+)*)", source))
     listed = {*CALLS, *ATTRIBUTES}
     for name in used:

@@ -6,13 +6,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from places import DATA as DATA_FOLDER
 
 from dfs_research.evaluation import rendered
 from dfs_research.evaluation.rendered import EVALUATION_CAMERAS, evaluation_stacks, load_rgbd
 from dfs_ros.simulation.render import decode
 from dfs_ros.simulation.scenes import random_scene
 
-DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "rgbd"
+DATA = DATA_FOLDER / "rgbd"
 
 
 def write_scene(folder: Path, seed: int, depth_scale: float) -> None:

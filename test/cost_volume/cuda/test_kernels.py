@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cost_volume_rig import CAMERA, GOLDEN, METHODS, plane_stack, random_stack, relative_error
 from cuda_host import KERNEL_FOLDER, HostKernels, compiler
 from numpy.typing import NDArray
-from test_cost_volume import CAMERA, GOLDEN, METHODS, plane_stack, random_stack, relative_error
 
 from dfs_ros.config import CostConfig
 from dfs_ros.cost_volume import SpectraCache, bound_and_scale, energy, reference

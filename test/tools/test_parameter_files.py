@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from places import ROOT
 
 from dfs_ros.config import Config, sections
 from tools import parameter_files
 from tools.parameter_files import FILE_NAME, NOT_FOR_ROS, parameter_file
 
-FILE = Path(__file__).resolve().parents[1] / "config" / FILE_NAME
+FILE = ROOT / "config" / FILE_NAME
 
 
 def parameters_of(text: str) -> dict[str, dict[str, object]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import cv2
 import numpy as np
+from places import DATA
 from skimage import data
 
 from dfs_ros.alignment.align import AlignedStack
@@ -18,7 +18,7 @@ SIZE = (240, 320)
 CAMERA = Camera(focal_length_m=0.0068, f_number=1.85, pixel_pitch_m=9e-6)
 FOCUS = np.array([2.5, 1.6, 1.0, 0.5, 0.2])
 MIDDLE = 2
-STACKS = Path(__file__).resolve().parents[2] / "shared" / "data" / "stacks"
+STACKS = DATA / "stacks"
 
 
 def to_light(value: np.ndarray) -> np.ndarray:

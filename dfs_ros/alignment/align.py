@@ -75,7 +75,7 @@ class AlignedStack:
         return replace(self, stack=opened(self.stack, aperture_scale))
 
     def report(self) -> dict[str, Any]:
-        """What was estimated, as plain values."""
+        """Plain values of the estimate, for a report."""
         return {
             "reference": self.kept[self.reference],
             "kept": list(self.kept),
@@ -190,7 +190,7 @@ def _resampled(stack: FocalStack, config: AlignmentConfig, match: Match) -> Alig
 
 
 def _frame_key(stamp_ns: np.int64, motion: Motion | None, gain: float) -> Hashable:
-    """What makes the pixels of an aligned frame: the frame, and its motion where that is resampled."""
+    """Identity of an aligned frame's pixels: its stamp, gain and motion, if resampled."""
     if stamp_ns == 0:
         return object()
     if motion is None or motion.largest_displacement_px() < _LEAST_MOTION_PX:
@@ -220,7 +220,7 @@ def _camera_at(stack: FocalStack, match: Match, focus_diopters: float) -> Camera
 def _resample(
     image: NDArray[np.uint8], motion: Motion, table: NDArray[np.float32] | None
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """The image with `table` applied to its pixel values, resampled and rounded once; and which pixels it covers."""
+    """Apply `table`, resample, round once; return the image and its valid pixels."""
     height, width = motion.size
     source: NDArray[Any] = image if table is None else table.take(image)
     inside = np.ones(motion.size, np.bool_)

@@ -1,4 +1,4 @@
-"""How much brighter one image of a scene is than another, and the correction."""
+"""Exposure ratio of two images of a scene, and its correction."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Exposure:
 
 
 def exposure_gain(reference: Exposure, frame: Exposure, motion: Motion) -> float:
-    """What the light of `frame` must be multiplied by to match `reference`; 1 where too few pixels can tell.
+    """Gain that matches the light of `frame` to `reference`; 1 if undetermined.
 
     The median ratio of blurred light over pixels that are neither black nor saturated in either.
     `motion` leads from pixels of the reference to pixels of the frame.
@@ -51,5 +51,5 @@ def exposure_gain(reference: Exposure, frame: Exposure, motion: Motion) -> float
 
 
 def gain_table(gain: float, transfer_curve: str) -> NDArray[np.float32]:
-    """Unrounded pixel value of each of the 256 pixel values after its light is multiplied by `gain`; float32 (256,)."""
+    """Lookup table of an exposure gain, float32 (256,): unrounded pixel values."""
     return pixel_value(light_table(transfer_curve) * gain, transfer_curve).astype(np.float32)

@@ -1,4 +1,4 @@
-"""How each frame of a stack moved against one of them, and which frames show another scene."""
+"""Motion of each frame relative to a reference frame; rejection of foreign frames."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _FRAME_WITHIN = 0.001  # standard deviation of one frame's log scale and radial 
 
 @dataclass(frozen=True, eq=False)
 class FrameAlignment:
-    """What was estimated for one frame of the stack that came in.
+    """Estimated motion and exposure of one input frame.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class FrameAlignment:
 
 @dataclass(frozen=True, eq=False)
 class Match:
-    """All frames of a stack against one of them, and the lens that was learnt from them."""
+    """Motions of all frames relative to the reference, and the fitted lens breathing."""
 
     reference: int
     estimates: tuple[FrameAlignment, ...]
@@ -117,7 +117,7 @@ class Breathing:
 
     @property
     def factor(self) -> float:
-        """How much the lens breathes in units of the lens model's breathing."""
+        """Breathing in units of the thin-lens model's breathing."""
         return self._fitted * self._of_model
 
     def _log_model(self, focus_diopters: float) -> float:
@@ -137,7 +137,7 @@ class Breathing:
         return self.factor * (self._log_model(to_diopters) - self._log_model(from_diopters))
 
     def motion(self, size: tuple[int, int], from_diopters: float, to_diopters: float) -> Motion:
-        """From pixels of an image at the first focus to pixels of one at the second."""
+        """Map pixels of an image at the first focus to pixels at the second."""
         grown = self._of_model * (self._log_model(to_diopters) - self._log_model(from_diopters))
         return Motion.from_parameters(size, (0.0, 0.0), self._fitted * grown, 0.0, self._radial * grown)
 
@@ -146,7 +146,7 @@ class Breathing:
         return float(self.log_magnification[end] - self.log_magnification[start])
 
     def learn(self, reference: int, motions: dict[int, Motion]) -> None:
-        """Fit factor and radial term to frames whose motion is known, held to the model where that says little."""
+        """Fit factor and radial term to known motions, with the thin lens as prior."""
         model = np.array([self.step(reference, i) for i in motions])
         scales = np.array([m.log_scale for m in motions.values()])
         radials = np.array([m.radial for m in motions.values()])
@@ -249,7 +249,7 @@ class _Matcher:
         return replace(estimate, correlation=likeness, dropped=reason)
 
     def _start(self, frame: int, expected: Motion) -> tuple[Motion, range]:
-        """Where to start from, and at which levels: an earlier estimate that still fits needs only fine ones."""
+        """Starting motion and pyramid levels; a valid earlier estimate needs fine levels only."""
         levels = len(self._template.features.levels)
         if self._initial is not None:
             before, reference = self._initial[frame], self._initial[self._reference]
@@ -264,7 +264,7 @@ class _Matcher:
         return -1.0 if math.isnan(value) else value
 
     def _implausible(self, motion: Motion, likeness: float, prior_scale: float) -> str:
-        """Why a motion is not to be believed; empty if it is."""
+        """Reason to reject a motion; empty if it is plausible."""
         config = self._config
         longest_px = max(self._stack.size)
         shift = math.hypot(*motion.shift_px) / longest_px

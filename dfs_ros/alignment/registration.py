@@ -1,4 +1,4 @@
-"""Where the pixels of one image lie in another of the same scene, focused elsewhere: the machinery under alignment.
+"""Registration of two images of one scene at different focus.
 
 Images are compared as locally normalised light, which neither a gain nor a slow change of brightness alters and in
 which a blurred edge still resembles the sharp one. A symmetric blur does not move the optimum, but it is symmetric in
@@ -36,7 +36,7 @@ _LOCAL_CELLS = 24  # along the longer side
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """A smooth map from pixels of one image, the reference, to where the same point of the scene is in another.
+    """Smooth map from reference pixels to the same scene points in another image.
 
     ``x' = A (1 + k |x|^2) x + u(x)``, the origin at the image centre, the unit half the longer side.
 
@@ -77,7 +77,7 @@ class Motion:
 
     @property
     def scale(self) -> float:
-        """How much larger the other image shows the scene than the reference."""
+        """Image scale relative to the reference."""
         return math.exp(self.log_scale)
 
     @property
@@ -109,7 +109,7 @@ class Motion:
         return Motion(self.size, np.asarray(np.linalg.inv(self.affine), np.float64), -self.radial)
 
     def maps(self, shape: tuple[int, int]) -> tuple[Plane, Plane]:
-        """x' and y' of every pixel, float32 (h, w) each, in pixels, of images reduced to `shape`."""
+        """Sampling maps x' and y', float32 (h, w) in pixels, at size `shape`."""
         x, y = _coordinates(self.size, shape)
         stretch = np.float32(1.0) + np.float32(self.radial) * (x * x + y * y)
         per_x, per_y = self.unit_px * shape[1] / self.size[1], self.unit_px * shape[0] / self.size[0]
@@ -124,7 +124,7 @@ class Motion:
         return map_x, map_y
 
     def largest_displacement_px(self) -> float:
-        """How far the farthest pixel moves, in pixels of the full image."""
+        """Largest displacement of any pixel, in pixels of the full image."""
         shape = (9, 9)
         map_x, map_y = self.maps(shape)
         dx = (map_x - np.arange(9, dtype=np.float32)[None, :]) * (self.size[1] / 9)
@@ -142,7 +142,7 @@ def _coordinates(size: tuple[int, int], shape: tuple[int, int]) -> tuple[Plane, 
 
 
 class Features:
-    """An image as locally normalised light on a pyramid, coarse to fine: `levels`, float32 (h, w) each.
+    """Pyramid of locally normalised light, coarse to fine: `levels`, float32 (h, w).
 
     ``n = (I - mean(I)) / sqrt(var(I) + c^2)`` over a neighbourhood; c, for noise, is a share of the image's mean light.
 
@@ -171,7 +171,7 @@ class Features:
         return max(0, sum(1 for p in self.levels if max(p.shape) <= longest_px) - 1)
 
     def contrast(self, level: int, blur_px: float = 0.0) -> float:
-        """Root mean square of local contrast in pixel values; of a blurred image if `blur_px` (sigma) is over 0."""
+        """RMS of local contrast in pixel values, after Gaussian blur of sigma `blur_px`."""
         height, width = self.levels[level].shape
         plane = cv2.resize(self._grey, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
         if blur_px > 0:
@@ -179,7 +179,7 @@ class Features:
         return float(np.sqrt(np.mean(np.square(_contrast(plane)))))
 
     def seen_through(self, motion: Motion, level: int) -> Plane:
-        """Level `level` in the geometry that `motion` starts from; pixels from beyond the border are over 1e3."""
+        """Resample level `level` into the reference's geometry; outside pixels exceed 1e3."""
         plane = self.levels[level]
         map_x, map_y = motion.maps((plane.shape[0], plane.shape[1]))
         seen = cv2.remap(plane, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=_OUTSIDE)
@@ -224,7 +224,7 @@ class _TemplateLevel:
 
 
 class Template:
-    """An image that others are registered to, with how each parameter of a motion changes its features."""
+    """Reference image with the derivatives of its features by motion parameter."""
 
     def __init__(self, features: Features) -> None:
         self.features = features
@@ -249,7 +249,7 @@ def correlation(moving: Features, template: Template, motion: Motion, level: int
 
 
 def shifted(moving: Features, template: Template, motion: Motion, level: int) -> Motion:
-    """`motion` with the shift added that phase correlation finds: however large, but to a pixel of that level only."""
+    """Add the shift found by phase correlation, exact to a pixel of that level."""
     fixed = template.level(level)
     seen = moving.seen_through(motion, level)
     seen[np.abs(seen) > _INSIDE] = 0.0

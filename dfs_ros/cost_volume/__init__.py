@@ -150,7 +150,7 @@ def chosen_device(device: str) -> str:
 def _on_gpu(
     problem: Problem, spectra_cache: SpectraCache | None, frame_keys: Sequence[Hashable] | None, required: bool
 ) -> NDArray[np.float32] | None:
-    """The volume from a GPU; None where there is none (unless `required`) or its memory does not suffice."""
+    """Volume from a GPU; None without one (unless `required`) or without enough memory."""
     from dfs_ros.cost_volume import cuda
 
     if not required and cuda.why_not() is not None:

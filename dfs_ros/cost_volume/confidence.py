@@ -1,4 +1,4 @@
-"""What a cost volume says about itself: the raw confidence, and the bounding that the DDFS network was trained with."""
+"""Bounding of the DDFS cost volumes, as the authors trained with."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def _wiener_slice(problem: Problem, spectra: Spectra, transfer: TransferFunction
 
 
 def _residual_slice(problem: Problem, spectra: Spectra, transfer: TransferFunctions, d: int, out: Real) -> None:
-    """What one sharp image, blurred again for each focus, fails to explain."""
+    """Misfit of one sharp image, re-blurred for every focus setting."""
     x, k = joint_sharp_spectrum(problem, spectra, transfer, d)
     energy = np.zeros(problem.stack.size, np.float32)
     residual = np.empty_like(x)
@@ -111,7 +111,9 @@ def _residual_slice(problem: Problem, spectra: Spectra, transfer: TransferFuncti
 
 
 def joint_sharp_spectrum(problem: Problem, spectra: Spectra, transfer: TransferFunctions, d: int) -> tuple[Real, Real]:
-    """``sum_f k_f Y_f / (sum_f k_f^2 + eps)``, half spectrum (C, H', 2 (W' // 2 + 1)), and the k_f (F, H', ...)."""
+    """Joint sharp spectrum ``sum_f k_f Y_f / (sum_f k_f^2 + eps)``, and the k_f.
+
+    Half spectrum (C, H', 2 (W' // 2 + 1)) and (F, H', ...)."""
     quadrants = transfer.quadrants(d)
     weight = 1.0 / (np.einsum("fhw,fhw->hw", quadrants, quadrants) + np.float32(problem.cost.eps))
     k = transfer.expanded(quadrants)

@@ -1,4 +1,4 @@
-"""The logarithm of a cost volume: an energy, in which misfits weigh by their ratio."""
+"""Energy: logarithm of the cost; misfits weigh by their ratio."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ COST_FLOOR = 1e-7
 
 
 def log_energy(cost: Volume, method: str) -> Volume:
-    """Logarithm of the squared misfit, float32 (D, H, W): minus the log-likelihood of a misfit of unknown variance.
+    """Logarithm of the squared misfit, float32 (D, H, W).
+
+    It is minus the log-likelihood of a misfit of unknown variance.
 
     So bright and dark, strong and faint texture weigh alike. `residual` volumes are squared already; `paper` and
     `released` are sums of standard deviations.

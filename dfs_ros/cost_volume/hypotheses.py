@@ -35,7 +35,7 @@ _LEAST_SHARE = 0.25
 def depth_hypotheses(
     min_depth_m: float, max_depth_m: float, count: int, spacing: str = "inverse"
 ) -> NDArray[np.float64]:
-    """Depth hypotheses in metres, near to far, evenly spaced in inverse depth or in depth; shape (count,)."""
+    """Depth hypotheses (count,) in metres, near to far, uniform in inverse depth or depth."""
     if not (0 < min_depth_m < max_depth_m) or count < 2:
         raise ValueError(
             f"hypotheses: expected 0 < min < max and 2 or more, received {min_depth_m} to {max_depth_m} m, {count}"
@@ -46,7 +46,7 @@ def depth_hypotheses(
 
 
 def hypotheses_for(stack: FocalStack, config: HypothesesConfig) -> NDArray[np.float64]:
-    """Depth hypotheses in metres, near to far; a near end that the configuration leaves open comes from the focus."""
+    """Depth hypotheses in metres, near to far; an open near end follows the focus."""
     nearest = config.min_depth_m or min(NEAREST_DEPTH_M, 1.0 / (1.2 * float(stack.focus_diopters.max())))
     return depth_hypotheses(nearest, config.max_depth_m, config.count, config.spacing)
 
@@ -64,12 +64,14 @@ class Subdivision:
 
 
 def fine_count(count: int, least: int) -> int:
-    """How many hypotheses there are in the end: `count`, where that is `least` or more, else their subdivision."""
+    """Number of hypotheses after subdivision to at least `least`."""
     return (count - 1) * _parts(count, least) + 1
 
 
 def subdivision(depths_m: NDArray[np.float64], least: int) -> Subdivision | None:
-    """The fewest equal parts, in inverse depth, of every step that make at least `least` hypotheses; None for one.
+    """Subdivision of every step into the fewest parts that make `least` hypotheses.
+
+    None if no subdivision is needed.
 
     `depths_m`: (D,) two or more, strictly ascending or descending.
     """

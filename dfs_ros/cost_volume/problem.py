@@ -1,4 +1,4 @@
-"""What every backend is handed: checked input, blur diameters, light, padding. No transform happens here."""
+"""Checked input of every backend: stack, hypotheses, blur diameters, padding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The three cost volumes as formulas in float64 numpy: to be read, and to hold the fast paths to. Slow on purpose.
+"""Reference of the three cost volumes, in float64 numpy; slow on purpose.
 
 Notation: Y_f image f in light [0, 1]; k_f transfer function of its blur at hypothesis d; L that of the Laplacian;
 G a Gaussian of `window_sigma_px`, truncated at 4 sigma, reflected at the border.
@@ -108,7 +108,7 @@ def wiener_slice(problem: Problem, spectra: Complex, d: int) -> Float:
 
 
 def residual_slice(problem: Problem, spectra: Complex, d: int) -> Float:
-    """What one sharp image, blurred again for each focus, fails to explain (H, W) at hypothesis d."""
+    """Misfit (H, W) of one sharp image, re-blurred for every focus, at hypothesis d."""
     k, x = _joint_sharp_spectrum(problem, spectra, problem.coc_px[d])
     residual = np.fft.ifft2(spectra - k * x).real  # (F, C, H', W')
     energy = _cropped(residual**2, problem).sum(axis=(0, 1))
@@ -116,13 +116,13 @@ def residual_slice(problem: Problem, spectra: Complex, d: int) -> Float:
 
 
 def joint_sharp_image(problem: Problem, diameters_px: Float) -> Float:
-    """The sharp image X in light, float64 (C, H, W), if the whole scene lay where the blur diameters are (F,)."""
+    """Joint sharp image X in light, float64 (C, H, W), for blur diameters (F,)."""
     _, x = _joint_sharp_spectrum(problem, np.fft.fft2(padded_light(problem)), diameters_px)
     return _cropped(np.fft.ifft2(x).real, problem)
 
 
 def _joint_sharp_spectrum(problem: Problem, spectra: Complex, diameters_px: Float) -> tuple[Complex, Complex]:
-    """Transfer functions (F, 1, H', W') and the spectrum of the joint sharp image (C, H', W')."""
+    """Transfer functions (F, 1, H', W') and joint sharp spectrum (C, H', W')."""
     k = np.stack([transfer_function(c, problem.padded_size, problem.cost.psf) for c in diameters_px])[:, None]
     x = (np.conj(k) * spectra).sum(axis=0) / ((np.abs(k) ** 2).sum(axis=0) + problem.cost.eps)
     return np.asarray(k, np.complex128), np.asarray(x)

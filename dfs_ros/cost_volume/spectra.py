@@ -36,7 +36,7 @@ Kept = TypeVar("Kept", bound=Sized)
 
 
 class SpectraCache:
-    """The spectra of the frames used last, at most `most_bytes` of them, by keys the caller chooses.
+    """Cache of frame spectra by the caller's keys, at most `most_bytes`.
 
     A key must identify the pixels of one ALIGNED image: a frame aligned to another reference is another image. Size,
     padding, curve and channels need not be in the key. Safe to share between threads.
@@ -83,7 +83,7 @@ class SpectraCache:
 def stack_spectra(
     problem: Problem, cache: SpectraCache | None = None, frame_keys: Sequence[Hashable] | None = None
 ) -> Spectra:
-    """Half spectrum of every image of the stack, float32 (F, C, H', 2 (W' // 2 + 1))."""
+    """Half spectra of the stack, float32 (F, C, H', 2 (W' // 2 + 1))."""
     if cache is None:
         return np.stack([image_spectrum(image, problem) for image in problem.stack.images])
     if frame_keys is None or len(frame_keys) != len(problem.stack):
@@ -100,7 +100,7 @@ def stack_spectra(
 
 
 def image_spectrum(image: NDArray[np.uint8], problem: Problem) -> Spectrum:
-    """Half spectrum of the light of one image (H, W, 3) or (H, W), with its reflected border."""
+    """Half spectrum of the light of one image, with a reflected border."""
     (top, bottom), (left, right) = problem.pad_px
     padded = [
         cv2.copyMakeBorder(plane, top, bottom, left, right, cv2.BORDER_REFLECT) if top or left else plane
@@ -111,7 +111,9 @@ def image_spectrum(image: NDArray[np.uint8], problem: Problem) -> Spectrum:
 
 
 def light_planes(image: NDArray[np.uint8], transfer_curve: str, channels: int) -> list[NDArray[np.float32]]:
-    """Light in [0, 1] of an image, `channels` planes float32 (H, W); one channel of a colour image is its luma."""
+    """Light in [0, 1] of an image: `channels` planes, float32 (H, W).
+
+    A single channel of a colour image is its luma."""
     table = light_table(transfer_curve)
     if image.ndim == 2:
         return [table.astype(np.float32)[image]]

@@ -1,4 +1,4 @@
-"""Transfer functions of the blur for every hypothesis and image, fast: from a table along the radius, or separably.
+"""Transfer functions of the blur, from a radial table or separably.
 
 All models are symmetric, so one quadrant of frequencies holds everything: rows 0 ... H' / 2, columns 0 ... W' / 2.
 """
@@ -48,7 +48,7 @@ class TransferFunctions:
         return np.stack([column[d] for column in self._kept])  # type: ignore[misc]
 
     def expanded(self, quadrants: Real) -> Real:
-        """Quadrants (..., H' // 2 + 1, W' // 2 + 1) as half spectra (..., H', 2 (W' // 2 + 1)) with every value twice.
+        """Half spectra (..., H', 2 (W' // 2 + 1)) from quadrants, every value twice.
 
         Twice, so that one plain multiplication serves real and imaginary parts.
         """
@@ -111,7 +111,7 @@ class TransferFunctions:
 
 
 class _Store:
-    """Quadrants of the focus settings used last, each a list over hypotheses that fills as they are asked for."""
+    """Quadrants of recent focus settings, filled hypothesis by hypothesis on demand."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes

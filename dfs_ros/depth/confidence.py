@@ -11,7 +11,7 @@ Plane = NDArray[np.float32]
 
 
 def confidence_of(aggregated: NDArray[np.float32]) -> Plane:
-    """How much better the best depth explains the stack than a typical one, float32 (H, W) in [0, 1].
+    """Confidence, float32 (H, W) in [0, 1]: misfit removed by the best depth.
 
     ``1 - exp(min E - mean E)`` over the hypotheses of the aggregated energy (D, H, W): the share of the typical
     (geometric mean) misfit that the best one removes. Noise alone, which every hypothesis explains equally badly, gives

@@ -1,4 +1,4 @@
-"""From the logarithm of a volume to depth, on the device that it lies on. Formulas: dfs_ros/depth/regularization.py.
+"""Aggregation, optimization and readout by kernels. Formulas: dfs_ros/depth/regularization.py.
 
     guided filter   guided_rows, guide_columns                                          statistics of the guide
                     guided_rows, guided_columns, coefficient_rows, filtered_columns     for a block of slices
@@ -30,7 +30,7 @@ _MOST_HYPOTHESES = 512  # two path costs of each, in shared memory
 
 
 class Aggregation:
-    """What follows a volume, with the kernels of one device."""
+    """Aggregation, optimization and readout with the kernels of one device."""
 
     def __init__(self, kernels: Kernels) -> None:
         self._kernels = kernels
@@ -113,7 +113,7 @@ class Aggregation:
 
 
 def levels_and_steps(depths_m: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Inverse depth of every hypothesis, and how far apart they are there, float32 (D,)."""
+    """Inverse depth of every hypothesis and its local step, float32 (D,)."""
     inverse = 1.0 / np.asarray(depths_m, np.float64)
     return inverse.astype(np.float32), np.abs(np.gradient(inverse)).astype(np.float32)
 
@@ -143,7 +143,7 @@ def confidence_of(aggregated: Tensor) -> Tensor:
 
 
 def halved(planes: Tensor) -> Tensor:
-    """Planes (D, H, W) at half the size, rounded up, every pixel the mean of the area it covers: cv2.INTER_AREA."""
+    """Planes (D, H, W) at half size, rounded up, area-averaged as cv2.INTER_AREA."""
     height, width = planes.shape[1:]
     if height % 2 == 0 and width % 2 == 0:
         return F.avg_pool2d(planes[None], 2)[0]

@@ -1,4 +1,4 @@
-"""The images that go with a cost volume into the networks and the regularisation."""
+"""Guide images for regularization and networks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Plane = NDArray[np.float32]
 
 
 def guide_image(images: NDArray[np.uint8]) -> Plane:
-    """Mean brightness of an aligned stack (F, H, W, 3) or (F, H, W), float32 (H, W) in [0, 1].
+    """Mean brightness of an aligned stack, float32 (H, W) in [0, 1].
 
     Its edges stay where they are whatever the focus, and it has little noise.
     """
@@ -26,7 +26,7 @@ def guide_image(images: NDArray[np.uint8]) -> Plane:
 
 
 def image_planes(guide: Plane, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Guide (H, W) and one image (H, W, 3) or (H, W) of the stack as float32 (4, H, W) in [0, 1]."""
+    """Guide (H, W) and one image, stacked as float32 (4, H, W) in [0, 1]."""
     colour = image if image.ndim == 3 else image[..., None]
     planes = np.empty((4, *guide.shape), np.float32)
     planes[0] = guide

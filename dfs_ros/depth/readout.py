@@ -1,4 +1,4 @@
-"""From a probability over depth hypotheses to inverse depth and its standard deviation: the same for every method.
+"""Readout: probability over hypotheses -> inverse depth and its standard deviation.
 
 In units of hypotheses, with p the probability, spread evenly over a cell from d - 1/2 to d + 1/2:
 
@@ -54,7 +54,9 @@ def read_out(probability: Array, depths_m: ArrayLike, sigma_scale: float = 1.0) 
 
 
 def beside_jumps(sigma: Array, diopters: Array, scale: float) -> Array:
-    """Sigma (H, W) with what depth does around a pixel: ``hypot(sigma, 2.5 scale std of diopters in 13 x 13 pixels)``.
+    """Widen sigma (H, W) beside depth jumps.
+
+    ``hypot(sigma, 2.5 scale std)``, std of the inverse depth in 13 x 13 pixels.
 
     Where depth jumps, it is the place of the jump that is wrong, by a pixel or two, which the probability of no single
     pixel shows. Both are in dioptres or both in hypotheses; `scale` is the `sigma_scale` that `sigma` has in it.
@@ -101,6 +103,6 @@ def at_index(values: ArrayLike, index: Array) -> Array:
 
 
 def step_at(values: ArrayLike, index: Array) -> Array:
-    """How far apart the `values` (D,) are around fractional indices, positive."""
+    """Local step of `values` (D,) at fractional indices, positive."""
     steps = np.abs(np.gradient(np.asarray(values, np.float64)))
     return np.asarray(np.interp(index, np.arange(len(steps)), steps), np.float32)

@@ -1,4 +1,4 @@
-"""From a cost volume to a probability over depth hypotheses, without a network.
+"""Regularization: energy -> probability over hypotheses, without a network.
 
 A pixel's own costs are noisy and flat where there is no texture. Two steps bring in the neighbourhood, and both respect
 the edges of the guide image, where depth may jump:
@@ -51,7 +51,7 @@ def smoothed_energy(
 def guided_filter(
     volume: Volume, guide: NDArray[np.float32], radius_px: int, eps: float, *, threads: int = 1
 ) -> Volume:
-    """Edge-preserving mean of every slice: locally linear in the guide, ``q = mean(a) I + mean(b)``; same shape.
+    """Edge-preserving mean of every slice, ``q = mean(a) I + mean(b)``; same shape.
 
     He, Sun, Tang, "Guided Image Filtering", TPAMI 2013, equations 5, 6 and 8.
     """
@@ -78,7 +78,7 @@ def guided_filter(
 def semi_global_at_half(
     volume: Volume, guide: NDArray[np.float32], smoothness: float, edge_contrast: float, *, threads: int = 1
 ) -> Volume:
-    """What :func:`semi_global` changes at half the size, enlarged and added to `volume`: a third of the time.
+    """Semi-global matching at half size; its change is enlarged and added to `volume`.
 
     As accurate for an aggregated volume, which has detail at the scale of a pixel only along edges; and those stay.
     """
@@ -105,7 +105,9 @@ def semi_global_at_half(
 def semi_global(
     volume: Volume, guide: NDArray[np.float32], smoothness: float, edge_contrast: float, *, threads: int = 1
 ) -> Volume:
-    """Mean over four directions of ``L(p, d) = C(p, d) + min(L(q, d), L(q, d +- 1) + P1, min L(q) + P2) - min L(q)``.
+    """Semi-global matching: mean path cost over four directions.
+
+    ``L(p, d) = C(p, d) + min(L(q, d), L(q, d +- 1) + P1, min L(q) + P2) - min L(q)``.
 
     q is the pixel before p on the path, P1 = `smoothness`, P2 = 10 P1, both reduced by ``exp(-|grad guide| /
     edge_contrast)``: depth may jump where the image does. Volume (D, H, W) in, the same out.
@@ -129,7 +131,9 @@ def semi_global(
 
 
 def _add_path_costs(costs: Volume, weights: NDArray[np.float32], smoothness: float, total: Volume) -> None:
-    """Path costs along the first axis, forwards plus backwards, into `total`; costs (n, D, M), weights (n - 1, M)."""
+    """Add path costs along the first axis, both ways, into `total`.
+
+    Costs (n, D, M), weights (n - 1, M)."""
     n = len(costs)
     # Both ways at once, (2, D, M): arrays of one row are so small that numpy's calls would cost as much as the work.
     path, best, stepped = (np.empty((2, *costs.shape[1:]), np.float32) for _ in range(3))
@@ -167,7 +171,7 @@ def _each(work: Callable[[int], None], count: int, threads: int) -> None:
 
 
 def minimum_with_offset(energy: Volume) -> NDArray[np.float32]:
-    """Index of the least energy along the first axis, refined by a parabola through its neighbours; float32 (H, W)."""
+    """Index of the least energy, refined by a parabola; float32 (H, W)."""
     count = len(energy)
     best = first_argmax(-energy)
     if count < 3:

@@ -1,4 +1,4 @@
-"""Networks between cost volume and depth: which there are, and what runs them."""
+"""Networks between cost volume and depth, with their runners."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Network:
 
     @property
     def preparing(self) -> str:
-        """What is being prepared, and how far it is, while the network has no answer for that; else empty."""
+        """Preparation under way and its progress; empty when the network can answer."""
         return self._preparing
 
     def note_progress(self, what: str, share: float) -> None:
@@ -57,11 +57,11 @@ class Network:
 
     @property
     def problems(self) -> list[Problem]:
-        """What went wrong with runners so far though one works, for diagnostics."""
+        """Faults of runners so far, for diagnostics; another runner works."""
         return self._runner.problems
 
     def probability(self, energy: Volume, smoothed: Volume, guide: Plane, image: NDArray[np.uint8]) -> Volume:
-        """Probability of every hypothesis at every pixel, float32 (D, H, W), adding up to 1 over D.
+        """Probability of every hypothesis, float32 (D, H, W), sum 1 over D.
 
         Parameters
         ----------

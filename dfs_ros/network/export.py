@@ -128,12 +128,12 @@ def onnx_of(
 
 
 def dynamic_name(network: str, precision: str) -> str:
-    """Name of the file that takes any shape, as `dfs export --dynamic` writes it and models/ has it."""
+    """Name of the ONNX file for any shape, as in models/."""
     return f"{network}-dynamic-{precision}.onnx"
 
 
 def golden_inputs(shape: Shape, seed: int = 0) -> list[NDArray[np.float32]]:
-    """Inputs (without batch) like those of a stack, by which runners are compared: a curved surface, with noise."""
+    """Test inputs of a curved surface with noise, for the comparison of runners."""
     rng = np.random.default_rng(seed)
     d, h, w = shape.hypotheses, shape.height, shape.width
     y, x = np.mgrid[:h, :w].astype(np.float32) / np.float32(max(h, w))
@@ -145,7 +145,7 @@ def golden_inputs(shape: Shape, seed: int = 0) -> list[NDArray[np.float32]]:
 
 
 def difference(probability: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
-    """Largest difference between the depths read out of two probabilities (D, H, W), as a share of the range.
+    """Largest difference of depth between two probabilities, relative to the range.
 
     NaN anywhere in `probability` is infinitely far. Depth is counted in hypotheses.
     """

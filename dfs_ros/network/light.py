@@ -1,4 +1,4 @@
-"""The light network: cost volume and image to a probability over hypotheses, the same weights at every depth.
+"""The light network: one set of weights for every depth hypothesis.
 
 2-D convolutions run on every pair of neighbouring hypotheses alike; pairs talk to each other by shifting some channels
 along depth (Lin et al., "TSM", ICCV 2019) and by a maximum over depth. So nothing in it knows how many hypotheses there
@@ -92,7 +92,7 @@ class LightNetwork(nn.Module):
         return self.logits(energy, smoothed, image)[0].softmax(dim=1)
 
     def logits(self, energy: Tensor, smoothed: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Unnormalised log-probability at full size (B, D, H, W), and the first score (B, D, H/4, W/4)."""
+        """Log-probability (B, D, H, W), unnormalised, and first score (B, D, H/4, W/4)."""
         volume, clarity = self.reduced(energy, smoothed)
         pairs = volume.shape[1]
         features = self.image(torch.cat([image, F.interpolate(clarity, scale_factor=float(_TILE))], dim=1))
@@ -118,7 +118,7 @@ class LightNetwork(nn.Module):
         return full, score[:, 0]
 
     def reduced(self, energy: Tensor, smoothed: Tensor) -> tuple[Tensor, Tensor]:
-        """Both energies above their minimum for every pair of hypotheses (B, P, 4, H/4, W/4), and clarity.
+        """Energies above their minimum by pairs of hypotheses, (B, P, 4, H/4, W/4).
 
         Clarity (B, 2, H/4, W/4) is what a cost curve says about a pixel whatever its depth: how well it is explained at
         best, and how clearly.
@@ -153,7 +153,7 @@ class ImageEncoder(nn.Module):
 
 
 class DepthMixing(nn.Module):
-    """A residual convolution that sees the pairs `step` before and behind in a quarter of its channels each."""
+    """Residual convolution across pairs `step` apart, in a quarter of the channels each."""
 
     def __init__(self, channels: int, step: int) -> None:
         super().__init__()
@@ -183,7 +183,7 @@ class DepthContext(nn.Module):
 
 
 class Up(nn.Module):
-    """Coarse features (B P, coarse, h, w) enlarged and joined with the finer ones (B P, fine, 2h, 2w)."""
+    """Enlarge coarse features and join them with the finer ones."""
 
     def __init__(self, coarse: int, fine: int) -> None:
         super().__init__()
@@ -203,7 +203,7 @@ def run(layers: nn.ModuleList, x: Tensor, pairs: int) -> Tensor:
 
 
 def largest(x: Tensor, pairs: int) -> Tensor:
-    """The largest of each feature over all pairs, (B P, C, h, w) to (B, C, h, w)."""
+    """Maximum of each feature over all pairs, (B P, C, h, w) -> (B, C, h, w)."""
     # Channels last, as convolutions leave them: any other order is 50 times as slow on a CPU.
     last = x.permute(0, 2, 3, 1)
     return last.reshape(-1, pairs, *last.shape[1:]).amax(dim=1).permute(0, 3, 1, 2)

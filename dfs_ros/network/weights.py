@@ -23,7 +23,7 @@ _SUFFIX = ".safetensors"
 
 @dataclasses.dataclass(frozen=True)
 class NetworkKind:
-    """How the networks of one kind are made: `network(architecture(**settings))`."""
+    """Classes of one kind of network: `network(architecture(**settings))`."""
 
     architecture: type
     network: Callable[[Any], nn.Module]
@@ -39,7 +39,7 @@ _KINDS: dict[str, Callable[[], NetworkKind]] = {"light": _light}
 
 
 def register_network(kind: str, made: Callable[[], NetworkKind]) -> None:
-    """Have files of another kind read too; `made` is called, and its imports run, when the first such file comes."""
+    """Register another kind of network; `made` is called at its first file."""
     _KINDS[kind] = made
 
 
@@ -95,7 +95,7 @@ def save_network(
 
 
 def training_facts(file: str | Path) -> dict[str, Any]:
-    """What :func:`save_network` was told of the training; empty where the file does not say."""
+    """Training facts stored by :func:`save_network`; empty if there are none."""
     from safetensors import safe_open
 
     with safe_open(str(file), framework="pt") as opened:
@@ -103,7 +103,7 @@ def training_facts(file: str | Path) -> dict[str, Any]:
 
 
 def sigma_scale_of(file: str | Path) -> float:
-    """What calibrates the network's sigma, on data that it was not trained with; 1 where the file does not say.
+    """Calibration factor of the network's sigma; 1 if the file has none.
 
     Raises ValueError where that is no positive number.
     """

@@ -1,4 +1,4 @@
-"""From depth to points: pinhole intrinsics of a breathing lens, back-projection, PointCloud2 bytes.
+"""Pinhole intrinsics of a breathing lens, and back-projection of depth.
 
 Points are in the optical frame of ROS (REP 103): x right, y down, z forward, metres; NaN where there is no depth.
 """
@@ -64,7 +64,7 @@ def camera_at_focus(stack: FocalStack, index: int) -> Camera:
 
 
 def pixel_pitch_from_intrinsics(fx_px: float, focal_length_m: float, reference_focus_diopters: float = 0.0) -> float:
-    """Size of an image pixel in metres, ``p = f / ((1 - f D_ref) fx)``, the inverse of :func:`intrinsics`."""
+    """Pixel pitch in metres, ``p = f / ((1 - f D_ref) fx)``; inverse of :func:`intrinsics`."""
     if not (math.isfinite(fx_px) and fx_px > 0):
         raise ValueError(f"fx_px: expected a finite number of pixels over 0, received {fx_px}")
     unit = Camera(focal_length_m, 1.0, 1e-6, reference_focus_diopters=reference_focus_diopters)  # checks both

@@ -57,13 +57,13 @@ def disk_transfer(diameter_px: ArrayLike, frequency: ArrayLike) -> Array:
 
 
 def gaussian_transfer(diameter_px: ArrayLike, frequency: ArrayLike) -> Array:
-    """Transfer function of a Gaussian with the second moment of the disk of that diameter (sigma = c / 4)."""
+    """Transfer function of a Gaussian with the disk's second moment, sigma = c / 4."""
     x = np.pi * np.asarray(diameter_px, np.float64) * np.asarray(frequency, np.float64)
     return np.exp(-x * x / 8.0)
 
 
 def disk_psf(diameter_px: float, size: int) -> Array:
-    """Exact area coverage of a centred disk on a `size` x `size` pixel grid (odd), normalised to sum 1.
+    """Exact area coverage of a centred disk on `size` x `size` pixels, sum 1.
 
     A diameter of 0 is the identity. The same numbers as MATLAB's ``fspecial('disk', diameter / 2)``.
     Raises ValueError where the disk does not fit the grid.
@@ -87,7 +87,7 @@ def disk_psf(diameter_px: float, size: int) -> Array:
 
 
 def _disk_area_below(x: Array, y: Array, r: float) -> Array:
-    """Area of the disk of radius r at the origin that lies left of x and below y."""
+    """Area of a centred disk of radius r left of x and below y."""
     x, y = np.broadcast_arrays(np.clip(x, -r, r), np.clip(y, -r, r))
     quarter = np.pi * r * r / 4.0
     # By symmetry from the signed area between the axes and the corner (x, y).

@@ -1,4 +1,4 @@
-"""The cost volumes on NVIDIA GPUs: frames as uint8 in, a volume on the device out, nothing in between on the host.
+"""Cost volumes on NVIDIA GPUs: uint8 frames in, device volume out.
 
     kernels.cu, *.cuh              everything but the FFTs, in CUDA C++
     build.py, driver.py, job.py    compiled at first use or ahead, launched through the CUDA driver: no torch headers
@@ -44,7 +44,7 @@ def cost_volume(
     block_bytes: int = 0,
     graph: bool = False,
 ) -> torch.Tensor:
-    """Cost volume (D, H, W) on the device, of a checked problem; does not wait for the device.
+    """Cost volume (D, H, W) on the device; does not wait for it.
 
     Parameters
     ----------

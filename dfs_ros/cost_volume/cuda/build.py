@@ -1,4 +1,4 @@
-"""Machine code of the kernels: compiled at first use by NVRTC, or by nvcc, and kept in the user's cache.
+"""Machine code of the kernels: compiled once by NVRTC or nvcc, then cached.
 
     python -m dfs_ros.cost_volume.cuda.build --arch 87 --arch 90       ahead, on a machine with or without a GPU
 
@@ -54,7 +54,7 @@ class MachineCode:
 
 
 class Compiler(Protocol):
-    """What turns the kernels into machine code."""
+    """Compiler of the kernels."""
 
     @property
     def name(self) -> str:
@@ -69,7 +69,7 @@ class Compiler(Protocol):
 
 
 def codes(architecture: int, causes: list[str], folder: Path | None = None) -> Iterator[MachineCode]:
-    """Machine code for a compute capability (times ten), best first, until the caller has one that loads.
+    """Yield machine code for a compute capability (times ten), best first.
 
     `causes` is filled with what failed on the way. `folder`: of the cache.
     """
@@ -138,7 +138,7 @@ def read_kept(file: Path) -> bytes | None:
 
 
 def keep(file: Path, code: bytes) -> None:
-    """Write machine code with its digest, whole or not at all; a folder that cannot be written is a warning."""
+    """Write machine code with its digest atomically; warn if the folder refuses."""
     partial = file.with_name(f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Launching the kernels on a GPU, through the driver's own C interface; memory and streams are torch's."""
+"""Kernel launches through the CUDA driver; memory and streams belong to torch."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Grid = tuple[int, int, int]
 
 
 class Kernels(Protocol):
-    """What runs the kernels: a GPU, or, in tests, the host build of the same source."""
+    """Launcher of the kernels: a GPU or, in tests, their host build."""
 
     def launch(self, name: str, grid: Grid, threads: int, shared_bytes: int, job: ctypes.Structure) -> None:
         """Run a kernel on `grid` blocks of `threads` threads, after all that was launched before."""
 
 
 class CudaKernels:
-    """The kernels in the device context that is current in this thread, for cards of one compute capability.
+    """Kernels in this thread's device context, for one compute capability.
 
     `stream` tells the stream to launch on. Raises CudaUnavailable where no machine code can be had that loads.
     """
@@ -80,7 +80,7 @@ _loading = threading.Lock()
 
 
 def cuda_kernels(device_index: int = 0) -> CudaKernels:
-    """The kernels on a device, loaded once; a failure is remembered too, and raised again as CudaUnavailable."""
+    """Kernels of a device, loaded once; a failure is cached and raised again."""
     with _loading:
         if device_index not in _loaded:
             try:
@@ -111,7 +111,9 @@ def _kernels_of_torch(device_index: int) -> CudaKernels:
 
 @functools.cache
 def why_not() -> str | None:
-    """Why no CUDA device can be used here; None where one can. Where there is no driver, torch is not imported."""
+    """Reason why CUDA cannot be used; None if it can.
+
+    Without a driver, torch is not imported."""
     try:
         driver = _driver()
         count = ctypes.c_int()

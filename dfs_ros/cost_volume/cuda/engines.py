@@ -1,4 +1,6 @@
-"""The engines of one owner: made once for each size and setting, and never shared, since their blur is set anew."""
+"""Volume engines of one owner, one for each size and setting.
+
+An engine holds the blur of one volume at a time; so owners do not share engines."""
 
 from __future__ import annotations
 

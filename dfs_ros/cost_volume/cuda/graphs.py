@@ -1,4 +1,4 @@
-"""CUDA graphs of what is computed again and again with the same shapes: many kernels, one launch.
+"""CUDA graphs for repeated computations of one shape: one launch for many kernels.
 
 A graph reads and writes the very memory that it was recorded with. So inputs are copied in, except outputs of another
 recording, and outputs are overwritten by the next call of the same key. A recorded computation may not wait for the

@@ -1,4 +1,4 @@
-"""What a kernel is handed, and how its grid is cut."""
+"""Arguments and grids of the kernels."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ class Job(ctypes.Structure):
 
 
 def with_arrays(job: Job, depths: int, **arrays: torch.Tensor) -> Job:
-    """A copy of a job for so many hypotheses, with the addresses of these tensors, which must outlive it."""
+    """Copy a job, set its depth count and tensor addresses.
+
+    The tensors must outlive the copy."""
     job = Job.from_buffer_copy(job)
     job.depths = depths
     for name, array in arrays.items():
@@ -90,7 +92,7 @@ def rows_grid(size: tuple[int, int], planes: int, window_radius: int) -> tuple[t
 def columns_grid(
     size: tuple[int, int], depths: int, planes: int, window_radius: int
 ) -> tuple[tuple[int, int, int], int]:
-    """Grid, and shared floats, of a kernel that windows columns of `planes` planes for each of the depths."""
+    """Grid and shared floats of a kernel that windows columns."""
     shared = TILE * (TILE + 2 * window_radius) + planes * TILE * TILE
     return (blocks(size[1], TILE), blocks(size[0], TILE), depths), shared
 

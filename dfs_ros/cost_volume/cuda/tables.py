@@ -1,4 +1,4 @@
-"""What the kernels look up: light of pixel values, transfer functions, windows. Made once, in float64."""
+"""Lookup tables of the kernels: light, transfer functions, windows; made in float64."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HIGHEST_FREQUENCY = 0.70711  # cycles per pixel, along the diagonal
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """Tables of one size of transform and one CostConfig, float32, by their names in the kernels' `Job`.
+    """Tables of one transform size and CostConfig, float32, named as in `Job`.
 
     Those of the tabulated disk (`disks` (entries, taps, taps), `row_cosines` (H' // 2 + 1, taps), `column_cosines`
     (W' // 2 + 1, taps)) are empty where the PSF is another.
@@ -67,7 +67,9 @@ def make_tables(padded_size: tuple[int, int], cost: CostConfig, image_channels: 
 
 
 def radial_cubics(psf: str, max_coc_px: float) -> NDArray[np.float64]:
-    """Transfer function over x = c rho as a cubic in each cell, (cells, 4): a + b t + c t^2 + d t^3 for t in [0, 1).
+    """Cubic coefficients of the transfer function over x = c rho, (cells, 4).
+
+    In each cell ``a + b t + c t^2 + d t^3`` for t in [0, 1).
 
     Through the exact values at t = 0, 1/3, 2/3 and 1. The analytic disk stands in for the tabulated one.
     """
@@ -79,7 +81,9 @@ def radial_cubics(psf: str, max_coc_px: float) -> NDArray[np.float64]:
 
 
 def tabulated_disks(max_coc_px: float) -> NDArray[np.float64]:
-    """Quadrants of the DDFS authors' disks at radius 0.5, 0.6, ..., (entries, taps, taps), mirrored taps counted in."""
+    """Quadrants of the DDFS authors' disks, (entries, taps, taps).
+
+    Radii 0.5, 0.6, ...; mirrored taps are counted in."""
     entries = max(int((max_coc_px / 2.0 - TABLE_FIRST_RADIUS_PX) / TABLE_STEP_PX), 0) + 3
     kernels = [table_psf(2.0 * (TABLE_FIRST_RADIUS_PX + TABLE_STEP_PX * i)) for i in range(entries)]
     taps = max(len(kernel) // 2 + 1 for kernel in kernels)

@@ -1,4 +1,4 @@
-"""From frames to cost volume with kernels and FFTs, in blocks of hypotheses. Formulas: ../reference.py.
+"""Cost volume by kernels and FFTs, in blocks of hypotheses. Formulas: ../reference.py.
 
     light_planes       uint8 -> light, with a reflected border
     FFT                spectra of the images; kept between stacks that share frames
@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 
 
 class VolumeEngine:
-    """Cost volumes of one image size, number of images and hypotheses, CostConfig and form of output, on one device.
+    """Cost volumes of one size, CostConfig and output form, on one device.
 
     It keeps its tables on the device. One stream at a time; nothing waits for the device.
 
@@ -103,7 +103,7 @@ class VolumeEngine:
         cache: SpectraCache | None = None,
         frame_keys: Sequence[Hashable] | None = None,
     ) -> torch.Tensor:
-        """Half spectra of images (F, H, W[, 3]) on host or device, complex64 (F, C, H', W' // 2 + 1).
+        """Half spectra of images (F, H, W[, 3]), complex64 (F, C, H', W' // 2 + 1).
 
         With a cache, only images met for the first time are uploaded and transformed; keys as in
         :func:`dfs_ros.cost_volume.spectra.stack_spectra`.
@@ -123,7 +123,7 @@ class VolumeEngine:
     def volume(
         self, spectra: torch.Tensor, coc_px: NDArray[np.float64], graphs: CudaGraphs | None = None
     ) -> torch.Tensor:
-        """The volume (D, H, W) on the device, for blur diameters (D, F) in pixels, at most `max_coc_px`.
+        """Volume (D, H, W) on the device for blur diameters (D, F) in pixels.
 
         With `graphs`, the launches are recorded when these sizes come again, and a volume is then overwritten by the
         next one. Where the device's memory does not suffice, see :meth:`retried`.
@@ -163,7 +163,7 @@ class VolumeEngine:
 
     @property
     def block(self) -> int:
-        """How many hypotheses are computed at once."""
+        """Number of hypotheses computed at once."""
         return self._block
 
     def _constant_part(self, problem: Problem) -> Job:
@@ -213,7 +213,7 @@ class VolumeEngine:
         return spectra
 
     def compute(self, spectra: torch.Tensor) -> torch.Tensor:
-        """The volume for the blur that was set last; a computation that a CUDA graph can record."""
+        """Volume for the current blur; a CUDA graph can record it."""
         depths = len(self._diameters)
         bounded = self._output == "bounded"
         volume = self._empty(depths, *self._size, dtype=torch.float32 if bounded else self._dtype)
@@ -253,7 +253,7 @@ class VolumeEngine:
         self._launch_columns("variance_columns", depths, self._channels, job)
 
     def _images_of(self, kernel: str, spectra: torch.Tensor, diameters: torch.Tensor) -> torch.Tensor:
-        """What a spectral kernel makes of the stack, two real images in each complex one, (d, pairs, H', W')."""
+        """Images from a spectral kernel, two real ones in each complex, (d, pairs, H', W')."""
         depths, columns = len(diameters), self._padded[1] // 2 + 1
         pairs = self._empty(depths, self._pairs, *self._padded, dtype=torch.complex64)
         job = self._job_with(depths=depths, spectra=spectra, diameters=diameters, pairs=pairs)

@@ -1,4 +1,4 @@
-"""What runs a network: arrays in, array out, whatever is behind it."""
+"""Runner of a network: arrays in, array out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RunnerError(RuntimeError):
 
 
 class RunnerMissing(RunnerError):
-    """A runner that is not installed, or has no device here: no fault where another one does."""
+    """Runner not installed, or without a device here; no fault if another works."""
 
     level = "note"
 
@@ -37,7 +37,7 @@ class WrongAnswer(RunnerError):
 
 
 class Problem(NamedTuple):
-    """What went wrong with a runner though there is an answer; level: note, warning or error."""
+    """Fault of a runner although there is an answer; level: note, warning, error."""
 
     level: str
     text: str
@@ -76,7 +76,7 @@ class Runner(ABC):
 
     @property
     def problems(self) -> list[Problem]:
-        """What went wrong so far though there is an answer, for diagnostics."""
+        """Faults so far although there is an answer, for diagnostics."""
         return []
 
     @abstractmethod
@@ -85,7 +85,7 @@ class Runner(ABC):
 
     @abstractmethod
     def run_tensors(self, *inputs: Tensor) -> Tensor:
-        """The same for tensors, which stay on their device: on CUDA in the order of the current stream.
+        """The same for tensors on their device, on CUDA in the current stream.
 
         The answer may be overwritten by the next one.
         """

@@ -1,4 +1,4 @@
-"""Which runner a network gets.
+"""Choice of a network's runner.
 
 `auto` is TensorRT, TensorRT for RTX, PyTorch on a CUDA GPU, in this order, and PyTorch on the CPU
 (on all its cores, faster than ONNX Runtime there, and nothing more to install).
@@ -41,7 +41,9 @@ def make_runner(
     file: Path | None = None,
     threads: int = 0,
 ) -> Runner:
-    """What runs `module`: `runner` and `precision` as in :class:`dfs_ros.config.NetworkConfig`; PyTorch at the end.
+    """Chain of runners for `module`; PyTorch comes last.
+
+    `runner` and `precision` as in :class:`dfs_ros.config.NetworkConfig`.
 
     `file`: of the weights. ONNX files beside it are used where PyTorch cannot export. `threads`: on the CPU, as in
     :func:`dfs_ros.system.cores.network_threads`.
@@ -145,7 +147,7 @@ def tensorrt_links(
 def engine_model(
     module: LightNetwork, precision: str, hypotheses: int, height: int, width: int, file: Path | None = None
 ) -> EngineModel:
-    """What to build for a shape, and what the engine is held to."""
+    """Model of an engine for one shape, with its golden answer."""
     from dfs_ros.network.runners.tensorrt import EngineModel
 
     shape = Shape(hypotheses, height, width)

@@ -1,4 +1,4 @@
-"""Built engines, kept so that they need not be built at every start, and never used where they do not belong.
+"""Cache of built engines, keyed by all that an engine depends on.
 
 `$XDG_CACHE_HOME/dfs_ros/engines/<key>.plan` is the engine, `<key>.json` what it was built from and the hash of its
 bytes, `<key>.jit` what TensorRT for RTX compiles for it at run time. The key is the hash of all that affects an engine.
@@ -113,7 +113,7 @@ class EngineCache:
             os.close(descriptor)
 
     def read(self, key: EngineKey) -> bytes | None:
-        """Bytes of the engine; None where there is none, or with a warning where it is not what it should be."""
+        """Bytes of the engine; None if absent, or (with a warning) if damaged."""
         try:
             facts = json.loads(self._facts(key).read_bytes())
             plan = self._plan(key).read_bytes()
@@ -133,7 +133,7 @@ class EngineCache:
         return plan
 
     def read_compiled(self, key: EngineKey) -> bytes | None:
-        """What was compiled for the engine at run time; None where there is none, or it is damaged."""
+        """Run-time compiled kernels of the engine; None if absent or damaged."""
         try:
             content = self._compiled(key).read_bytes()
         except OSError:
@@ -141,7 +141,7 @@ class EngineCache:
         return content[32:] if hashlib.sha256(content[32:]).digest() == content[:32] else None
 
     def write_compiled(self, key: EngineKey, compiled: bytes) -> None:
-        """Keep what was compiled for the engine; a folder that cannot be written costs compiling at every start."""
+        """Keep run-time compiled kernels; without a writable folder they are compiled every time."""
         with contextlib.suppress(OSError):
             write_atomically(self._compiled(key), hashlib.sha256(compiled).digest() + compiled)
 
@@ -169,7 +169,9 @@ class EngineCache:
         self._remove(key.digest())
 
     def prune(self) -> None:
-        """Remove engines, those not used for longest first, until the others fit; none that is in use anywhere."""
+        """Remove engines, least recently used first, until the rest fits.
+
+        Engines in use by any process stay."""
         with contextlib.suppress(OSError):
             last_use = sorted((file.stat().st_mtime_ns, file.stem) for file in self.folder.glob("*.json"))
             sizes = {name: sum(f.stat().st_size for f in self._files(name) if f.exists()) for _, name in last_use}
@@ -188,7 +190,7 @@ class EngineCache:
                 file.unlink(missing_ok=True)
 
     def _use(self, key: EngineKey) -> None:
-        """Tell other processes, until release or the end of this one, that the engine is in use."""
+        """Mark the engine as in use until release or the end of this process."""
         try:
             import fcntl
 

@@ -1,4 +1,4 @@
-"""Networks in TensorRT 10.3 to 11 and in TensorRT for RTX, through the calls that all of them have.
+"""Networks in TensorRT 10.3 to 11 and TensorRT for RTX, by common calls.
 
 Networks are strongly typed: precision is in the ONNX file and no builder flag lowers it. An engine is built for one
 shape, when the first volume of that shape comes, and kept (:mod:`.engine_cache`). Before it is used it
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EngineModel:
-    """What an engine is made of and what it is held to, for volumes of one shape."""
+    """Model and golden answer of an engine, for volumes of one shape."""
 
     onnx: bytes
     precision: str
@@ -175,7 +175,7 @@ class _Loaded:
         return output[0]
 
     def newly_compiled(self) -> bytes | None:
-        """What was compiled since the last call, with all before; None where nothing was."""
+        """Run-time compiled kernels, all so far; None if nothing is new."""
         if self._compiling is None:
             return None
         compiled = bytes(self._compiling.serialize())
@@ -187,7 +187,9 @@ class _Loaded:
 
 
 def execution_context(engine: Any, compiled: bytes | None) -> tuple[Any, Any]:
-    """(cache of what is compiled at run time or None, context) of an engine; the cache filled with `compiled`.
+    """Run-time kernel cache (or None) and execution context of an engine.
+
+    The cache is filled with `compiled`.
 
     TensorRT for RTX compiles kernels when an engine is first run, and can keep them; TensorRT did so when building.
     """
@@ -213,7 +215,7 @@ def import_backend(backend: str) -> Any:
 
 
 def make_logger(trt: Any) -> Any:
-    """A logger of the backend that hands warnings on and keeps errors for the message of an exception."""
+    """Backend logger: forwards warnings, keeps errors for an exception's message."""
 
     class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -324,7 +326,7 @@ def engine_key(backend: str, trt: Any, model: EngineModel) -> EngineKey:
 
 
 def driver_version() -> str:
-    """Version of the NVIDIA driver: what CUDA it offers, and its own or that of the Jetson's system."""
+    """Version of the NVIDIA driver or the Jetson's system, and its CUDA version."""
     told = []
     try:
         version = ctypes.c_int()

@@ -12,7 +12,7 @@ from dfs_ros.optics.pinhole import Intrinsics
 
 
 class CameraFile(NamedTuple):
-    """What such a file says: (height, width), pinhole, and plumb_bob distortion, empty where there is none."""
+    """Content of a camera file: (height, width), pinhole, plumb_bob distortion (may be empty)."""
 
     size: tuple[int, int]
     intrinsics: Intrinsics

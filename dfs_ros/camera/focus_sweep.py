@@ -1,4 +1,4 @@
-"""Which focus comes next, and what the lens did while an image was exposed: sweep, settle, capture.
+"""Focus sweep: next position, settling, and the lens's state during an exposure.
 
 The lens is told to go to a position; `settle_s` later it is there. The first image that was exposed wholly after that,
 and before the next command, is the position's; then the next position is commanded. Pure: whoever drives a lens tells
@@ -75,7 +75,7 @@ class FocusSweep:
         return self._next[0] if self._taken else None
 
     def commanded(self, asked_ns: int, taken_ns: int) -> None:
-        """The wanted position has been commanded: the driver was asked, and when that returned it had taken it."""
+        """Note that the driver has accepted the wanted position."""
         position, sweep_id, index, self._count = self._next
         self._commands.append(Command(asked_ns, taken_ns, position, sweep_id, index))
         self._next = next(self._plan)

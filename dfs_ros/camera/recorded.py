@@ -16,7 +16,7 @@ from dfs_ros.types import FocusMetadata, LensState, reduced
 
 
 class RecordedSource(SoftwareSource):
-    """The images of a focal-stack/1 folder in the order of its `stack.yaml`, there and back or always from the start.
+    """Images of a focal-stack/1 folder in its order, there and back or from the start.
 
     Photos over `camera.max_megapixels` are reduced. Raises as :func:`dfs_ros.io.stack_folder.load_stack`, and
     ValueError for a stack of images that alignment has enlarged, which messages cannot say.

@@ -1,4 +1,4 @@
-"""At which lens position is a target sharpest? For calibrating a lens by targets at known distances."""
+"""Lens position of the sharpest image, for calibration by targets at known distances."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LEAST_RISE = 1.5  # of the sharpest over the typical position
 
 
 def sharpness(image: NDArray[np.uint8], share: float = 0.5) -> float:
-    """Mean squared gradient of the middle `share` of an image each way, over its squared mean: free of exposure.
+    """Mean squared gradient over squared mean, in the middle `share` of an image.
 
     `image` uint8 (H, W, 3) or (H, W).
     """
@@ -26,7 +26,7 @@ def sharpness(image: NDArray[np.uint8], share: float = 0.5) -> float:
 
 
 def sharpest_position(positions: NDArray[np.float64], values: NDArray[np.float64]) -> float:
-    """The position of the peak of `values` (N,) over rising `positions` (N,), between positions by a parabola.
+    """Peak position of `values` (N,) over rising `positions` (N,), by a parabola.
 
     The parabola goes through the logarithms of the highest and its neighbours. Raises ValueError where there is no
     clear peak, or it lies at an end, beyond which the true one may be.
@@ -54,6 +54,6 @@ def sharpest_position(positions: NDArray[np.float64], values: NDArray[np.float64
 
 
 def spread(peaks: list[float], step: float) -> float:
-    """Standard deviation of the mean of repeated peaks, at least that of a position rounded to `step`."""
+    """Standard error of repeated peaks, at least that of rounding to `step`."""
     measured = float(np.std(peaks, ddof=1)) / math.sqrt(len(peaks)) if len(peaks) > 1 else 0.0
     return max(measured, step / math.sqrt(12))

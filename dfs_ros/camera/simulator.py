@@ -37,7 +37,7 @@ _SEED = 1
 
 @dataclass(frozen=True)
 class Shot:
-    """One image of the loop: when in the loop and where in its sweep it is taken, and the focus over its exposure."""
+    """One image of the loop: its time, its place in the sweep, its focus."""
 
     time_s: float
     focus_start_diopters: float
@@ -107,7 +107,7 @@ class SimulatedSource(SoftwareSource):
 
 
 def loop_of_shots(config: CameraConfig) -> list[Shot]:
-    """The images of the loop: a cycle of the lens before a still scene, a period of the sway before a moving one."""
+    """Images of the loop: one cycle of the lens, or one period of a moving scene."""
     cycle = [shot for sweep in sweep_order(len(DEMO_FOCUS_DIOPTERS), config.sweep) for shot in _sweep(sweep, config)]
     if not config.moving:
         return cycle
@@ -120,7 +120,7 @@ def loop_of_shots(config: CameraConfig) -> list[Shot]:
 
 
 def _sweep(order: list[int], config: CameraConfig) -> list[Shot]:
-    """One sweep; the lens flies back at the start of a saw-tooth, and turns without moving in a triangle."""
+    """One sweep; a saw-tooth starts with a fly-back, a triangle turns without one."""
     focus = [DEMO_FOCUS_DIOPTERS[i] for i in order]
     at = focus[-1] if config.sweep == "sawtooth" else focus[0]
     spans: list[tuple[float, float]] = []
@@ -210,7 +210,7 @@ def _render(
 
 
 class _Noise:
-    """Adds Gaussian noise to 8-bit images, cut from one large tile at random places: drawing it anew is too slow."""
+    """Gaussian noise for 8-bit images, cut from one large tile to save time."""
 
     def __init__(self, size: tuple[int, int], sigma: float) -> None:
         self._rng = np.random.default_rng(_SEED)

@@ -1,4 +1,4 @@
-"""A focus-sweeping camera on a transport: frames of a source, at a steady rate, as ROS messages.
+"""Focus-sweeping camera on a transport: frames of a source as ROS messages.
 
 Publishes `image` (sensor_msgs/Image), `camera_info` and `focus` (dfs_ros/FrameFocus), all with one stamp.
 """
@@ -38,7 +38,7 @@ _EAGER = 0.05
 
 @dataclass(frozen=True, eq=False)
 class SourceFrame:
-    """An image, uint8 (H, W, 3) or (H, W), and what the driver says of its focus.
+    """Image, uint8 (H, W, 3) or (H, W), with the driver's focus metadata.
 
     It is stamped when it is sent, unless `stamped`: then its focus has the stamp of the exposure. `source`,
     `raw_position` and `raw_unit` as in FrameFocus.msg.
@@ -53,7 +53,7 @@ class SourceFrame:
 
 
 class FrameSource(Protocol):
-    """Where frames come from.
+    """Source of frames.
 
     `intrinsics` hold at the reference focus of the settings; `distortion` of the lens as in a plumb_bob camera_info;
     `size` is (height, width). `paced`: frames come at a pace of their own, and who asks for one waits for it. `counts`:
@@ -158,7 +158,7 @@ class SweepCamera:
 
 
 def sweep_order(positions: int, sweep: str) -> list[list[int]]:
-    """Which focus position each image of each sweep has, until it repeats.
+    """Focus positions of the images, sweep by sweep, until they repeat.
 
     >>> sweep_order(3, "triangular"), sweep_order(3, "sawtooth")
     ([[0, 1, 2], [2, 1, 0]], [[0, 1, 2]])

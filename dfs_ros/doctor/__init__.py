@@ -1,4 +1,4 @@
-"""What this machine has, and what will be used on it: :func:`examine`. Printed by `dfs doctor`.
+"""Examination of this machine: parts found and parts that will be used.
 
 What will be used is not guessed: a small focal stack of known depth is rendered and estimated with the default
 settings, and a node is opened on the transport that `auto` stands for. No probe may fail: what goes wrong is a finding
@@ -20,7 +20,7 @@ Probe = Callable[[], Iterator[Finding]]
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All findings, and what will be used."""
+    """All findings and choices."""
 
     findings: tuple[Finding, ...]
     uses: tuple[Use, ...]
@@ -58,7 +58,7 @@ def examine() -> Diagnosis:
 
 
 def guarded(topic: str, name: str, probe: Probe) -> list[Finding]:
-    """The findings of a probe; where it fails, those up to then and one that says how."""
+    """Findings of a probe; a failure becomes a finding."""
     found: list[Finding] = []
     try:
         found.extend(probe())

@@ -82,7 +82,7 @@ def _why(cost_volume: str) -> str:
 
 
 def _why_network(network: Network | None) -> str:
-    """The chain of runners, and what those before the one that runs lack."""
+    """Chain of runners, with the fault of each that does not run."""
     from dfs_ros.cost_volume import cuda
 
     if network is None:

@@ -1,4 +1,4 @@
-"""What a probe tells."""
+"""Finding of a probe."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Use:
-    """What will be used for `what`, and why."""
+    """Choice for `what`, with its reason."""
 
     what: str
     choice: str

@@ -1,4 +1,4 @@
-"""NVIDIA GPUs, what compiles for them, and what runs networks."""
+"""NVIDIA GPUs, kernel compilers and network runners."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _nvidia_smi(query: str) -> list[str]:
 
 
 def compilers() -> Iterator[Finding]:
-    """What can compile the CUDA kernels."""
+    """Compilers of the CUDA kernels."""
     from dfs_ros.cost_volume.cuda import build
 
     causes: list[str] = []
@@ -82,7 +82,7 @@ def compilers() -> Iterator[Finding]:
 
 
 def runners() -> Iterator[Finding]:
-    """What else than PyTorch can run networks."""
+    """Network runners beside PyTorch."""
     for module in ("tensorrt", "tensorrt_rtx"):
         # Not imported: that alone takes seconds, and loads the driver.
         if not installed(module):

@@ -52,7 +52,7 @@ def _system_name() -> str:
 
 
 def libraries() -> Iterator[Finding]:
-    """What dfs_ros cannot do without."""
+    """Required libraries."""
     for module, package in REQUIRED.items():
         yield library(module, package, f"pip install {package}")
     for package in FOR_NETWORKS:

@@ -1,4 +1,4 @@
-"""ROS 2: what is installed, whom a node would talk to, and whether large images get through."""
+"""ROS 2: installation, discovery, socket buffers for large images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ best effort at 30 Hz: 2 MB lose 40 % of the images, 3 MB 20 %, 3.4 MB and more n
 
 
 def packages() -> Iterator[Finding]:
-    """ROS 2 itself, and what stands in for it."""
+    """ROS 2 itself, or its replacement by DDS."""
     distro = os.environ.get("ROS_DISTRO", "")
     yield Finding("ROS 2", "ROS_DISTRO", distro or "not set", "ok" if distro else "absent")
     yield from _native()
@@ -34,7 +34,7 @@ def packages() -> Iterator[Finding]:
 
 
 def _native() -> Iterator[Finding]:
-    """What native nodes need: rclpy, and this package's own messages, which a colcon build makes."""
+    """Requirements of native nodes: rclpy and the messages of a colcon build."""
     try:
         importlib.import_module("rclpy")
     except Exception as error:

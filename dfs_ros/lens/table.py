@@ -1,4 +1,4 @@
-"""A lens calibration: what the driver speaks (`focus_absolute`, DAC counts) <-> dioptres, measured at a few points.
+"""Lens table: raw lens positions (`focus_absolute`, DAC counts) <-> dioptres.
 
 ::
 

@@ -17,7 +17,7 @@ _SUPERSAMPLING = 5  # each way
 
 @dataclass(frozen=True)
 class Pupil:
-    """What a point out of focus looks like.
+    """Shape of the blur of a point out of focus.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class Pupil:
 
 
 def pupil_psf(diameter_px: float, size: int, pupil: Pupil, near: bool) -> NDArray[np.float64]:
-    """The blur kernel (size, size), size odd, sum 1, of a pupil whose disk would have that diameter.
+    """Blur kernel (size, size) of a pupil, odd size, sum 1; `diameter_px` is its disk's.
 
     `near`: the point is nearer than the focus. A point mirrors the aperture there, so the polygon is turned round.
     """

@@ -84,7 +84,7 @@ def render_images(
     max_layers: int = _DEFAULT.max_layers,
     pupil: Pupil | None = None,
 ) -> NDArray[np.uint8]:
-    """The images (F, H, W, 3), uint8, that a thin lens takes of a scene given as one sharp image and its depth.
+    """Render the images (F, H, W, 3), uint8, of a thin lens from a sharp image and its depth.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def encode_uint8(linear: Image, transfer_curve: str = "srgb") -> NDArray[np.uint
 
 
 def reduce_image(linear: Image, factor: int) -> Image:
-    """Mean (H / factor, W / factor, 3) of blocks of pixels, as larger pixels would gather the light."""
+    """Mean over blocks of pixels, (H / factor, W / factor, 3)."""
     if factor == 1:
         return linear
     height, width = linear.shape[0] // factor, linear.shape[1] // factor
@@ -209,7 +209,7 @@ def fill_depth_holes(depth_m: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def layer_knots(inverse_depth: NDArray[np.float64], step_diopters: float, max_layers: int) -> NDArray[np.float64]:
-    """Inverse depths (K,) of the layers, rising (far to near): depths of the scene, both extremes among them.
+    """Inverse depths (K,) of the layers, far to near, both extremes included.
 
     Neighbours are at most `step_diopters` apart unless the scene has nothing between them, so a scene of a few planes
     has a layer at exactly each. Where that took more than `max_layers`, they are farther apart.
@@ -227,7 +227,7 @@ def layer_knots(inverse_depth: NDArray[np.float64], step_diopters: float, max_la
 def layer_shares(
     inverse_depth: NDArray[np.float64], knots: NDArray[np.float64]
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Farther layer of every pixel (H, W) and the share (H, W), under 1, of the next nearer one, linear in between."""
+    """Farther layer (H, W) of every pixel and the share (H, W) of the next nearer one."""
     farther = np.clip(np.searchsorted(knots, inverse_depth, side="right") - 1, 0, len(knots) - 1)
     nearer = np.minimum(farther + 1, len(knots) - 1)
     gap = np.where(nearer > farther, knots[nearer] - knots[farther], 1.0)
@@ -274,7 +274,7 @@ def _composite(
     diameters: NDArray[np.float64],
     pupil: Pupil | None,
 ) -> Image:
-    """Frames (F, H, W, 3) in linear light of layers blurred by `diameters` (F, K), far to near."""
+    """Composite blurred layers, far to near, into frames (F, H, W, 3) of linear light."""
     height, width = farther.shape
     haze = min(height, width)  # beyond that it is haze anyway
     diameters = np.clip(diameters, -haze, haze)
@@ -332,7 +332,7 @@ def _fft_length(length: int) -> int:
 
 
 def _nearest(mask: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """(row, column) of the nearest pixel of `mask` (not empty), for every pixel; of itself within the mask."""
+    """Nearest pixel (row, column) of a non-empty `mask`, for every pixel."""
     _, labels = cv2.distanceTransformWithLabels(
         (~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
     )

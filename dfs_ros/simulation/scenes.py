@@ -60,12 +60,14 @@ class Scene:
 
 
 def demo_camera(width: int = 320) -> Camera:
-    """A 25 mm f/1.4 lens before a 1-inch sensor (12.8 mm wide) read at `width` pixels: it sees 29 degrees."""
+    """Camera with a 25 mm f/1.4 lens and a 12.8 mm wide sensor of `width` pixels."""
     return Camera(focal_length_m=0.025, f_number=1.4, pixel_pitch_m=12.8e-3 / width)
 
 
 def demo_scene(width: int = 320, height: int = 240, time_s: float = 0.0, fx_px: float = 0.0) -> Scene:
-    """A table top with things at 0.45 to 2.2 m before a wall at 3 m, seen by :func:`demo_camera` unless `fx_px` says.
+    """Table top with objects at 0.45 to 2.2 m before a wall at 3 m.
+
+    Seen by :func:`demo_camera` unless `fx_px` is given.
 
     The camera sways sideways and up and down by a few centimetres in :data:`DEMO_PERIOD_S`, never towards the scene, so
     the known depths stay.
@@ -94,7 +96,7 @@ def random_scene(
     photos: Sequence[Texture] = (),
     fx_px: float = 0.0,
 ) -> Scene:
-    """A random scene between two depths: a wall, a tilted plane or a room, and 2 to 12 objects before it.
+    """Random scene between two depths: background and 2 to 12 objects.
 
     Depths are drawn evenly in inverse depth, sizes in pixels, textures of all kinds, half of them from `photos` (uint8
     RGB, used as they are and mirrored where they repeat) where there are any.
@@ -181,7 +183,7 @@ class _RandomObjects:
         self.near_m, self.far_m = near_m, far_m
 
     def background(self) -> list[Surface]:
-        """A wall at the far limit, and perhaps before it a tilted plane, or floor and side of a room."""
+        """Wall at the far limit, sometimes with a tilted plane or a room before it."""
         far, rng = self.far_m, self.rng
         reach = 2.0 * far * max(self.width, self.height) / self.fx_px
         wall = far if rng.random() < 0.5 else self._depth(0.0, 0.4)

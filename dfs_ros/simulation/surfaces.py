@@ -1,4 +1,4 @@
-"""A small ray caster: textured rectangles, spheres and cylinders seen by a pinhole, as sharp image and depth.
+"""Ray caster: textured rectangles, spheres and cylinders -> sharp image and depth.
 
 Coordinates as of a camera's optical frame: x right, y down, z forward, metres.
 """
@@ -25,7 +25,7 @@ _AMBIENT = 0.55
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """A texture laid over a surface, one tile every `tile_m` metres, one of them in the middle."""
+    """Texture of a surface, repeated every `tile_m` metres from the middle."""
 
     texture: Texture
     tile_m: float = 0.2
@@ -57,7 +57,7 @@ class Material:
 
 @dataclass(frozen=True, eq=False)
 class Rectangle:
-    """A flat rectangle: `centre`, and from there to the middle of two neighbouring sides, `right` and `down`."""
+    """Flat rectangle: `centre`, and vectors `right`, `down` to the middles of two sides."""
 
     centre: Vector
     right: Vector
@@ -65,7 +65,7 @@ class Rectangle:
     material: Material
 
     def hit(self, origin: Array, rays: Array) -> Array:
-        """Depth t (N,) where ``origin + t * rays`` meets the surface; inf where it does not, or behind the origin."""
+        """Depth t (N,) of ``origin + t * rays`` on the surface; inf if it misses."""
         right, down = np.asarray(self.right), np.asarray(self.down)
         normal = np.cross(right, down)
         slope = rays @ normal
@@ -76,7 +76,7 @@ class Rectangle:
         return np.where(inside & (t > 0), t, np.inf)
 
     def shade(self, points: Array, pixel_m: Array) -> NDArray[np.float32]:
-        """Linear light (N, 3) at points (N, 3) of the surface seen by pixels `pixel_m` (N,) wide there."""
+        """Linear light (N, 3) at points (N, 3), seen by pixels `pixel_m` (N,) wide."""
         right, down = np.asarray(self.right), np.asarray(self.down)
         offset = points - np.asarray(self.centre)
         normal = np.cross(right, down)
@@ -149,7 +149,7 @@ def box(centre: Vector, size_m: Vector, turn: float, material: Material) -> list
 
 @dataclass(frozen=True, eq=False)
 class Cast:
-    """What a pinhole sees: `rgb_linear` float32 (H, W, 3), `depth_m` float32 (H, W), index of the surface (H, W)."""
+    """Pinhole image: `rgb_linear` float32 (H, W, 3), `depth_m` (H, W), surface index (H, W)."""
 
     rgb_linear: NDArray[np.float32]
     depth_m: NDArray[np.float32]
@@ -205,7 +205,7 @@ def cast(
 
 
 def nearest_surface(surfaces: Sequence[Surface], origin: Array, rays: Array) -> tuple[Array, NDArray[np.intp]]:
-    """Depth (N,), inf where there is nothing, and index (N,) of what each ray (N, 3) from `origin` meets first."""
+    """Depth (N,) and index (N,) of the first surface on each ray; inf for none."""
     depth = np.full(len(rays), np.inf)
     index = np.zeros(len(rays), np.intp)
     for i, surface in enumerate(surfaces):
@@ -217,7 +217,7 @@ def nearest_surface(surfaces: Sequence[Surface], origin: Array, rays: Array) -> 
 
 
 def pinhole_rays(width: int, height: int, fx_px: float, dx: float, dy: float) -> Array:
-    """Directions (H * W, 3) with z = 1, so that the ray parameter is the depth."""
+    """Ray directions (H * W, 3) with z = 1; the ray parameter is the depth."""
     x = (np.arange(width) + dx - (width - 1) / 2) / fx_px
     y = (np.arange(height) + dy - (height - 1) / 2) / fx_px
     grid = np.stack([*np.meshgrid(x, y), np.ones((height, width))], axis=-1)
@@ -225,7 +225,7 @@ def pinhole_rays(width: int, height: int, fx_px: float, dx: float, dy: float) ->
 
 
 def _first_root(rays: Array, offset: Array, radius: float) -> Array:
-    """Smallest t > 0 with ``|offset + t rays| = radius``, inf where there is none; from inside there is none either."""
+    """Smallest t > 0 with ``|offset + t rays| = radius``; inf if none, also from inside."""
     a = np.einsum("ni,ni->n", rays, rays)
     b = rays @ offset
     discriminant = b * b - a * (offset @ offset - radius * radius)
@@ -234,7 +234,7 @@ def _first_root(rays: Array, offset: Array, radius: float) -> Array:
 
 
 def _lambert(normal: Array, points: Array) -> NDArray[np.float32]:
-    """Brightness (N, 1) of matt surfaces under the lamp; a flat normal (3,) is turned towards the camera."""
+    """Lambert brightness (N, 1); a flat normal (3,) is turned towards the camera."""
     if normal.ndim == 1:
         normal = np.broadcast_to(normal if normal @ points.mean(axis=0) < 0 else -normal, points.shape)
     brightness = _AMBIENT + (1.0 - _AMBIENT) * np.maximum(normal @ _LIGHT, 0.0)

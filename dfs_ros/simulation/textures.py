@@ -16,7 +16,7 @@ SIZE = 256
 
 
 def fractal(rng: np.random.Generator, size: int = SIZE, slope: float = 1.0) -> NDArray[np.float64]:
-    """Noise (size, size) of amplitude ``1 / frequency^slope``, mean 0, standard deviation 1; photos have slope 1."""
+    """Noise (size, size) with amplitude ``1 / frequency^slope``, mean 0, deviation 1."""
     fx = np.fft.rfftfreq(size)
     fy = np.fft.fftfreq(size)[:, None]
     radius = np.hypot(fx, fy)

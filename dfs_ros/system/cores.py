@@ -1,4 +1,4 @@
-"""The processor's cores: how many this process may use, and how its threads wait for each other."""
+"""Processor cores: usable number, and waiting of threads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ def usable_cores() -> int:
 
 
 def wait_asleep() -> None:
-    """For programs, before PyTorch is imported: have its threads sleep while they wait, where the user has not chosen.
+    """Make PyTorch's threads sleep as they wait, unless the user chose otherwise.
+
+    For programs, before PyTorch is imported.
 
     Threads that spin instead, as they do by default, take a core from the one they wait for: on two busy cores two of
     them took twice as long as one for the light network. Asleep they were never slower than one.
@@ -22,7 +24,9 @@ def wait_asleep() -> None:
 
 
 def network_threads(wanted: int = 0) -> int:
-    """Threads of a network on the CPU: `wanted`; for 0 all cores, or half of them where threads spin as they wait."""
+    """Threads of a network on the CPU: `wanted`, or for 0 all cores.
+
+    Half of the cores if threads spin as they wait."""
     if wanted > 0:
         return wanted
     cores = usable_cores()

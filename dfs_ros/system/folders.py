@@ -1,4 +1,4 @@
-"""Where the package's shared files (models, config, launch) lie, and where it keeps what it need not make again."""
+"""Folders of the package: shared files (models, config, launch) and caches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def share_folder(name: str) -> Path:
-    """The folder `name` of the source checkout, of a pip install or of a colcon install, in this order.
+    """Shared folder `name` of the checkout, a pip install or a colcon install.
 
     Raises FileNotFoundError that names every place tried.
     """

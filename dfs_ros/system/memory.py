@@ -1,4 +1,4 @@
-"""Memory: kept between stacks where it is the host's, and found to be too little where it is a device's."""
+"""Keep freed host memory; detect GPU out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ALLOCATION_FAILED = (
 
 
 def keep_freed_memory() -> bool:
-    """Have this process keep the memory it frees; False where the C library cannot be told so (it is not glibc).
+    """Keep freed memory in this process; False if the C library is not glibc.
 
     By default glibc gives large arrays back to the system, which clears each page again when it is next touched. Depth
     allocates the same large arrays for each stack, in several threads: kept, in one arena for all of them, a stack of 8

@@ -1,4 +1,4 @@
-"""The viewer as a process of its own: what the camera and the depth node publish, shown in the browser.
+"""Viewer process: topics of camera and depth node, shown in the browser.
 
 Everything is subscribed to best effort, so that a slow viewer never holds up the robot.
 """
@@ -108,7 +108,7 @@ class ViewerApp:
         )
 
     def _silence(self, now_ns: int) -> list[str]:
-        """What is not arriving that should; a depth node that gets no images is not to blame."""
+        """Missing inputs as a sentence; a node without images is not blamed."""
         counts = self._counts
         for name, index in (("image", 1), ("depth", 2)):
             if len(counts) > 1 and counts[-1][index] != counts[-2][index]:

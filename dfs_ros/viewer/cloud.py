@@ -1,4 +1,4 @@
-"""From a depth image to the points that the browser draws."""
+"""Points that the browser draws, from a depth image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dfs_ros.optics.pinhole import Intrinsics, points_from_depth
 
 @dataclass(frozen=True, eq=False)
 class Cloud:
-    """Points of the pixels that have depth, in the optical frame (x right, y down, z forward).
+    """Points of pixels with depth, in the optical frame (x right, y down, z forward).
 
     `points_m` float32 (N, 3), `colors` uint8 (N, 3) RGB; `stride`: every stride-th row and column was taken;
     `spacing_m` is the distance between neighbouring points of a surface at the median depth.
@@ -26,7 +26,7 @@ class Cloud:
 
 
 def grid_stride(height: int, width: int, max_points: int) -> int:
-    """The smallest stride at which every stride-th row and column of the image make at most `max_points` points."""
+    """Smallest row and column stride with at most `max_points` points."""
     stride = max(1, math.isqrt(height * width // max_points))
     while -(-height // stride) * -(-width // stride) > max_points:
         stride += 1
@@ -36,7 +36,9 @@ def grid_stride(height: int, width: int, max_points: int) -> int:
 def hide_uncertain(
     depth_m: NDArray[np.float32], sigma_m: NDArray[np.float32] | None, max_relative_sigma: float
 ) -> NDArray[np.float32]:
-    """`depth_m` without the pixels whose sigma is NaN or over ``max_relative_sigma * depth`` (no sigma: all of it)."""
+    """Remove depth with sigma NaN or over ``max_relative_sigma * depth``.
+
+    Without sigma, all depth stays."""
     if sigma_m is None or not math.isfinite(max_relative_sigma):
         return depth_m
     with np.errstate(invalid="ignore"):

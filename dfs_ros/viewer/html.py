@@ -52,7 +52,7 @@ def depth_title(width: int, height: int, points: int) -> str:
 
 
 def status_tiles(status: ViewerStatus, coverage: float) -> str:
-    """Rates, latency, share of pixels with depth, drops by cause, the lens, warnings; NaN shows as a dash."""
+    """Tiles of rates, latency, coverage, drops, lens and warnings; NaN is a dash."""
     drops = {cause: count for cause, count in status.drops.items() if count}
     tiles = [
         ("Images in", number(status.input_hz, "{:.1f}"), "Hz"),
@@ -79,7 +79,7 @@ def status_tiles(status: ViewerStatus, coverage: float) -> str:
 
 
 def color_bar(near_m: float, far_m: float, colors_at: ColorsAt, no_depth_png: bytes) -> str:
-    """The depth colours from near to far, even in inverse depth, with ticks in metres and a sample of "no depth"."""
+    """Colour bar, uniform in inverse depth, with ticks in metres and a "no depth" sample."""
     width, bar = float(WIDTH_PX), 238.0
     sample = base64.b64encode(no_depth_png).decode()
     positions = np.linspace(0.0, 1.0, 33)
@@ -108,7 +108,7 @@ def color_bar(near_m: float, far_m: float, colors_at: ColorsAt, no_depth_png: by
 
 
 def focus_plot(samples: Sequence[FocusSample], colors_at: ColorsAt) -> str:
-    """Focus of the last frames: dioptres left, metres right; a dot has the depth colour of its focus distance."""
+    """Plot of recent focus: dioptres left, metres right, dots in depth colours."""
     if not any(math.isfinite(sample.focus_diopters) for sample in samples):
         return '<div class="dfs dfs-line">No focus metadata</div>'
     width, height, left, right, top, bottom = float(WIDTH_PX), 116.0, 26.0, 42.0, 7.0, 19.0

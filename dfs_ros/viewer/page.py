@@ -1,4 +1,4 @@
-"""The page: where everything stands, and how new data gets there.
+"""Layout of the page and its updates.
 
 Left the camera (input image, focus sweep) and how the node is doing, in the middle the point cloud, right the results
 and the controls.
@@ -33,7 +33,7 @@ RANGE_WITHOUT_DEPTH_M = (0.3, 10.0)
 
 @dataclass(frozen=True, eq=False)
 class DepthData:
-    """What the viewer shows of one depth image; `sigma_m` and `all_in_focus` may be unknown."""
+    """Data shown of one depth image; `sigma_m` and `all_in_focus` may be unknown."""
 
     depth_m: NDArray[np.float32]
     sigma_m: NDArray[np.float32] | None
@@ -44,7 +44,7 @@ class DepthData:
 
 @dataclass(frozen=True, eq=False)
 class FrameData:
-    """What the viewer shows of one input image."""
+    """Data shown of one input image."""
 
     image: NDArray[np.uint8]
     focus_diopters: float
@@ -185,7 +185,7 @@ class Page:
         return math.inf if percent >= NO_FILTER_PERCENT else percent / 100.0
 
     def _color_range(self, depth_m: NDArray[np.float32], first: bool) -> tuple[float, float]:
-        """Ends of the depth colours: as set, or after the scene, slowly, so that colours keep their meaning."""
+        """Ends of the depth colours: as set, or following the scene slowly."""
         if not self._auto_range.value:
             near, far = sorted(float(v) for v in self._fixed_range.value)
             return near, max(far, 1.01 * near)
@@ -206,7 +206,7 @@ class Page:
 
 
 def _toward(now: float, target: float) -> float:
-    """A step in inverse depth; stands still within 3 %, so that a still scene has a still colour bar."""
+    """Step towards a target in inverse depth; differences under 3 % are ignored."""
     if abs(target / now - 1.0) < 0.03:
         return now
     return 1.0 / (0.75 / now + 0.25 / target)

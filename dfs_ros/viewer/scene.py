@@ -23,7 +23,9 @@ Point = tuple[float, float, float]
 
 @dataclass(frozen=True, eq=False)
 class Extent:
-    """Where the points of a cloud are, in metres: percentiles 2, 10, 50, 90 and 98 of x, y and z; float64 (5, 3)."""
+    """Extent of a cloud in metres: percentiles of x, y and z, float64 (5, 3).
+
+    Percentiles 2, 10, 50, 90 and 98."""
 
     percentiles: NDArray[np.float64]
 
@@ -38,7 +40,7 @@ class Extent:
 
     @property
     def size_m(self) -> Point:
-        """Half width, height of the floor below the camera, and depth of the box around the points."""
+        """Box around the points: half width, floor below the camera, depth."""
         (left, _, _), (right, bottom, far) = self.percentiles[0], self.percentiles[4]
         return float(max(-left, right)), float(bottom), float(far)
 
@@ -48,7 +50,7 @@ class Extent:
         return bool(moved > 0.3 * other.percentiles[4, 2])
 
     def ball(self) -> tuple[Point, float]:
-        """Centre and radius of a ball around most of the points and the camera, whatever a far background does."""
+        """Centre and radius of a ball around the camera and most points."""
         low, high = np.minimum(self.percentiles[1], 0.0), np.maximum(self.percentiles[3], 0.0)
         x, y, z = (float(v) for v in (low + high) / 2)
         return (x, y, z), float(np.linalg.norm(high - low)) / 2
@@ -87,7 +89,9 @@ class Scene:
         )
 
     def show(self, cloud: Cloud, intrinsics: Intrinsics, size: tuple[int, int], point_scale: float) -> None:
-        """Draw the points of an image of that (height, width); at a `point_scale` of 1 they just close a surface."""
+        """Draw points of an image of (height, width) pixels.
+
+        With `point_scale` 1 they just close a surface."""
         self._points.points = cloud.points_m
         self._points.colors = cloud.colors
         self._points.point_size = max(1.5 * point_scale * cloud.spacing_m, 1e-4)
@@ -115,7 +119,7 @@ class Scene:
         self._frustum.visible = True
 
     def _place_floor(self, extent: Extent) -> None:
-        """A grid of whole metres at the lowest points, with the distance from the camera written along its edge."""
+        """Grid of whole metres at the lowest points, labelled with distances."""
         half_width, floor, far = extent.size_m
         half_width, depth = math.ceil(max(half_width, 0.5) + 0.2), math.ceil(far + 0.2)
         section = max(1, round(depth / 20))
@@ -134,7 +138,7 @@ class Scene:
         ]
 
     def _place_view(self) -> None:
-        """The first view, for the browsers that are here and those to come; after this the user moves."""
+        """Set the first view of present and future browsers."""
         start = self._server.initial_camera
         start.fov = FIELD_OF_VIEW
         start.position, start.look_at = self._pose(VIEWS[0])

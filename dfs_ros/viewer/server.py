@@ -1,4 +1,4 @@
-"""The web server under the viewer: viser, with a port that means what it says and no open doors."""
+"""Web server of the viewer: viser on a fixed port, closed to other hosts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the viewer is told besides pictures."""
+"""Status values of the viewer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class ViewerStatus:
-    """How the depth node is doing; NaN, empty = not known (shown as a dash, or left out).
+    """Status of the depth node; NaN or empty = unknown (a dash, or left out).
 
     Parameters
     ----------

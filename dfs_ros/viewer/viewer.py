@@ -61,7 +61,7 @@ class Viewer:
 
     @property
     def url(self) -> str:
-        """Where the page is: ``http://127.0.0.1:8080``."""
+        """Address of the page, ``http://127.0.0.1:8080``."""
         host = self._config.host
         if host in ("0.0.0.0", "::", ""):
             host = "localhost"
@@ -95,7 +95,7 @@ class Viewer:
         self._put(depth=DepthData(*_checked_depth(depth_m, sigma_m, all_in_focus, intrinsics), int(stamp_ns)))
 
     def show_frame(self, image: NDArray[np.uint8], focus_diopters: float, stamp_ns: int) -> None:
-        """Show an input image, uint8 (H, W, 3) RGB or (H, W), taken at a focus in dioptres (NaN = unknown)."""
+        """Show an input image, uint8 RGB or grey, with its focus (NaN = unknown)."""
         _check_image(image, "image", None)
         sample = FocusSample(int(stamp_ns), float(focus_diopters))
         with self._lock:

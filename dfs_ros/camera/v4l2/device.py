@@ -1,4 +1,4 @@
-"""A V4L2 camera by linuxpy: its controls, its format, its images; every refusal of the system in plain words.
+"""V4L2 camera by linuxpy: controls, format, images; the system's refusals in plain words.
 
 linuxpy (`pip install dfs_ros[v4l2]`) is imported when a device is opened. What is changed of the device's controls is
 set back when it is closed.
@@ -35,7 +35,7 @@ _SOURCE_MASK, _START_OF_EXPOSURE = 0x00070000, 0x00010000
 
 
 class RawFrame(NamedTuple):
-    """An image as it came: bytes, the driver's count, and when its exposure started or its transfer ended."""
+    """Raw image: bytes, the driver's count, time of exposure start or transfer end."""
 
     data: bytes
     sequence: int
@@ -68,7 +68,7 @@ class V4l2Device:
 
     @property
     def name(self) -> str:
-        """What the camera calls itself."""
+        """Name that the camera reports."""
         return str(self._device.info.card)
 
     @property
@@ -179,7 +179,9 @@ class V4l2Device:
 
 
 def decoded(frame: RawFrame, size: tuple[int, int], pixel_format: str) -> NDArray[np.uint8]:
-    """RGB (H, W, 3) or mono (H, W) of an image as it came; ValueError for one that is not whole."""
+    """Decode a raw image to RGB (H, W, 3) or mono (H, W).
+
+    Raises ValueError for an incomplete image."""
     height, width = size
     if pixel_format == "MJPG":
         image = image_from_compressed(

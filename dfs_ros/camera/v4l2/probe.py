@@ -1,4 +1,4 @@
-"""What V4L2 cameras there are, and whether their focus can be swept."""
+"""V4L2 cameras of this machine, with their focus controls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How sharp a V4L2 camera's image is at positions all over its lens's range."""
+"""Sharpness of a V4L2 camera's image over its lens's range."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def scan(
     repeats: int,
     progress: Callable[[], None],
 ) -> tuple[list[int], int, list[list[float]]]:
-    """Sweep the lens `repeats` times over `count` positions, always in the same direction, so that play does no harm.
+    """Sweep the lens `repeats` times over `count` positions, in one direction.
+
+    One direction keeps the play of the motor out.
 
     Returns the positions, rising; the lens's smallest step; and the sharpness at each position, sweep by sweep.
     """

@@ -77,7 +77,7 @@ class V4l2Source:
         )
 
     def frames(self) -> Generator[SourceFrame, None, None]:
-        """Sweep after sweep, at the camera's pace; the lens moves on while a frame is worked on."""
+        """Yield frames, sweep after sweep, at the camera's pace."""
         with self._open() as device:
             self._device = device
             self._prepare(device)
@@ -140,7 +140,7 @@ class V4l2Source:
             sweep.commanded(*device.set(FOCUS_ABSOLUTE, self._raw[wanted]))
 
     def _taken(self, frame: RawFrame, sweep: FocusSweep) -> SourceFrame | None:
-        """What is sent of an image; None for one that is not whole, or that nobody needs."""
+        """Frame to send; None for an incomplete or unneeded image."""
         try:
             if frame.damaged:
                 raise ValueError("the driver says it is damaged")

@@ -68,10 +68,15 @@ Alignment = tuple[FrameAlignment, ...]
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """Depth of an aligned stack, at the size that was worked at; `depth_m` and `sigma_m` are NaN where unknown."""
+    """Depth of an aligned stack, at the size that was worked at; `depth_m` and `sigma_m` are NaN where unknown.
+
+    `dense_depth_m` and `dense_sigma_m`: the same at every pixel, however unsure.
+    """
 
     depth_m: Image
     sigma_m: Image
+    dense_depth_m: Image
+    dense_sigma_m: Image
     confidence: Image
     all_in_focus: NDArray[np.uint8] | None
     aligned: AlignedStack
@@ -100,13 +105,13 @@ def estimate(
     aligned = aligned.opened(aperture.scale)
     diopters, spread, confidence = steps.download(infer(aligned, depths_m, config, steps))
     sigma_diopters, own_diopters = steps.sigma(spread, diopters)
-    depth_m = 1.0 / diopters
-    sigma_m = sigma_diopters * depth_m * depth_m
+    depth_m = dense_depth_m = 1.0 / diopters
+    sigma_m = dense_sigma_m = sigma_diopters * depth_m * depth_m
     sharp = steps.sharpen(aligned.stack, depth_m, config.cost) if sharpen else None
     if not config.confidence.dense:
         known = known_pixels(depth_m, own_diopters, confidence, config.confidence) & aligned.valid
         depth_m, sigma_m = np.where(known, depth_m, np.nan), np.where(known, sigma_m, np.nan)
-    return Estimate(depth_m, sigma_m, confidence, sharp, aligned, aperture, depths_m)
+    return Estimate(depth_m, sigma_m, dense_depth_m, dense_sigma_m, confidence, sharp, aligned, aperture, depths_m)
 
 
 def infer(aligned: AlignedStack, depths_m: Depths, config: Config, steps: Steps) -> tuple[Array, Array, Array]:

@@ -306,6 +306,8 @@ class DepthResult:
         Of each frame, a start for the next stack of the sweep.
     report
         What was estimated and dropped, and how long each step took.
+    dense_depth_m, dense_sigma_m
+        The same at every pixel, however unsure; None where the result was not estimated here.
     """
 
     depth_m: NDArray[np.float32]
@@ -316,6 +318,8 @@ class DepthResult:
     stamp_ns: int = 0
     alignment: tuple[Any, ...] = ()
     report: dict[str, Any] = field(default_factory=dict)
+    dense_depth_m: NDArray[np.float32] | None = None
+    dense_sigma_m: NDArray[np.float32] | None = None
 
     @property
     def coverage(self) -> float:

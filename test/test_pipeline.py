@@ -111,6 +111,10 @@ def test_dense_means_depth_everywhere(textured: bool) -> None:
     assert result.coverage == 1.0 and count == 48
     assert near <= result.depth_m.min() and result.depth_m.max() <= far * (1 + 1e-6)
     assert np.isfinite(result.sigma_m).all() and (result.sigma_m > 0).all()
+    both = DepthEstimator(config_of()).estimate(stack)
+    np.testing.assert_array_equal(both.dense_depth_m, result.depth_m)
+    np.testing.assert_array_equal(both.dense_sigma_m, result.sigma_m)
+    assert both.coverage == DepthEstimator(config_of()).estimate(stack).coverage
 
 
 def test_depth_and_sigma_are_known_together_and_sigma_grows_with_the_noise() -> None:

@@ -11,6 +11,8 @@ the same command goes on where it was interrupted, and --score-only scores what 
     dfs eval --rgbd photos                                    # the table
     dfs eval --rgbd photos --predictions p --report report    # a report with pictures, plots and wrong lenses
     dfs eval --stack my_stack other_stack --output look       # methods side by side on real stacks
+    dfs eval --conditions honest                              # the default estimator as a camera in use feeds it
+    dfs eval --conditions lens,stuck --stacks 6 --scenes tune # a quick look on scenes that are not scored
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dfs_ros
+from dfs_research.commands import evaluate_in_use
 from dfs_ros.cli.common import add_config_arguments, config_from_arguments
 from dfs_ros.config import Config
 
@@ -44,7 +47,7 @@ _PICTURES = 2  # a camera
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    source = parser.add_mutually_exclusive_group(required=True)
+    source = parser.add_mutually_exclusive_group()
     source.add_argument("--rgbd", metavar="DIR", help="folder of photos with depth")
     source.add_argument("--procedural", metavar="N", type=int, help="N random scenes instead of photos")
     source.add_argument("--stack", metavar="STACK", nargs="+", help="real focal stacks")
@@ -85,10 +88,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="scenes",
         help="what the pictures of a report show: the scored scenes, random ones that are nobody's photos, or nothing",
     )
+    evaluate_in_use.add_arguments(parser)
     add_config_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.conditions is not None and args.stack is None:
+        return evaluate_in_use.run(args)
+    if not (args.rgbd or args.stack) and args.procedural is None:
+        raise ValueError(
+            "eval: expected --rgbd DIR, --procedural N, --stack STACK or --conditions NAMES, received none"
+        )
     if args.stack:
         return _run_stacks(args)
     config = config_from_arguments(args, Config.from_dict(_PROTOCOL))

@@ -127,7 +127,7 @@ def evaluation_stacks(
     Camera by camera, scenes by name. Rendered stacks are kept in `cache` (None: `cache_folder()`), under a key of
     what they are made from. Ground truth is not clipped. Raises ValueError for an unknown camera.
     """
-    _check_cameras(cameras)
+    check_cameras(cameras)
     folders = rgbd_folders(rgbd_folder)
     for camera_name in cameras:
         for folder in folders:
@@ -143,14 +143,19 @@ def procedural_stacks(
 
     Camera by camera; the seeds are those of no training. Otherwise as :func:`evaluation_stacks`.
     """
-    _check_cameras(cameras)
-    size = (width * _OVERSAMPLING, round(0.75 * width) * _OVERSAMPLING)
+    check_cameras(cameras)
     for camera_name in cameras:
-        near_m, far_m = (1.5, 8.0) if EVALUATION_CAMERAS[camera_name].min_median_depth_m else (0.4, 4.0)
+        setup = EVALUATION_CAMERAS[camera_name]
         for index in range(count):
-            made = random_scene(np.random.default_rng((_PROCEDURAL_SEED, index)), *size, near_m=near_m, far_m=far_m)
-            scene = RgbdScene(f"procedural_{index}", made.rgb, np.asarray(made.depth_m, np.float32), {})
-            yield render_scene(scene, camera_name, EVALUATION_CAMERAS[camera_name], cache)
+            yield render_scene(procedural_scene(index, setup, width), camera_name, setup, cache)
+
+
+def procedural_scene(index: int, setup: EvaluationCamera, width: int) -> RgbdScene:
+    """Random scene `index`, twice as wide as the stack shall be, at depths that suit the camera."""
+    size = (width * _OVERSAMPLING, round(0.75 * width) * _OVERSAMPLING)
+    near_m, far_m = (1.5, 8.0) if setup.min_median_depth_m else (0.4, 4.0)
+    made = random_scene(np.random.default_rng((_PROCEDURAL_SEED, index)), *size, near_m=near_m, far_m=far_m)
+    return RgbdScene(f"procedural_{index}", made.rgb, np.asarray(made.depth_m, np.float32), {})
 
 
 def cache_folder() -> Path:
@@ -158,7 +163,8 @@ def cache_folder() -> Path:
     return folders.cache_folder("rendered")
 
 
-def _check_cameras(cameras: Sequence[str]) -> None:
+def check_cameras(cameras: Sequence[str]) -> None:
+    """Raise ValueError for a camera that the evaluation set does not have."""
     unknown = [name for name in cameras if name not in EVALUATION_CAMERAS]
     if unknown:
         raise ValueError(f"cameras: unknown {unknown}; known: {', '.join(EVALUATION_CAMERAS)}")
@@ -173,12 +179,12 @@ def render_scene(
     recipe = f"{RENDERER_VERSION} {_SEED} {_OVERSAMPLING} {setup} {simulation} {scene.rgb.shape}"
     digest = hashlib.sha256(recipe.encode() + scene.rgb.tobytes() + scene.depth_m.tobytes()).hexdigest()[:24]
     file = cache / f"{scene.name}_{re.sub('[^A-Za-z0-9]+', '_', camera_name)}_{digest}.npz"
-    images = _load_images(file)
+    images = load_images(file)
     if images is None:
         images = render_stack(
             scene.rgb, scene.depth_m, setup.camera, setup.focus_diopters, oversampling=_OVERSAMPLING, rng=_SEED
         ).images
-        _save_images(file, images)
+        save_images(file, images)
     focus = np.array(setup.focus_diopters)
     stack = FocalStack(images, focus, setup.camera, magnification=np.ones(len(focus)))
     depth_m = scene.depth_m[_OVERSAMPLING // 2 :: _OVERSAMPLING, _OVERSAMPLING // 2 :: _OVERSAMPLING]
@@ -186,11 +192,11 @@ def render_scene(
     return RenderedStack(scene.name, camera_name, stack, depth_m.copy(), sharp)
 
 
-def _load_images(file: Path) -> NDArray[np.uint8] | None:
+def load_images(file: Path) -> NDArray[Any] | None:
     """The cached images, or None where there are none or the file is damaged."""
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            images: NDArray[np.uint8] = archive["images"]
+            images: NDArray[Any] = archive["images"]
             return images
     except FileNotFoundError:
         return None
@@ -199,7 +205,7 @@ def _load_images(file: Path) -> NDArray[np.uint8] | None:
         return None
 
 
-def _save_images(file: Path, images: NDArray[np.uint8]) -> None:
+def save_images(file: Path, images: NDArray[Any]) -> None:
     """Write beside and rename, so that no reader ever sees half a file; a cache that cannot be written is no error."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -24,17 +24,14 @@ def result_of(
     height, width = stack.size
     worked_at = found.depth_m.shape
     aligned, camera = found.aligned, found.aligned.stack.camera
-    depth_m, sigma_m, confidence = found.depth_m, found.sigma_m, found.confidence
+    planes = [found.depth_m, found.sigma_m, found.dense_depth_m, found.dense_sigma_m, found.confidence]
     sharp = found.all_in_focus
     if sharp is None:  # the reference image stands in
         image = aligned.stack.images[aligned.reference]
         sharp = np.broadcast_to(image[..., None], (*image.shape, 3)) if image.ndim == 2 else image
     if worked_at != (height, width):
         # Nearest for depth: between two surfaces there is no third one.
-        depth_m, sigma_m, confidence = (
-            np.asarray(cv2.resize(x, (width, height), interpolation=cv2.INTER_NEAREST), np.float32)
-            for x in (depth_m, sigma_m, confidence)
-        )
+        planes = [np.asarray(cv2.resize(x, (width, height), interpolation=cv2.INTER_NEAREST)) for x in planes]
         sharp = np.asarray(cv2.resize(sharp, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
         camera = camera.scaled(width / worked_at[1])
     dropped = [f"image {i} left out: {e.dropped}" for i, e in enumerate(aligned.estimates) if e.dropped]
@@ -50,13 +47,16 @@ def result_of(
         "configuration": config.to_dict(),
         "warnings": warnings + dropped,
     }
+    depth_m, sigma_m, dense_depth_m, dense_sigma_m, confidence = (np.asarray(plane, np.float32) for plane in planes)
     return DepthResult(
-        depth_m=np.asarray(depth_m, np.float32),
-        sigma_m=np.asarray(sigma_m, np.float32),
-        confidence=np.asarray(confidence, np.float32),
+        depth_m=depth_m,
+        sigma_m=sigma_m,
+        confidence=confidence,
         all_in_focus=np.ascontiguousarray(sharp),
         camera=camera,
         stamp_ns=int(aligned.stack.stamp_ns[aligned.reference]),
         alignment=aligned.estimates,
         report=report,
+        dense_depth_m=dense_depth_m,
+        dense_sigma_m=dense_sigma_m,
     )

@@ -40,7 +40,7 @@ RENDERER_VERSION = 2
 """Raised whenever the same input gives other images, so that cached stacks are rendered again."""
 
 _DEFAULT = SimulationConfig()
-_HIDDEN_WEIGHT = 0.01  # guessed pixels count this much: only where the aperture sees almost nothing of what is known
+HIDDEN_WEIGHT = 0.01  # guessed pixels count this much: only where the aperture sees almost nothing of what is known
 _IDENTITY_BELOW_PX = 0.1
 
 
@@ -289,7 +289,7 @@ def _composite(
 
     frames = np.zeros((len(diameters), 3, height, width), np.float32)
     for k in range(diameters.shape[1]):
-        planes = _layer_planes(linear, farther, nearer_share, k)
+        planes = layer_planes(linear, farther, nearer_share, k)
         spectrum = fft.rfft2(planes, shape)
         for i, diameter in enumerate(diameters[:, k]):
             if abs(diameter) < _IDENTITY_BELOW_PX:
@@ -297,13 +297,13 @@ def _composite(
             else:
                 blurred = fft.irfft2(spectrum * _transfer(float(diameter), shape, pupil), shape)
             inside = blurred[:, pad : pad + height, pad : pad + width]
-            layer = inside[:4] / np.maximum(inside[4], _HIDDEN_WEIGHT / 2)
+            layer = inside[:4] / np.maximum(inside[4], HIDDEN_WEIGHT / 2)
             frames[i] *= 1.0 - layer[3]
             frames[i] += layer[:3]
     return np.ascontiguousarray(frames.transpose(0, 2, 3, 1))
 
 
-def _layer_planes(linear: Image, farther: NDArray[np.intp], nearer_share: NDArray[np.float32], k: int) -> Image:
+def layer_planes(linear: Image, farther: NDArray[np.intp], nearer_share: NDArray[np.float32], k: int) -> Image:
     """Colour times share (3), share W_k, and V_k of layer k, as planes (5, H, W).
 
     What nearer layers hide is guessed from the nearest visible pixel, its colour mirrored across the edge of what is
@@ -311,7 +311,7 @@ def _layer_planes(linear: Image, farther: NDArray[np.intp], nearer_share: NDArra
     """
     own = np.where(farther == k, 1.0 - nearer_share, np.where(farther == k - 1, nearer_share, np.float32(0.0)))
     visible = np.where(farther == k, 1.0 - nearer_share, (farther < k).astype(np.float32))
-    guessed = _HIDDEN_WEIGHT * (1.0 - visible)
+    guessed = HIDDEN_WEIGHT * (1.0 - visible)
     rows, columns = _nearest(visible >= 0.5)
     own_rows, own_columns = np.indices(visible.shape)
     mirror_rows = np.clip(2 * rows - own_rows, 0, visible.shape[0] - 1)

@@ -1,0 +1,208 @@
+"""Stacks that contradict their description: each must give depth within its sigma, no depth, or a warning.
+
+All but the planes are the stack of the condition `lens`, with one thing wrong.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfs_research.evaluation.in_use import (
+    HONEST,
+    NOMINAL_GAIN,
+    NOMINAL_OFFSET_DIOPTERS,
+    UsedStack,
+    nominal_sigma,
+    used_stack,
+)
+from dfs_research.evaluation.shots import Shot
+from dfs_ros.types import Camera
+
+_LENS = HONEST["lens"]
+_FLAT_LIGHT = 0.3
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One way in which a stack is not what it says; `taken` makes it of a shot."""
+
+    name: str
+    summary: str
+    make: Callable[[Shot], UsedStack]
+
+    def taken(self, shot: Shot) -> UsedStack:
+        """The faulty stack of a shot."""
+        return dataclasses.replace(self.make(shot), condition=self.name)
+
+
+def _images(shot: Shot, which: Sequence[int], gains: Sequence[float] | None = None, what: str = "fault") -> UsedStack:
+    """The stack whose i-th image shows what the lens saw at the focus of image `which[i]`, with its own noise."""
+    lens = shot.lens()
+    light = shot.light(_LENS.views(shot, lens, shot.focus_diopters), lens)
+    images = shot.developed(light[list(which)], lens.gains if gains is None else gains, what)
+    return _as_lens(shot, images)
+
+
+def _as_lens(shot: Shot, images: NDArray[np.uint8]) -> UsedStack:
+    count = len(shot.focus_diopters)
+    return used_stack(shot, "lens", images, shot.lens(), np.zeros((count, 3)), shot.focus_diopters, np.zeros(count))
+
+
+def _told(
+    focus: Callable[[NDArray[np.float64]], NDArray[np.float64]], *, nominal: bool = False
+) -> Callable[[Shot], UsedStack]:
+    """The stack with other focus values told than those it was taken at; `nominal`: their doubt is stated."""
+
+    def make(shot: Shot) -> UsedStack:
+        used = _LENS.taken(shot)
+        told = focus(shot.focus_diopters)
+        sigma = nominal_sigma(told) if nominal else used.focus_sigma_diopters
+        stack = dataclasses.replace(used.stack, focus_diopters=told)
+        return dataclasses.replace(used, stack=stack, focus_sigma_diopters=sigma)
+
+    return make
+
+
+def _camera(change: Callable[[Camera], Camera]) -> Callable[[Shot], UsedStack]:
+    """The stack with another camera told; the f-number has its error of the condition `lens` besides."""
+
+    def make(shot: Shot) -> UsedStack:
+        used = _LENS.taken(shot)
+        return dataclasses.replace(used, stack=dataclasses.replace(used.stack, camera=change(used.stack.camera)))
+
+    return make
+
+
+def _plane(depth_m: float) -> Callable[[Shot], UsedStack]:
+    """The photo as a flat picture facing the camera."""
+
+    def make(shot: Shot) -> UsedStack:
+        depth = np.full(shot.scene.depth_m.shape, depth_m, np.float32)
+        return _LENS.taken(dataclasses.replace(shot, scene=dataclasses.replace(shot.scene, depth_m=depth)))
+
+    return make
+
+
+def _swapped(shot: Shot) -> UsedStack:
+    i = int(shot.rng("swapped").integers(len(shot.focus_diopters) - 1))
+
+    def swap(focus: NDArray[np.float64]) -> NDArray[np.float64]:
+        order = np.arange(len(focus))
+        order[[i, i + 1]] = order[[i + 1, i]]
+        return focus[order]
+
+    return _told(swap)(shot)
+
+
+def _shuffled(shot: Shot) -> UsedStack:
+    rng, order = shot.rng("shuffled"), np.arange(len(shot.focus_diopters))
+    shuffled = order
+    while np.array_equal(shuffled, order) or np.array_equal(shuffled, order[::-1]):
+        shuffled = rng.permutation(order)
+    return _told(lambda focus: focus[shuffled])(shot)
+
+
+def _stuck(shot: Shot) -> UsedStack:
+    return _images(shot, [shot.reference] * len(shot.focus_diopters))
+
+
+def _later(by: int) -> Callable[[Shot], UsedStack]:
+    """Every image shows the focus of the image `by` before it, the first (last) ones that of the first (last)."""
+
+    def make(shot: Shot) -> UsedStack:
+        last = len(shot.focus_diopters) - 1
+        return _images(shot, list(np.clip(np.arange(last + 1) - by, 0, last)))
+
+    return make
+
+
+def _cyclic(shot: Shot) -> UsedStack:
+    return _images(shot, list(np.roll(np.arange(len(shot.focus_diopters)), 1)))
+
+
+def _repeated(shot: Shot) -> UsedStack:
+    """One image is the one before it, pixel by pixel, as from a driver that drops a frame."""
+    used = _LENS.taken(shot)
+    images, i = used.stack.images.copy(), int(shot.rng("repeated").integers(1, len(used.stack)))
+    images[i] = images[i - 1]
+    return dataclasses.replace(used, stack=dataclasses.replace(used.stack, images=images))
+
+
+def _other_than_reference(shot: Shot, what: str) -> int:
+    return int(shot.rng(what).choice([i for i in range(len(shot.focus_diopters)) if i != shot.reference]))
+
+
+def _foreign(shot: Shot) -> UsedStack:
+    used = _LENS.taken(shot)
+    images, i = used.stack.images.copy(), _other_than_reference(shot, "foreign")
+    images[i] = images[i, ::-1, ::-1]
+    return dataclasses.replace(used, stack=dataclasses.replace(used.stack, images=images))
+
+
+def _overexposed(shot: Shot) -> UsedStack:
+    gains = list(shot.lens().gains)
+    gains[_other_than_reference(shot, "overexposed")] *= 4.0
+    return _images(shot, range(len(gains)), gains)
+
+
+def _flat(shot: Shot) -> UsedStack:
+    light = np.full((len(shot.focus_diopters), *shot.depth_m.shape, 3), _FLAT_LIGHT, np.float32)
+    return _as_lens(shot, shot.developed(light, shot.lens().gains, "flat"))
+
+
+FAULTS: Mapping[str, Fault] = {
+    f.name: f
+    for f in (
+        Fault("stuck", "the lens does not move: the reference image's focus in every image", _stuck),
+        Fault("reversed", "focus list reversed", _told(lambda d: d[::-1])),
+        Fault("swapped", "two neighbouring focus values swapped", _swapped),
+        Fault("shuffled", "focus values in random order", _shuffled),
+        Fault("late", "every image one focus step late, the first focus twice", _later(1)),
+        Fault("repeated", "one image is the one before it again", _repeated),
+        Fault("metres", "focus distances in metres in the place of dioptres", _told(lambda d: 1.0 / d)),
+        Fault("millimetres", "focus distances in millimetres taken as metres", _told(lambda d: d / 1000.0)),
+        Fault("f_number_over", "f-number told 2.8 times too large", _camera(lambda c: _with(c, 2.8))),
+        Fault("f_number_under", "f-number told 2.8 times too small", _camera(lambda c: _with(c, 1 / 2.8))),
+        Fault("gain_1.2", "focus told 1.2 times too large, no doubt stated", _told(lambda d: 1.2 * d)),
+        Fault("gain_0.8", "focus told 0.8 times as large, no doubt stated", _told(lambda d: 0.8 * d)),
+        Fault("offset_0.3", "focus told 0.3 dioptres too large, no doubt stated", _told(lambda d: d + 0.3)),
+        Fault("near_plane", "a flat picture at 0.22 m, nearer than focus and range", _plane(0.22)),
+        Fault("over_max_coc", "a flat picture at 0.12 m, blurred over max_coc_px", _plane(0.12)),
+        Fault("far_plane", "a flat picture at 15 m, beyond the range", _plane(15.0)),
+        Fault(
+            "gain_nominal",
+            "focus told 5 % too large, that doubt stated",
+            _told(lambda d: (1 + NOMINAL_GAIN) * d, nominal=True),
+        ),
+        Fault(
+            "offset_nominal",
+            "focus told 0.1 dioptres too large, that doubt stated",
+            _told(lambda d: d + NOMINAL_OFFSET_DIOPTERS, nominal=True),
+        ),
+        Fault("early", "every image one focus step early, the last focus twice", _later(-1)),
+        Fault("cyclic", "the sweep begins one image late, cyclically", _cyclic),
+        Fault(
+            "pixel_pitch",
+            "pixel size of the sensor told for images binned 2 x 2",
+            _camera(lambda c: dataclasses.replace(c, pixel_pitch_m=c.pixel_pitch_m / 2)),
+        ),
+        Fault(
+            "focal_length",
+            "focal length told 1.5 times too long, as a 35 mm equivalent",
+            _camera(lambda c: dataclasses.replace(c, focal_length_m=1.5 * c.focal_length_m)),
+        ),
+        Fault("overexposed", "one image exposed four times as long", _overexposed),
+        Fault("foreign", "one image of something else: itself turned by 180 degrees", _foreign),
+        Fault("flat", "no texture: even grey and noise", _flat),
+    )
+}
+"""Faults by name: those of the project's facts about trust first, from `gain_nominal` on more of their kind."""
+
+
+def _with(camera: Camera, factor: float) -> Camera:
+    return dataclasses.replace(camera, f_number=camera.f_number * factor)

@@ -1,0 +1,170 @@
+"""Conditions of a camera in use, by name, as facts about what is true and what the estimator is told."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfs_research.evaluation.rendered import render_scene
+from dfs_research.evaluation.shots import LensDraw, Shot
+from dfs_research.evaluation.views import View
+from dfs_ros.types import FocalStack
+
+FRAME_RATE_HZ = 30.0
+NOMINAL_GAIN, NOMINAL_OFFSET_DIOPTERS = 0.05, 0.1
+"""Doubt of a nominal source of focus: standard deviation of its gain and of its offset."""
+
+
+@dataclass(frozen=True, eq=False)
+class UsedStack:
+    """A focal stack as an estimator gets it, with the truth.
+
+    `stack` as told; `reference` the image whose geometry `depth_m` (H, W), NaN = unknown, is in; `position_m` (F, 3) of
+    the camera at each image against the reference: right, down, forward; `focus_sigma_diopters` (F,) the doubt that
+    goes with the focus, 0 where it is exact.
+    """
+
+    name: str
+    camera_name: str
+    condition: str
+    stack: FocalStack
+    reference: int
+    depth_m: NDArray[np.float32]
+    position_m: NDArray[np.float64]
+    focus_sigma_diopters: NDArray[np.float64]
+    true_focus_diopters: NDArray[np.float64]
+    f_number_told: float = 1.0  # over the true one
+
+
+@dataclass(frozen=True)
+class InUse:
+    """An honest condition: `summary` says what it is; `lens` False is the ideal lens of the other evaluation.
+
+    `speed_m_s` of the camera sideways (left or right as drawn) and forward; `shift_sigma_px` and `roll_sigma_deg` of a
+    hand's movement from image to image; `nominal_focus`: the focus is off by what its stated doubt allows, drawn;
+    `full_well_e`, `jpeg_quality`: of the images.
+    """
+
+    name: str
+    summary: str
+    lens: bool = True
+    speed_m_s: tuple[float, float] = (0.0, 0.0)
+    shift_sigma_px: float = 0.0
+    roll_sigma_deg: float = 0.0
+    nominal_focus: bool = False
+    full_well_e: float = 15_000.0
+    jpeg_quality: int | None = None
+
+    def taken(self, shot: Shot) -> UsedStack:
+        """The stack that a shot gives under this condition."""
+        if not self.lens:
+            return _ideal(shot, self.name)
+        lens, told = shot.lens(), shot.focus_diopters
+        true_focus, sigma = told, np.zeros(len(told))
+        if self.nominal_focus:
+            true_focus, sigma = nominal_focus(shot), nominal_sigma(told)
+        views = self.views(shot, lens, true_focus)
+        light = shot.light(views, lens)
+        images = shot.developed(light, lens.gains, self.name, self.full_well_e, self.jpeg_quality)
+        positions = np.array([view.position_m for view in views])
+        return used_stack(shot, self.name, images, lens, positions, true_focus, sigma)
+
+    def views(self, shot: Shot, lens: LensDraw, true_focus: NDArray[np.float64]) -> tuple[View, ...]:
+        """How each image is taken; the reference from where the photo was, unturned and unscaled."""
+        rng, count, reference = shot.rng("motion"), len(true_focus), shot.reference
+        sideways = self.speed_m_s[0] * float(rng.choice([-1.0, 1.0]))
+        elapsed_s = (np.arange(count) - reference) / FRAME_RATE_HZ
+        shift = self.shift_sigma_px * rng.standard_normal((count, 2))
+        roll = math.radians(self.roll_sigma_deg) * rng.standard_normal(count)
+        shift, roll = shift - shift[reference], roll - roll[reference]
+        scale = shot.breathing_scale(true_focus, lens.breathing)
+        return tuple(
+            View(
+                focus_diopters=float(true_focus[i]),
+                position_m=(float(sideways * elapsed_s[i]), 0.0, float(self.speed_m_s[1] * elapsed_s[i])),
+                scale=float(scale[i]),
+                roll_rad=float(roll[i]),
+                shift_px=(float(shift[i, 0]), float(shift[i, 1])),
+            )
+            for i in range(count)
+        )
+
+
+HONEST: Mapping[str, InUse] = {
+    c.name: c
+    for c in (
+        InUse("ideal", "disk blur, every number true, still, no breathing, 0.4 % noise; the other evaluation's", False),
+        InUse(
+            "lens",
+            "aperture of blades with spherical aberration, softness 0.35 to 0.65 px, breathing 0.8 to 2 times a thin "
+            "lens', f-number told with 10 % error, exposure +-5 %, photon and read noise",
+        ),
+        InUse("shake", "lens, and each image shifted (1.5 px) and rolled (0.15 degrees)", True, (0.0, 0.0), 1.5, 0.15),
+        InUse("drive", "lens, and the camera moves 0.05 m/s sideways and 0.05 m/s forward, 30 Hz", True, (0.05, 0.05)),
+        InUse("fast", "lens, and the camera moves 0.2 m/s sideways, 30 Hz", True, (0.2, 0.0)),
+        InUse(
+            "nominal", "lens, focus told with 5 % gain and 0.1 dioptres offset error, doubt stated", nominal_focus=True
+        ),
+        InUse(
+            "jpeg", "lens, four times the photon noise variance, JPEG quality 75", full_well_e=3750.0, jpeg_quality=75
+        ),
+    )
+}
+"""Honest conditions by name; a warning on one of their stacks is a false one."""
+
+
+def used_stack(
+    shot: Shot,
+    condition: str,
+    images: NDArray[np.uint8],
+    lens: LensDraw,
+    position_m: NDArray[np.float64],
+    true_focus: NDArray[np.float64],
+    focus_sigma: NDArray[np.float64],
+) -> UsedStack:
+    """Images with what the estimator is told: the focus of the sweep, and the f-number with its error."""
+    camera = shot.setup.camera
+    camera = dataclasses.replace(camera, f_number=camera.f_number * lens.f_number_told)
+    stamps = np.rint((1 + np.arange(len(images)) / FRAME_RATE_HZ) * 1e9).astype(np.int64)
+    stack = FocalStack(images, shot.focus_diopters, camera, stamps)
+    return UsedStack(
+        name=shot.scene.name,
+        camera_name=shot.camera_name,
+        condition=condition,
+        stack=stack,
+        reference=shot.reference,
+        depth_m=shot.depth_m,
+        position_m=position_m,
+        focus_sigma_diopters=focus_sigma,
+        true_focus_diopters=true_focus,
+        f_number_told=lens.f_number_told,
+    )
+
+
+def nominal_focus(shot: Shot) -> NDArray[np.float64]:
+    """True focus (F,) where the told one is nominal: gain and offset drawn, at most two standard deviations."""
+    gain, offset = np.clip(shot.rng("nominal focus").standard_normal(2), -2.0, 2.0)
+    true_focus = shot.focus_diopters * (1.0 + NOMINAL_GAIN * gain) + NOMINAL_OFFSET_DIOPTERS * offset
+    return np.asarray(true_focus, np.float64)
+
+
+def nominal_sigma(focus_diopters: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standard deviation (F,) of a nominal focus in dioptres."""
+    return np.asarray(np.hypot(NOMINAL_GAIN * focus_diopters, NOMINAL_OFFSET_DIOPTERS), np.float64)
+
+
+def _ideal(shot: Shot, name: str) -> UsedStack:
+    rendered = render_scene(shot.scene, shot.camera_name, shot.setup, shot.cache)
+    # A still camera whose driver says nothing of breathing, as everywhere else.
+    stack = dataclasses.replace(rendered.stack, magnification=np.full(len(rendered.stack), math.nan))
+    nothing = np.zeros(len(stack))
+    focus = stack.focus_diopters
+    return UsedStack(
+        shot.scene.name, shot.camera_name, name, stack, shot.reference, rendered.depth_m,
+        np.zeros((len(stack), 3)), nothing, focus,
+    )  # fmt: skip

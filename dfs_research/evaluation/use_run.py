@@ -1,0 +1,179 @@
+"""The evaluation as it is used: the default estimator under every condition, resumable, and its tables.
+
+Scores are kept in the user's cache under what they depend on: the code of the package, its networks, the configuration
+and the stack. What was scored by the same code is not scored again, so that a run which was interrupted goes on, and
+one after a change begins anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import dfs_research
+import dfs_ros
+from dfs_research.evaluation.faults import FAULTS, Fault
+from dfs_research.evaluation.in_use import HONEST, InUse, UsedStack
+from dfs_research.evaluation.shots import Shot
+from dfs_research.evaluation.use_scores import Values, scored
+from dfs_ros.config import Config
+from dfs_ros.estimator.estimator import DepthEstimator
+from dfs_ros.system import folders
+
+SCORES_VERSION = 1
+"""Raised whenever the same stack and estimator give other scores."""
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "honest": ("ideal", "lens", "shake", "drive", "fast", "nominal"),
+    "faults": tuple(FAULTS),
+}
+"""Names of `--conditions` that stand for several."""
+
+
+@dataclass(frozen=True)
+class UseScore:
+    """What the estimator did on one stack of a condition; `values` as of :func:`use_scores.scored`."""
+
+    condition: str
+    camera: str
+    scene: str
+    values: Values
+
+
+def conditions_of(text: str) -> list[InUse | Fault]:
+    """Conditions by names and groups separated by commas, each once. Raises ValueError for an unknown name."""
+    known: dict[str, InUse | Fault] = {**HONEST, **FAULTS}
+    groups = {**GROUPS, "all": tuple(known)}
+    chosen: dict[str, InUse | Fault] = {}
+    for name in filter(None, (part.strip() for part in text.split(","))):
+        for each in groups.get(name, (name,)):
+            if each not in known:
+                raise ValueError(
+                    f"--conditions: unknown {each!r}; known: {', '.join(known)}, and for several {', '.join(groups)}"
+                )
+            chosen[each] = known[each]
+    if not chosen:
+        raise ValueError(f"--conditions: expected names separated by commas, received {text!r}")
+    return list(chosen.values())
+
+
+def spread(items: Sequence[Shot], count: int | None) -> list[Shot]:
+    """`count` of the items, evenly over them; all where there are no more."""
+    if count is None or count >= len(items):
+        return list(items)
+    return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]
+
+
+def run_in_use(
+    shots: Iterable[Shot],
+    conditions: Sequence[InUse | Fault],
+    config: Config,
+    progress: Callable[[str], None] = lambda what: None,
+    cache: Path | None = None,
+) -> list[UseScore]:
+    """Scores of the estimator under all conditions, shot by shot; what is in the cache already is read there."""
+    estimator: DepthEstimator | None = None
+    folder = (cache or folders.cache_folder("scores")) / code_digest(config)
+    scores = []
+    for shot in shots:
+        for condition in conditions:
+            used = condition.taken(shot)
+            file = folder / f"{condition.name}_{shot.camera_name}_{shot.scene.name}_{_stack_digest(used)}.json"
+            values = _load(file)
+            if values is None:
+                estimator = estimator or DepthEstimator(config)
+                values = scored(estimator, used)
+                folder.mkdir(parents=True, exist_ok=True)
+                folders.write_atomically(file, json.dumps(without_nan(values)).encode())
+            scores.append(UseScore(condition.name, shot.camera_name, shot.scene.name, values))
+            progress(f"{shot.camera_name} {shot.scene.name} {condition.name}")
+    return scores
+
+
+def summary(scores: Sequence[UseScore]) -> list[dict[str, Any]]:
+    """For every condition the means over its stacks of all that is defined, and counts.
+
+    `ratio` is the dense Abs Rel over that of `ideal` on the same stacks, NaN without `ideal`; `unwarned`: the mean
+    share of pixels that are sure and wrong where a stack with a warning counts as none.
+    """
+    ideal = {(s.camera, s.scene): _number(s, "dense_abs_rel") for s in scores if s.condition == "ideal"}
+    rows = []
+    for name in dict.fromkeys(s.condition for s in scores):
+        chosen = [s for s in scores if s.condition == name]
+        keys = [key for key, value in chosen[0].values.items() if not isinstance(value, str | list)]
+        row: dict[str, Any] = {"condition": name, "stacks": len(chosen)}
+        row |= {key: _mean([_number(s, key) for s in chosen]) for key in keys}
+        row["warned"] = sum(_warned(s) for s in chosen)
+        row["refused"] = sum(bool(s.values["refused"]) for s in chosen)
+        row["no_depth"] = sum(_number(s, "coverage") == 0.0 for s in chosen)
+        row["unwarned"] = _mean([0.0 if _warned(s) else _number(s, "sure_and_wrong") for s in chosen])
+        row["unwarned_worst"] = max([0.0 if _warned(s) else _number(s, "sure_and_wrong") for s in chosen])
+        paired = [(_number(s, "dense_abs_rel"), ideal.get((s.camera, s.scene), math.nan)) for s in chosen]
+        paired = [pair for pair in paired if not (math.isnan(pair[0]) or math.isnan(pair[1]))]
+        row["ratio"] = float(np.mean([p[0] for p in paired]) / np.mean([p[1] for p in paired])) if paired else math.nan
+        rows.append(row)
+    return rows
+
+
+def without_nan(value: Any) -> Any:
+    """JSON has no NaN: null."""
+    if isinstance(value, dict):
+        return {key: without_nan(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [without_nan(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def code_digest(config: Config) -> str:
+    """Digest of all that a score depends on but for the stack: code, networks and configuration."""
+    settings = json.dumps(config.to_dict(), sort_keys=True, default=str)
+    return hashlib.sha256(f"{SCORES_VERSION} {_files_digest()} {settings}".encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=1)
+def _files_digest() -> str:
+    package, research = Path(dfs_ros.__file__).parent, Path(dfs_research.__file__).parent / "evaluation"
+    files = [*package.rglob("*.py"), *package.rglob("*.cu*"), research / "use_scores.py", research / "uncertainty.py"]
+    files += [file for file in folders.share_folder("models").iterdir() if file.is_file()]
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _stack_digest(used: UsedStack) -> str:
+    stack = used.stack
+    told = (used.reference, stack.focus_diopters.tolist(), stack.camera, used.focus_sigma_diopters.tolist())
+    digest = hashlib.sha256(repr(told).encode())
+    for array in (stack.images, stack.magnification, used.depth_m):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _load(file: Path) -> Values | None:
+    try:
+        values: Values = json.loads(file.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return {key: math.nan if value is None else value for key, value in values.items()}
+
+
+def _warned(score: UseScore) -> bool:
+    return bool(score.values["warnings"]) or bool(score.values["refused"])
+
+
+def _number(score: UseScore, key: str) -> float:
+    return float(score.values[key])  # type: ignore[arg-type]
+
+
+def _mean(values: Sequence[float]) -> float:
+    defined = [value for value in values if not math.isnan(value)]
+    return float(np.mean(defined)) if defined else math.nan

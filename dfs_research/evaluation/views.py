@@ -1,0 +1,220 @@
+"""Rendering of what a camera in use sees: it moves, parallax and disocclusion with it, while the lens sweeps.
+
+The scene is a photo with depth, shared out among layers as in :mod:`dfs_ros.simulation.render`. Every layer moves by
+its own depth for every view, is blurred by the lens and laid over the farther ones; what nearer layers hid in the photo
+goes on behind them. With a camera at (X, Y, Z) metres from the photo's, a layer at inverse depth q appears
+
+    scaled about the centre by s = 1 / (1 - Z q), shifted by -f_px (X, Y) q s, at inverse depth q s
+
+Breathing, roll and the shift of a hand come last: they move the whole image alike.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from dfs_research.evaluation.lens_blur import LensBlur
+from dfs_ros.simulation.render import (
+    HIDDEN_WEIGHT,
+    fill_depth_holes,
+    layer_knots,
+    layer_planes,
+    layer_shares,
+    reduce_image,
+)
+from dfs_ros.types import Camera
+
+Image = NDArray[np.float32]
+
+_STEP_PX = 0.5  # of blur and of parallax between neighbouring layers
+_MOST_LAYERS = 96
+_STILL_PX = 0.02
+_BEYOND_RIM_PX = 4  # the softness reaches over the rim of the pupil
+_CORNER = 0.8  # of the diameter: how far the corner of a polygon lies from its centre
+
+
+@dataclass(frozen=True)
+class View:
+    """How one image of a stack is taken, in relation to the photo.
+
+    `focus_diopters` the lens is truly focused at, also beyond infinity (under 0); `position_m` of the camera: right,
+    down, forward; `scale`, `roll_rad` (clockwise) and `shift_px` (right, down) of the whole image about its centre.
+    """
+
+    focus_diopters: float
+    position_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    scale: float = 1.0
+    roll_rad: float = 0.0
+    shift_px: tuple[float, float] = (0.0, 0.0)
+
+    def image_motion(self, size: tuple[int, int], oversampling: int = 1) -> NDArray[np.float64]:
+        """Matrix (2, 3) from pixels of the photo's geometry to those of this image, but for parallax."""
+        centre = np.array([(size[1] - 1) / 2, (size[0] - 1) / 2])
+        c, s = self.scale * math.cos(self.roll_rad), self.scale * math.sin(self.roll_rad)
+        turn = np.array([[c, -s], [s, c]])
+        return np.column_stack([turn, centre - turn @ centre + oversampling * np.array(self.shift_px)])
+
+
+def render_views(
+    linear: Image,
+    depth_m: NDArray[np.floating],
+    camera: Camera,
+    views: tuple[View, ...],
+    blur: LensBlur,
+    oversampling: int = 2,
+) -> Image:
+    """Linear light (F, H, W, 3) of every view, without noise, of a scene `oversampling` times finer each way.
+
+    `linear` float32 (oversampling H, oversampling W, 3) and `depth_m`, 0 or NaN = unknown, are the photo's.
+    `camera.pixel_pitch_m` is that of the pixels that come out; `blur.softness_px` counts pixels of the photo.
+    """
+    height, width = linear.shape[:2]
+    inverse_depth = 1.0 / fill_depth_holes(depth_m)
+    focus, position, scale = (
+        np.array([getattr(v, n) for v in views]) for n in ("focus_diopters", "position_m", "scale")
+    )
+    f = camera.focal_length_m
+    focal_px = oversampling * f / camera.pixel_pitch_m
+    # The images are scaled last, so that their blur is divided by that scale here.
+    px_per_diopter = focal_px * f / (camera.f_number * (1.0 - f * focus)) / scale
+    reach_px = np.abs(position) @ np.array([focal_px, focal_px, math.hypot(width, height) / 2])
+    step_diopters = oversampling * _STEP_PX / max(float(px_per_diopter.max()), float(reach_px.max()))
+    knots = layer_knots(inverse_depth, step_diopters, _MOST_LAYERS)
+    growth = 1.0 / (1.0 - position[:, 2:] * knots)  # (F, K)
+    widest = min(height, width)
+    diameters = np.clip(px_per_diopter[:, None] * (focus[:, None] - knots * growth), -widest, widest)
+    shifts = -focal_px * position[:, None, :2] * (knots * growth)[..., None]  # (F, K, 2)
+
+    warps = [view.image_motion((height, width), oversampling) for view in views]
+    margin = _margin(warps, height, width)
+    rim = math.ceil(_CORNER * float(np.abs(diameters).max())) + _BEYOND_RIM_PX
+    stretch = math.ceil(float(np.abs(growth - 1.0).max()) * math.hypot(width, height) / 2)
+    pad = margin + rim + stretch + math.ceil(float(np.abs(shifts).max())) + 1
+    border = ((pad, pad), (pad, pad))
+    farther, nearer_share = layer_shares(inverse_depth, knots)
+    scene = (
+        np.pad(linear, (*border, (0, 0)), mode="symmetric"),
+        np.pad(farther, border, mode="symmetric"),
+        np.pad(nearer_share, border, mode="symmetric"),
+    )
+    frames = np.zeros((len(views), 3, height + 2 * margin, width + 2 * margin), np.float32)
+    for k, knot in enumerate(knots):
+        rim = math.ceil(_CORNER * float(np.abs(diameters[:, k]).max())) + _BEYOND_RIM_PX + stretch
+        uncovered = math.ceil(float(reach_px.max()) * (knots[-1] - knot))
+        layer = _Layer.cut(scene, k, rim, uncovered)
+        if layer is None:
+            continue
+        for i, frame in enumerate(frames):
+            layer.lay_over(frame, pad - margin, blur, float(diameters[i, k]), float(growth[i, k]), shifts[i, k])
+    return np.stack(
+        [
+            reduce_image(_warped(frame.transpose(1, 2, 0), warp, margin), oversampling)
+            for frame, warp in zip(frames, warps, strict=True)
+        ]
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """The part of a layer that can be seen, with a rim that its blur needs: planes (5, h, w) of `layer_planes`."""
+
+    planes: Image
+    spectrum: NDArray[np.complex64]
+    row: int  # of the part in the padded scene
+    column: int
+    rim: int
+    centre: tuple[float, float]  # of the image, (x, y) in the part
+
+    @classmethod
+    def cut(cls, scene: tuple[Image, NDArray[np.intp], Image], k: int, rim: int, uncovered: int) -> _Layer | None:
+        """Layer k, `uncovered` pixels farther than what the photo shows of it; None where it shows nothing."""
+        linear, farther, nearer_share = scene
+        own = (farther == k) | ((farther == k - 1) & (nearer_share > 0))
+        rows, columns = np.flatnonzero(own.any(axis=1)), np.flatnonzero(own.any(axis=0))
+        if not rows.size:
+            return None
+        reach = uncovered + 2 * rim
+        top, left = max(0, rows[0] - reach), max(0, columns[0] - reach)
+        part = np.s_[top : rows[-1] + reach + 1, left : columns[-1] + reach + 1]
+        planes = layer_planes(linear[part], farther[part], nearer_share[part], k)
+        shape = planes.shape[1:]
+        centre = ((linear.shape[1] - 1) / 2 - left, (linear.shape[0] - 1) / 2 - top)
+        return cls(
+            planes, _spectrum(planes, _fast(shape)), int(top), int(left), min(rim, *(n // 2 for n in shape)), centre
+        )
+
+    def lay_over(
+        self,
+        frame: Image,
+        origin: int,
+        blur: LensBlur,
+        diameter_px: float,
+        growth: float,
+        shift_px: NDArray[np.float64],
+    ) -> None:
+        """Blur the layer, moved, and lay it over `frame` (3, H, W), which begins at (origin, origin) of the scene."""
+        shape = self.planes.shape[1:]
+        spectrum = self.spectrum
+        if abs(growth - 1.0) * max(shape) > _STILL_PX:
+            spectrum = _spectrum(self._grown(growth), _fast(shape))
+        whole = np.rint(shift_px).astype(int)
+        rest = (float(shift_px[0] - whole[0]), float(shift_px[1] - whole[1]))
+        blurred = fft.irfft2(spectrum * blur.transfer(diameter_px, _fast(shape), rest), _fast(shape))
+        top, left = self.row + whole[1] - origin, self.column + whole[0] - origin
+        rows = slice(max(0, top + self.rim), min(frame.shape[1], top + shape[0] - self.rim))
+        columns = slice(max(0, left + self.rim), min(frame.shape[2], left + shape[1] - self.rim))
+        if rows.start >= rows.stop or columns.start >= columns.stop:
+            return
+        seen = blurred[:, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+        layer = seen[:4] / np.maximum(seen[4], HIDDEN_WEIGHT / 2)
+        under = frame[:, rows, columns]
+        under *= 1.0 - np.clip(layer[3], 0.0, 1.0)
+        under += layer[:3]
+
+    def _grown(self, growth: float) -> Image:
+        x, y = self.centre
+        matrix = np.array([[growth, 0.0, x - growth * x], [0.0, growth, y - growth * y]])
+        size = self.planes.shape[:0:-1]
+        return np.stack(
+            [
+                cv2.warpAffine(p, matrix, size, flags=cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT)
+                for p in self.planes
+            ]
+        )
+
+
+def _spectrum(planes: Image, shape: tuple[int, int]) -> NDArray[np.complex64]:
+    return np.asarray(fft.rfft2(planes, shape), np.complex64)
+
+
+def _fast(shape: tuple[int, ...]) -> tuple[int, int]:
+    height, width = (int(fft.next_fast_len(n, real=True)) for n in shape)
+    return height, width
+
+
+def _margin(warps: list[NDArray[np.float64]], height: int, width: int) -> int:
+    """Pixels around the image that the warps fetch, with those that their kernel takes."""
+    corners = np.array([[x, y, 1.0] for x in (0, width - 1) for y in (0, height - 1)])
+    moved = max(float(np.abs(corners @ _inverse(warp).T - corners[:, :2]).max()) for warp in warps)
+    return math.ceil(moved) + 5 if moved > _STILL_PX else 0
+
+
+def _inverse(warp: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(cv2.invertAffineTransform(warp), np.float64)
+
+
+def _warped(frame: Image, warp: NDArray[np.float64], margin: int) -> Image:
+    """The frame without its margin after `warp`, not below 0; a frame that stays is not resampled."""
+    height, width = frame.shape[0] - 2 * margin, frame.shape[1] - 2 * margin
+    if np.abs(warp - np.eye(2, 3)).max() < 1e-9:
+        return np.maximum(frame[margin : margin + height, margin : margin + width], 0.0)
+    shifted = warp.copy()
+    shifted[:, 2] -= warp[:, :2] @ np.array([margin, margin])
+    moved = cv2.warpAffine(np.ascontiguousarray(frame), shifted, (width, height), flags=cv2.INTER_LANCZOS4)
+    return np.maximum(moved, 0.0).astype(np.float32)

@@ -1,7 +1,7 @@
-"""Every default of the package, written once.
+"""All settings and their defaults, each written once.
 
-The command line, YAML files and ROS parameters are all made from these dataclasses: each setting carries its
-description, unit, range and whether it may change while a node runs. Unknown keys and values out of range are errors.
+Command line, YAML files and ROS parameters are generated from these dataclasses. Each setting carries its description,
+unit, range, and whether it may change while a node runs. Unknown keys and values out of range are errors.
 
 >>> Config.from_dict({"hypotheses": {"count": 32}}).hypotheses.count
 32
@@ -69,7 +69,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Config:
-    """All settings. Frozen; make variants with :func:`dataclasses.replace` or :meth:`from_dict`."""
+    """All settings, frozen; variants by :func:`dataclasses.replace`, :meth:`from_dict` or :meth:`updated`."""
 
     lens: LensConfig = field(default_factory=LensConfig)
     hypotheses: HypothesesConfig = field(default_factory=HypothesesConfig)
@@ -101,12 +101,12 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Config:
-        """Defaults changed by a nested mapping ``{section: {setting: value}}``; unknown keys are errors."""
+        """Configuration from ``{section: {setting: value}}`` over the defaults; ValueError for unknown keys."""
         return cls().updated(values)
 
     @classmethod
     def load(cls, path: str | Path) -> Config:
-        """Defaults changed by a YAML file of the same nesting."""
+        """Configuration from a YAML file of the same nesting; FileNotFoundError or ValueError, naming the file."""
         values = read_yaml(Path(path), f"configuration {path}")
         if values is None:
             values = {}
@@ -118,7 +118,7 @@ class Config:
             raise ValueError(f"configuration {path}: {error}") from error
 
     def updated(self, values: Mapping[str, Any]) -> Config:
-        """This configuration with a nested mapping of changes."""
+        """Copy with a nested mapping of changes; ValueError for unknown keys and bad values."""
         changed = {}
         known_sections = dict(sections(self))
         for name, settings in values.items():
@@ -135,11 +135,11 @@ class Config:
         return dataclasses.replace(self, **changed)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
-        """Nested plain values, as :meth:`from_dict` takes them."""
+        """Nested plain values, the input of :meth:`from_dict`."""
         return dataclasses.asdict(self)
 
 
 def sections(config: Config) -> Iterator[tuple[str, Any]]:
-    """(name, section) of a configuration, in order."""
+    """Yield (name, section) of a configuration, in order."""
     for f in dataclasses.fields(config):
         yield f.name, getattr(config, f.name)

@@ -1,4 +1,4 @@
-"""Settings of the estimation: from a focal stack to depth."""
+"""Settings of depth estimation from a focal stack."""
 
 from __future__ import annotations
 
@@ -11,67 +11,86 @@ from dfs_ros.config.setting import setting
 
 @dataclass(frozen=True)
 class LensConfig:
-    """The lens, where neither the stack nor the focus messages say."""
+    """Lens: overrides the focus messages, completes stack.yaml."""
 
-    focal_length_m: float = setting(0.0, "Focal length; 0 = from the focus messages", unit="m", low=0, high=2)
-    f_number: float = setting(0.0, "f-number; 0 = from the focus messages", low=0, high=128)
+    focal_length_m: float = setting(
+        0.0, "Focal length; 0: from the focus messages or stack.yaml", unit="m", low=0, high=2
+    )
+    f_number: float = setting(
+        0.0,
+        "f-number, focal length over diameter of the entrance pupil; 0: from the focus messages or stack.yaml",
+        low=0,
+        high=128,
+    )
     pixel_pitch_m: float = setting(
-        0.0, "Size of an image pixel on the sensor; 0 = from focal length and camera_info", unit="m", low=0, high=1e-3
+        0.0,
+        "Pixel pitch of the images as received (sensor pixel pitch times binning); 0: from focal length and "
+        "camera_info, or from stack.yaml",
+        unit="m",
+        low=0,
+        high=1e-3,
     )
     reference_focus_diopters: float = setting(
-        0.0, "Focus at which camera_info was calibrated", unit="1/m", low=0, high=100
+        0.0, "Focus at which camera_info was calibrated; 0: infinity", unit="1/m", low=0, high=100
     )
     aperture_scale: float = setting(
         1.0,
-        "True blur over what focal length, f-number and pixel size say; `dfs calibrate` fits it",
+        "True blur diameter over the one computed from f-number, focal length and pixel pitch; 1: they are exact; "
+        "`dfs calibrate` measures it",
         low=0.1,
         high=10,
         live=True,
     )
     aperture: str = setting(
         "fitted",
-        "given = blur as described, times aperture_scale; fitted = and times a factor fitted to each stack, where that "
-        "is clearly not 1; of a live camera to some of the first",
+        "Source of the effective aperture. given: computed blur times aperture_scale; fitted: also times a factor "
+        "estimated from the images where it differs significantly from 1 (cost residual only; a live camera: from "
+        "some of its first stacks)",
         choices=("fitted", "given"),
         live=True,
     )
 
 
 NEAREST_DEPTH_M = 0.31
-"""The nearest depth tried, unless the settings say or a stack is focused nearer."""
+"""Default of the nearest hypothesis, in metres; a stack focused nearer lowers it."""
 
 
 @dataclass(frozen=True)
 class HypothesesConfig:
-    """The depths that are tried at every pixel."""
+    """Depth hypotheses: the candidate depths of every pixel."""
 
     min_depth_m: float = setting(
         0.0,
-        f"Nearest depth tried; 0 = {NEAREST_DEPTH_M} m, or a fifth nearer than the nearest focus where that is nearer",
+        f"Nearest depth hypothesis; 0: {NEAREST_DEPTH_M} m, or the nearest focus distance divided by 1.2 where "
+        "that is less",
         unit="m",
         low=0,
         high=1000,
         live=True,
     )
-    max_depth_m: float = setting(10.0, "Farthest depth tried", unit="m", low=0.01, high=10000, live=True)
-    count: int = setting(64, "Number of depths tried", low=2, high=512, live=True)
+    max_depth_m: float = setting(10.0, "Farthest depth hypothesis", unit="m", low=0.01, high=10000, live=True)
+    count: int = setting(
+        64, "Number of depth hypotheses; time and memory grow in proportion", low=2, high=512, live=True
+    )
     interpolate_to: int = setting(
         60,
-        "Where count is less, costs between two depths are interpolated until there are this many (residual cost "
-        "only); 0 = never, which is faster and less accurate",
+        "Minimum number of hypotheses after interpolation of the costs, where count is smaller (cost residual "
+        "only); 0: no interpolation, faster and less accurate",
         low=0,
         high=512,
         live=True,
     )
     spacing: str = setting(
-        "inverse", "Even steps in inverse depth (dioptres) or in depth", choices=("inverse", "linear"), live=True
+        "inverse",
+        "Spacing of the hypotheses. inverse: uniform in inverse depth (dioptres); linear: uniform in depth",
+        choices=("inverse", "linear"),
+        live=True,
     )
 
 
-# What "auto", 0 and -1 mean for each cost volume. The DDFS volumes follow their authors' code and text. Those of
-# `residual` are measured on rendered stacks: luma costs 7 % of accuracy for a third of the time; a raw argmin likes a
-# wider window (3 px), but regularisation and network, which look around a pixel themselves, a narrower one (1 to
-# 1.5 px).
+# Values of "auto", 0 and -1 for each cost volume. The DDFS volumes follow their authors' code and text. Those of
+# `residual` are measured on rendered stacks: luma costs 7 % of accuracy for a third of the time; a raw argmin is best
+# with a wider window (3 px), regularisation and network, which aggregate themselves, with a narrower one (1 to 1.5 px).
 _COST_METHODS: dict[str, dict[str, Any]] = {
     "released": {
         "psf": "table",
@@ -102,33 +121,57 @@ _COST_METHODS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class CostConfig:
-    """The cost volume: how badly a depth explains the stack around a pixel."""
+    """Cost volume: misfit between stack and depth hypothesis around each pixel."""
 
-    method: str = setting("residual", "Which cost volume", choices=tuple(_COST_METHODS))
+    method: str = setting(
+        "residual",
+        "Cost volume. residual: misfit of one joint sharp image, re-blurred for every focus setting; released, "
+        "paper: disagreement of separately deblurred images, as in the code and in the text of DDFS (Fujimura "
+        "2024)",
+        choices=tuple(_COST_METHODS),
+    )
     psf: str = setting(
         "auto",
-        "Point spread function: disk (analytic), table (DDFS's rasterised disk), gaussian; auto = the method's own",
+        "Point spread function. disk: analytic disk; table: rasterised disk of the DDFS code; gaussian: Gaussian "
+        "of equal second moment; auto: default of the method",
         choices=("auto", "disk", "table", "gaussian"),
     )
-    max_coc_px: float = setting(40.0, "Blur diameters are clamped here", unit="px", low=1, high=200)
-    eps: float = setting(0.0, "Regularisation of the deconvolution; 0 = the method's own", low=0, high=1)
-    window_sigma_px: float = setting(
-        0.0, "Gaussian window of the cost; 0 = the method's own", unit="px", low=0, high=20
+    max_coc_px: float = setting(
+        40.0, "Upper limit of the modelled blur diameter; larger blur is modelled as this", unit="px", low=1, high=200
     )
-    padding_px: int = setting(-1, "Reflected border before the FFT; -1 = the method's own", unit="px", low=-1, high=128)
+    eps: float = setting(
+        0.0,
+        "Regularisation weight of the deconvolution; larger values suppress noise and detail; 0: default of the method",
+        low=0,
+        high=1,
+    )
+    window_sigma_px: float = setting(
+        0.0,
+        "Standard deviation of the Gaussian window that averages the cost; 0: default of the method",
+        unit="px",
+        low=0,
+        high=20,
+    )
+    padding_px: int = setting(
+        -1,
+        "Mirrored border around the images before the FFT; 0: none; -1: default of the method",
+        unit="px",
+        low=-1,
+        high=128,
+    )
     transfer_curve: str = setting(
         "auto",
-        "Pixel values to light: srgb (decoded before the FFT), linear (used as they are); auto = the method's own",
+        "Decoding of pixel values before the FFT. srgb: to linear light; linear: none; auto: default of the method",
         choices=("auto", "srgb", "linear"),
     )
     channels: str = setting(
         "auto",
-        "Colour channels used: rgb, or luma (a third of the time); auto = the method's own",
+        "Colour channels of the cost. rgb: all three; luma: luminance alone, faster; auto: default of the method",
         choices=("auto", "rgb", "luma"),
     )
 
     def resolved(self) -> CostConfig:
-        """The same with every `auto`, 0 and -1 replaced by what it means for the method."""
+        """Copy with every `auto`, 0 and -1 replaced by the default of the method."""
         # The defaults of these settings are just those marks.
         methods_own = _COST_METHODS[self.method].items()
         own = {name: value for name, value in methods_own if getattr(self, name) == getattr(CostConfig, name)}
@@ -137,23 +180,37 @@ class CostConfig:
 
 @dataclass(frozen=True)
 class RegularizationConfig:
-    """How `network: none` turns a cost volume into depth."""
+    """Edge-preserving smoothing of the cost volume, with and without network."""
 
     guided_radius_px: int = setting(
-        4, "Radius of the guided filter on each cost slice; 0 = off", unit="px", low=0, high=64, live=True
+        4, "Radius of the guided filter on each cost slice; 0: no filter", unit="px", low=0, high=64, live=True
     )
     guided_eps: float = setting(
-        1e-3, "Contrast under which the guide counts as flat, squared", low=1e-8, high=1, live=True
+        1e-3,
+        "Guide variance (image values 0 to 1) below which the guided filter averages as in a flat region",
+        low=1e-8,
+        high=1,
+        live=True,
     )
     smoothness: float = setting(
-        0.1, "Cost of a depth step of one hypothesis between neighbours; 0 = off", low=0, high=100, live=True
+        0.1,
+        "Penalty of semi-global matching for a depth step of one hypothesis between neighbouring pixels, ten "
+        "times as high for larger steps; 0: no semi-global matching",
+        low=0,
+        high=100,
+        live=True,
     )
     edge_contrast: float = setting(
-        0.05, "Image contrast at which a depth step costs a third", low=1e-3, high=10, live=True
+        0.05,
+        "Brightness step between neighbouring pixels (image values 0 to 1) that reduces the smoothness penalty to 1/e",
+        low=1e-3,
+        high=10,
+        live=True,
     )
     sharpness: float = setting(
         4.0,
-        "Probability = softmax of minus the energy times this; sets sigma, not depth",
+        "Factor of the energy in the softmax probability (network none only); larger: smaller sigma; depth values "
+        "do not change",
         low=0.01,
         high=1000,
         live=True,
@@ -162,35 +219,43 @@ class RegularizationConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The network between cost volume and depth."""
+    """Network between cost volume and depth."""
 
-    name: str = setting("light", "none = regularised argmin, or a model of models/")
+    name: str = setting(
+        "light",
+        "Network. none: minimum of the regularised cost; otherwise a model of models/ or the path of a "
+        ".safetensors file",
+    )
     runner: str = setting(
-        "auto", "What runs the network", choices=("auto", "torch", "onnx", "tensorrt", "tensorrt_rtx")
+        "auto",
+        "Inference engine; auto: on a GPU the first that works of TensorRT, TensorRT for RTX and PyTorch, on a "
+        "CPU PyTorch",
+        choices=("auto", "torch", "onnx", "tensorrt", "tensorrt_rtx"),
     )
     precision: str = setting(
         "auto",
-        "Of its convolutions; auto = the fastest whose depth is right: fp16 in TensorRT, in PyTorch TF32 on a GPU and "
-        "bfloat16 on a CPU that has it",
+        "Precision of the convolutions; auto: TensorRT fp16 if its depth passes the accuracy check, PyTorch TF32 "
+        "on a GPU, bfloat16 on CPUs with instructions for it, otherwise fp32; fp16 needs a GPU or runner onnx",
         choices=("auto", "fp32", "fp16"),
     )
 
 
 @dataclass(frozen=True)
 class ConfidenceConfig:
-    """Where there is depth at all."""
+    """Reliability limits: pixels that miss them have no depth (NaN)."""
 
-    dense: bool = setting(False, "Depth at every pixel, however unsure", live=True)
+    dense: bool = setting(False, "Depth at every pixel, without a test of its reliability", live=True)
     min_confidence: float = setting(
         0.4,
-        "Pixels whose best depth removes less than this share of the typical misfit get no depth",
+        "Minimum confidence of a pixel with depth; confidence: share of the mean misfit over all hypotheses that "
+        "the best hypothesis removes; 0: no limit",
         low=0,
         high=1,
         live=True,
     )
     max_relative_sigma: float = setting(
         0.5,
-        "Pixels whose standard deviation is over this share of their depth get no depth",
+        "Maximum standard deviation of a pixel's depth, as a fraction of the depth; pixels above it get no depth",
         low=0.001,
         high=10,
         live=True,
@@ -199,87 +264,122 @@ class ConfidenceConfig:
 
 @dataclass(frozen=True)
 class AlignmentConfig:
-    """Removal of focus breathing, motion and exposure differences."""
+    """Alignment: focus breathing, camera motion, exposure."""
 
     mode: str = setting(
         "refine",
-        "off = images as they are; prior = focus breathing as the lens model or the driver has it; "
-        "refine = found in the images, starting there",
+        "Alignment of the images. off: none; prior: focus breathing as given by the driver or the lens model; "
+        "refine: registration of the images, starting from prior",
         choices=("off", "prior", "refine"),
         live=True,
     )
     prior: str = setting(
         "thin_lens",
-        "Magnification where the driver does not give it: 1 / (1 - f D), or linear: zoom_intercept + zoom_slope_m D",
+        "Lens model of the magnification at a focus of D dioptres, where the driver reports none. thin_lens: 1 / "
+        "(1 - f D) with focal length f; linear: zoom_intercept + zoom_slope_m D",
         choices=("thin_lens", "linear"),
         live=True,
     )
     zoom_slope_m: float = setting(
         0.0,
-        "Calibrated growth of the image per dioptre of focus; a thin lens' is its focal length",
+        "Growth of the magnification per dioptre in the linear lens model; of a thin lens about its focal length",
         unit="m",
         low=-1,
         high=1,
         live=True,
     )
-    zoom_intercept: float = setting(1.0, "Calibrated magnification at infinity", low=0.01, high=100, live=True)
+    zoom_intercept: float = setting(
+        1.0, "Magnification at infinity focus in the linear lens model", low=0.01, high=100, live=True
+    )
     target_focus_diopters: float = setting(
         -1.0,
-        "Focus whose magnification the images get; -1 = the reference image's",
+        "Focus whose magnification the aligned images get; negative: that of the reference image",
         unit="1/m",
         low=-1,
         high=100,
         live=True,
     )
-    normalize_exposure: bool = setting(True, "Bring all images to the exposure of the reference", live=True)
+    normalize_exposure: bool = setting(True, "Scale all images to the exposure of the reference image", live=True)
     transfer_curve: str = setting(
-        "srgb", "How pixel values relate to light, in which images are compared", choices=("srgb", "linear"), live=True
+        "srgb",
+        "Decoding of pixel values for registration and exposure. srgb: to linear light; linear: none",
+        choices=("srgb", "linear"),
+        live=True,
     )
     local_motion: bool = setting(
-        True, "Also remove what moves on its own (parallax), where that explains the images better", live=True
+        True, "Correct local motion such as parallax too, where the corrected images match clearly better", live=True
     )
     estimation_px: int = setting(
         640,
-        "Longest side of the images that motion is found in; images are halved at least",
+        "Longest side of the images used for registration; never more than half that of the input (or 320 px, if "
+        "that is more)",
         unit="px",
         low=64,
         high=4096,
         live=True,
     )
-    iterations: int = setting(6, "Most steps at each size of image", low=1, high=100, live=True)
+    iterations: int = setting(
+        6, "Maximum number of Gauss-Newton steps at each level of the image pyramid", low=1, high=100, live=True
+    )
     min_correlation: float = setting(
-        0.4, "Images less alike than this do not belong to the stack", low=-1, high=1, live=True
+        0.4,
+        "Minimum correlation with the reference image; images below it are dropped from the stack",
+        low=-1,
+        high=1,
+        live=True,
     )
     min_contrast: float = setting(
-        1.0, "Images of less local contrast have no texture to align by", unit="grey levels", low=0, high=255, live=True
+        1.0,
+        "Minimum RMS local contrast of an image for registration; below it the lens model replaces registration, "
+        "or the image is dropped",
+        unit="grey levels",
+        low=0,
+        high=255,
+        live=True,
     )
     max_shift: float = setting(
         0.15,
-        "Largest shift of the image centre that is believed, as a share of the longer side",
+        "Maximum shift of the image centre, as a fraction of the longer side; beyond it the lens model replaces "
+        "registration, or the image is dropped",
         low=0,
         high=1,
         live=True,
     )
     max_zoom: float = setting(
-        0.1, "Largest difference of scale from the expected one that is believed", low=0, high=1, live=True
+        0.1,
+        "Maximum deviation of the scale from the lens model, as a fraction; beyond it as for max_shift",
+        low=0,
+        high=1,
+        live=True,
     )
-    max_rotation_deg: float = setting(10.0, "Largest rotation that is believed", unit="deg", low=0, high=180, live=True)
+    max_rotation_deg: float = setting(
+        10.0,
+        "Maximum rotation about the optical axis; beyond it as for max_shift",
+        unit="deg",
+        low=0,
+        high=180,
+        live=True,
+    )
 
 
 @dataclass(frozen=True)
 class ProcessingConfig:
-    """Where and how large."""
+    """Device, threads and image sizes."""
 
-    device: str = setting("auto", "Where cost volume and network run", choices=("auto", "cpu", "cuda"))
-    threads: int = setting(0, "CPU threads; 0 = all cores", low=0, high=256)
-    cuda_graphs: bool = setting(
-        True, "On a GPU, record what is launched for images of one size, and replay it: faster, more memory"
+    device: str = setting(
+        "auto",
+        "Device of cost volume and network; auto: a CUDA GPU where it can be used, otherwise the CPU",
+        choices=("auto", "cpu", "cuda"),
     )
+    threads: int = setting(0, "Number of CPU threads; 0: one for each available core", low=0, high=256)
+    cuda_graphs: bool = setting(True, "Replay recorded CUDA graphs for repeated image sizes: faster, more GPU memory")
     max_megapixels: float = setting(
         0.5,
-        "Larger images are reduced to this for processing and the depth enlarged again",
+        "Maximum working size; larger images are reduced before and their depth is enlarged after processing",
         unit="Mpx",
         low=0.01,
         high=50,
     )
-    max_input_megapixels: float = setting(50.0, "Larger images are refused", unit="Mpx", low=0.01, high=200)
+    max_input_megapixels: float = setting(
+        50.0, "Maximum size of an input image; larger ones are refused", unit="Mpx", low=0.01, high=200
+    )

@@ -1,4 +1,4 @@
-"""Settings of everything around the estimation: sweeps, node, camera, viewer, simulation, DDS."""
+"""Settings of stacks, node, cameras, viewer, simulation and DDS."""
 
 from __future__ import annotations
 
@@ -9,236 +9,291 @@ from dfs_ros.config.setting import setting
 
 @dataclass(frozen=True)
 class StackConfig:
-    """How frames are put together into stacks."""
+    """Assembly of frames into focal stacks."""
 
     mode: str = setting(
         "sweep",
-        "One stack for each sweep, or one for each new image from the newest image at every focus",
+        "Stack formation. sweep: one stack per focus sweep; sliding: one stack per image, of the newest image at "
+        "each focus position",
         choices=("sweep", "sliding"),
     )
     size: int = setting(
         0,
-        "Images in a sweep where the driver does not say, and the most a sliding stack holds; "
-        "0 = found from the focus sequence, up to 64",
+        "Images per sweep where the driver does not report it, and maximum of a sliding stack; 0: from the focus "
+        "sequence, at most 64; 1 is refused",
         low=0,
         high=64,
     )
     min_frames: int = setting(
-        3, "Fewest focus positions of a sweep that misses images, and of a sliding stack", low=2, high=64
+        3,
+        "Minimum number of focus positions in an incomplete sweep or a sliding stack; with fewer there is no stack",
+        low=2,
+        high=64,
     )
     min_coverage: float = setting(
-        0.75, "Share of the previous sweeps' focus range that a sweep with missing images must span", low=0, high=1
+        0.75,
+        "Minimum focus range of an incomplete sweep, as a fraction of the usual range; below it there is no stack",
+        low=0,
+        high=1,
     )
     max_span_s: float = setting(
         2.0,
-        "Longest time between first and last image of a stack; longer than a sweep takes",
+        "Maximum time between the first and last image of a stack; must exceed the duration of a sweep",
         unit="s",
         low=0.001,
         high=3600,
     )
     focus_tolerance_diopters: float = setting(
         0.02,
-        "Images this close in focus are at the same focus position; above the focus noise, below the sweep's step",
+        "Maximum focus difference of images at the same focus position; set it above the focus noise and below "
+        "the step of the sweep",
         unit="1/m",
         low=1e-5,
         high=1,
     )
     match_tolerance_ns: int = setting(
         0,
-        "Largest difference between the stamps of an image and its focus; under half the time between images",
+        "Maximum stamp difference between an image and its focus message; 0: equal stamps; set it below half the "
+        "frame period",
         unit="ns",
         low=0,
         high=10**9,
     )
     reorder_frames: int = setting(
-        1, "An image may come after this many newer ones; delays stacks of images without a number", low=0, high=32
+        1,
+        "Number of newer images that may arrive before an older one; each delays the stacks of unnumbered images "
+        "by one frame period; 0: images must arrive in order",
+        low=0,
+        high=32,
     )
     max_pending: int = setting(
-        16, "Most images that wait for their focus, and most focus messages that wait for their image", low=1, high=256
+        16,
+        "Maximum number of images waiting for focus, and of focus messages waiting for images; beyond it the "
+        "oldest is dropped",
+        low=1,
+        high=256,
     )
     clock_reset_s: float = setting(
-        0.5, "An image this much older than the newest means that the clock was set back", unit="s", low=0.01, high=3600
+        0.5,
+        "Minimum backward step of the image stamps that counts as a clock reset; a smaller step counts as a late image",
+        unit="s",
+        low=0.01,
+        high=3600,
     )
 
 
 @dataclass(frozen=True)
 class NodeConfig:
-    """The depth node: what it listens to and how it publishes."""
+    """Depth node: inputs and outputs."""
 
     autostart: bool = setting(
-        True, "Configure and activate at once (native ROS 2); false waits for the lifecycle transitions"
+        True, "Configure and activate the node at start (native ROS 2); false: wait for lifecycle transitions"
     )
     focus_source: str = setting(
         "focus",
-        "Where the focus of an image comes from: focus = FrameFocus of the same stamp on the topic focus; "
-        "commands = FrameFocus on that topic with the stamps at which the lens was commanded; "
-        "schedule = commanded as section schedule says; "
-        "diagnostics = LensPosition on /diagnostics, as camera_ros publishes it",
+        "Source of each image's focus. focus: FrameFocus of equal stamp on topic focus; commands: FrameFocus on "
+        "topic focus, stamped with the time of the lens command; schedule: section schedule; diagnostics: "
+        "LensPosition on /diagnostics, as camera_ros publishes it",
         choices=("focus", "commands", "schedule", "diagnostics"),
     )
     image_transport: str = setting(
         "raw",
-        "Images come as sensor_msgs/Image on the topic image, or as CompressedImage (JPEG, PNG) on image/compressed",
+        "Image input. raw: sensor_msgs/Image on topic image; compressed: sensor_msgs/CompressedImage (JPEG, PNG) "
+        "on image/compressed",
         choices=("raw", "compressed"),
     )
     depth_encoding: str = setting(
         "32FC1",
-        "Depth images in metres, NaN unknown (32FC1), or in millimetres, 0 unknown (16UC1)",
+        "Encoding of depth/image. 32FC1: metres, NaN unknown; 16UC1: millimetres, 0 unknown",
         choices=("32FC1", "16UC1"),
         live=True,
     )
     cloud_skip: int = setting(
-        1, "Every how many-th pixel each way becomes a point of depth/points", unit="px", low=1, high=64, live=True
+        1, "Point-cloud subsampling step along rows and columns; 1: every pixel", unit="px", low=1, high=64, live=True
     )
     silence_s: float = setting(
-        3.0, "No image for this long is reported on /diagnostics", unit="s", low=0.1, high=3600, live=True
+        3.0, "Time without an image after which /diagnostics reports an error", unit="s", low=0.1, high=3600, live=True
     )
-    keep_memory: bool = setting(True, "Keep the memory of one stack for the next, for speed (glibc only)")
+    keep_memory: bool = setting(
+        True, "Keep freed memory for the next stack instead of returning it to the system: faster (glibc only)"
+    )
     capture_folder: str = setting(
-        "captures", "Folder in which ~/capture makes a folder for each stack; ~ is the home folder", live=True
+        "captures", "Parent folder of the stacks that ~/capture writes; a leading ~ is the home folder", live=True
     )
 
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """Focus that is commanded and not reported, for node.focus_source schedule and commands."""
+    """Commanded focus, for node.focus_source schedule and commands."""
 
     focus_diopters: str = setting(
-        "", "Focus positions in the order of the commands, again and again; numbers with commas between", unit="1/m"
+        "",
+        "Focus positions in the order of the commands, repeated for ever; comma-separated; required for "
+        "node.focus_source schedule",
+        unit="1/m",
     )
     trigger: str = setting(
         "frame",
-        "What moves the lens on: frame = the camera's images, the first that comes being at the first position "
-        "(start the node before the camera); time = a clock",
+        "Event that moves the lens to its next position. frame: frames_per_step images (start the node before the "
+        "camera: the first image received counts as the first position); time: step_s seconds",
         choices=("frame", "time"),
     )
-    frames_per_step: int = setting(1, "Images at each position, for trigger frame", low=1, high=1000)
+    frames_per_step: int = setting(1, "Images per focus position (trigger frame)", low=1, high=1000)
     rate_hz: float = setting(
         0.0,
-        "Images per second of the camera, by which lost images are noticed; needed for trigger frame",
+        "Frame rate of the camera, by which lost images are detected; required for trigger frame",
         unit="Hz",
         low=0,
         high=1000,
     )
-    step_s: float = setting(0.1, "Time at each position, for trigger time", unit="s", low=0.0001, high=3600)
+    step_s: float = setting(
+        0.1,
+        "Time per focus position (trigger time); must exceed settle_s + exposure_s",
+        unit="s",
+        low=0.0001,
+        high=3600,
+    )
     start_ns: int = setting(
         0,
-        "Stamp of a command to the first position, for trigger time; 0 = that of the first image",
+        "Stamp of a command to the first position (trigger time); 0: stamp of the first image",
         unit="ns",
         low=0,
         high=2**62,
     )
     settle_s: float = setting(
-        0.0, "How long the lens moves after a command; images exposed meanwhile are left out", unit="s", low=0, high=60
+        0.0, "Settling time of the lens after a command; images exposed during it are dropped", unit="s", low=0, high=60
     )
-    exposure_s: float = setting(0.0, "Exposure time, which begins at an image's stamp", unit="s", low=0, high=60)
+    exposure_s: float = setting(
+        0.0, "Exposure time after the image stamp, where the focus messages report none", unit="s", low=0, high=60
+    )
 
 
 @dataclass(frozen=True)
 class CameraConfig:
-    """The camera sources: simulated, a recorded stack, or a V4L2 camera, which has a section of its own."""
+    """Camera source: simulated, recorded stack or V4L2 camera."""
 
     source: str = setting(
         "sim",
-        "The camera: sim = simulated, stack = the photos of a focal stack, sweep after sweep, v4l2 = see section v4l2",
+        "Camera. sim: simulated; stack: images of a focal stack, repeated for ever; v4l2: section v4l2",
         choices=("sim", "stack", "v4l2"),
     )
-    stack: str = setting("", "Folder of the focal stack, with source stack")
-    rate_hz: float = setting(30.0, "Images per second", unit="Hz", low=0.01, high=1000)
-    frame_id: str = setting("camera_optical_frame", "Frame of the images: x right, y down, z forward")
+    stack: str = setting("", "Folder of the focal stack (source stack)")
+    rate_hz: float = setting(30.0, "Frame rate; of a V4L2 camera the rate asked for", unit="Hz", low=0.01, high=1000)
+    frame_id: str = setting(
+        "camera_optical_frame", "Frame id of the images: an optical frame, x right, y down, z forward"
+    )
     sweep: str = setting(
         "triangular",
-        "Focus goes forth and back (triangular), or always starts again from the same end (sawtooth)",
+        "Order of the focus positions. triangular: forth and back; sawtooth: always from the same end",
         choices=("triangular", "sawtooth"),
     )
-    moving_frames: int = setting(
-        0, "Simulated images between two focus positions, while the lens moves and says so", low=0, high=8
-    )
-    width: int = setting(320, "Width of simulated images, and of a V4L2 camera's", unit="px", low=32, high=4096)
-    height: int = setting(240, "Height of simulated images, and of a V4L2 camera's", unit="px", low=32, high=4096)
-    moving: bool = setting(False, "The simulated camera sways before the scene, or stands still")
-    breathing: bool = setting(
-        True, "Simulated image scale follows focus, as of a thin lens, which the driver does not report"
-    )
+    moving_frames: int = setting(0, "Simulated images during each lens movement, reported as moving", low=0, high=8)
+    width: int = setting(320, "Width of simulated and V4L2 images", unit="px", low=32, high=4096)
+    height: int = setting(240, "Height of simulated and V4L2 images", unit="px", low=32, high=4096)
+    moving: bool = setting(False, "Sway the simulated camera before the scene; false: it stands still")
+    breathing: bool = setting(True, "Simulate focus breathing of a thin lens; its magnification is not reported")
     noise: float = setting(
-        0.004, "Standard deviation of simulated image noise, as a share of full scale", low=0, high=0.5
+        0.004, "Standard deviation of the simulated image noise, as a fraction of full scale", low=0, high=0.5
     )
     max_megapixels: float = setting(
-        1.5, "Larger recorded photos are reduced to this before they are sent", unit="Mpx", low=0.01, high=50
+        1.5, "Maximum size of recorded images sent; larger ones are reduced", unit="Mpx", low=0.01, high=50
     )
 
 
 @dataclass(frozen=True)
 class V4l2Config:
-    """A camera whose focus is set by V4L2 (focus_absolute), as of most UVC webcams."""
+    """V4L2 camera with a focus control (focus_absolute), such as UVC webcams."""
 
     device: str = setting("/dev/video0", "Device file of the camera")
-    calibration: str = setting("", "File lens-table/1: which focus_absolute is which dioptres; see `dfs focus-table`")
+    calibration: str = setting(
+        "", "Lens table from focus_absolute to dioptres (lens-table/1), required; `dfs focus-table` makes one"
+    )
     camera_info: str = setting(
-        "", "File with the intrinsics, of camera_calibration; empty = from lens.focal_length_m and lens.pixel_pitch_m"
+        "", "Intrinsics file as camera_calibration writes it; empty: from lens.focal_length_m and lens.pixel_pitch_m"
     )
     focus_diopters: str = setting(
-        "", "Focus positions of a sweep, numbers with commas between; empty = evenly over the calibration", unit="1/m"
+        "",
+        "Focus positions of a sweep, comma-separated; empty: `positions` values, evenly over the lens table",
+        unit="1/m",
     )
-    positions: int = setting(5, "Focus positions where focus_diopters does not say", low=2, high=64)
+    positions: int = setting(5, "Number of focus positions if focus_diopters is empty", low=2, high=64)
     settle_s: float = setting(
-        0.0, "How long the lens takes after a command; 0 = as the calibration says, or 0.3", unit="s", low=0, high=60
+        0.0,
+        "Settling time of the lens after a command; 0: from the lens table, otherwise 0.3 s",
+        unit="s",
+        low=0,
+        high=60,
     )
-    pixel_format: str = setting("MJPG", "How the camera sends images", choices=("MJPG", "YUYV", "UYVY", "GREY"))
-    exposure_s: float = setting(0.0, "Exposure time; 0 = as the camera is set", unit="s", low=0, high=10)
-    timeout_s: float = setting(3.0, "No image for this long is an error", unit="s", low=0.1, high=60)
+    pixel_format: str = setting("MJPG", "Pixel format asked of the camera", choices=("MJPG", "YUYV", "UYVY", "GREY"))
+    exposure_s: float = setting(
+        0.0, "Exposure time; 0: the camera's own setting, assumed to be one frame period", unit="s", low=0, high=10
+    )
+    timeout_s: float = setting(
+        3.0, "Time without an image after which the camera counts as failed", unit="s", low=0.1, high=60
+    )
 
 
 @dataclass(frozen=True)
 class ViewerConfig:
-    """The live view in the browser."""
+    """Live viewer in the browser."""
 
     host: str = setting(
         "127.0.0.1",
-        "Address the page is served at; 0.0.0.0 shows the camera to everybody on the network, without a password",
+        "Network address of the page. 127.0.0.1: this machine only; 0.0.0.0: everybody on the network, without a "
+        "password",
     )
-    port: int = setting(8080, "Port of the page; 0 = any free one", low=0, high=65535)
-    rate_hz: float = setting(8.0, "The page is brought up to date at most this often", unit="Hz", low=0.1, high=60)
-    max_points: int = setting(80000, "Larger clouds are thinned by an even grid", low=100, high=2_000_000)
-    max_image_px: int = setting(640, "Pictures are reduced to this width", unit="px", low=64, high=4096)
-    focus_frames: int = setting(60, "Images in the plot of the focus sweep", low=2, high=1000)
+    port: int = setting(8080, "TCP port of the page; 0: any free port", low=0, high=65535)
+    rate_hz: float = setting(8.0, "Maximum update rate of the page", unit="Hz", low=0.1, high=60)
+    max_points: int = setting(
+        80000, "Maximum number of points shown; larger clouds are subsampled on an even grid", low=100, high=2_000_000
+    )
+    max_image_px: int = setting(
+        640, "Maximum width of the images shown; larger ones are reduced", unit="px", low=64, high=4096
+    )
+    focus_frames: int = setting(60, "Number of images in the plot of the focus sweep", low=2, high=1000)
 
 
 @dataclass(frozen=True)
 class SimulationConfig:
-    """How focal stacks are rendered from a scene."""
+    """Rendering of focal stacks from scenes; nodes do not use this section."""
 
-    noise: float = setting(0.004, "Standard deviation of the image noise, as a share of full scale", low=0, high=0.5)
+    noise: float = setting(0.004, "Standard deviation of the image noise, as a fraction of full scale", low=0, high=0.5)
     noise_space: str = setting(
         "srgb",
-        "Where noise is added: srgb = to encoded values, alike in dark and bright; linear = to light",
+        "Values that noise is added to. srgb: encoded pixel values; linear: linear light",
         choices=("srgb", "linear"),
     )
     transfer_curve: str = setting(
-        "srgb", "How pixel values relate to light, in which blur happens", choices=("srgb", "linear")
+        "srgb",
+        "Encoding of the images. srgb: sRGB curve; linear: proportional to light; blur is computed in linear light",
+        choices=("srgb", "linear"),
     )
-    breathing: bool = setting(False, "Image scale follows focus, as of a thin lens")
-    layer_step_px: float = setting(0.5, "Blur diameter between neighbouring depth layers", unit="px", low=0.05, high=10)
-    max_layers: int = setting(128, "Depth layers are farther apart where it took more than this", low=1, high=1024)
+    breathing: bool = setting(False, "Simulate focus breathing of a thin lens")
+    layer_step_px: float = setting(0.5, "Blur diameter between adjacent depth layers", unit="px", low=0.05, high=10)
+    max_layers: int = setting(
+        128, "Maximum number of depth layers; where more were needed, their spacing grows", low=1, high=1024
+    )
 
 
 @dataclass(frozen=True)
 class DdsConfig:
-    """The DDS transport: a ROS 2 participant without ROS 2. Environment variables as ROS 2 has them."""
+    """DDS transport without a ROS 2 installation; environment variables as in ROS 2."""
 
-    domain_id: int = setting(-1, "ROS domain; -1 = ROS_DOMAIN_ID, or 0", low=-1, high=232)
+    domain_id: int = setting(-1, "ROS domain; -1: ROS_DOMAIN_ID, otherwise 0", low=-1, high=232)
     discovery_range: str = setting(
         "auto",
-        "Who is discovered; auto = ROS_AUTOMATIC_DISCOVERY_RANGE, or this host alone",
+        "Discovery range; auto: ROS_AUTOMATIC_DISCOVERY_RANGE, otherwise localhost",
         choices=("auto", "localhost", "subnet", "off", "system_default"),
     )
-    static_peers: str = setting("", "Other hosts that are discovered, with semicolons between; as ROS_STATIC_PEERS")
-    interface: str = setting("", "Network interface (name or address) to use alone; empty = chosen by Cyclone DDS")
-    max_message_bytes: int = setting(65500, "Largest UDP packet", unit="B", low=1500, high=65500)
-    fragment_bytes: int = setting(65000, "Larger messages are sent in parts", unit="B", low=1000, high=65000)
+    static_peers: str = setting("", "Further hosts to discover, semicolon-separated, in addition to ROS_STATIC_PEERS")
+    interface: str = setting("", "Single network interface to use, by name or address; empty: chosen by Cyclone DDS")
+    max_message_bytes: int = setting(65500, "Maximum size of a UDP packet", unit="B", low=1500, high=65500)
+    fragment_bytes: int = setting(
+        65000, "Maximum size of a message fragment; larger messages are split", unit="B", low=1000, high=65000
+    )
     receive_buffer_bytes: int = setting(
         16 * 2**20,
-        "Socket buffer asked of the system, which may give less (net.core.rmem_max)",
+        "Socket receive buffer asked of the system, which grants at most net.core.rmem_max",
         unit="B",
         low=2**16,
         high=2**30,

@@ -1,4 +1,4 @@
-"""What a setting is: a dataclass field that knows its description, unit and range, and the checks from it."""
+"""Settings as dataclass fields with description, unit and range, and the check of their values."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ def setting(
     choices: tuple[str, ...] | None = None,
     live: bool = False,
 ) -> Any:
-    """A dataclass field with description, unit, inclusive range or choices; `live` = may change while a node runs."""
+    """Dataclass field with description, unit, inclusive range or choices; `live`: may change while a node runs."""
     metadata = {"doc": doc, "unit": unit, "low": low, "high": high, "choices": choices, "live": live}
     return field(default=default, metadata=metadata)
 
 
 def unknown_name(name: str, known: Any, what: str) -> str:
-    """The message for a name that is not known, with the nearest that is."""
+    """Error message for an unknown name, with the closest known one."""
     close = difflib.get_close_matches(name.rpartition(".")[2], list(known), 1)
     hint = f"did you mean '{close[0]}'? " if close else ""
     return f"{name}: unknown {what}; {hint}known: {', '.join(sorted(known))}"
 
 
 def read_yaml(path: Path, name: str) -> Any:
-    """The plain values of a YAML file. Raises FileNotFoundError or ValueError, which begin with `name`."""
+    """Plain values of a YAML file. Raises FileNotFoundError or ValueError, which begin with `name`."""
     import yaml
 
     if not path.is_file():
@@ -46,7 +46,7 @@ def read_yaml(path: Path, name: str) -> Any:
 
 
 def _yaml_problem(error: Exception) -> str:
-    """In one line."""
+    """Text of a YAML error, on one line."""
     problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
     if problem and mark:
         return f"line {mark.line + 1}: {problem}"
@@ -54,6 +54,7 @@ def _yaml_problem(error: Exception) -> str:
 
 
 def checked(value: Any, setting_field: dataclasses.Field[Any], section: type, section_name: str) -> Any:
+    """Value of a setting in its own type; ValueError for another type, a value out of range or not finite."""
     name = f"{section_name}.{setting_field.name}"
     meta = setting_field.metadata
     expected = _hints(section)[setting_field.name]

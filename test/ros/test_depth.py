@@ -192,7 +192,7 @@ class TestDepth(unittest.TestCase):
 
     def test_parameters_say_what_they_are(self) -> None:
         descriptor = self.listener.describe_parameter("/dfs", "hypotheses.max_depth_m")
-        self.assertIn("Farthest depth tried", descriptor.description)
+        self.assertIn("Farthest depth hypothesis", descriptor.description)
         (limits,) = descriptor.floating_point_range
         self.assertEqual((limits.from_value, limits.to_value), (0.01, 10000.0))
         self.assertFalse(descriptor.read_only)

@@ -54,7 +54,7 @@ def set_parameters(asker: RosTransport, *, atomically: bool = True, **values: An
 def test_parameters_say_what_they_are(talker: RosTransport, node: RosTransport) -> None:
     depth = describe(talker, "hypotheses.max_depth_m")
     assert (depth.type, depth.read_only) == (3, False)
-    assert depth.description == "Farthest depth tried [m]"
+    assert depth.description == "Farthest depth hypothesis [m]"
     (bounds,) = depth.floating_point_range
     assert (bounds.from_value, bounds.to_value) == (0.01, 10000.0)
     count = describe(talker, "hypotheses.count")

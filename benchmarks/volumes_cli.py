@@ -1,10 +1,11 @@
 """Speed and memory on this machine: of the cost volumes, and of depth that follows a camera.
 
 First the volumes side by side on one problem, 256 x 256, 5 images, 64 hypotheses unless told otherwise: `released` also
-through scikit-image's `restoration.wiener`, on one thread and on as many as ours. Then the time against image size,
-number of images and number of hypotheses, with a straight line fitted to each. Last, for each runner and device that
-is present, how the estimator keeps up with a camera at several rates: rate of depth and its jitter, latency, missed
-images, memory, the share of each step. With --output, bench.json and bench.png are written.
+through scikit-image's `restoration.wiener`, on one thread and on as many as ours. Then the outputs made of a depth
+image: points, packed cloud, colours. Then the time of a volume against image size, number of images and number of
+hypotheses, with a straight line fitted to each. Last, for each runner and device that is present, how the estimator
+keeps up with a camera at several rates: rate of depth and its jitter, latency, missed images, memory, the share of each
+step. With --output, bench.json and bench.png are written.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 import dfs_ros
 from benchmarks import live_cli
 
-SIZES_PX = (128, 192, 256, 320, 384, 448, 512)
+SIZES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)  # times --size
 IMAGES = (2, 3, 4, 5, 6, 8, 10)
 HYPOTHESES = (8, 16, 32, 48, 64, 96)
 METHODS = ("released", "residual")
@@ -70,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--live-seconds: expected more than 0, received {args.live_seconds:g}")
     live_cli.rates_of(args.rates)
     live_cli.runners_of(args.runners)
+    from benchmarks import outputs
     from dfs_ros.system.atomic import prepare_output, staged
 
     if args.output:
@@ -78,16 +80,19 @@ def run(args: argparse.Namespace) -> int:
     if not args.only_live:
         report |= _side_by_side(args)
         _print_side_by_side(report)
+        report["outputs_s"] = outputs.measure(args.repeats)
+        times = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in report["outputs_s"].items())
+        print(f"outputs of 640 x 480 depth: {times}")
     if not args.no_growth and not args.only_live:
         report["growth"] = _growth(args)
-        _print_growth(report["growth"])
+        _print_growth(report["growth"], args.size)
     if args.only_live or not args.no_live:
         report["live"] = live_cli.run(args)
         print(live_cli.describe(report["live"], args))
     if args.output:
         with staged(args.output, last="bench.json") as folder:
             if "growth" in report:
-                draw(report["growth"], folder / "bench.png")
+                draw(report["growth"], args.size, folder / "bench.png")
             (folder / "bench.json").write_text(json.dumps(report, indent=2) + "\n")
         print(f"written to {args.output}")
     return 0
@@ -147,9 +152,17 @@ def _growth(args: argparse.Namespace) -> dict[str, Any]:
 
     from benchmarks.speed import SpeedCase, measure_here
 
-    base = SpeedCase("released", hypotheses=args.growth_hypotheses, threads=args.threads, repeats=1)
+    base = SpeedCase(
+        "released",
+        height=args.size,
+        width=args.size,
+        hypotheses=args.growth_hypotheses,
+        threads=args.threads,
+        repeats=1,
+    )
+    sizes_px = [max(16, round(share * args.size)) for share in SIZES]
     axes: dict[str, list[tuple[float, SpeedCase]]] = {
-        "megapixels": [(n * n / 1e6, dataclasses.replace(base, height=n, width=n)) for n in SIZES_PX],
+        "megapixels": [(n * n / 1e6, dataclasses.replace(base, height=n, width=n)) for n in sizes_px],
         "images": [(n, dataclasses.replace(base, images=n)) for n in IMAGES],
         "hypotheses": [(n, dataclasses.replace(base, hypotheses=n)) for n in HYPOTHESES],
     }
@@ -180,15 +193,15 @@ def fitted_line(x: list[float], seconds: list[float]) -> dict[str, Any]:
     }
 
 
-def _print_growth(growth: dict[str, Any]) -> None:
-    print("growth of the time, all else as it was (5 images, 256 x 256 RGB)")
+def _print_growth(growth: dict[str, Any], size_px: int) -> None:
+    print(f"growth of the time, all else as it was (5 images, {size_px} x {size_px} RGB)")
     for axis, methods in growth.items():
         for method, line in methods.items():
             slope = f"{1000 * line['slope_s']:8.2f} ms per {UNITS[axis]}"
             print(f"  {method:<10}{slope:<27} + {1000 * line['offset_s']:6.1f} ms, R^2 {line['r_squared']:.4f}")
 
 
-def draw(growth: dict[str, Any], path: Path) -> None:
+def draw(growth: dict[str, Any], size_px: int, path: Path) -> None:
     """Plot measured times and fitted lines, one panel for each axis of growth."""
     import matplotlib
 
@@ -208,7 +221,7 @@ def draw(growth: dict[str, Any], path: Path) -> None:
         panel.set_ylim(bottom=0)
         panel.grid(alpha=0.3)
         panel.legend()
-    figure.suptitle("Time of a cost volume; 256 x 256 RGB and 5 images where not varied")
+    figure.suptitle(f"Time of a cost volume; {size_px} x {size_px} RGB and 5 images where not varied")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 

@@ -1,5 +1,7 @@
 """What all tests share: property tests draw the same examples every time, and a busy machine may take its time."""
 
+import signal
+
 from hypothesis import settings
 from node_rig import make_rig, plane, rig
 from simulation_rig import photos, texture
@@ -10,5 +12,8 @@ __all__ = ["make_rig", "photos", "plane", "rig", "texture"]  # fixtures
 
 settings.register_profile("dfs_ros", derandomize=True, deadline=None)
 settings.load_profile("dfs_ros")
+
+# A shell has what it starts in the background ignore Ctrl-C, and processes that tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 wait_asleep()  # before any test imports PyTorch: suites share their machines

@@ -39,7 +39,7 @@ def test_the_scikit_image_baseline_is_the_released_volume() -> None:
 def test_measures_in_a_process_of_its_own() -> None:
     case = SpeedCase("residual", height=300, width=300, images=2, hypotheses=12, repeats=2)
     result = measure(case)
-    assert 0 < result.best_s <= result.first_s < 60
+    assert 0 < result.best_s <= result.first_s
     volume_mb = 300 * 300 * 12 * 4 / 1e6
     assert volume_mb < result.peak_extra_mb < 50 * volume_mb
     assert result.checksum == pytest.approx(measure_here(case).checksum, rel=1e-6)
@@ -61,7 +61,7 @@ def test_fitted_line() -> None:
 
 def test_bench_writes_table_numbers_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "bench"
-    sizes = ["--size", "24", "--images", "2", "--hypotheses", "3", "--repeats", "1", "--rounds", "1"]
+    sizes = ["--size", "32", "--images", "2", "--hypotheses", "3", "--repeats", "1", "--rounds", "1"]
     live = ["--live-seconds", "0.1", "--rates", "0,30", "--runners", "none,torch"]
     assert main(["bench", *sizes, *live, "--output", str(output), "--growth-hypotheses", "2"]) == 0
     said = capsys.readouterr().out
@@ -71,11 +71,16 @@ def test_bench_writes_table_numbers_and_plot(tmp_path: Path, capsys: pytest.Capt
         assert result["best_s"] > 0
         assert name in said
     assert set(report["growth"]) == {"megapixels", "images", "hypotheses"}
-    for axis in report["growth"].values():
-        for line in axis.values():
-            assert len(line["x"]) == len(line["seconds"]) >= 5
+    varied = {
+        "megapixels": [n * n / 1e6 for n in (16, 24, 32, 40, 48, 56, 64)],
+        "images": [2, 3, 4, 5, 6, 8, 10],
+        "hypotheses": [8, 16, 32, 48, 64, 96],
+    }
+    for axis, methods in report["growth"].items():
+        for line in methods.values():
+            assert line["x"] == varied[axis] and len(line["seconds"]) == len(line["x"]) and min(line["seconds"]) > 0
             assert np.isfinite([line["slope_s"], line["offset_s"], line["r_squared"]]).all()
-    assert report["growth"]["hypotheses"]["residual"]["slope_s"] > 0  # 8 to 96 of them
+    assert set(report["outputs_s"]) == {"points", "packed cloud", "colours"} and min(report["outputs_s"].values()) > 0
     assert (output / "bench.png").read_bytes()[:4] == b"\x89PNG"
     assert {"cpu, none", "cpu, torch"} <= set(report["live"])
     for name, record in report["live"].items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
@@ -72,17 +71,6 @@ def test_colorize_refuses_other_shapes_and_ranges() -> None:
             colorize_depth(np.ones((4, 4), np.float32), low, high)
     with pytest.raises(ValueError, match=r"depth_m: expected shape \(H, W\), received \(4, 4, 1\)"):
         colorize_depth(np.ones((4, 4, 1), np.float32), 1, 2)
-
-
-def test_colorize_is_fast_enough_for_live_use() -> None:
-    depth = np.random.default_rng(0).uniform(0.2, 12, (480, 640)).astype(np.float32)
-    depth[:50] = np.nan
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        colorize_depth(depth, 0.31, 10)
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.02  # under 1 ms here
 
 
 def test_depth_range_leaves_outliers_out() -> None:

@@ -154,6 +154,14 @@ def test_nothing_is_computed_without_subscribers(make_rig: Callable[..., Rig]) -
     assert values["share_with_depth"] == f"{np.isfinite(depth_from_message(rig.depths()[0])).mean():.3f}"
 
 
+def test_the_rate_of_images_is_that_of_the_camera(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig()
+    for _ in range(11):
+        rig.send_sweep()  # 33 images in 1.1 s, in which diagnostics come once
+    (status,) = [s for s in rig.diagnostics[-1].status if s.name == "dfs: depth"]
+    assert {pair.key: pair.value for pair in status.values}["images_hz"] == "30.00"
+
+
 def test_the_all_in_focus_image_is_only_made_for_who_listens(make_rig: Callable[..., Rig]) -> None:
     rig = make_rig()
     rig.listen("depth/points")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -180,15 +179,3 @@ def test_a_subscriber_comes_and_goes(make_live: Callable[..., LiveRig]) -> None:
     assert live.state()[2]["published"] == "1"
     live.listen("depth/image")
     assert live.next_depth_m() == near_plane()
-
-
-def test_images_of_1080p_hold_the_callbacks_up_for_less_than_5_ms(live: LiveRig) -> None:
-    live.stack = dataclasses.replace(live.stack, images=live.stack.images.repeat(15, axis=1).repeat(20, axis=2))
-    assert live.stack.images.shape[1:] == (1080, 1920, 3)
-    (images,) = [s for s in live.transport.subscriptions if s.topic.endswith("/image")]
-    while len(images.callback_seconds) < 30:
-        live.send_sweep()
-    # Of the processor: a busy machine lets everybody wait, however short the work.
-    processor_seconds = [processor for _, processor in images.callback_seconds]
-    assert np.percentile(processor_seconds, 99) < 0.005
-    live.until(lambda: any(key.endswith("image callback_p99_ms") for key in live.state("transport")[2]))

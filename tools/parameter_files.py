@@ -17,7 +17,8 @@ from pathlib import Path
 import yaml
 
 from dfs_ros.config import Config, sections
-from dfs_ros.system.folders import share_folder, write_atomically
+from dfs_ros.system.atomic import write_atomically
+from dfs_ros.system.folders import share_folder
 
 FILE_NAME = "parameters.yaml"
 NOT_FOR_ROS = ("dds", "viewer")

@@ -28,8 +28,7 @@ from dfs_research.evaluation.methods import Method, Prediction, dense_config, we
 from dfs_research.evaluation.provenance import commit, machine
 from dfs_research.evaluation.rendered import RenderedStack
 from dfs_ros.config import Config
-from dfs_ros.system.atomic import staged
-from dfs_ros.system.folders import write_atomically
+from dfs_ros.system.atomic import staged, write_atomically
 
 _MADE = "made.json"
 _SECTIONS = ("lens", "hypotheses", "cost", "regularization", "network", "confidence", "alignment", "processing")

@@ -7,11 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import os
 import re
-import tempfile
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +21,9 @@ from dfs_ros.config import SimulationConfig
 from dfs_ros.simulation.render import RENDERER_VERSION, decode, encode_uint8, reduce_image, render_stack
 from dfs_ros.simulation.scenes import random_scene
 from dfs_ros.system import folders
+from dfs_ros.system.cache import keep_array, read_array
 from dfs_ros.types import Camera, FocalStack
 
-_LOG = logging.getLogger(__name__)
 _SEED = 1
 _OVERSAMPLING = 2
 _PROCEDURAL_SEED = 20_240_117
@@ -178,47 +174,19 @@ def render_scene(
     simulation = SimulationConfig()
     recipe = f"{RENDERER_VERSION} {_SEED} {_OVERSAMPLING} {setup} {simulation} {scene.rgb.shape}"
     digest = hashlib.sha256(recipe.encode() + scene.rgb.tobytes() + scene.depth_m.tobytes()).hexdigest()[:24]
-    file = cache / f"{scene.name}_{re.sub('[^A-Za-z0-9]+', '_', camera_name)}_{digest}.npz"
-    images = load_images(file)
+    file = cache / f"{scene.name}_{re.sub('[^A-Za-z0-9]+', '_', camera_name)}_{digest}.npy"
+    height, width = (n // _OVERSAMPLING for n in scene.depth_m.shape)
+    images = read_array(file, (len(setup.focus_diopters), height, width, 3), np.uint8)
     if images is None:
         images = render_stack(
             scene.rgb, scene.depth_m, setup.camera, setup.focus_diopters, oversampling=_OVERSAMPLING, rng=_SEED
         ).images
-        save_images(file, images)
+        keep_array(file, images)
     focus = np.array(setup.focus_diopters)
     stack = FocalStack(images, focus, setup.camera, magnification=np.ones(len(focus)))
     depth_m = scene.depth_m[_OVERSAMPLING // 2 :: _OVERSAMPLING, _OVERSAMPLING // 2 :: _OVERSAMPLING]
     sharp = encode_uint8(reduce_image(decode(scene.rgb), _OVERSAMPLING))
     return RenderedStack(scene.name, camera_name, stack, depth_m.copy(), sharp)
-
-
-def load_images(file: Path) -> NDArray[Any] | None:
-    """The cached images, or None where there are none or the file is damaged."""
-    try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            images: NDArray[Any] = archive["images"]
-            return images
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
-        _LOG.warning("cached stack %s is not readable and is rendered again: %s", file, error)
-        return None
-
-
-def save_images(file: Path, images: NDArray[Any]) -> None:
-    """Write beside and rename, so that no reader ever sees half a file; a cache that cannot be written is no error."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                np.savez(stream, images=images)
-            Path(temporary).replace(file)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        _LOG.warning("rendered stack is not cached in %s: %s", file.parent, error)
 
 
 def _read(file: Path, mode: int) -> NDArray[Any]:

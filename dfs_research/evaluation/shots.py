@@ -23,15 +23,14 @@ from dfs_research.evaluation.rendered import (
     EvaluationCamera,
     RgbdScene,
     cache_folder,
-    load_images,
     load_rgbd,
     procedural_scene,
     rgbd_folders,
-    save_images,
 )
 from dfs_research.evaluation.views import View, render_views
 from dfs_ros.simulation.pupil import Pupil
 from dfs_ros.simulation.render import decode, encode
+from dfs_ros.system.cache import keep_array, read_array
 
 OVERSAMPLING = 2
 VERSION = 1
@@ -113,13 +112,14 @@ class Shot:
         recipe = f"{VERSION} {OVERSAMPLING} {self.setup.camera} {tuple(views)} {lens.pupil} {lens.softness_px}"
         content = scene.rgb.tobytes() + scene.depth_m.tobytes()
         digest = hashlib.sha256(recipe.encode() + content).hexdigest()[:24]
-        file = self.cache / f"light_{scene.name}_{self.camera_name}_{digest}.npz"
-        encoded = load_images(file)
+        file = self.cache / f"light_{scene.name}_{self.camera_name}_{digest}.npy"
+        height, width = (n // OVERSAMPLING for n in scene.depth_m.shape)
+        encoded = read_array(file, (len(views), height, width, 3), np.uint16)
         if encoded is None:
             blur = LensBlur(lens.pupil, OVERSAMPLING * lens.softness_px)
             light = render_views(decode(scene.rgb), scene.depth_m, self.setup.camera, tuple(views), blur, OVERSAMPLING)
             encoded = np.rint(encode(light) * _LIGHT_STEPS).astype(np.uint16)
-            save_images(file, encoded)
+            keep_array(file, encoded)
         value = encoded.astype(np.float32) / np.float32(_LIGHT_STEPS)
         return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4).astype(np.float32)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +26,7 @@ from dfs_research.training.recipes import Batch, Recipe, make_recipe
 from dfs_research.training.settings import TrainingSettings
 from dfs_research.training.stacks import TrainingStack
 from dfs_ros.network.light import LightArchitecture
+from dfs_ros.system.atomic import atomic_file
 
 _PREFETCHED = 6
 _LAST_RATE = 0.01  # of the largest
@@ -101,7 +101,6 @@ class Trainer:
 
     def save_checkpoint(self, file: str | Path) -> None:
         """All that is needed to go on exactly: one safetensors file, whole or not at all."""
-        file = Path(file)
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
         if self.recipe.auxiliary is not None:
@@ -115,9 +114,8 @@ class Trainer:
             "settings": json.dumps(dataclasses.asdict(self.settings)),
             "architecture": json.dumps(dataclasses.asdict(self.network.architecture)),
         }
-        temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-        save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary, metadata)
-        temporary.replace(file)
+        with atomic_file(file) as partial:
+            save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, partial, metadata)
 
     def load_checkpoint(self, file: str | Path) -> None:
         """Go on from a checkpoint. Raises ValueError where it was made with other settings or another network."""

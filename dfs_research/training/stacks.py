@@ -10,8 +10,6 @@ import hashlib
 import importlib.util
 import logging
 import math
-import os
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -27,6 +25,7 @@ from dfs_ros.optics.thin_lens import coc_px
 from dfs_ros.simulation.pupil import Pupil
 from dfs_ros.simulation.render import RENDERER_VERSION, render_stack
 from dfs_ros.simulation.scenes import random_scene
+from dfs_ros.system.atomic import atomic_file
 from dfs_ros.types import Camera, FocalStack
 
 _LOG = logging.getLogger(__name__)
@@ -293,16 +292,14 @@ def write_training_stack(file: Path, made: TrainingStack) -> None:
     """Into a .npz file, whole or not at all; its folder is made."""
     file.parent.mkdir(parents=True, exist_ok=True)
     lens = made.stack.camera
-    # Beside it and renamed, so that a stack in the cache is always whole.
-    temporary = file.with_name(f".{file.stem}.{os.getpid()}.{threading.get_ident()}.tmp.npz")
-    np.savez(
-        temporary,
-        images=made.stack.images,
-        depth_m=made.depth_m,
-        focus_diopters=made.stack.focus_diopters,
-        lens=np.array([lens.focal_length_m, lens.f_number, lens.pixel_pitch_m]),
-    )
-    temporary.replace(file)
+    with atomic_file(file) as partial, partial.open("wb") as stream:
+        np.savez(
+            stream,
+            images=made.stack.images,
+            depth_m=made.depth_m,
+            focus_diopters=made.stack.focus_diopters,
+            lens=np.array([lens.focal_length_m, lens.f_number, lens.pixel_pitch_m]),
+        )
 
 
 def read_training_stack(file: Path) -> TrainingStack:

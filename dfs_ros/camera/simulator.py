@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import logging
 import math
 import os
 from collections.abc import Callable, Generator
@@ -25,12 +24,10 @@ from dfs_ros.config import CameraConfig, SimulationConfig
 from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.simulation.render import RENDERER_VERSION, render_images
 from dfs_ros.simulation.scenes import DEMO_FOCUS_DIOPTERS, DEMO_PERIOD_S, demo_camera, demo_scene
-from dfs_ros.system.atomic import staged
+from dfs_ros.system.cache import keep_array, read_array
 from dfs_ros.system.folders import cache_folder
 from dfs_ros.types import FocusMetadata, LensState
 
-_LOG = logging.getLogger(__name__)
-_IMAGES_FILE = "images.npy"
 _NOISE_MARGIN_PX = 64
 _SEED = 1
 
@@ -149,28 +146,12 @@ def _rendered(
     shape = (len(keys), config.height, config.width, 3)
     rendering = f"{RENDERER_VERSION} {oversampling} {layer_step_px} {config.breathing}"
     recipe = f"{rendering} {demo_camera(config.width)} {shape} {keys}"
-    folder = cache / hashlib.sha256(recipe.encode()).hexdigest()[:24]
-    images = _load(folder, shape)
+    file = cache / f"{hashlib.sha256(recipe.encode()).hexdigest()[:24]}.npy"
+    images = read_array(file, shape, np.uint8)
     if images is None:
         images = _render(keys, shape, oversampling, layer_step_px, config.breathing, progress)
-        try:
-            with staged(folder, last=_IMAGES_FILE) as staging:
-                np.save(staging / _IMAGES_FILE, images, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            _LOG.warning("rendered images are not kept: %s", error)
+        keep_array(file, images)
     return images
-
-
-def _load(folder: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    try:
-        # Mapped: a minute of images is not read into memory at once.
-        images = np.load(folder / _IMAGES_FILE, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, EOFError) as error:
-        _LOG.warning("cached images %s are not readable and are rendered again: %s", folder, error)
-        return None
-    return images if images.shape == shape and images.dtype == np.uint8 else None
 
 
 def _render(

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from dfs_ros.network.export import PRECISIONS, Shape, dynamic_name, export_onnx
     from dfs_ros.network.weights import load_weights, model_file
-    from dfs_ros.system.folders import write_atomically
+    from dfs_ros.system.atomic import write_atomically
 
     shape = Shape(args.hypotheses, args.height, args.width)
     file = model_file(args.network)

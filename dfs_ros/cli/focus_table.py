@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     raw, sigma_raw = float(np.mean(peaks)), spread(peaks, step)
     focus = 0.0 if math.isinf(args.distance) else 1.0 / args.distance
     points = add_point(document, raw, focus, sigma_raw)
-    from dfs_ros.system.folders import write_atomically
+    from dfs_ros.system.atomic import write_atomically
 
     write_atomically(Path(args.output), yaml.safe_dump(document, sort_keys=False).encode())
     of = f"{points} points" if points > 1 else "the first point; one more at least, at another distance, makes a table"

@@ -8,7 +8,6 @@ can never disagree with the weights.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import hashlib
 import inspect
@@ -22,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.system.folders import cache_folder, write_atomically
+from dfs_ros.system.cache import keep, read_kept
+from dfs_ros.system.folders import cache_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -116,14 +116,10 @@ def onnx_of(
     folder = folder or cache_folder("onnx")
     what = "dynamic" if dynamic else str(shape)
     file = folder / f"{_digest(module)}-{what}-{precision}.onnx"
-    with contextlib.suppress(OSError):
-        content = file.read_bytes()
-        if hashlib.sha256(content[32:]).digest() == content[:32]:
-            return content[32:]
-    model = export_onnx(module, shape, precision, dynamic)
-    with contextlib.suppress(OSError):  # it takes a second to make
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomically(file, hashlib.sha256(model).digest() + model)
+    model = read_kept(file)
+    if model is None:
+        model = export_onnx(module, shape, precision, dynamic)
+        keep(file, model)
     return model
 
 

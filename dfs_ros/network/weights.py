@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dfs_ros.system.atomic import atomic_file
 from dfs_ros.system.folders import share_folder
 
 if TYPE_CHECKING:
@@ -80,7 +80,6 @@ def save_network(
     """Write weights with what they are for, whole or not at all. `training`: whatever is worth knowing, for people."""
     from safetensors.torch import save_file
 
-    file = Path(file)
     metadata = {
         "format": FORMAT,
         "network": _kind_of(architecture),
@@ -88,10 +87,9 @@ def save_network(
         "training": json.dumps(dict(training)),
         "sigma_scale": repr(float(sigma_scale)),
     }
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    save_file(dict(weights), temporary, metadata)
-    temporary.chmod(0o644)  # safetensors makes files private
-    temporary.replace(file)
+    with atomic_file(file) as partial:
+        save_file(dict(weights), partial, metadata)
+        partial.chmod(0o644)  # safetensors makes files private
 
 
 def training_facts(file: str | Path) -> dict[str, Any]:

@@ -1,13 +1,43 @@
-"""Files that appear together or not at all, so that Ctrl-C, an error or a full disk leaves nothing half-written."""
+"""Files and folders that appear whole or not at all.
+
+Content is written beside its place, flushed to the disk and renamed, so that Ctrl-C, an error, a full disk or a power
+cut leaves nothing half-written, and no reader sees half a file.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def write_atomically(file: str | Path, content: bytes) -> None:
+    """Write a file whole or not at all. Raises OSError, and leaves nothing behind."""
+    with atomic_file(file) as partial:
+        partial.write_bytes(content)
+
+
+@contextmanager
+def atomic_file(file: str | Path) -> Iterator[Path]:
+    """A temporary path beside `file` that becomes it when the block ends without an exception.
+
+    Raises OSError where it cannot be written; after any exception the temporary file is gone.
+    """
+    file = Path(file)
+    partial = _temporary(file.parent, file.name)
+    try:
+        yield partial
+        _flush(partial)
+        partial.replace(file)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+    _flush(file.parent)
 
 
 def prepare_output(folder: str | Path) -> Path:
@@ -51,15 +81,36 @@ def _make_staging(folder: Path) -> Path:
     home = folder
     while not os.path.lexists(home):
         home = home.parent
-    staging = home / f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    staging = _temporary(home, folder.name)
     staging.mkdir()
     return staging
 
 
+def _temporary(folder: Path, name: str) -> Path:
+    return folder / f".{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+
+
+def _flush(path: Path) -> None:
+    """A file's content, or a folder's list of files, onto the disk. A folder that cannot be opened stays as it is."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        if path.is_dir():
+            return
+        raise
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _publish(staging: Path, folder: Path, last: str) -> None:
+    for path in (*staging.rglob("*"), staging):
+        _flush(path)
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         staging.rename(folder)
+        _flush(folder.parent)
         return
     names = sorted((p.name for p in staging.iterdir()), key=lambda name: (name == last, name))
     for name in names:
@@ -68,3 +119,4 @@ def _publish(staging: Path, folder: Path, last: str) -> None:
     (folder / last).unlink(missing_ok=True)
     for name in names:
         (staging / name).replace(folder / name)
+    _flush(folder)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
 import sys
 from pathlib import Path
 
@@ -29,15 +27,3 @@ def share_folder(name: str) -> Path:
 def cache_folder(name: str) -> Path:
     """Folder of the user's cache for files of one kind: `$XDG_CACHE_HOME` (default ~/.cache) /dfs_ros/NAME."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dfs_ros" / name
-
-
-def write_atomically(file: Path, content: bytes) -> None:
-    """Write a file whole or not at all. Raises OSError, and leaves nothing behind."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        partial.write_bytes(content)
-        partial.replace(file)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise

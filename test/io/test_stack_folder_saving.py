@@ -11,7 +11,6 @@ from PIL import Image
 from stack_folder_rig import textured, write_folder
 
 from dfs_ros.io.stack_folder import load_reference_depth, save_stack
-from dfs_ros.system import atomic
 from dfs_ros.types import Camera, FocalStack
 
 # ---- reference depth -------------------------------------------------------------------------------------------------
@@ -85,38 +84,3 @@ def test_an_interrupted_save_leaves_nothing(tmp_path: Path, existing: bool, monk
         save_stack(small_stack(), folder)
     assert len(written) == 2
     assert list(tmp_path.rglob("*")) == ([folder] if existing else [])
-
-
-def test_staged_files_replace_older_ones_and_the_mark_comes_last(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "out"
-    folder.mkdir()
-    for name in ("a", "mark", "mine"):
-        (folder / name).write_text("old")
-    moved = []
-    replace = Path.replace
-
-    def recorded(self: Path, target: Path) -> Path:
-        assert not (folder / "mark").exists()
-        moved.append(self.name)
-        return replace(self, target)
-
-    monkeypatch.setattr(Path, "replace", recorded)
-    with atomic.staged(folder, last="mark") as staging:
-        for name in ("mark", "z", "a"):
-            (staging / name).write_text("new")
-        assert {(folder / name).read_text() for name in ("a", "mark", "mine")} == {"old"}
-    assert moved == ["a", "z", "mark"]
-    assert {p.name: p.read_text() for p in folder.iterdir()} == {"a": "new", "z": "new", "mark": "new", "mine": "old"}
-
-
-def test_staged_refuses_to_put_a_file_over_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "out" / "b").mkdir(parents=True)
-    with (
-        pytest.raises(ValueError, match=r"out/b: expected a file or nothing there, received a folder"),
-        atomic.staged(tmp_path / "out", last="a") as staging,
-    ):
-        for name in ("a", "b"):
-            (staging / name).write_text("new")
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["b"]

@@ -10,7 +10,6 @@ No header is needed: neither torch's nor CUDA's.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import ctypes
 import ctypes.util
 import functools
@@ -19,7 +18,6 @@ import importlib.util
 import logging
 import os
 import re
-import secrets
 import shutil
 import subprocess
 import sys
@@ -29,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from dfs_ros.system.cache import keep, read_kept
 from dfs_ros.system.folders import cache_folder
 
 ARCHITECTURES = (75, 80, 86, 87, 89, 90, 110, 120)  # Turing to Blackwell, Jetson Orin (87) and Thor (110) among them
@@ -122,32 +121,6 @@ def file_name(architecture: int, ptx: bool, compiler: str) -> str:
     content = "\0".join([*sources().values(), *_OPTIONS])
     digest = hashlib.sha256(content.encode()).hexdigest()[:24]
     return f"{digest}-sm_{architecture}-{compiler}.{'ptx' if ptx else 'cubin'}"
-
-
-def read_kept(file: Path) -> bytes | None:
-    """Machine code from the cache; None where there is none or it is not whole."""
-    try:
-        content = file.read_bytes()
-    except OSError:
-        return None
-    digest, code = content[:32], content[32:]
-    if code and hashlib.sha256(code).digest() == digest:
-        return code
-    _log.warning("%s is damaged and is made again", file)
-    return None
-
-
-def keep(file: Path, code: bytes) -> None:
-    """Write machine code with its digest atomically; warn if the folder refuses."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        partial.write_bytes(hashlib.sha256(code).digest() + code)
-        partial.replace(file)
-    except OSError as error:
-        _log.warning("CUDA kernels are compiled at every start: %s cannot be written (%s)", file.parent, error)
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def compilers(causes: list[str]) -> Iterator[Compiler]:

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dfs_ros.network.runners.base import RunnerError
-from dfs_ros.system.folders import cache_folder, write_atomically
+from dfs_ros.system.atomic import write_atomically
+from dfs_ros.system.cache import keep, read_kept
+from dfs_ros.system.folders import cache_folder
 
 Engine = TypeVar("Engine")
 
@@ -134,16 +136,11 @@ class EngineCache:
 
     def read_compiled(self, key: EngineKey) -> bytes | None:
         """Run-time compiled kernels of the engine; None if absent or damaged."""
-        try:
-            content = self._compiled(key).read_bytes()
-        except OSError:
-            return None
-        return content[32:] if hashlib.sha256(content[32:]).digest() == content[:32] else None
+        return read_kept(self._compiled(key))
 
     def write_compiled(self, key: EngineKey, compiled: bytes) -> None:
-        """Keep run-time compiled kernels; without a writable folder they are compiled every time."""
-        with contextlib.suppress(OSError):
-            write_atomically(self._compiled(key), hashlib.sha256(compiled).digest() + compiled)
+        """Keep run-time compiled kernels."""
+        keep(self._compiled(key), compiled)
 
     def write(self, key: EngineKey, plan: bytes, checked: dict[str, Any]) -> None:
         """Keep an engine; a folder that cannot be written is a warning."""

@@ -30,7 +30,8 @@ from dfs_ros.cli.participants import (
     with_camera_arguments,
 )
 from dfs_ros.cli.parts import ProcessParts, Setup
-from dfs_ros.cli.run import fitted, signals_noted
+from dfs_ros.cli.run import fitted
+from dfs_ros.cli.signals import signals_noted
 from dfs_ros.cli.statusline import StatusLine
 from dfs_ros.config import Config
 from dfs_ros.system.cores import usable_cores

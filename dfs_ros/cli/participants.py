@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 from dfs_ros.camera.source import FrameSource
+from dfs_ros.cli.signals import stop_soon, stopped_by_signals
 from dfs_ros.config import CameraConfig, Config
 from dfs_ros.transport import open_transport
 from dfs_ros.transport.base import Transport
 from dfs_ros.transport.names import parse_remappings
 
 CAMERA_NODE, DEPTH_NODE, VIEWER_NODE, MONITOR_NODE = "dfs_camera", "dfs", "dfs_viewer", "dfs_run"
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class _Stop(Exception):
-    """A signal said to stop."""
 
 
 def add_participant_arguments(parser: argparse.ArgumentParser, kinds: tuple[str, ...] = ("auto", "ros", "dds")) -> None:
@@ -150,37 +144,11 @@ def participant(args: argparse.Namespace, node_name: str, config: Config) -> Ite
         yield transport
 
 
-@contextmanager
-def stopped_by_signals(transport: Transport, *, insist: bool = True) -> Iterator[None]:
-    """Leave the block, which spins, between two callbacks when a signal comes.
-
-    With `insist` a second signal ends the process; `ros2 launch` may send the same one twice.
-    """
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        for each in STOP_SIGNALS:
-            signal.signal(each, signal.SIG_DFL if insist else signal.SIG_IGN)
-        transport.call_soon(_raise_stop)
-
-    before = {each: signal.signal(each, stop) for each in STOP_SIGNALS}
-    try:
-        yield
-    except _Stop:
-        pass
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-
-def _raise_stop() -> None:
-    raise _Stop
-
-
 def _end_with_parent(transport: Transport) -> None:
     """Stop when standard input ends, as it does when the process that holds its other end is gone, however it went."""
     while os.read(sys.stdin.fileno(), 4096):
         pass
-    transport.call_soon(_raise_stop)
+    stop_soon(transport)
 
 
 def size_argument(text: str) -> tuple[int, int]:

@@ -10,12 +10,9 @@ writes the same bytes.
 from __future__ import annotations
 
 import argparse
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 
 from dfs_ros.cli.common import add_config_arguments, config_from_arguments
+from dfs_ros.cli.signals import interrupted_by_signals
 from dfs_ros.system.memory import keep_freed_memory
 from dfs_ros.transport.names import parse_remappings
 
@@ -69,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     )
     layout = "{desc}{bar}{n:3.0f}% {elapsed}<{remaining}"
     with (
-        _ended_by_signals(),
+        interrupted_by_signals(),
         logging_redirect_tqdm(),
         tqdm(total=100, leave=False, bar_format=layout, disable=None, desc="replaying ") as bar,
     ):
@@ -92,18 +89,3 @@ def run(args: argparse.Namespace) -> int:
         f"from {', '.join(done.inputs)}"
     )
     return 0
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the block as Ctrl-C does, so that nothing is left behind."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {each: signal.signal(each, stop) for each in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(transport: Transport) -> None:
     from dfs_ros.cli import node
-    from dfs_ros.cli.participants import stopped_by_signals
+    from dfs_ros.cli.signals import stopped_by_signals
 
     with stopped_by_signals(transport, insist=False):
         node.serve(transport)

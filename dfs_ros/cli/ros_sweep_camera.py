@@ -22,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(transport: Transport) -> None:
     from dfs_ros.cli import camera
-    from dfs_ros.cli.participants import make_source, stopped_by_signals
+    from dfs_ros.cli.participants import make_source
+    from dfs_ros.cli.signals import stopped_by_signals
 
     config = transport.parameters.config
     source = make_source(config)

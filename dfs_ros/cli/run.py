@@ -12,26 +12,22 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from dfs_ros.cli.common import add_config_arguments, config_from_arguments
 from dfs_ros.cli.monitor import Monitor, drops_text, status_line, summary
 from dfs_ros.cli.participants import (
     MONITOR_NODE,
-    STOP_SIGNALS,
     add_participant_arguments,
     add_source_arguments,
     make_source,
     with_camera_arguments,
 )
 from dfs_ros.cli.parts import Parts, ProcessParts, Setup, ThreadParts
+from dfs_ros.cli.signals import signals_noted
 from dfs_ros.cli.statusline import StatusLine
 from dfs_ros.cli.view import add_port_argument, with_port
 from dfs_ros.config import Config
@@ -92,24 +88,6 @@ def fitted(config: Config, frames_per_sweep: int) -> Config:
             "node": {"silence_s": max(config.node.silence_s, 3.0 * period_s)},
         }
     )
-
-
-@contextmanager
-def signals_noted() -> Iterator[list[int]]:
-    """The signals that have come. A second one ends this process at once; its children notice."""
-    stop: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        stop.append(number)
-        for each in STOP_SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
-
-    before = {each: signal.signal(each, note) for each in STOP_SIGNALS}
-    try:
-        yield stop
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 def _watch(

@@ -26,6 +26,7 @@ import numpy as np
 import dfs_ros
 from dfs_ros.config import Config, CostConfig
 from dfs_ros.cost_volume import cuda
+from dfs_ros.io.markdown import markdown_table
 
 if TYPE_CHECKING:
     from benchmarks.gpu import Comparison
@@ -278,30 +279,25 @@ def markdown(report: dict[str, Any]) -> str:
     ]
     if "volumes" in report:
         lines += ["", f"Copy: {report['copy_bandwidth_gb_per_s']:.0f} GB/s.", ""]
-        lines += [
-            "| volume | launched | graph | floor of memory | target | memory | planned |",
-            "|---|---|---|---|---|---|---|",
-        ]
+        volumes, networks, estimates = [], [], []
         for name, row in report["volumes"].items():
             floor = f"{row['floor']['at_copy_bandwidth_ms']:.3f} ms" if "floor" in row else ""
             target = f"{TARGETS_MS[name]} ms" if name in TARGETS_MS else ""
-            lines.append(
-                f"| {name} | {row['eager']['median_ms']:.3f} ms | {row['graph']['median_ms']:.3f} ms | {floor} | "
-                f"{target} | {_mb(row['peak_tensor_mb'])} | {_mb(row['planned_mb'])} |"
-            )
-        lines += ["", "| network | time | difference, share of the range | ran in |", "|---|---|---|---|"]
+            ms = [f"{row[way]['median_ms']:.3f} ms" for way in ("eager", "graph")]
+            volumes.append([name, *ms, floor, target, _mb(row["peak_tensor_mb"]), _mb(row["planned_mb"])])
         for name, row in report["networks"].items():
             if "absent" in row:
-                lines.append(f"| {name} | | | {' '.join(row['absent'].split())} |")
+                networks.append([name, "", "", " ".join(row["absent"].split())])
             else:
-                lines.append(f"| {name} | {row['median_ms']:.3f} ms | {row['difference']:.1e} | {row['ran']} |")
-        lines += ["", "| frames to depth | time | steps | network | memory | planned |", "|---|---|---|---|---|---|"]
+                networks.append([name, f"{row['median_ms']:.3f} ms", f"{row['difference']:.1e}", row["ran"]])
         for name, row in report["end_to_end"].items():
             steps = ", ".join(f"{step} {ms:.2f} ms" for step, ms in row["steps_ms"].items())
-            lines.append(
-                f"| {name} | {row['median_ms']:.2f} ms | {steps} | {row['network']} | {_mb(row['peak_tensor_mb'])} | "
-                f"{_mb(row['planned_mb'])} |"
-            )
+            memory = [_mb(row["peak_tensor_mb"]), _mb(row["planned_mb"])]
+            estimates.append([name, f"{row['median_ms']:.2f} ms", steps, row["network"], *memory])
+        heads = ["volume", "launched", "graph", "floor of memory", "target", "memory", "planned"]
+        lines += [markdown_table(heads, volumes), ""]
+        lines += [markdown_table(["network", "time", "difference, share of the range", "ran in"], networks), ""]
+        lines.append(markdown_table(["frames to depth", "time", "steps", "network", "memory", "planned"], estimates))
     if "compute_sanitizer" in report:
         tools = report["compute_sanitizer"]
         text = tools if isinstance(tools, str) else ", ".join(f"{t} {r['status']}" for t, r in tools.items())

@@ -17,6 +17,7 @@ from dfs_ros.alignment.align import align
 from dfs_ros.config import Config
 from dfs_ros.cost_volume.hypotheses import hypotheses_for
 from dfs_ros.estimator.estimator import DepthEstimator
+from dfs_ros.io.markdown import markdown_table
 from dfs_ros.io.pictures import depth_range
 from dfs_ros.scoring.difference import against_reference
 from dfs_ros.types import FocalStack, reduced
@@ -73,12 +74,8 @@ def reference_table(rows: Sequence[dict[str, object]]) -> str:
         "coverage": "share of the reference with depth",
         "seconds": "time [s]",
     }
-    lines = ["| " + " | ".join(["stack", "method", *columns.values()]) + " |"]
-    lines.append("| " + " | ".join(["---"] * (2 + len(columns))) + " |")
-    for row in rows:
-        cells = [f"{float(row[key]):.3f}" if key in row else "-" for key in columns]  # type: ignore[arg-type]
-        lines.append(f"| {row['stack']} | {row['method']} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    cells = ([row["stack"], row["method"], *(row.get(key, "-") for key in columns)] for row in rows)
+    return markdown_table(["stack", "method", *columns.values()], cells) + "\n"
 
 
 def stack_picture(stack: FocalStack, results: Sequence[RealResult], title: str) -> Figure:

@@ -19,6 +19,7 @@ from dfs_research.evaluation.provenance import markdown_lines, provenance
 from dfs_research.evaluation.rendered import RenderedStack
 from dfs_research.evaluation.table import COLUMNS, MORE_COLUMNS, Score, markdown, summary
 from dfs_research.evaluation.uncertainty import REMOVED, Sparsification
+from dfs_ros.io.markdown import markdown_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,31 +95,27 @@ standard condition on the same stacks."""
 def robustness_table(scores: Sequence[Score], robustness: Mapping[Condition, Sequence[Score]]) -> str:
     """Condition by condition: Abs Rel, that of the standard condition on the same stacks, and their ratio."""
     standard = {(s.method, s.camera, s.scene): s.values["abs_rel"] for s in scores}
-    lines = ["| condition | method | stacks | Abs Rel | standard | ratio |", "| --- | --- | --- | --- | --- | --- |"]
+    rows = []
     for condition, found in robustness.items():
         for name in dict.fromkeys(s.method for s in found):
             chosen = [s for s in found if s.method == name]
             value = float(np.mean([s.values["abs_rel"] for s in chosen]))
             base = float(np.mean([standard[s.method, s.camera, s.scene] for s in chosen]))
-            lines.append(
-                f"| {condition.name} | {name} | {len(chosen)} | {value:.4f} | {base:.4f} | {value / base:.2f} |"
-            )
-    return "\n".join(lines)
+            rows.append([condition.name, name, len(chosen), value, base, f"{value / base:.2f}"])
+    return markdown_table(["condition", "method", "stacks", "Abs Rel", "standard", "ratio"], rows, 4)
 
 
 def sigma_table(rows: Sequence[Mapping[str, object]]) -> str:
     """Of the methods that have sigma: what it holds, and what the surest pixels are better by."""
-    lines = [
-        "| camera | method | in sigma | RMSE surest 80 % / RMSE | the same, by sigma in metres | AUSE |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    headings = ["camera", "method", "in sigma", "RMSE surest 80 % / RMSE", "the same, by sigma in metres", "AUSE"]
+    found = []
     for row in rows:
         values = {key: float(row[key]) for key in (*COLUMNS, *MORE_COLUMNS)}  # type: ignore[arg-type]
         if not math.isnan(values["within_sigma"]):
             cells = [values["within_sigma"], values["rmse_surest"] / values["rmse"]]
             cells += [values["rmse_surest_metres"] / values["rmse"], values["ause"]]
-            lines.append(f"| {row['camera']} | {row['method']} | " + " | ".join(f"{c:.3f}" for c in cells) + " |")
-    return "\n".join(lines)
+            found.append([row["camera"], row["method"], *cells])
+    return markdown_table(headings, found)
 
 
 def sigma_curves(folders: Iterable[PredictionFolder], stacks: Iterable[RenderedStack]) -> dict[str, Curves]:

@@ -13,6 +13,7 @@ from dfs_research.evaluation.conditions import STANDARD, Condition
 from dfs_research.evaluation.methods import Prediction
 from dfs_research.evaluation.predictions import PredictionFolder
 from dfs_research.evaluation.rendered import RenderedStack
+from dfs_ros.io.markdown import markdown_table
 from dfs_ros.optics import thin_lens
 from dfs_ros.scoring import metrics
 
@@ -101,21 +102,9 @@ def summary(scores: Sequence[Score]) -> list[dict[str, object]]:
 
 def markdown(rows: Sequence[Mapping[str, object]], columns: Mapping[str, str] = COLUMNS) -> str:
     """The rows as a Markdown table."""
-    headings = ["camera", "method", "stacks", *columns.values()]
-    lines = [_line(headings), _line(["---"] * len(headings))]
-    for row in rows:
-        cells = [str(row["camera"]), str(row["method"]), str(row["stacks"])]
-        lines.append(_line(cells + [_cell(row[key]) for key in columns]))
-    return "\n".join(lines) + "\n"
-
-
-def _cell(value: object) -> str:
-    number = float(value)  # type: ignore[arg-type]
-    return "-" if math.isnan(number) else f"{number:.3f}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+    first = ["camera", "method", "stacks"]
+    cells = ([row[key] for key in (*first, *columns)] for row in rows)
+    return markdown_table([*first, *columns.values()], cells) + "\n"
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -27,6 +27,7 @@ from dfs_ros.cost_volume.problem import make_problem, noise_gain
 from dfs_ros.depth import regularization
 from dfs_ros.depth.guide import guide_image
 from dfs_ros.depth.readout import at_index
+from dfs_ros.io.markdown import markdown_table
 from dfs_ros.scoring import metrics
 
 Volume = NDArray[np.float32]
@@ -98,11 +99,8 @@ def steps_table(stacks: Sequence[RenderedStack], progress: Progress) -> str:
                 chosen = misfit if step.noise_normalized else misfit * gain[:, None, None]
                 errors[step].append(_errors(chosen, step, rendered, depths_m))
         progress(f"steps: {rendered.camera_name} {rendered.name}")
-    lines = ["| volume | before the regularisation | raw argmin | regularised |", "| --- | --- | --- | --- |"]
-    for step, found in errors.items():
-        raw, regularised = np.mean(found, axis=0)
-        lines.append(f"| {step.volume} | {step.name} | {raw:.4f} | {regularised:.4f} |")
-    return "\n".join(lines)
+    rows = [[step.volume, step.name, *np.mean(found, axis=0)] for step, found in errors.items()]
+    return markdown_table(["volume", "before the regularisation", "raw argmin", "regularised"], rows, 4)
 
 
 def hypotheses_errors(stacks: Iterable[RenderedStack], progress: Progress) -> dict[str, dict[int, float]]:
@@ -141,11 +139,8 @@ def network_errors(stacks: Iterable[RenderedStack], progress: Progress) -> dict[
 
 def hypotheses_table(errors: Mapping[str, Mapping[int, float]]) -> str:
     """The errors in Markdown, a column for each number of hypotheses."""
-    lines = ["| | " + " | ".join(f"D = {count}" for count in HYPOTHESES) + " |"]
-    lines.append("| " + " | ".join(["---"] * (1 + len(HYPOTHESES))) + " |")
-    for way, by_count in errors.items():
-        lines.append(f"| {way} | " + " | ".join(f"{by_count[count]:.4f}" for count in HYPOTHESES) + " |")
-    return "\n".join(lines)
+    rows = ([way, *(by_count[count] for count in HYPOTHESES)] for way, by_count in errors.items())
+    return markdown_table(["", *(f"D = {count}" for count in HYPOTHESES)], rows, 4)
 
 
 def misfits(rendered: RenderedStack, depths_m: NDArray[np.float64], cost: CostConfig) -> Volume:

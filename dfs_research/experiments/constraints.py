@@ -13,6 +13,7 @@ from dfs_research.evaluation.rendered import RenderedStack
 from dfs_research.evaluation.table import score_files
 from dfs_research.experiments.training import Progress
 from dfs_ros.config import Config
+from dfs_ros.io.markdown import markdown_table
 
 COLUMNS = {"abs_rel": "Abs Rel", "rmse": "RMSE [m]", "delta_1.25": "delta 1.25", "ause": "AUSE"}
 
@@ -33,12 +34,12 @@ def measure(
 
 def markdown(table: Mapping[str, Mapping[str, float]], base: str, chance: str) -> str:
     """The measures, and a verdict: a change within what another seed makes is no change."""
-    heads = ["constraint", *COLUMNS.values(), "Abs Rel against neither"]
-    lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join(["---"] * len(heads)) + " |"]
     own = table[base]["abs_rel"]
-    for name, values in table.items():
-        cells = [f"{values[key]:.4f}" for key in COLUMNS]
-        lines.append(f"| {name} | " + " | ".join(cells) + f" | {100 * (values['abs_rel'] / own - 1):+.1f} % |")
+    rows = (
+        [name, *(values[key] for key in COLUMNS), f"{100 * (values['abs_rel'] / own - 1):+.1f} %"]
+        for name, values in table.items()
+    )
+    lines = [markdown_table(["constraint", *COLUMNS.values(), "Abs Rel against neither"], rows, 4)]
     noise = abs(table[chance]["abs_rel"] - own)
     for name, values in table.items():
         if name not in (base, chance):

@@ -14,6 +14,7 @@ from dfs_research.evaluation.table import Score, score_files
 from dfs_research.experiments.settings import InvarianceCase, TestSetting
 from dfs_research.experiments.training import Progress
 from dfs_ros.config import Config
+from dfs_ros.io.markdown import markdown_table
 
 Table = dict[str, dict[str, float]]
 """Mean Abs Rel by method and then by name of the test."""
@@ -61,12 +62,12 @@ def markdown(case: InvarianceCase, table: Table) -> str:
     """Errors, and how much they grow over that with the camera trained for."""
     names = [test.name for test in case.tests]
     heads = ["method", names[0], *(f"{name}: Abs Rel, growth" for name in names[1:])]
-    lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join(["---"] * len(heads)) + " |"]
+    rows = []
     for method, values in table.items():
         own = values[names[0]]
         cells = [f"{values[name]:.3f}, {values[name] / own:.2f} x" for name in names[1:]]
-        lines.append("| " + " | ".join([method, f"{own:.3f}", *cells]) + " |")
-    return "\n".join(lines)
+        rows.append([method, own, *cells])
+    return markdown_table(heads, rows)
 
 
 def _mean(scores: Sequence[Score]) -> float:

@@ -24,6 +24,7 @@ from dfs_ros.cost_volume.hypotheses import depth_hypotheses
 from dfs_ros.depth import regularization
 from dfs_ros.depth.guide import guide_image, image_planes
 from dfs_ros.depth.readout import read_out
+from dfs_ros.io.markdown import markdown_table
 from dfs_ros.network.light import DOWNSAMPLING
 from dfs_ros.network.weights import load_weights
 from dfs_ros.scoring import metrics
@@ -72,11 +73,10 @@ def error(weights: Path, step: Step, stacks: Sequence[RenderedStack], progress: 
 def markdown(errors: Mapping[Step, float], chance: float) -> str:
     """The errors beside that of the first; `chance`: that of the first trained with another seed."""
     base = errors[VARIANTS[0]]
-    lines = ["| volume | before the network | Abs Rel | against ours |", "| --- | --- | --- | --- |"]
-    rows = [(f"{step.volume} | {step.name}", value) for step, value in errors.items()]
-    rows.insert(1, (f"{VARIANTS[0].volume} | {VARIANTS[0].name}, another seed", chance))
-    lines += [f"| {name} | {value:.4f} | {100 * (value / base - 1):+.1f} % |" for name, value in rows]
-    return "\n".join(lines)
+    rows = [(step.volume, step.name, value) for step, value in errors.items()]
+    rows.insert(1, (VARIANTS[0].volume, f"{VARIANTS[0].name}, another seed", chance))
+    headings = ["volume", "before the network", "Abs Rel", "against ours"]
+    return markdown_table(headings, ((*row, f"{100 * (row[-1] / base - 1):+.1f} %") for row in rows), 4)
 
 
 def _energies(

@@ -20,6 +20,7 @@ from dfs_research.experiments.training import Progress
 from dfs_ros.config import Config
 from dfs_ros.cost_volume.hypotheses import depth_hypotheses
 from dfs_ros.estimator.estimator import DepthEstimator
+from dfs_ros.io.markdown import markdown_table
 from dfs_ros.system.cores import usable_cores
 from dfs_ros.system.memory import keep_freed_memory
 from dfs_ros.types import FocalStack
@@ -71,15 +72,17 @@ def measure(case: SpeedCase, rounds: int, progress: Progress, width: float = 1.0
 
 def markdown(times: Times) -> str:
     """Both ways by step, and their ratio."""
-    lines = ["| | step | time [s] |", "| --- | --- | --- |"]
-    lines += [f"| light | {step} | {times.light[step]:.3f} |" for step in NETWORK_STEPS]
-    lines.append(f"| light | volume to depth | **{times.light_network_s:.3f}** |")
-    lines += [f"| light | before: {step} | {times.light[step]:.3f} |" for step in ("align", "aperture")]
-    lines.append(f"| DDFS | `released` volume, bounded | {times.ddfs_volume:.3f} |")
-    lines.append(f"| DDFS | network, {times.ddfs_parameters / 1e6:.1f} M parameters | {times.ddfs_network:.3f} |")
-    lines.append(f"| DDFS | volume to depth | **{times.ddfs_s:.3f}** |")
+    rows: list[list[object]] = [
+        *(["light", step, times.light[step]] for step in NETWORK_STEPS),
+        ["light", "volume to depth", f"**{times.light_network_s:.3f}**"],
+        *(["light", f"before: {step}", times.light[step]] for step in ("align", "aperture")),
+        ["DDFS", "`released` volume, bounded", times.ddfs_volume],
+        ["DDFS", f"network, {times.ddfs_parameters / 1e6:.1f} M parameters", times.ddfs_network],
+        ["DDFS", "volume to depth", f"**{times.ddfs_s:.3f}**"],
+    ]
     ratio = times.ddfs_s / times.light_network_s
-    return "\n".join(lines) + f"\n\nThe light network is {ratio:.1f} times as fast from volume to depth."
+    table = markdown_table(["", "step", "time [s]"], rows)
+    return f"{table}\n\nThe light network is {ratio:.1f} times as fast from volume to depth."
 
 
 def _ddfs_seconds(network: DdfsNetwork, stack: FocalStack, depths_m: NDArray[np.float64]) -> tuple[float, float]:

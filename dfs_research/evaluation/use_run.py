@@ -27,6 +27,7 @@ from dfs_research.evaluation.use_scores import Values, scored
 from dfs_ros.config import Config
 from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.system import folders
+from dfs_ros.system.atomic import write_atomically
 
 SCORES_VERSION = 1
 """Raised whenever the same stack and estimator give other scores."""
@@ -92,7 +93,7 @@ def run_in_use(
                 estimator = estimator or DepthEstimator(config)
                 values = scored(estimator, used)
                 folder.mkdir(parents=True, exist_ok=True)
-                folders.write_atomically(file, json.dumps(without_nan(values)).encode())
+                write_atomically(file, json.dumps(without_nan(values)).encode())
             scores.append(UseScore(condition.name, shot.camera_name, shot.scene.name, values))
             progress(f"{shot.camera_name} {shot.scene.name} {condition.name}")
     return scores

@@ -1,10 +1,10 @@
-"""Checks of the CUDA path on a machine with a GPU, and what it must at least take; measuring is in gpu_speed.py.
+"""Checks of the CUDA path, and lower bounds of its time; gpu_speed.py measures it.
 
-All of it runs on the CPU as well, with the host build of the kernels: so tests hold the checks themselves to account.
+Everything runs on the CPU as well, with the host build of the kernels, so that tests cover the checks themselves.
 
-The least is counted: bytes that must go through memory when every stage reads its input and writes its output once (a
-2-D FFT twice), and operations. Over the bandwidth of a copy measured on the same card it is a floor for memory; what
-stays in the L2 cache may go under it.
+Lower bounds are counted: bytes through memory if each stage reads its input and writes its output once (a 2-D FFT
+twice), and operations. Bytes over the copy bandwidth measured on the same card bound the time; data that stays in the
+L2 cache may beat the bound.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Check, time and profile the CUDA path on a machine with a GPU, all of it in one line:
+"""Check, time and profile the CUDA path on a machine with a GPU.
 
     python -m benchmarks.gpu_check --output gpu
 
-writes gpu/gpu.json and gpu/gpu.md: parity with the reference, compute-sanitizer where it is installed, times beside a
-counted floor, every runner of the network, frames to depth, memory beside a counted plan. It takes minutes, for engines
-are built. On a machine without a GPU, --plan prints what would be checked and what is counted; nothing is measured.
+Output: gpu/gpu.json and gpu/gpu.md with parity against the reference, compute-sanitizer (where installed), times
+against a counted floor, every runner of the network, frames to depth, and memory against a counted plan. Engine builds
+take minutes. Without a GPU, --plan prints the checks and the counted figures; it measures nothing.
 
 Exit status: 0 all good, 1 a check failed or a target was missed, 3 no CUDA device.
 """
@@ -50,11 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_check", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--output", metavar="DIR", help="folder for gpu.json and gpu.md")
-    parser.add_argument("--quick", action="store_true", help="only parity, as compute-sanitizer runs it")
-    parser.add_argument("--plan", action="store_true", help="without a GPU: what would be checked, and what is counted")
-    parser.add_argument("--no-sanitizer", action="store_true", help="without compute-sanitizer, which takes minutes")
+    parser.add_argument("--quick", action="store_true", help="check parity only, as under compute-sanitizer")
+    parser.add_argument("--plan", action="store_true", help="print checks and counted figures, without a GPU")
+    parser.add_argument("--no-sanitizer", action="store_true", help="skip compute-sanitizer, which takes minutes")
     parser.add_argument("--repeats", type=int, default=50, metavar="N", help="timed calls of each case (default: 50)")
-    parser.add_argument("--network", default="light", metavar="NAME", help="network of models/ (default: light)")
+    parser.add_argument("--network", default="light", metavar="NAME", help="model of models/ (default: light)")
     args = parser.parse_args(argv)
     if args.repeats < 1:
         parser.error(f"--repeats: expected 1 or more, received {args.repeats}")

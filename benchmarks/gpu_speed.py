@@ -1,4 +1,4 @@
-"""Measuring the CUDA path: volumes, network in every runner, frames to depth; times of the device's own clock."""
+"""Times of the CUDA path by the device's clock: volumes, network, frames to depth."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""How the estimator keeps up with a camera: rate, jitter, latency, missed images, memory, what each step takes.
+"""Throughput of the estimator behind a camera: rate, jitter, latency, missed images, memory, share of each step.
 
-A camera gives an image after another at some rate, each with the next focus; every image completes a sliding stack. The
-newest image is taken when the estimator is ready for it, those between are missed, as in the depth node. Latency is
-from the image to its depth. At rate 0 the next image is always there already: the most that the machine can do.
+A camera delivers images at a fixed rate, each with the next focus; every image completes a sliding stack. Like the
+depth node, the estimator takes the newest image when it is ready and misses those in between. Latency counts from the
+image to its depth. At rate 0 the next image is always there, which gives the highest rate of the machine.
 
-``python -m benchmarks.live CASE`` measures one case in a process of its own, given and answered as JSON.
+``python -m benchmarks.live CASE`` measures one case in a separate process; case and result are JSON.
 """
 
 from __future__ import annotations

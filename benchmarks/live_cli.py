@@ -1,4 +1,4 @@
-"""The part of `dfs bench` that follows a camera: for each runner and device present, at several rates of images."""
+"""Part of `dfs bench` behind a camera: each runner and device at several frame rates."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ RATES_HZ = "0,5,10,30"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this part."""
-    group = parser.add_argument_group("following a camera")
-    group.add_argument("--no-live", action="store_true", help="leave this part out")
-    group.add_argument("--only-live", action="store_true", help="only this part")
+    group = parser.add_argument_group("estimator behind a camera")
+    group.add_argument("--no-live", action="store_true", help="skip part 4")
+    group.add_argument("--only-live", action="store_true", help="run part 4 alone")
     group.add_argument(
-        "--live-seconds", metavar="S", type=float, default=5.0, help="for each runner and rate (default: %(default)g)"
+        "--live-seconds",
+        metavar="S",
+        type=float,
+        default=5.0,
+        help="duration for each runner and rate [s] (default: %(default)g)",
     )
     group.add_argument(
-        "--rates", metavar="HZ,HZ", default=RATES_HZ, help="of images; 0 = as fast as it goes (default: %(default)s)"
+        "--rates", metavar="HZ,HZ", default=RATES_HZ, help="frame rates; 0: as fast as possible (default: %(default)s)"
     )
     group.add_argument(
         "--runners",
         metavar="NAME,NAME",
         default=",".join(RUNNERS),
-        help="where present (default: %(default)s; none = without a network)",
+        help="runners to measure where installed; none: no network (default: %(default)s)",
     )
 
 

@@ -1,8 +1,7 @@
-"""How much device memory depth takes, counted without a device.
+"""Device memory of depth estimation, counted without a device.
 
-The very code that runs on a GPU runs on torch's device `meta`, which has shapes and no data; every tensor is counted
-while it lives. What torch's allocator rounds up and what it keeps in reserve comes on top on a GPU, as do the machine
-code and the libraries themselves.
+The code of the GPU runs on torch's device `meta`, which has shapes but no data, and every live tensor is counted. On a
+GPU, rounding and reserve of torch's allocator, machine code and libraries come on top.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Speed and memory of the depth node on this machine: camera and node as processes, depth received by a third.
+"""Measure speed and memory of the depth node: camera and node as processes, depth received by a third.
 
-Without other settings: 320 x 240, 5 images a sweep, 32 hypotheses, luma, no network, for 60 s. Prints a summary and,
-with --output, writes bench_node.json. Latency is from the stamp of the newest image of a sweep to the moment at which
-its depth image is received.
+Defaults: 320 x 240, 5 images a sweep, 32 hypotheses, luma, no network, for 60 s. Prints a summary; --output also writes
+bench_node.json. Latency counts from the stamp of the newest image of a sweep to the reception of its depth image.
 """
 
 from __future__ import annotations
@@ -51,7 +50,13 @@ class Sample(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--duration", metavar="S", type=float, default=60.0, help="seconds (default: %(default)g)")
+    parser.add_argument(
+        "--duration",
+        metavar="S",
+        type=float,
+        default=60.0,
+        help="duration of the measurement [s] (default: %(default)g)",
+    )
     parser.add_argument("--output", metavar="DIR", help="folder for bench_node.json")
     add_source_arguments(parser)
     add_participant_arguments(parser)

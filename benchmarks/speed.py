@@ -1,7 +1,7 @@
-"""How long a cost volume takes and how much memory, each case in a process of its own.
+"""Time and memory of a cost volume, each case in a process of its own.
 
-A process starts with nothing kept and with its own high-water mark of memory, so that cases do not help or hinder each
-other. ``python -m benchmarks.speed CASE`` measures one case, given and answered as JSON.
+A fresh process has empty caches and its own high-water mark of memory, so that cases do not influence each other.
+``python -m benchmarks.speed CASE`` measures one case; case and result are JSON.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Images from one process to another: rate, latency, loss and CPU time of the transport.
+"""Measure image transport between two processes: rate, latency, loss, CPU time.
 
     python -m benchmarks.transport --width 1920 --height 1080 --rate 30 --duration 20
 
-Latency is from the stamp, set just before the image message is made, to the decoded pixels in the receiver's callback.
+Latency counts from the stamp, taken just before the image message is made, to the decoded pixels in the receiver's
+callback.
 """
 
 from __future__ import annotations
@@ -28,14 +29,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this benchmark."""
     parser.add_argument("--width", type=int, default=1920, metavar="PX", help="image width (default: %(default)s)")
     parser.add_argument("--height", type=int, default=1080, metavar="PX", help="image height (default: %(default)s)")
-    parser.add_argument("--rate", type=float, default=30.0, metavar="HZ", help="images a second (default: %(default)s)")
-    parser.add_argument("--duration", type=float, default=10.0, metavar="S", help="seconds (default: %(default)s)")
     parser.add_argument(
-        "--best-effort", action="store_true", help="send each image once; default: repeat until it arrives"
+        "--rate", type=float, default=30.0, metavar="HZ", help="images per second (default: %(default)s)"
     )
-    parser.add_argument("--transport", choices=("auto", "ros", "dds"), default="dds", help="(default: %(default)s)")
-    parser.add_argument("--config", metavar="FILE", help="settings, those of section dds among them")
-    parser.add_argument("--output", metavar="FILE", help="write the record as JSON")
+    parser.add_argument(
+        "--duration",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help="duration of the measurement [s] (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--best-effort", action="store_true", help="send each image once (default: reliable, repeated until it arrives)"
+    )
+    parser.add_argument(
+        "--transport", choices=("auto", "ros", "dds"), default="dds", help="message transport (default: %(default)s)"
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file of settings, such as those of section dds")
+    parser.add_argument("--output", metavar="FILE", help="JSON file for the record")
     parser.add_argument("--send", action="store_true", help=argparse.SUPPRESS)  # this is the sending process
 
 

@@ -1,11 +1,13 @@
-"""Speed and memory on this machine: of the cost volumes, and of depth that follows a camera.
+"""Measure speed and memory of cost volumes and estimator on this machine.
 
-First the volumes side by side on one problem, 256 x 256, 5 images, 64 hypotheses unless told otherwise: `released` also
-through scikit-image's `restoration.wiener`, on one thread and on as many as ours. Then the outputs made of a depth
-image: points, packed cloud, colours. Then the time of a volume against image size, number of images and number of
-hypotheses, with a straight line fitted to each. Last, for each runner and device that is present, how the estimator
-keeps up with a camera at several rates: rate of depth and its jitter, latency, missed images, memory, the share of each
-step. With --output, bench.json and bench.png are written.
+1. Cost volumes of one problem, by default 256 x 256, 5 images, 64 hypotheses; `released` also through scikit-image's
+   `restoration.wiener`, on one thread and on as many as ours.
+2. Outputs of one depth image: points, packed cloud, colours.
+3. Time of a volume against image size, number of images and number of hypotheses, with a fitted line each.
+4. The estimator behind a camera, for each runner and device present and at several frame rates: rate of depth, jitter,
+   latency, missed images, memory, share of each step.
+
+--output writes bench.json and bench.png.
 """
 
 from __future__ import annotations
@@ -32,16 +34,20 @@ UNITS = {"megapixels": "megapixel", "images": "image", "hypotheses": "hypothesis
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="DIR", help="folder for bench.json and bench.png")
-    parser.add_argument("--size", metavar="PX", type=int, default=256, help="height and width (default: 256)")
+    parser.add_argument("--size", metavar="PX", type=int, default=256, help="height and width in pixels (default: 256)")
     parser.add_argument("--images", metavar="N", type=int, default=5, help="images in the stack (default: 5)")
-    parser.add_argument("--hypotheses", metavar="N", type=int, default=64, help="depths tried (default: 64)")
-    parser.add_argument("--threads", metavar="N", type=int, default=0, help="CPU threads (default: all cores)")
+    parser.add_argument(
+        "--hypotheses", metavar="N", type=int, default=64, help="number of depth hypotheses (default: 64)"
+    )
+    parser.add_argument(
+        "--threads", metavar="N", type=int, default=0, help="number of CPU threads; 0: all cores (default: 0)"
+    )
     parser.add_argument(
         "--repeats",
         metavar="N",
         type=int,
         default=4,
-        help="calls of each case in a round; the best counts (default: 4)",
+        help="calls of each case per round, of which the fastest counts (default: 4)",
     )
     parser.add_argument("--rounds", metavar="N", type=int, default=3, help="rounds over all cases (default: 3)")
     parser.add_argument(
@@ -49,9 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=int,
         default=16,
-        help="depths in the second part where not varied (default: 16)",
+        help="depth hypotheses in part 3 where not varied (default: 16)",
     )
-    parser.add_argument("--no-growth", action="store_true", help="leave out the growth of the time")
+    parser.add_argument("--no-growth", action="store_true", help="skip part 3")
     live_cli.add_arguments(parser)
 
 

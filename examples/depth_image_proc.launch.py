@@ -1,9 +1,9 @@
-"""Coloured points made by depth_image_proc from our depth and all-in-focus image.
+"""Launch depth_image_proc to make coloured points from depth and all-in-focus image.
 
 ros2 launch dfs_ros depth_image_proc.launch.py
 
-Depth, all-in-focus image and both camera_infos have one stamp and one frame, so exact synchronisation is enough and
-nothing need be registered. The depth node sends `depth/points` itself; this shows how other consumers take the images.
+Depth, all-in-focus image and both camera_infos share stamp and frame: exact synchronisation suffices, and no
+registration is needed. The depth node publishes `depth/points` itself; this is an example of another consumer.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""SLAM with RTAB-Map: RGB is the all-in-focus image with its camera_info, depth has the same stamp and frame.
+"""Launch RTAB-Map SLAM on the all-in-focus image (as RGB) and the depth of the same stamp and frame.
 
 ros2 launch dfs_ros rtabmap.launch.py camera:=stack stack:=FOLDER
 
-Arguments are those of depth.launch.py. A sweep takes time, so this is for slow robots: the camera should not move by
-more than a few centimetres within a sweep. With `stack.mode: sliding` each image gives a result.
+Arguments are those of depth.launch.py. A sweep takes time: this is for slow robots, whose camera moves by no more than
+a few centimetres per sweep. With `stack.mode: sliding` each image gives a result.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TOPICS = [
 PARAMETERS = {
     "frame_id": "camera_link",
     "subscribe_depth": True,
-    # One stamp for all: nothing need be guessed.
+    # All messages share one stamp.
     "approx_sync": False,
     # Pixels without depth are NaN; farther than this the depth is a guess for most lenses.
     "Kp/MaxDepth": "5.0",

@@ -1,11 +1,11 @@
-"""Camera and depth node, with the transform to the optical frame and, if wanted, RViz.
+"""Launch camera, depth node, static transform of the optical frame and, optionally, RViz.
 
-ros2 launch dfs_ros depth.launch.py                                  a simulated camera: depth with no hardware
-ros2 launch dfs_ros depth.launch.py rviz:=true                       and look at it
-ros2 launch dfs_ros depth.launch.py camera:=stack stack:=FOLDER      the photos of a focal stack, sweep after sweep
-ros2 launch dfs_ros depth.launch.py camera:=v4l2 lens_table:=FILE    a UVC camera whose focus can be set
+ros2 launch dfs_ros depth.launch.py                                  simulated camera: depth without hardware
+ros2 launch dfs_ros depth.launch.py rviz:=true                       the same with RViz
+ros2 launch dfs_ros depth.launch.py camera:=stack stack:=FOLDER      images of a focal stack, repeated
+ros2 launch dfs_ros depth.launch.py camera:=v4l2 lens_table:=FILE    UVC camera with a focus control
 ros2 launch dfs_ros depth.launch.py camera:=none image:=/cam/image_raw camera_info:=/cam/camera_info focus:=/cam/focus
-                                                                     a camera that something else drives
+                                                                     camera of another driver
 """
 
 from __future__ import annotations
@@ -33,31 +33,34 @@ ARGUMENTS = [
     argument(
         "camera",
         "sim",
-        "Camera: simulated (sim), photos of a focal stack (stack), a UVC camera (v4l2), or none: another driver runs",
+        "Camera. sim: simulated; stack: images of a focal stack; v4l2: UVC camera; none: that of another driver",
         ["sim", "stack", "v4l2", "none"],
     ),
-    argument("stack", "", "Folder of the focal stack, for camera:=stack"),
-    argument("video_device", "", "Device file, for camera:=v4l2; empty: as params_file says"),
-    argument(
-        "lens_table", "", "Calibrated focus, for camera:=v4l2 (see `dfs focus-table`); empty: as params_file says"
-    ),
+    argument("stack", "", "Folder of the focal stack (camera:=stack)"),
+    argument("video_device", "", "Device file of the camera (camera:=v4l2); empty: from params_file"),
+    argument("lens_table", "", "Lens table of `dfs focus-table` (camera:=v4l2); empty: from params_file"),
     argument("namespace", "", "Namespace of nodes and topics"),
-    argument("params_file", str(SHARE / "config" / "parameters.yaml"), "Parameters of the nodes"),
-    argument("network", "", "Network over the cost volume: none, or a model; empty: as params_file says"),
-    argument("runner", "", "auto, torch, onnx, tensorrt or tensorrt_rtx runs the network; empty: as params_file says"),
-    argument("device", "", "Depth is computed on auto, cpu or cuda; empty: as params_file says"),
+    argument("params_file", str(SHARE / "config" / "parameters.yaml"), "Parameter file of the nodes"),
+    argument("network", "", "Network over the cost volume: none or a model; empty: from params_file"),
+    argument("runner", "", "Inference engine: auto, torch, onnx, tensorrt, tensorrt_rtx; empty: from params_file"),
+    argument("device", "", "Device of cost volume and network: auto, cpu, cuda; empty: from params_file"),
     argument("image", "image", "Topic of the images (sensor_msgs/Image)"),
-    argument("camera_info", "camera_info", "Topic of their calibration (sensor_msgs/CameraInfo)"),
-    argument("focus", "focus", "Topic of their focus (dfs_ros/FrameFocus)"),
+    argument("camera_info", "camera_info", "Topic of the intrinsics (sensor_msgs/CameraInfo)"),
+    argument("focus", "focus", "Topic of the focus of each image (dfs_ros/FrameFocus)"),
     argument("publish_tf", "true", "Publish the static transform from camera_frame to optical_frame", YES_NO),
-    argument("camera_frame", "camera_link", "Frame of the camera's body: x forward, y left, z up"),
-    argument("optical_frame", "camera_optical_frame", "Frame of the images: x right, y down, z forward"),
-    argument("autostart", "true", "false: nodes wait for `ros2 lifecycle set`; true: as params_file says", YES_NO),
-    argument("respawn", "false", "Start a node again that ended by itself", YES_NO),
-    argument("use_sim_time", "false", "Take the time from /clock", YES_NO),
-    argument("log_level", "info", "What the nodes log", ["debug", "info", "warn", "error", "fatal"]),
-    argument("rviz", "false", "Show depth, cloud and all-in-focus image in RViz", YES_NO),
-    argument("rviz_config", str(SHARE / "rviz" / "depth.rviz"), "What RViz shows"),
+    argument("camera_frame", "camera_link", "Body frame of the camera: x forward, y left, z up"),
+    argument("optical_frame", "camera_optical_frame", "Optical frame of the images: x right, y down, z forward"),
+    argument(
+        "autostart",
+        "true",
+        "Configure and activate the nodes at start; false: wait for `ros2 lifecycle set`; true: from params_file",
+        YES_NO,
+    ),
+    argument("respawn", "false", "Restart a node that has ended by itself", YES_NO),
+    argument("use_sim_time", "false", "Use the time of topic /clock", YES_NO),
+    argument("log_level", "info", "Minimum level of log messages", ["debug", "info", "warn", "error", "fatal"]),
+    argument("rviz", "false", "Start RViz with depth, point cloud and all-in-focus image", YES_NO),
+    argument("rviz_config", str(SHARE / "rviz" / "depth.rviz"), "Configuration file of RViz"),
 ]
 
 
@@ -66,7 +69,7 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def nodes(context: LaunchContext) -> list[Node]:
-    """The nodes that the arguments ask for."""
+    """Nodes for the given arguments."""
     values = {each.name: LaunchConfiguration(each.name).perform(context) for each in ARGUMENTS}
     if values["camera"] == "stack" and not values["stack"]:
         raise ValueError("camera:=stack: expected stack:=FOLDER, the folder of a focal stack; received none")
@@ -105,7 +108,7 @@ def nodes(context: LaunchContext) -> list[Node]:
 def own_node(
     values: dict[str, str], executable: str, name: str, topics: list[tuple[str, str]], parameters: dict[str, str]
 ) -> Node:
-    """A node of this package: the parameter file, then the arguments that say otherwise."""
+    """Node of this package; launch arguments override the parameter file."""
     given: dict[str, Any] = {key: ParameterValue(text, value_type=str) for key, text in parameters.items() if text}
     if values["autostart"] == "false":
         given["node.autostart"] = False
@@ -127,7 +130,7 @@ def own_node(
 
 
 def optical_transform(values: dict[str, str]) -> Node:
-    """From the body frame of REP 103 (x forward) to its optical frame (z forward)."""
+    """Static transform from the body frame of REP 103 (x forward) to its optical frame (z forward)."""
     rotation = {"--qx": "-0.5", "--qy": "0.5", "--qz": "-0.5", "--qw": "0.5"}
     frames = {"--frame-id": values["camera_frame"], "--child-frame-id": values["optical_frame"]}
     return Node(
@@ -140,7 +143,7 @@ def optical_transform(values: dict[str, str]) -> Node:
 
 
 def rviz(values: dict[str, str]) -> Node:
-    """RViz. Its file names the topics without namespace; remapped to relative names, it serves every namespace."""
+    """RViz, with the absolute topics of its file remapped to relative ones, for any namespace."""
     shown = ["depth/image", "depth/camera_info", "depth/points", "depth/sigma", "all_in_focus/image"]
     return Node(
         package="rviz2",

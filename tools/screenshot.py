@@ -1,7 +1,7 @@
-"""Take a picture of the viewer's page with headless Chromium: ``python -m tools.screenshot URL FILE``.
+"""Save a picture of the viewer's page from headless Chromium: ``python -m tools.screenshot URL FILE``.
 
-Chromium's own ``--screenshot`` fires when the page has loaded, which for a live page is before the first data. So the
-browser is driven through its DevTools protocol: load, wait until the page shows depth, let it settle, capture.
+Chromium's own ``--screenshot`` fires when the page has loaded, before a live page shows data. So its DevTools protocol
+drives the browser: load, wait for depth on the page, let it settle, capture.
 """
 
 from __future__ import annotations
@@ -170,13 +170,22 @@ def _tab_address(profile: Path, process: subprocess.Popen[bytes], deadline: floa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("url")
-    parser.add_argument("file", help="PNG to write")
-    parser.add_argument("--size", type=int, nargs=2, default=(1600, 900), metavar=("W", "H"))
+    parser.add_argument("url", help="address of the viewer's page")
+    parser.add_argument("file", help="PNG file to write")
     parser.add_argument(
-        "--settle", type=float, default=8.0, metavar="S", help="wait after the first depth (default: 8)"
+        "--size",
+        type=int,
+        nargs=2,
+        default=(1600, 900),
+        metavar=("W", "H"),
+        help="size of the browser window in pixels (default: 1600 900)",
     )
-    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="give up after (default: 60)")
+    parser.add_argument(
+        "--settle", type=float, default=8.0, metavar="S", help="wait after the first depth [s] (default: 8)"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=60.0, metavar="S", help="time limit for the first depth [s] (default: 60)"
+    )
     args = parser.parse_args()
     take_screenshot(args.url, args.file, size=tuple(args.size), settle_s=args.settle, timeout_s=args.timeout)
 

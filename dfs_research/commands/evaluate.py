@@ -1,18 +1,18 @@
-"""Score depth on focal stacks rendered from photos with depth, dense, and print the table; or look at real stacks.
+"""Score depth on rendered focal stacks, or compare methods on real stacks.
 
 --rgbd names a folder of scenes (rgb.png, depth_mm.png, meta.json each); stacks of cameras A, B and C are rendered from
-them once and kept in the cache. Methods: released, paper, residual (argmin of that cost volume), laplacian, ring (where
-a focus measure peaks), none (the regularised argmin), or a network by name or file. Means are over stacks; time is that
-of one estimate on this machine.
+them once and cached. Scores are dense: every pixel with true depth counts; means are over stacks; time is that of one
+estimate on this machine. Methods: released, paper, residual (argmin of that cost volume), laplacian, ring (peak of that
+focus measure), none (regularised argmin), or a network by name or file.
 
-Every method first writes its predictions, then they are scored from the files. With --predictions DIR they are kept:
-the same command goes on where it was interrupted, and --score-only scores what is there.
+Every method writes its predictions before they are scored from the files. --predictions DIR keeps them: the same
+command resumes, and --score-only scores what is there.
 
-    dfs eval --rgbd photos                                    # the table
-    dfs eval --rgbd photos --predictions p --report report    # a report with pictures, plots and wrong lenses
+    dfs eval --rgbd photos                                    # table
+    dfs eval --rgbd photos --predictions p --report report    # report with pictures, plots and wrong lenses
     dfs eval --stack my_stack other_stack --output look       # methods side by side on real stacks
-    dfs eval --conditions honest                              # the default estimator as a camera in use feeds it
-    dfs eval --conditions lens,stuck --stacks 6 --scenes tune # a quick look on scenes that are not scored
+    dfs eval --conditions honest                              # default estimator, stacks as from a camera in use
+    dfs eval --conditions lens,stuck --stacks 6 --scenes tune # quick look on scenes that are not scored
 """
 
 from __future__ import annotations
@@ -49,44 +49,52 @@ _PICTURES = 2  # a camera
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--rgbd", metavar="DIR", help="folder of photos with depth")
-    source.add_argument("--procedural", metavar="N", type=int, help="N random scenes instead of photos")
+    source.add_argument("--procedural", metavar="N", type=int, help="number of random scenes, in place of photos")
     source.add_argument("--stack", metavar="STACK", nargs="+", help="real focal stacks")
-    parser.add_argument("--cameras", default="A,B,C", help="cameras, separated by commas (default: A,B,C)")
+    parser.add_argument("--cameras", default="A,B,C", help="comma-separated cameras (default: A,B,C)")
     parser.add_argument(
         "--methods",
-        help=f"what to compare, separated by commas (default: {_METHODS}; in a report {_REPORT_METHODS}; "
+        help=f"comma-separated methods (default: {_METHODS}; in a report {_REPORT_METHODS}; "
         f"of real stacks {_STACK_METHODS})",
     )
     parser.add_argument("--width", type=int, default=320, help="width of the rendered images in pixels (default: 320)")
     parser.add_argument(
-        "--f-number-error", type=float, default=0.0, metavar="SHARE", help="estimate with a wrong f-number"
+        "--f-number-error",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="relative error of the f-number given to the estimator (default: 0)",
     )
     parser.add_argument(
-        "--predictions", metavar="DIR", help="keep predictions here, and go on from those that are there"
+        "--predictions", metavar="DIR", help="folder that keeps predictions and from which the command resumes"
     )
-    parser.add_argument("--score-only", action="store_true", help="score the predictions that are there; make none")
+    parser.add_argument("--score-only", action="store_true", help="score existing predictions; make none")
     parser.add_argument(
-        "--output", metavar="DIR", help="folder for scores.json and table.md, or pictures of real stacks"
+        "--output", metavar="DIR", help="folder for scores.json and table.md, or for pictures of real stacks"
     )
     parser.add_argument("--report", metavar="DIR", help="folder for report.md with plots and pictures")
     parser.add_argument(
         "--model-card",
         metavar="FILE",
-        help="also write what is found of the network NAME into NAME.md, section Measured, such as models/light.md",
+        help="model card NAME.md, such as models/light.md, whose section Measured gets the scores of network NAME",
     )
     parser.add_argument(
         "--robustness",
         default="none,light",
-        help="methods that the report also tries with wrong lenses and other hypotheses (default: none,light)",
+        help="methods that the report also scores with wrong lenses and other hypotheses (default: none,light)",
     )
     parser.add_argument(
-        "--robustness-every", metavar="N", type=int, default=1, help="of that only every N-th stack (default: 1, all)"
+        "--robustness-every",
+        metavar="N",
+        type=int,
+        default=1,
+        help="use every N-th stack only for these (default: 1, all)",
     )
     parser.add_argument(
         "--pictures",
         choices=("scenes", "procedural", "no"),
         default="scenes",
-        help="what the pictures of a report show: the scored scenes, random ones that are nobody's photos, or nothing",
+        help="pictures in the report: the scored scenes, procedural scenes (no photos), or none (default: scenes)",
     )
     evaluate_in_use.add_arguments(parser)
     add_config_arguments(parser)

@@ -1,4 +1,4 @@
-"""`dfs eval --conditions`: the default estimator on stacks as a camera in use gives them, and on faulty ones."""
+"""`dfs eval --conditions`: the default estimator on stacks of a camera in use, and on faulty ones."""
 
 from __future__ import annotations
 
@@ -20,28 +20,32 @@ _TUNE_PROCEDURAL = 6
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
-        "evaluation as it is used",
-        "The default pipeline, alignment and all, on rendered stacks of a camera in use. Light is rendered once (up to "
-        "20 s a stack) and kept in the cache, as are scores, under the code that made them: the same command goes on "
-        "where it was interrupted, or estimates anew after a change.",
+        "evaluation under conditions of use",
+        "Scores of the default estimator on rendered stacks of a camera in use. Renderings (up to 20 s a stack) and "
+        "scores are cached, scores together with the code that made them: the same command resumes after an "
+        "interruption and estimates anew after a change of the code.",
     )
     group.add_argument(
         "--conditions",
         metavar="NAMES",
-        help="separated by commas: ideal, lens, shake, drive, fast, nominal, jpeg, a fault by name; honest (the first "
-        "six), faults, all",
+        help="comma-separated conditions: ideal, lens, shake, drive, fast, nominal, jpeg, or a fault by name; honest "
+        "(the first six), faults, all",
     )
     group.add_argument(
         "--scenes",
         choices=sorted(_PHOTOS),
         default="score",
-        help=f"score: the scenes of the table, which nothing may be tuned on; tune: photos to train on and "
-        f"{_TUNE_PROCEDURAL} random scenes, for choosing constants (default: score)",
+        help="scenes to evaluate. score: those of the table, never used for tuning; tune: training photos and "
+        f"{_TUNE_PROCEDURAL} random scenes (default: score)",
     )
     group.add_argument("--data", metavar="DIR", help="folder with rgbd/ and rgbd_train/ (default: ../shared/data)")
-    group.add_argument("--stacks", metavar="N", type=int, help="only N stacks, evenly over cameras and scenes")
-    group.add_argument("--json", metavar="FILE", help="write rows, and scores of every stack, as JSON")
-    group.add_argument("--markdown", metavar="FILE", help="write the tables with what the conditions are")
+    group.add_argument(
+        "--stacks", metavar="N", type=int, help="number of stacks, spread evenly over cameras and scenes (default: all)"
+    )
+    group.add_argument("--json", metavar="FILE", help="JSON file for the rows and the scores of every stack")
+    group.add_argument(
+        "--markdown", metavar="FILE", help="Markdown file for the tables and the definition of the conditions"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

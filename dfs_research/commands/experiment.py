@@ -1,13 +1,13 @@
-"""Run an experiment and write its tables as Markdown: CPU-sized, each a few minutes on two cores.
+"""Run an experiment and write its tables as Markdown, each in minutes on two cores.
 
-    invariance    networks that were trained for one camera, tested with others (DDFS, tables 3 and 4)
-    ablation      what is made of the cost volume before depth, and the number of hypotheses (DDFS, table 2, figure 10)
-    learned       the same with the light network trained on each: other volumes, other steps before it
-    constraints   DualFocus's focal and spatial constraint as losses of the light network
-    speed         volume to depth on the CPU, the light network beside DDFS at full size
+    invariance    networks trained for one camera, tested with others (DDFS, tables 3 and 4)
+    ablation      steps between cost volume and depth, and number of hypotheses (DDFS, table 2, figure 10)
+    learned       the same for the light network, trained anew on each volume and step
+    constraints   focal and spatial constraint of DualFocus as losses of the light network
+    speed         cost volume to depth on the CPU: the light network and DDFS at full size
 
-Photos with depth to test on (--rgbd) and to train on (--train-rgbd) must be different ones. Weights and predictions are
-kept in --work: the same command goes on where it was interrupted.
+Test photos (--rgbd) and training photos (--train-rgbd) must differ. --work keeps weights and predictions, from which
+the same command resumes.
 """
 
 from __future__ import annotations
@@ -28,21 +28,23 @@ _BASELINES = "direct,ddfs,dualfocus"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("experiment", choices=sorted(_EXPERIMENTS), help="which one")
-    parser.add_argument("--rgbd", metavar="DIR", help="folder of photos with depth to test on (not for speed)")
-    parser.add_argument("--train-rgbd", metavar="DIR", help="folder of other photos with depth to train on")
-    parser.add_argument("--work", metavar="DIR", help="keeps weights and predictions (default: OUTPUT/work)")
+    parser.add_argument("experiment", choices=sorted(_EXPERIMENTS), help="experiment to run")
+    parser.add_argument("--rgbd", metavar="DIR", help="folder of test photos with depth (not for speed)")
+    parser.add_argument("--train-rgbd", metavar="DIR", help="folder of training photos with depth")
+    parser.add_argument("--work", metavar="DIR", help="folder of weights and predictions (default: OUTPUT/work)")
     parser.add_argument("--output", metavar="DIR", required=True, help="folder for EXPERIMENT.md and its plot")
     parser.add_argument(
         "--every", metavar="N", type=int, default=1, help="test on every N-th stack only (default: 1, all)"
     )
-    parser.add_argument("--width", type=int, default=320, help="width of the tested images in pixels (default: 320)")
+    parser.add_argument("--width", type=int, default=320, help="width of the test images in pixels (default: 320)")
     parser.add_argument(
         "--baselines",
         default=_BASELINES,
-        help=f"invariance: networks for camera B, names or files (default: those of {_BASELINES} that are there)",
+        help=f"invariance: networks for camera B, names or files (default: those of {_BASELINES} found)",
     )
-    parser.add_argument("--threads", type=int, default=0, help="CPU cores to train with (default: all)")
+    parser.add_argument(
+        "--threads", type=int, default=0, help="number of CPU threads for training; 0: all cores (default: 0)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

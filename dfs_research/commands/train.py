@@ -1,12 +1,12 @@
-"""Train a network on focal stacks with depth, and write it with its model card.
+"""Train a network on focal stacks with depth, and write its weights and model card.
 
-Stacks are rendered once from photos with depth (--rgbd), procedural scenes and the photos of scikit-image, and kept in
-the cache; or they are those of a dataset on disk (--dataset, --data):
+Stacks are rendered once from photos with depth (--rgbd), procedural scenes and the photos of scikit-image, and cached;
+or they come from a dataset on disk (--dataset, --data):
   defocusnet  folder with NAMEDpt.exr and five NAME*All.tif for every scene
-  nyu         nyu_depth_v2_labeled.mat; stacks are rendered, through camera A unless --camera says otherwise
+  nyu         nyu_depth_v2_labeled.mat; stacks are rendered, by default through camera A
   ddff12      ddff-dataset-trainval.h5
-OUTPUT gets NAME.safetensors, NAME.md (the model card) and, while training, NAME.checkpoint, from which the same command
-goes on where it was stopped, to the same weights. Never train on what you score with.
+Output: NAME.safetensors, NAME.md (model card) and, during training, NAME.checkpoint, from which the same command
+resumes to identical weights. Never train on the scenes that score.
 
     dfs train --rgbd photos --output out
     dfs train --network direct --camera B --rgbd photos --output out
@@ -35,12 +35,16 @@ _CALIBRATION_STACKS = 48
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--network", choices=("light", "ddfs", "dualfocus", "direct"), help="default: the preset's")
+    parser.add_argument(
+        "--network",
+        choices=("light", "ddfs", "dualfocus", "direct"),
+        help="network design (default: that of the preset)",
+    )
     parser.add_argument(
         "--preset",
         metavar="NAME",
-        help="light, ddfs, ddfs_paper (full size, for a GPU), dualfocus, direct, or smoke (a minute; to try it out); "
-        "default: that of the network",
+        help="preset: light, ddfs, ddfs_paper (full size, for a GPU), dualfocus, direct or smoke (one minute, a test) "
+        "(default: that of the network)",
     )
     parser.add_argument("--output", metavar="DIR", required=True, help="folder for weights, model card and checkpoint")
     parser.add_argument("--name", help="name of the files (default: that of the preset)")
@@ -49,28 +53,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dataset",
         default="rendered",
         choices=("rendered", "defocusnet", "nyu", "ddff12"),
-        help="stacks rendered here (default), or a dataset on disk",
+        help="training data: rendered stacks, or a dataset on disk (default: rendered)",
     )
     data.add_argument("--data", metavar="PATH", help="file or folder of the dataset")
     data.add_argument(
         "--rgbd", metavar="DIR", help="folder of photos with depth (rgb.png, depth_mm.png, meta.json each)"
     )
-    data.add_argument("--stacks", type=int, help="number of stacks to render (default: the preset's)")
-    data.add_argument("--camera", metavar="NAME", help="render for one camera: A, B, C, defocusnet; or any")
+    data.add_argument("--stacks", type=int, help="number of rendered stacks (default: that of the preset)")
     data.add_argument(
-        "--focus-distances", metavar="M,M,...", help="focus that camera at these distances in metres instead"
+        "--camera",
+        metavar="NAME",
+        help="camera of the rendered stacks: A, B, C, defocusnet, or any for random ones (default: that of the preset)",
     )
-    data.add_argument("--cache", metavar="DIR", help="where rendered stacks are kept (default: the user's cache)")
+    data.add_argument(
+        "--focus-distances", metavar="M,M,...", help="focus distances of that camera in metres, in place of its own"
+    )
+    data.add_argument("--cache", metavar="DIR", help="folder of rendered stacks (default: the user's cache)")
     training = parser.add_argument_group("training")
-    training.add_argument("--steps", type=int, help="optimiser steps (default: the preset's)")
-    training.add_argument("--hours", type=float, help="finish within this time, with fewer steps")
-    training.add_argument("--seed", type=int, help="of stacks, samples and initial weights (default: 0)")
+    training.add_argument("--steps", type=int, help="optimiser steps (default: that of the preset)")
+    training.add_argument("--hours", type=float, help="time limit [h]; reduces the number of steps")
+    training.add_argument("--seed", type=int, help="random seed of stacks, samples and initial weights (default: 0)")
     training.add_argument("--bf16", choices=("on", "off"), help="convolutions in bfloat16 (default: on)")
-    training.add_argument("--focal-weight", type=float, metavar="W", help="weight of the focal variational loss")
-    training.add_argument("--spatial-weight", type=float, metavar="W", help="weight of the spatial variational loss")
-    training.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to train")
-    training.add_argument("--threads", type=int, default=0, help="CPU cores to use (default: all)")
-    training.add_argument("--restart", action="store_true", help="begin anew though there is a checkpoint")
+    training.add_argument(
+        "--focal-weight", type=float, metavar="W", help="weight of the focal variational loss (DualFocus)"
+    )
+    training.add_argument(
+        "--spatial-weight", type=float, metavar="W", help="weight of the spatial variational loss (DualFocus)"
+    )
+    training.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="device of the training (default: auto)"
+    )
+    training.add_argument("--threads", type=int, default=0, help="number of CPU threads; 0: all cores (default: 0)")
+    training.add_argument("--restart", action="store_true", help="discard an existing checkpoint")
 
 
 def run(args: argparse.Namespace) -> int:

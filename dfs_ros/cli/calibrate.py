@@ -1,8 +1,9 @@
-"""How wide the lens really blurs: fits one factor on the blur to a focal stack.
+"""Measure the effective aperture of a lens from one focal stack.
 
-The factor stands for what f-number, focal length and pixel size get wrong together. Use the result as
-`--set lens.aperture_scale=...`, or as the f-number in stack.yaml. Take a still scene with texture everywhere and near
-and far things in it. Focus positions that are all off by the same dioptres cannot be seen in a stack and stay so.
+The result is a factor on the blur that corrects f-number, focal length and pixel pitch together. Use it as
+`--set lens.aperture_scale=...`, or put the f-number printed with it into stack.yaml. Suitable scenes are static, with
+texture everywhere and objects both near and far. A common offset of all focus positions in dioptres cannot be measured
+from a stack.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dfs_ros.cli.common import add_config_arguments, config_from_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("stack", metavar="STACK", help="folder with stack.yaml and its images")
+    parser.add_argument("stack", metavar="STACK", help="folder of the stack, with stack.yaml and its images")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     add_config_arguments(parser)
 

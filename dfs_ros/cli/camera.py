@@ -1,10 +1,12 @@
-"""A focus-sweeping camera alone: publishes image, camera_info and focus. Ctrl-C ends it.
+"""Run a focus-sweeping camera alone; Ctrl-C ends it.
 
-    dfs camera                                                             simulated
-    dfs camera --source stack DIR                                          photos of a focal stack
+Publishes image, camera_info and focus.
+
+    dfs camera                                                             simulated camera
+    dfs camera --source stack DIR                                          images of a focal stack
     dfs camera --source v4l2 /dev/video0 --calibration lens.yaml \\
-        --set v4l2.camera_info=camera.yaml --set lens.f_number=2           a webcam whose focus can be set
-    dfs camera --probe                                                     the V4L2 cameras, what they can, and stop
+        --set v4l2.camera_info=camera.yaml --set lens.f_number=2           webcam with a focus control
+    dfs camera --probe                                                     list of the V4L2 cameras
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ from dfs_ros.transport.base import Transport
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_arguments(parser)
-    parser.add_argument("--probe", action="store_true", help="list V4L2 cameras with their formats and controls")
+    parser.add_argument(
+        "--probe", action="store_true", help="list the V4L2 cameras with their formats and controls, and exit"
+    )
     add_participant_arguments(parser)
     add_config_arguments(parser)
 

@@ -1,4 +1,4 @@
-"""Options that several sub-commands share."""
+"""Options shared by several sub-commands."""
 
 from __future__ import annotations
 
@@ -13,24 +13,36 @@ from dfs_ros.config import Config, sections
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """`--config FILE`, `--set section.setting=value` and the shorthands of the most used settings."""
-    group = parser.add_argument_group("settings")
-    group.add_argument("--config", metavar="FILE", help="YAML file with settings, as `--list-settings` shows them")
+    group = parser.add_argument_group("settings (defaults: --list-settings)")
+    group.add_argument(
+        "--config", metavar="FILE", help="YAML file of settings, in the form that --list-settings prints"
+    )
     group.add_argument(
         "--set",
         metavar="SECTION.SETTING=VALUE",
         action="append",
         default=[],
-        help="change one setting; may be repeated (all of them: --list-settings)",
+        help="value of one setting; repeatable",
     )
-    group.add_argument("--list-settings", action=_ListSettings, help="print every setting with its default, and stop")
-    group.add_argument("--cost", choices=("residual", "paper", "released"), help="cost volume (default: residual)")
-    group.add_argument("--network", metavar="none|NAME", help="network over the cost volume (default: see settings)")
-    group.add_argument("--runner", choices=("auto", "torch", "onnx", "tensorrt", "tensorrt_rtx"), help="network runner")
-    group.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where cost volume and network run")
-    group.add_argument("--dense", action="store_true", default=None, help="depth at every pixel, however unsure")
-    group.add_argument("--min-depth", metavar="M", type=float, help="nearest depth tried [m]")
-    group.add_argument("--max-depth", metavar="M", type=float, help="farthest depth tried [m]")
-    group.add_argument("--hypotheses", metavar="N", type=int, help="number of depths tried")
+    group.add_argument("--list-settings", action=_ListSettings, help="print every setting with its default and exit")
+    group.add_argument("--cost", choices=("residual", "paper", "released"), help="cost volume")
+    group.add_argument(
+        "--network",
+        metavar="none|NAME",
+        help="network over the cost volume: none, a model of models/ or a .safetensors file",
+    )
+    group.add_argument(
+        "--runner",
+        choices=("auto", "torch", "onnx", "tensorrt", "tensorrt_rtx"),
+        help="inference engine of the network",
+    )
+    group.add_argument("--device", choices=("auto", "cpu", "cuda"), help="device of cost volume and network")
+    group.add_argument(
+        "--dense", action="store_true", default=None, help="depth at every pixel, without a test of its reliability"
+    )
+    group.add_argument("--min-depth", metavar="M", type=float, help="nearest depth hypothesis [m]")
+    group.add_argument("--max-depth", metavar="M", type=float, help="farthest depth hypothesis [m]")
+    group.add_argument("--hypotheses", metavar="N", type=int, help="number of depth hypotheses")
 
 
 _SHORTHANDS = {

@@ -1,7 +1,7 @@
-"""What this machine has, and what will be used.
+"""Check this machine: hardware, libraries, ROS, and the way from camera to depth.
 
-Looks for everything that dfs_ros can use and says how to get what is missing; estimates the depth of a small rendered
-stack and opens a node to see that it works. The exit status is 0 when the main job, camera to depth, runs here, else 1.
+Lists everything that dfs_ros can use, how to install what is missing, and what will be used. Estimates depth of a small
+rendered stack and opens a node as a test. Exit status: 0 if camera to depth works here, otherwise 1.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _MARKS = {"ok": " ", "absent": "-", "warning": "!", "error": "X"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print all of it as JSON")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,9 +1,8 @@
-"""Depth of a focal stack on disk.
+"""Estimate the depth of a focal stack on disk.
 
-STACK is a focal-stack/1 folder (`stack.yaml` beside its images; `dfs import` makes one from photos). Writes depth.npy
-and sigma.npy (float32 metres, NaN where unknown), depth.png (colours, with scale), depth_mm.png (uint16), points.ply,
-all_in_focus.png and report.json. Where the stack names a `reference_depth`, the report also says how far the result is
-from it.
+STACK is a focal-stack/1 folder (stack.yaml with its images; `dfs import` makes one from photos). Output: depth.npy and
+sigma.npy (float32 metres, NaN unknown), depth.png (colour scale in metres), depth_mm.png (uint16), points.ply,
+all_in_focus.png and report.json. If the stack names a `reference_depth`, the report compares the result with it.
 """
 
 from __future__ import annotations
@@ -19,10 +18,8 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("stack", metavar="STACK", help="folder with stack.yaml and its images")
-    parser.add_argument(
-        "--output", metavar="DIR", required=True, help="folder for the results, made if it is not there"
-    )
+    parser.add_argument("stack", metavar="STACK", help="folder of the stack, with stack.yaml and its images")
+    parser.add_argument("--output", metavar="DIR", required=True, help="folder for the results, created if missing")
     add_config_arguments(parser)
 
 

@@ -1,8 +1,8 @@
-"""Write the network as ONNX files, for runners of your own; those of dfs_ros make theirs by themselves.
+"""Export the network as ONNX files for other inference engines.
 
 Inputs: energy and smoothed (1, D, H, W), image (1, 4, H, W); output: probability (1, D, H, W); all float32. Height and
-width are multiples of 32. With --verify, each file is compared with PyTorch in every runner that is here. The second
-line makes the files of models/ anew, as must be done whenever the weights change.
+width are multiples of 32. --verify compares each file with PyTorch in every runner available. The runners of dfs_ros
+export by themselves; the second command renews the files of models/ after a change of the weights.
 
     dfs export --output onnx --precision both --verify
     dfs export --output models --dynamic --verify
@@ -20,18 +20,27 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--network", default="light", metavar="NAME", help="a model of models/, or a .safetensors file")
+    parser.add_argument(
+        "--network", default="light", metavar="NAME", help="model of models/, or a .safetensors file (default: light)"
+    )
     parser.add_argument("--output", default="onnx", metavar="DIR", help="folder for the files (default: onnx)")
-    parser.add_argument("--precision", choices=("fp32", "fp16", "both"), default="both", help="of the convolutions")
-    parser.add_argument("--hypotheses", type=int, default=64, help="number of depths (default: 64)")
-    parser.add_argument("--height", type=int, default=256, help="in pixels (default: 256)")
-    parser.add_argument("--width", type=int, default=256, help="in pixels (default: 256)")
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "fp16", "both"),
+        default="both",
+        help="precision of the convolutions (default: both)",
+    )
+    parser.add_argument("--hypotheses", type=int, default=64, help="number of depth hypotheses (default: 64)")
+    parser.add_argument("--height", type=int, default=256, help="image height in pixels (default: 256)")
+    parser.add_argument("--width", type=int, default=256, help="image width in pixels (default: 256)")
     parser.add_argument(
         "--dynamic",
         action="store_true",
-        help="files that take any size and number of depths; --hypotheses, --height and --width are an example",
+        help="export for all sizes and numbers of hypotheses; the given ones serve as example",
     )
-    parser.add_argument("--verify", action="store_true", help="compare with PyTorch in every runner that is here")
+    parser.add_argument(
+        "--verify", action="store_true", help="compare each file with PyTorch in every runner available"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

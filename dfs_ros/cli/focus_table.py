@@ -1,12 +1,12 @@
-"""Calibrate a lens: which focus_absolute is which dioptres. One target at a known distance is one point.
+"""Calibrate the focus of a V4L2 lens: one point of the table from focus_absolute to dioptres.
 
     dfs focus-table /dev/video0 --distance 0.25 --output lens.yaml
-    dfs focus-table /dev/video0 --distance 0.5 --output lens.yaml      again for each distance; four or five do well
+    dfs focus-table /dev/video0 --distance 0.5 --output lens.yaml      next distance; four or five suffice
 
-Put something flat with fine texture (print, cloth) upright before the lens, filling the middle of the image, still and
-well lit; measure its distance to the lens. The lens is swept over its range, the sharpest position found and added to
-the file (lens-table/1), which `dfs camera --source v4l2 --calibration lens.yaml` reads. For infinity, point it at
-something far away and give --distance inf.
+Place a flat target with fine texture (print, cloth) upright before the lens so that it fills the middle of the image,
+static and well lit, and measure its distance to the lens. The command sweeps the lens over its range, finds the
+sharpest position and adds it to the file (lens-table/1), the input of `dfs camera --source v4l2 --calibration
+lens.yaml`. For infinity, point the camera at something far away and give --distance inf.
 """
 
 from __future__ import annotations
@@ -25,14 +25,39 @@ from dfs_ros.config import CameraConfig, V4l2Config
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("device", metavar="DEVICE", help="device file of the camera, such as /dev/video0")
-    parser.add_argument("--distance", metavar="M", type=float, required=True, help="from the target to the lens [m]")
-    parser.add_argument("--output", metavar="FILE", required=True, help="the lens table; the point is added to it")
-    parser.add_argument("--size", metavar="WxH", type=size_argument, default=(640, 480), help="default: 640x480")
-    parser.add_argument("--pixel-format", metavar="CODE", default=V4l2Config.pixel_format, help="default: %(default)s")
-    parser.add_argument("--rate", metavar="HZ", type=float, default=CameraConfig.rate_hz, help="default: %(default)g")
-    parser.add_argument("--settle", metavar="S", type=float, default=0.4, help="of the lens (default: %(default)g)")
-    parser.add_argument("--positions", metavar="N", type=int, default=26, help="of the lens (default: %(default)s)")
-    parser.add_argument("--repeats", metavar="N", type=int, default=3, help="sweeps (default: %(default)s)")
+    parser.add_argument(
+        "--distance", metavar="M", type=float, required=True, help="distance from target to lens [m], or inf"
+    )
+    parser.add_argument(
+        "--output", metavar="FILE", required=True, help="lens table; the point is added to an existing one"
+    )
+    parser.add_argument(
+        "--size", metavar="WxH", type=size_argument, default=(640, 480), help="image size (default: 640x480)"
+    )
+    parser.add_argument(
+        "--pixel-format",
+        metavar="CODE",
+        default=V4l2Config.pixel_format,
+        help="pixel format asked of the camera (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--rate",
+        metavar="HZ",
+        type=float,
+        default=CameraConfig.rate_hz,
+        help="frame rate asked of the camera (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--settle",
+        metavar="S",
+        type=float,
+        default=0.4,
+        help="settling time of the lens after a command [s] (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--positions", metavar="N", type=int, default=26, help="lens positions tried per sweep (default: %(default)s)"
+    )
+    parser.add_argument("--repeats", metavar="N", type=int, default=3, help="number of sweeps (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,8 +1,8 @@
-"""Make a focal stack (stack.yaml) from a folder of photos taken at different focus.
+"""Make a focal stack (stack.yaml) from a folder of photos with different focus.
 
-The focus of each photo comes from a CSV file with the columns `file` and `focus_diopters` or `focus_distance_m`
-(inf = infinity), or from EXIF SubjectDistance. The lens comes from the options, else from EXIF. Without --output,
-stack.yaml is written beside the photos; with it, the photos are copied there as they are.
+Focus: from a CSV file with columns `file` and `focus_diopters` or `focus_distance_m` (inf: infinity), otherwise from
+EXIF SubjectDistance. Lens: from the options, otherwise from EXIF. Without --output, stack.yaml is written next to the
+photos; with it, the photos are copied unchanged.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from dfs_ros.config import ProcessingConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="FOLDER", help="folder with the photos")
-    parser.add_argument("--output", metavar="DIR", help="new folder for the stack (default: FOLDER itself)")
-    parser.add_argument("--csv", metavar="FILE", help="focus of each photo (default: from EXIF)")
-    parser.add_argument("--focal-length-mm", metavar="MM", type=float, help="focal length [mm] (default: from EXIF)")
-    parser.add_argument("--f-number", metavar="N", type=float, help="f-number (default: from EXIF)")
+    parser.add_argument("folder", metavar="FOLDER", help="folder of the photos")
+    parser.add_argument("--output", metavar="DIR", help="new folder for the stack (default: FOLDER)")
+    parser.add_argument("--csv", metavar="FILE", help="table of the focus of each photo (default: EXIF)")
+    parser.add_argument("--focal-length-mm", metavar="MM", type=float, help="focal length [mm] (default: EXIF)")
+    parser.add_argument("--f-number", metavar="N", type=float, help="f-number (default: EXIF)")
     parser.add_argument(
         "--pixel-pitch-um",
         metavar="UM",
         type=float,
-        help="size of an image pixel on the sensor [um] (default: from EXIF)",
+        help="pixel pitch of the photos on the sensor [um] (default: EXIF)",
     )
     parser.add_argument(
         "--focus-unit",
         choices=("metres", "diopters"),
         default="metres",
-        help="what EXIF SubjectDistance is in: metres by the standard, dioptres on some devices (default: metres)",
+        help="unit of EXIF SubjectDistance: metres (standard, default) or dioptres (some devices)",
     )
     parser.add_argument(
         "--max-input-megapixels",
         metavar="MPX",
         type=float,
         default=ProcessingConfig.max_input_megapixels,
-        help="larger photos are refused (default: %(default)g)",
+        help="maximum size of a photo; larger ones are refused (default: %(default)g)",
     )
 
 

@@ -1,4 +1,4 @@
-"""The command `dfs`: one entry point, a module for each sub-command, imported only when called."""
+"""Entry point of the command `dfs`: a module per sub-command, imported when called."""
 
 from __future__ import annotations
 
@@ -8,35 +8,32 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from dfs_ros.system.cores import wait_asleep
 from dfs_ros.version import __version__
 
 COMMANDS = {
-    "run": ("dfs_ros.cli.run", "camera, depth node and viewer, live"),
-    "node": ("dfs_ros.cli.node", "the depth node alone, for a camera that is there already"),
-    "camera": ("dfs_ros.cli.camera", "a simulated or recorded camera alone"),
-    "view": ("dfs_ros.cli.view", "the viewer alone"),
-    "estimate": ("dfs_ros.cli.estimate", "depth of a focal stack on disk"),
-    "record": ("dfs_ros.cli.record", "record a camera, and depth, into a bag"),
-    "replay": ("dfs_ros.cli.replay", "depth of a recorded bag"),
+    "run": ("dfs_ros.cli.run", "run camera, depth node and viewer live"),
+    "node": ("dfs_ros.cli.node", "run the depth node alone, for a camera already running"),
+    "camera": ("dfs_ros.cli.camera", "run a focus-sweeping camera alone: simulated, recorded or V4L2"),
+    "view": ("dfs_ros.cli.view", "run the viewer alone"),
+    "estimate": ("dfs_ros.cli.estimate", "estimate the depth of a focal stack on disk"),
+    "record": ("dfs_ros.cli.record", "record camera and depth topics into a bag"),
+    "replay": ("dfs_ros.cli.replay", "estimate depth of a recorded bag"),
     "import": ("dfs_ros.cli.import_stack", "make a focal stack from a folder of photos"),
-    "calibrate": ("dfs_ros.cli.calibrate", "fit how wide the lens blurs, from a focal stack"),
-    "focus-table": ("dfs_ros.cli.focus_table", "calibrate a lens whose focus is set in numbers without a unit"),
+    "calibrate": ("dfs_ros.cli.calibrate", "measure the effective aperture of a lens from a focal stack"),
+    "focus-table": ("dfs_ros.cli.focus_table", "calibrate the focus of a V4L2 lens in dioptres"),
     "simulate": ("dfs_ros.cli.simulate", "render a focal stack with known depth"),
-    "train": ("dfs_research.commands.train", "train the network on rendered stacks"),
-    "eval": ("dfs_research.commands.evaluate", "score depth on rendered stacks"),
-    "experiment": (
-        "dfs_research.commands.experiment",
-        "invariance to the camera, ablations, constraints: tables by one command",
-    ),
-    "export": ("dfs_ros.cli.export", "write the network as ONNX, and compare what runs it"),
-    "bench": ("benchmarks.volumes_cli", "measure speed and memory on this machine (with --node: of the depth node)"),
-    "doctor": ("dfs_ros.cli.doctor", "what this machine has, and what will be used"),
+    "export": ("dfs_ros.cli.export", "export the network as ONNX and compare its runners"),
+    "doctor": ("dfs_ros.cli.doctor", "check this machine: hardware, libraries, ROS"),
+    "train": ("dfs_research.commands.train", "train a network on focal stacks with depth"),
+    "eval": ("dfs_research.commands.evaluate", "score depth on rendered focal stacks"),
+    "experiment": ("dfs_research.commands.experiment", "run an experiment: invariance, ablations, constraints, speed"),
+    "bench": ("benchmarks.volumes_cli", "measure speed and memory (with --node: of the depth node)"),
 }
 
-_VARIANTS = {"bench --node": ("benchmarks.node", "measure the depth node on this machine")}
+_VARIANTS = {"bench --node": ("benchmarks.node", "measure speed and memory of the depth node")}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"dfs {name}: error: {str(error) or type(error).__name__}", file=sys.stderr)
         return 2
     except ImportError as error:
-        print(f"dfs {name}: error: {error}; `dfs doctor` says what is missing", file=sys.stderr)
+        print(f"dfs {name}: error: {error}; `dfs doctor` lists what is missing", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"\ndfs {name}: interrupted", file=sys.stderr)
@@ -79,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(name: str, arguments: Sequence[str]) -> int:
     module_name, summary = {**COMMANDS, **_VARIANTS}[name]
-    module = importlib.import_module(module_name)
+    module = _module(module_name, name)
+    if module is None:
+        return 1
     parser = _Parser(
         prog=f"dfs {name}",
         description=module.__doc__ or summary,
@@ -90,6 +89,25 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     return int(module.run(parser.parse_args(arguments)))
 
 
+def _module(module_name: str, command: str) -> Any:
+    """Module of a command; None, with a message, if it is a command of the repository and this is none."""
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if not _needs_clone(module_name) or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+    print(
+        f"dfs {command}: error: this command comes with a clone of the repository (run it there, or after `pip install "
+        "-e .` of it), not with a wheel or a colcon build",
+        file=sys.stderr,
+    )
+    return None
+
+
+def _needs_clone(module_name: str) -> bool:
+    return not module_name.startswith("dfs_ros.")
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         # One line, as for all other wrong input; argparse would print its whole usage before it.
@@ -98,11 +116,18 @@ class _Parser(argparse.ArgumentParser):
 
 def _usage() -> str:
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
-    return (
-        "usage: dfs COMMAND [...]\n\nMetric depth from focal stacks.\n\ncommands:\n"
-        + "\n".join(lines)
-        + "\n\n`dfs COMMAND --help` lists the options; `dfs --version`."
+    installed: list[str] = []
+    cloned: list[str] = []
+    for name, (module_name, summary) in COMMANDS.items():
+        (cloned if _needs_clone(module_name) else installed).append(f"  {name:<{width}}  {summary}")
+    return "\n".join(
+        [
+            "usage: dfs COMMAND [...]\n\nMetric depth from focal stacks.\n\ncommands:",
+            *installed,
+            "\nfrom a clone:",
+            *cloned,
+            "\n`dfs COMMAND --help` lists the options; `dfs --version` prints the version.",
+        ]
     )
 
 

@@ -1,4 +1,4 @@
-"""What a run looks like from outside the depth node: everything here was received over the transport."""
+"""Monitor of a run from outside the depth node, by its messages alone."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What the executables of `ros2 run dfs_ros ...` share: native nodes, told everything by ROS arguments.
+"""Shared code of the native executables `ros2 run dfs_ros ...`, configured by ROS arguments alone.
 
-Whatever takes time is imported by :func:`native_main`, which a signal may interrupt at any time.
+:func:`native_main` imports whatever takes time, so that a signal may interrupt it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def native_main(
             print(f"{node_name}: error: {str(error) or type(error).__name__}", file=sys.stderr)
             return 2
         if isinstance(error, ImportError):
-            print(f"{node_name}: error: {error}; `dfs doctor` says what is missing", file=sys.stderr)
+            print(f"{node_name}: error: {error}; `dfs doctor` lists what is missing", file=sys.stderr)
             return 1
         raise
     return 0

@@ -1,4 +1,7 @@
-"""The depth node alone: takes image, camera_info and focus; publishes depth. Ctrl-C ends it."""
+"""Run the depth node alone; Ctrl-C ends it.
+
+Inputs: image, camera_info and focus. Outputs: depth, sigma, points, all-in-focus image, diagnostics.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What commands that take part in ROS share: their options, and how they stop."""
+"""Options, node names and signal handling of commands that run ROS nodes."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def add_participant_arguments(parser: argparse.ArgumentParser, kinds: tuple[str,
         "--transport",
         choices=kinds,
         default="auto",
-        help="what carries the messages (default: native ROS 2 where it is installed, else DDS)",
+        help="message transport (default: native ROS 2 where it is installed, otherwise DDS)",
     )
     parser.add_argument("--namespace", metavar="NAME", default="/", help="namespace of the topics (default: /)")
     parser.add_argument(
-        "--remap", metavar="FROM:=TO", action="append", default=[], help="another name for a topic; may be repeated"
+        "--remap", metavar="FROM:=TO", action="append", default=[], help="new name of a topic; repeatable"
     )
     parser.add_argument("--exit-with-parent", action="store_true", help=argparse.SUPPRESS)
 
@@ -40,21 +40,25 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
         "--source",
         metavar=("sim|stack|v4l2", "DIR|DEVICE"),
         nargs="+",
-        help="camera: sim (simulated, the default), stack DIR (the photos of a focal stack, sweep after sweep), or "
-        "v4l2 [DEVICE] (a camera whose focus can be set)",
+        help="camera: sim (simulated, default), stack DIR (images of a focal stack, repeated) or v4l2 [DEVICE]",
     )
     parser.add_argument(
-        "--calibration", metavar="FILE", help="for v4l2: which focus_absolute is which dioptres (lens-table/1)"
+        "--calibration",
+        metavar="FILE",
+        help="lens table (lens-table/1) of the V4L2 camera, from focus_absolute to dioptres",
     )
     default = CameraConfig()
     parser.add_argument(
-        "--rate", metavar="HZ", type=float, help=f"images per second of the camera (default: {default.rate_hz:g})"
+        "--rate", metavar="HZ", type=float, help=f"frame rate of the camera (default: {default.rate_hz:g})"
     )
     size = f"{default.width}x{default.height}"
     parser.add_argument(
-        "--size", metavar="WxH", type=size_argument, help=f"size of the images, for sim and v4l2 (default: {size})"
+        "--size",
+        metavar="WxH",
+        type=size_argument,
+        help=f"image size of the simulated or V4L2 camera (default: {size})",
     )
-    parser.add_argument("--moving", action="store_true", default=None, help="the simulated camera sways")
+    parser.add_argument("--moving", action="store_true", default=None, help="sway the simulated camera")
 
 
 def with_camera_arguments(config: Config, args: argparse.Namespace) -> Config:

@@ -1,4 +1,4 @@
-"""The parts of a run - camera, depth node, viewer - as processes, or as threads of one process."""
+"""Parts of a run (camera, depth node, viewer) as processes, or as threads of one process."""
 
 from __future__ import annotations
 

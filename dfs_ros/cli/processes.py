@@ -1,4 +1,4 @@
-"""Child processes that live and end together with this one."""
+"""Child processes that start and end together with this one."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Record a camera, and what else is wanted, into a bag. Ctrl-C or --duration ends it.
+"""Record camera and depth topics into a bag; Ctrl-C or --duration ends it.
 
     dfs record --output BAG                        image, camera_info, focus, /tf and /tf_static
     dfs record --output BAG --topics image focus depth/image depth/camera_info
 
-The bag is for `dfs replay`, ros2 bag and Foxglove. Where ROS 2 is installed, `ros2 bag record` does as well.
+`dfs replay`, ros2 bag and Foxglove read the bag. With a ROS 2 installation, `ros2 bag record` serves as well.
 """
 
 from __future__ import annotations
@@ -40,13 +40,21 @@ _STATUS_PERIOD_S = 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", metavar="BAG", required=True, help="a folder, or a file *.mcap or *.db3")
-    parser.add_argument("--format", choices=tuple(STORAGES), help="default: by the suffix, or mcap")
-    parser.add_argument("--overwrite", action="store_true", help="replace a bag that is there")
+    parser.add_argument("--output", metavar="BAG", required=True, help="new bag: a folder, or a file *.mcap or *.db3")
     parser.add_argument(
-        "--topics", metavar="TOPIC", nargs="+", default=INPUTS, help=f"some of {', '.join(TYPES)} (default: the inputs)"
+        "--format", choices=tuple(STORAGES), help="storage format (default: from the suffix, otherwise mcap)"
     )
-    parser.add_argument("--duration", metavar="S", type=float, help="end after so many seconds (default: never)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing bag")
+    parser.add_argument(
+        "--topics",
+        metavar="TOPIC",
+        nargs="+",
+        default=INPUTS,
+        help=f"topics to record, of {', '.join(TYPES)} (default: the inputs)",
+    )
+    parser.add_argument(
+        "--duration", metavar="S", type=float, help="duration of the recording [s] (default: unlimited)"
+    )
     add_participant_arguments(parser)
     add_config_arguments(parser)
 

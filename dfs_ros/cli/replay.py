@@ -1,10 +1,10 @@
-"""Depth of a recorded bag: the depth node on it, with the bag's time as clock, as fast as the machine can.
+"""Estimate depth of a recorded bag, offline and reproducibly.
 
-    dfs replay BAG --output DEPTH            a folder for ros2 bag, Foxglove, RViz (DEPTH.mcap: a single file)
+    dfs replay BAG --output DEPTH            folder for ros2 bag, Foxglove, RViz (DEPTH.mcap: a single file)
 
-BAG is a ROS 2 bag (sqlite3 or mcap) with images, camera_info and focus (dfs_ros/FrameFocus, or camera_ros'
-LensPosition on /diagnostics). Topics are found by their types; where there are several, --remap says which. Each run
-writes the same bytes.
+Runs the depth node on a ROS 2 bag (sqlite3 or mcap) with images, camera_info and focus (dfs_ros/FrameFocus, or
+camera_ros' LensPosition on /diagnostics). Time is the bag's; every run writes the same bytes. Topics are found by type;
+--remap chooses among several of one type.
 """
 
 from __future__ import annotations
@@ -20,28 +20,30 @@ _COPIES = ("none", "tf", "inputs", "all")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bag", metavar="BAG", help="folder with metadata.yaml, or a .mcap or .db3 file")
+    parser.add_argument("bag", metavar="BAG", help="bag: a folder with metadata.yaml, or a file *.mcap or *.db3")
+    parser.add_argument("--output", metavar="BAG", required=True, help="new bag: a folder, or a file *.mcap or *.db3")
     parser.add_argument(
-        "--output", metavar="BAG", required=True, help="folder for the new bag, or a file *.mcap or *.db3"
+        "--format",
+        choices=("mcap", "sqlite3"),
+        help="storage format of the new bag (default: from its suffix, otherwise mcap)",
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing bag")
     parser.add_argument(
-        "--format", choices=("mcap", "sqlite3"), help="of the new bag (default: by its suffix, or mcap)"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace a bag that is there")
-    parser.add_argument(
-        "--topics", metavar="TOPIC", nargs="+", help="outputs to write, such as depth/image (default: all)"
+        "--topics", metavar="TOPIC", nargs="+", help="output topics to write, such as depth/image (default: all)"
     )
     parser.add_argument(
         "--copy",
         choices=_COPIES,
         default="tf",
-        help="what else goes into the new bag: /tf and /tf_static (default), the inputs too, all, or none",
+        help="messages copied to the new bag. tf: /tf and /tf_static (default); inputs: the inputs too; all; none",
     )
-    parser.add_argument("--start", metavar="S", type=float, default=0.0, help="begin so many seconds into the bag")
-    parser.add_argument("--duration", metavar="S", type=float, help="replay so many seconds (default: all)")
+    parser.add_argument(
+        "--start", metavar="S", type=float, default=0.0, help="start, relative to that of the bag [s] (default: 0)"
+    )
+    parser.add_argument("--duration", metavar="S", type=float, help="duration of the replayed part [s] (default: all)")
     parser.add_argument("--namespace", metavar="NAME", default="/", help="namespace of the node (default: /)")
     parser.add_argument(
-        "--remap", metavar="FROM:=TO", action="append", default=[], help="another name for a topic; may be repeated"
+        "--remap", metavar="FROM:=TO", action="append", default=[], help="new name of a topic; repeatable"
     )
     add_config_arguments(parser)
 

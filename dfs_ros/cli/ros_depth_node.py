@@ -1,7 +1,7 @@
-"""The depth node as a native ROS 2 lifecycle node: image, camera_info and focus in; depth out.
+"""Depth node as a native ROS 2 lifecycle node.
 
-Parameters are the settings that `dfs node --list-settings` prints, as `hypotheses.count`. With node.autostart false it
-waits for `ros2 lifecycle set`.
+Inputs: image, camera_info, focus; output: depth. Parameters are the settings that `dfs node --list-settings` prints,
+such as `hypotheses.count`. With node.autostart false, the node waits for `ros2 lifecycle set`.
 """
 
 from __future__ import annotations

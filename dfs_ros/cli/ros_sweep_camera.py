@@ -1,6 +1,7 @@
-"""A focus-sweeping camera as a native ROS 2 lifecycle node: publishes image, camera_info and focus.
+"""Focus-sweeping camera as a native ROS 2 lifecycle node.
 
-Parameters camera.source and those beside it say which camera; `dfs camera --list-settings` prints all.
+Publishes image, camera_info and focus. The parameters of section camera choose the source;
+`dfs camera --list-settings` prints all.
 """
 
 from __future__ import annotations

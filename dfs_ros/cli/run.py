@@ -1,11 +1,10 @@
-"""Camera, depth node and viewer, live: each a process of its own, talking over ROS topics.
+"""Run camera, depth node and viewer live, as separate processes connected by ROS topics.
 
     dfs run                                            simulated camera, viewer at http://127.0.0.1:8080
     dfs run --source stack DIR --duration 30 --output out --no-viewer
 
-Ends with Ctrl-C, or by itself --duration seconds after the first depth image. With --output the newest depth that the
-node published is written as `dfs estimate` writes it. ROS_DOMAIN_ID is honoured; without other settings only this host
-is spoken to.
+Ctrl-C ends the run, or --duration seconds after the first depth image. --output saves the newest published depth in the
+form of `dfs estimate`. Discovery honours ROS_DOMAIN_ID and is limited to this host unless configured otherwise.
 """
 
 from __future__ import annotations
@@ -42,10 +41,12 @@ _STATUS_PERIOD_S = 1.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_arguments(parser)
     parser.add_argument(
-        "--duration", metavar="S", type=float, help="end this long after the first depth image (default: never)"
+        "--duration", metavar="S", type=float, help="duration after the first depth image [s] (default: unlimited)"
     )
-    parser.add_argument("--output", metavar="DIR", help="write the newest depth there at the end, as dfs estimate does")
-    parser.add_argument("--no-viewer", action="store_true", help="no page in the browser")
+    parser.add_argument(
+        "--output", metavar="DIR", help="folder for the newest depth at the end, as `dfs estimate` writes it"
+    )
+    parser.add_argument("--no-viewer", action="store_true", help="run without the viewer")
     add_port_argument(parser)
     add_participant_arguments(parser, kinds=("auto", "ros", "dds", "local"))
     add_config_arguments(parser)

@@ -1,8 +1,7 @@
-"""Render the focal stack that a thin lens takes of a scene of known depth.
+"""Render a focal stack of a scene of known depth through a thin lens.
 
-Writes a focal-stack/1 folder (stack.yaml and its images) with the true depth as true_depth.npy (float32 metres) and
-true_depth.png, and the sharp scene as scene.png. With --breathing the true depth is in the geometry of focus at
-infinity.
+Output: a focal-stack/1 folder (stack.yaml and images), the true depth as true_depth.npy (float32 metres) and
+true_depth.png, and the sharp scene as scene.png. With --breathing the true depth has the image scale of infinity focus.
 """
 
 from __future__ import annotations
@@ -20,33 +19,64 @@ _OVERSAMPLING = 2
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     default = SimulationConfig()
     parser.add_argument("--output", metavar="DIR", required=True, help="new folder for the stack")
-    parser.add_argument("--scene", choices=("demo", "plane", "random"), default="demo", help="(default: %(default)s)")
-    parser.add_argument("--size", metavar="WxH", type=size_argument, default=(320, 240), help="(default: 320x240)")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of scene and noise (default: %(default)s)")
-    parser.add_argument("--depth", metavar="M", type=float, default=1.0, help="of the plane (default: %(default)g)")
-    parser.add_argument("--near", metavar="M", type=float, default=0.4, help="of a random scene (default: %(default)g)")
-    parser.add_argument("--far", metavar="M", type=float, default=4.0, help="of a random scene (default: %(default)g)")
+    parser.add_argument(
+        "--scene",
+        choices=("demo", "plane", "random"),
+        default="demo",
+        help="scene: demo, one frontal plane, or random objects (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--size", metavar="WxH", type=size_argument, default=(320, 240), help="image size (default: 320x240)"
+    )
+    parser.add_argument(
+        "--seed", metavar="N", type=int, default=0, help="random seed of scene and noise (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--depth",
+        metavar="M",
+        type=float,
+        default=1.0,
+        help="depth of the plane (--scene plane) [m] (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--near",
+        metavar="M",
+        type=float,
+        default=0.4,
+        help="nearest depth (--scene random) [m] (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--far",
+        metavar="M",
+        type=float,
+        default=4.0,
+        help="farthest depth (--scene random) [m] (default: %(default)g)",
+    )
     parser.add_argument(
         "--noise",
         metavar="SHARE",
         type=float,
         default=default.noise,
-        help="standard deviation as a share of full scale (default: %(default)g)",
+        help="standard deviation of the image noise, as a fraction of full scale (default: %(default)g)",
     )
-    parser.add_argument("--breathing", action="store_true", help="the image grows as the focus comes nearer")
-    group = parser.add_argument_group("camera (without options: 25 mm f/1.4 before a sensor 12.8 mm wide)")
-    group.add_argument("--focal-length-mm", metavar="MM", type=float, default=25.0, help="(default: %(default)g)")
-    group.add_argument("--f-number", metavar="N", type=float, default=1.4, help="(default: %(default)g)")
+    parser.add_argument(
+        "--breathing", action="store_true", help="simulate focus breathing: image scale grows with nearer focus"
+    )
+    group = parser.add_argument_group("camera (default: 25 mm f/1.4, sensor 12.8 mm wide)")
+    group.add_argument(
+        "--focal-length-mm", metavar="MM", type=float, default=25.0, help="focal length [mm] (default: %(default)g)"
+    )
+    group.add_argument("--f-number", metavar="N", type=float, default=1.4, help="f-number (default: %(default)g)")
     group.add_argument(
         "--pixel-pitch-um",
         metavar="UM",
         type=float,
-        help="size of an image pixel on the sensor (default: 12800 / width)",
+        help="pixel pitch on the sensor [um] (default: 12800 / width)",
     )
     group.add_argument(
         "--focus",
         metavar="D,D,...",
-        help="focus of each image in dioptres, 0 = infinity (default: 2.2,1.6,1.1,0.7,0.35)",
+        help="focus of each image in dioptres, 0: infinity (default: 2.2,1.6,1.1,0.7,0.35)",
     )
 
 

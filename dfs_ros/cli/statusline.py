@@ -1,4 +1,4 @@
-"""One line at the bottom of the terminal that is kept up to date, and lines above it."""
+"""Status line at the bottom of a terminal, with scrolling lines above it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The viewer alone: shows in the browser what camera and depth node publish. Ctrl-C ends it."""
+"""Run the viewer alone; Ctrl-C ends it.
+
+The page shows what camera and depth node publish.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ def add_port_argument(parser: argparse.ArgumentParser) -> None:
     """`--port`."""
     default = ViewerConfig.port
     parser.add_argument(
-        "--port", metavar="PORT", type=int, help=f"port of the viewer's page (default: {default}; 0 = any free one)"
+        "--port", metavar="PORT", type=int, help=f"TCP port of the viewer; 0: any free port (default: {default})"
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from runner_rig import exported, light
 
 from dfs_ros.cli.main import main
 from dfs_ros.config import NetworkConfig
@@ -33,9 +34,9 @@ VARIANTS = [(precision, dynamic, parity) for precision in TOLERANCE for dynamic 
 """Parity of the number of hypotheses: the network works on pairs of them."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def module() -> LightNetwork:
-    return load_weights(model_file("light")).eval()
+    return light()
 
 
 def runner_of(model: bytes) -> OnnxRunner:
@@ -48,12 +49,9 @@ def nodes_of(model: bytes) -> list[onnx.NodeProto]:
 
 @pytest.mark.parametrize(("precision", "dynamic", "parity"), VARIANTS)
 def test_onnx_runtime_answers_as_torch(module: LightNetwork, precision: str, dynamic: bool, parity: int) -> None:
-    example = Shape(8 + parity, 64, 96)
-    model = export_onnx(module, example, precision, dynamic)
-    runner, reference = runner_of(model), TorchRunner(module, "cpu")
+    runner, reference = runner_of(exported(8 + parity, precision, dynamic)), TorchRunner(module, "cpu")
     others = [Shape(2, 32, 32), Shape(3, 32, 64), Shape(20, 96, 64), Shape(21, 64, 96)] if dynamic else []
-    shapes = [example, *others]
-    for shape in shapes:
+    for shape in [Shape(8 + parity, 64, 96), *others]:
         inputs = golden_inputs(shape, seed=3)
         answer = runner.run(*inputs)
         assert answer.dtype == np.float32
@@ -61,8 +59,8 @@ def test_onnx_runtime_answers_as_torch(module: LightNetwork, precision: str, dyn
 
 
 @pytest.mark.parametrize("precision", TOLERANCE)
-def test_types_are_strong_and_the_ends_float32(module: LightNetwork, precision: str) -> None:
-    model = onnx.shape_inference.infer_shapes(onnx.load_from_string(export_onnx(module, Shape(8, 64, 64), precision)))
+def test_types_are_strong_and_the_ends_float32(precision: str) -> None:
+    model = onnx.shape_inference.infer_shapes(onnx.load_from_string(exported(8, precision)))
     onnx.checker.check_model(model, full_check=True)
     graph = model.graph
     kinds = {v.name: v.type.tensor_type.elem_type for v in [*graph.input, *graph.output, *graph.value_info]}
@@ -77,17 +75,16 @@ def test_types_are_strong_and_the_ends_float32(module: LightNetwork, precision: 
     assert {weights[node.input[1]] for node in convolutions} == {expected}
 
 
-def test_no_operation_that_engines_lack(module: LightNetwork) -> None:
+def test_no_operation_that_engines_lack() -> None:
     for precision, dynamic, parity in VARIANTS:
-        names = {node.op_type for node in nodes_of(export_onnx(module, Shape(8 + parity, 64, 64), precision, dynamic))}
+        names = {node.op_type for node in nodes_of(exported(8 + parity, precision, dynamic))}
         assert not names & {"GridSample", "DFT", "DeformConv", "Loop", "If", "NonZero"}
         assert {"Conv", "Softmax"} <= names
 
 
 def test_exports_are_reproducible_and_leave_the_network_alone(module: LightNetwork) -> None:
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    first = export_onnx(module, Shape(8, 64, 64), "fp16")
-    assert export_onnx(module, Shape(8, 64, 64), "fp16") == first
+    assert export_onnx(module, Shape(8, 64, 96), "fp16") == exported(8, "fp16")
     for name, tensor in module.state_dict().items():
         assert tensor.dtype == torch.float32 and torch.equal(tensor, before[name])
 
@@ -140,18 +137,16 @@ def rtx():
 
 
 @pytest.mark.parametrize(("precision", "dynamic", "parity"), VARIANTS)
-def test_every_variant_builds_to_an_engine(rtx, module, precision, dynamic, parity) -> None:
-    shape = Shape(8 + parity, 64, 96)
-    model = export_onnx(module, shape, precision, dynamic)
-    told: list[float] = []
+def test_every_variant_builds_to_an_engine(rtx, precision, dynamic, parity) -> None:
+    shape, told = Shape(8 + parity, 64, 96), []
+    model = exported(8 + parity, precision, dynamic)
     plan = build_engine(rtx, model, shape.of_inputs(), lambda step, share: told.append(share))
     assert len(plan) > 500_000  # more than its weights
     assert told[0] == 0.0 and told[-1] == 1.0 and all(0.0 <= share <= 1.0 for share in told)
 
 
-def test_wrong_files_and_names_do_not_build(rtx, module: LightNetwork) -> None:
-    shape = Shape(4, 32, 32)
-    model = export_onnx(module, shape)
+def test_wrong_files_and_names_do_not_build(rtx) -> None:
+    shape, model = Shape(8, 64, 96), exported()
     with pytest.raises(RunnerError, match="cannot be parsed"):
         build_engine(rtx, b"no ONNX", shape.of_inputs())
     with pytest.raises(RunnerError, match="cannot be parsed"):

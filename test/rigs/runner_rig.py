@@ -1,9 +1,13 @@
 """What tests of runners share: a runner that answers a number, inputs, and other weights than the shipped ones."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
 
+from dfs_ros.network.export import Shape, export_onnx
+from dfs_ros.network.light import LightNetwork
 from dfs_ros.network.runners.base import Runner, RunnerError
 from dfs_ros.network.weights import load_weights, model_file
 
@@ -46,9 +50,22 @@ def own_cache(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def other_network():
-    """Weights that a file is not made of."""
+@functools.cache
+def light() -> LightNetwork:
+    """The shipped network, for tests that leave it as it is."""
+    return load_weights(model_file("light")).eval()
+
+
+@functools.cache
+def exported(hypotheses: int = 8, precision: str = "fp32", dynamic: bool = False) -> bytes:
+    """The shipped network as ONNX, of so many hypotheses of 64 x 96 pixels; made once for all tests."""
+    return export_onnx(light(), Shape(hypotheses, 64, 96), precision, dynamic)
+
+
+@functools.cache
+def exported_of_other_weights() -> bytes:
+    """A graph for any shape, as :func:`exported` makes it, of weights that no file is made of."""
     module = load_weights(model_file("light"))
     with torch.no_grad():
         module.score.bias += torch.tensor([3.0, -3.0, 0.0, 0.0])
-    return module
+    return export_onnx(module, Shape(9, 64, 96), "fp32", dynamic=True)

@@ -6,11 +6,11 @@ import sys
 import numpy as np
 import pytest
 import torch
-from runner_rig import images, needs_onnx, no_gpu, other_network, own_cache
+from runner_rig import exported, exported_of_other_weights, images, light, needs_onnx, no_gpu, own_cache
 
 from dfs_ros.config import NetworkConfig
 from dfs_ros.network import load_network
-from dfs_ros.network.export import INPUTS, Shape, export_onnx, golden_inputs
+from dfs_ros.network.export import INPUTS, Shape, golden_inputs
 from dfs_ros.network.runners.base import RunnerError
 from dfs_ros.network.runners.chain import ChainRunner
 from dfs_ros.network.runners.choose import engine_model
@@ -39,19 +39,15 @@ def test_onnx_runtime_by_name_answers_as_torch_at_any_size() -> None:
 
 @needs_onnx
 def test_onnx_runtime_takes_tensors() -> None:
-    module = load_weights(model_file("light"))
-    shape = Shape(6, 32, 64)
-    runner = OnnxRunner(lambda: export_onnx(module, shape), INPUTS, "cpu")
-    inputs = golden_inputs(shape)
+    runner = OnnxRunner(exported, INPUTS, "cpu")
+    inputs = golden_inputs(Shape(8, 64, 96))
     answer = runner.run_tensors(*(torch.from_numpy(array) for array in inputs))
     np.testing.assert_array_equal(answer.numpy(), runner.run(*inputs))
 
 
 @needs_onnx
 def test_onnx_with_other_inputs_is_refused_and_torch_takes_over() -> None:
-    module = load_weights(model_file("light"))
-    shape = Shape(4, 32, 32)
-    model, inputs = export_onnx(module, shape), golden_inputs(shape)
+    model, inputs = exported(), golden_inputs(Shape(8, 64, 96))
     wrong = OnnxRunner(lambda: model, ("cost", "smoothed", "image"), "cpu")
     with pytest.raises(
         RunnerError, match=r"expected inputs \['cost'.* the model has \['energy', 'image', 'smoothed'\]"
@@ -60,17 +56,16 @@ def test_onnx_with_other_inputs_is_refused_and_torch_takes_over() -> None:
     with pytest.raises(RunnerError, match="cannot be loaded"):
         OnnxRunner(lambda: model[:1000], INPUTS, "cpu").run(*inputs)
     with pytest.raises(RunnerError, match="onnxruntime: "):  # a graph for one shape, and another one comes
-        OnnxRunner(lambda: model, INPUTS, "cpu").run(*golden_inputs(Shape(4, 64, 32)))
-    chain = ChainRunner([("onnx", lambda: wrong), ("torch", lambda: TorchRunner(module, "cpu"))])
-    assert chain.run(*inputs).shape == (4, 32, 32)
+        OnnxRunner(lambda: model, INPUTS, "cpu").run(*golden_inputs(Shape(8, 96, 64)))
+    chain = ChainRunner([("onnx", lambda: wrong), ("torch", lambda: TorchRunner(light(), "cpu"))])
+    assert chain.run(*inputs).shape == (8, 64, 96)
     assert chain.description == "torch on cpu" and "expected inputs" in chain.problems[0].text
 
 
 @needs_onnx
 def test_a_file_that_answers_wrong_is_not_used(monkeypatch) -> None:
     """The real chain, with the ONNX file of other weights."""
-    wrong = export_onnx(other_network(), Shape(9, 64, 96), "fp32", dynamic=True)
-    monkeypatch.setattr("dfs_ros.network.runners.choose.onnx_of", lambda *_: wrong)
+    monkeypatch.setattr("dfs_ros.network.runners.choose.onnx_of", lambda *_: exported_of_other_weights())
     network = load_network(NetworkConfig(runner="onnx", precision="fp32"), "cpu")
     expected = load_network(NetworkConfig(runner="torch", precision="fp32"), "cpu").probability(*images(7, 33, 40))
     np.testing.assert_array_equal(network.probability(*images(7, 33, 40)), expected)
@@ -81,7 +76,7 @@ def test_a_file_that_answers_wrong_is_not_used(monkeypatch) -> None:
 
 @needs_onnx
 def test_a_file_that_is_cut_short_is_not_used(monkeypatch) -> None:
-    right = export_onnx(load_weights(model_file("light")), Shape(9, 64, 96), "fp32", dynamic=True)
+    right = exported(9, "fp32", dynamic=True)
     monkeypatch.setattr("dfs_ros.network.runners.choose.onnx_of", lambda *_: right[: len(right) // 2])
     network = load_network(NetworkConfig(runner="onnx", precision="fp32"), "cpu")
     assert network.probability(*images(4, 32, 32)).shape == (4, 32, 32)
@@ -140,7 +135,7 @@ def test_shipped_files_serve_where_the_package_onnx_is_missing(monkeypatch) -> N
 
 def test_a_file_of_other_weights_beside_them_is_not_used(monkeypatch, tmp_path) -> None:
     pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
-    wrong = export_onnx(other_network(), Shape(9, 64, 96), "fp32", dynamic=True)
+    wrong = exported_of_other_weights()
     monkeypatch.setitem(sys.modules, "onnx", None)
     file = shutil.copy(model_file("light"), tmp_path / "mine.safetensors")
     (tmp_path / "mine-dynamic-fp32.onnx").write_bytes(wrong)

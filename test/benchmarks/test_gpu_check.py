@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cuda_host import HostKernels, compiler
+from cuda_host import HostKernels
 from cuda_rig import host_build_steps, record_by_hand
 from numpy.typing import NDArray
 
@@ -43,11 +43,7 @@ def test_without_a_device_it_says_so_and_claims_nothing(capsys: pytest.CaptureFi
     assert not (tmp_path / "gpu").exists()
 
 
-def test_parity_passes_for_the_kernels_and_fails_for_wrong_ones(tmp_path: Path) -> None:
-    if compiler() is None:
-        pytest.skip("no C++ compiler (g++ or clang++) for the host build of the kernels")
-    kernels = HostKernels(tmp_path)
-
+def test_parity_passes_for_the_kernels_and_fails_for_wrong_ones(kernels: HostKernels) -> None:
     def compute(problem: Problem, **settings: Any) -> NDArray[Any]:
         engine = VolumeEngine(problem, kernels, torch.device("cpu"), **settings)
         return engine.volume(engine.spectra(problem.stack.images), problem.coc_px).numpy()
@@ -80,13 +76,6 @@ def test_floor_grows_as_it_must() -> None:
     assert twice.bytes - spectra == 2 * (floor.bytes - spectra)
     luma = floor_of(textured_problem(CostConfig(channels="luma"), (64, 64), 5, 8))
     assert 0.3 < luma.bytes / floor.bytes < 0.4
-
-
-@pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> HostKernels:
-    if compiler() is None:
-        pytest.skip("no C++ compiler (g++ or clang++) for the host build of the kernels")
-    return HostKernels(tmp_path_factory.mktemp("kernels"))
 
 
 def test_aggregation_passes_and_a_wrong_one_fails(kernels: HostKernels) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cuda_host import HostKernels, compiler
+from cuda_host import HostKernels
 from cuda_rig import on_host_build, record_by_hand
 
 from dfs_ros.alignment.align import aligned_as_is
@@ -30,13 +30,6 @@ from dfs_ros.types import Camera, DepthResult, FocalStack
 
 CPU = torch.device("cpu")
 CAMERA = Camera(0.008, 1.4, 6e-6)
-
-
-@pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> HostKernels:
-    if compiler() is None:
-        pytest.skip("no C++ compiler (g++ or clang++) for the host build of the kernels")
-    return HostKernels(tmp_path_factory.mktemp("kernels"))
 
 
 def config_of(network: str, **sections: dict[str, Any]) -> Config:

@@ -48,8 +48,8 @@ CUresult cuLaunchKernel(CUfunction function, unsigned int blocks_x, unsigned int
   if (current != context || on != stream || extra != nullptr || threads_y != 1 || threads_z != 1) return invalid;
   if (threads_x == 0 || threads_x > 256 || shared_bytes > 48 * 1024) return invalid;
   if (blocks_x == 0 || blocks_y == 0 || blocks_z == 0 || blocks_y > 65535 || blocks_z > 65535) return invalid;
-  using Kernel = void (*)(const void*, int, int, int, int, int);
-  reinterpret_cast<Kernel>(function)(arguments[0], blocks_x, blocks_y, blocks_z, threads_x, shared_bytes);
+  using Kernel = int (*)(const void*, int, int, int, int, int, int order, int left_out);
+  reinterpret_cast<Kernel>(function)(arguments[0], blocks_x, blocks_y, blocks_z, threads_x, shared_bytes, 0, -1);
   return success;
 }
 }

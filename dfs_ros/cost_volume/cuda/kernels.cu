@@ -203,13 +203,15 @@ KERNEL(mean_rows)
 KERNEL(variance_rows)
 
 // The window along columns, for tiles of TILE x TILE pixels, and what follows it. Grid: (width / TILE, height / TILE,
-// depths). Shared: TILE * (TILE + 2 window_radius) floats, then TILE * TILE for each plane.
+// depths). Shared: TILE * (TILE + 2 window_radius) floats, then TILE * TILE windowed ones for each plane. A thread reads
+// no windowed value but its own, so that no barrier follows the last plane.
 constexpr int TILE = 32;
 
 ELEMENT void window_columns(const Job& job, const Block& block, float* shared, int planes) {
   const int tall = TILE + 2 * job.window_radius;
   float* windowed = shared + TILE * tall;
   for (int plane = 0; plane < planes; ++plane) {
+    if (plane > 0) BARRIER();
     EACH_THREAD {
       for (int i = thread; i < TILE * tall; i += block.threads) {
         const int x = block.x * TILE + i % TILE;
@@ -228,7 +230,6 @@ ELEMENT void window_columns(const Job& job, const Block& block, float* shared, i
         windowed[plane * TILE * TILE + i] = sum;
       }
     }
-    BARRIER();
   }
 }
 

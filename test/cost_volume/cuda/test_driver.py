@@ -40,20 +40,17 @@ ELF, GARBAGE = FixedCompiler("good-1.0", b"\x7fELF and more"), FixedCompiler("ba
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> str:
-    if compiler() is None:
-        pytest.skip("no C++ compiler (g++ or clang++) for the host build of the kernels")
+def library(kernels: HostKernels, tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("driver")
     source = str(RIGS / "cuda_driver_on_cpu.cpp")
     command = [compiler(), "-std=c++17", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-I/usr/local/cuda/include"]
     subprocess.run([*command, source, "-o", str(folder / "libcuda.so"), "-ldl"], check=True, timeout=100)  # type: ignore[list-item]
-    HostKernels(folder)
     return str(folder / "libcuda.so")
 
 
 @pytest.fixture
-def driver(library: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Driver]:
-    monkeypatch.setenv("DFS_ROS_HOST_KERNELS", str(Path(library).parent / "kernels.so"))
+def driver(library: str, kernels: HostKernels, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Driver]:
+    monkeypatch.setenv("DFS_ROS_HOST_KERNELS", str(kernels.file))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(build, "compilers", lambda causes: iter([ELF]))
     yield Driver(library)

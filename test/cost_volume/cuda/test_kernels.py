@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
-import itertools
 import logging
 import re
 from pathlib import Path
@@ -17,12 +16,11 @@ import numpy as np
 import pytest
 import torch
 from cost_volume_rig import CAMERA, GOLDEN, METHODS, plane_stack, random_stack, relative_error
-from cuda_host import KERNEL_FOLDER, HostKernels, compiler
+from cuda_host import KERNEL_FOLDER, HostKernels, changed_kernels
 from numpy.typing import NDArray
 
 from dfs_ros.config import CostConfig
 from dfs_ros.cost_volume import SpectraCache, bound_and_scale, energy, reference
-from dfs_ros.cost_volume.cuda import build
 from dfs_ros.cost_volume.cuda.job import Job
 from dfs_ros.cost_volume.cuda.tables import RADIAL_ENTRIES_PER_UNIT, radial_cubics
 from dfs_ros.cost_volume.cuda.volume import VolumeEngine
@@ -32,13 +30,6 @@ from dfs_ros.types import FocalStack
 
 CPU = torch.device("cpu")
 DEPTHS_M = [0.4, 0.55, 1.3, 9.0]
-
-
-@pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> HostKernels:
-    if compiler() is None:
-        pytest.skip("no C++ compiler (g++ or clang++) for the host build of the kernels")
-    return HostKernels(tmp_path_factory.mktemp("kernels"))
 
 
 def host_volume(kernels: HostKernels, problem: Problem, **settings: Any) -> NDArray[Any]:
@@ -56,7 +47,7 @@ def block_of(problem: Problem, depths: int) -> int:
 
 
 def test_job_has_the_layout_of_the_kernels(kernels: HostKernels) -> None:
-    assert kernels.library.job_bytes() == ctypes.sizeof(Job)
+    assert kernels.job_bytes == ctypes.sizeof(Job)
     declared = re.search(r"struct Job \{(.*?)\n\};", (KERNEL_FOLDER / "elements.cuh").read_text(), re.S)
     assert declared is not None
     text = re.sub(r"//.*", "", declared[1])
@@ -172,7 +163,7 @@ def test_outputs(kernels: HostKernels, method: str) -> None:
         assert relative_error(half, volume) > 1e-6
 
 
-def test_wrong_kernels_are_rejected(kernels: HostKernels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_kernels_are_rejected(kernels: HostKernels, tmp_path: Path) -> None:
     """The comparison above sees a mirrored image, a border off by a pixel, a lost square, wrong gain and window."""
     problem = make_problem(random_stack(3, (20, 27, 3)), DEPTHS_M, CostConfig())
     expected = reference.cost_volume(problem)
@@ -189,51 +180,8 @@ def test_wrong_kernels_are_rejected(kernels: HostKernels, tmp_path: Path, monkey
         ),
     ]
     for i, (file, before, after) in enumerate(changes):
-        folder = tmp_path / str(i)
-        folder.mkdir()
-        for name, text in build.sources().items():
-            assert name != file or before in text
-            (folder / name).write_text(text.replace(before, after) if name == file else text)
-        monkeypatch.setattr("cuda_host.KERNEL_FOLDER", folder)
-        assert relative_error(host_volume(HostKernels(folder, "-O0"), problem), expected) > 1e-3
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_threads_and_blocks_in_any_order_give_the_same(kernels: HostKernels, method: str) -> None:
-    problem = make_problem(random_stack(3, (37, 45, 3)), DEPTHS_M, CostConfig(method=method, channels="rgb"))
-    backwards = ctypes.c_int.in_dll(kernels.library, "host_backwards")
-    for output in ("cost", "bounded"):
-        forth = host_volume(kernels, problem, output=output)
-        backwards.value = 1
-        try:
-            back = host_volume(kernels, problem, output=output)
-        finally:
-            backwards.value = 0
-        np.testing.assert_array_equal(back, forth)
-
-
-def phases_without_barrier(source: str) -> list[str]:
-    """Functions in which a phase follows another without a barrier, which no run on the CPU could show."""
-    bad = []
-    for function in re.findall(r"^ELEMENT void (\w+)\(.*?\{\n(.*?)^\}", source, re.M | re.S):
-        # window_columns begins with a phase and ends with a barrier.
-        steps = re.findall(r"EACH_THREAD|BARRIER\(\)|window_columns\(", function[1])
-        if any(a == b == "EACH_THREAD" for a, b in itertools.pairwise(steps)):
-            bad.append(function[0])
-    return bad
-
-
-def test_a_barrier_stands_between_phases() -> None:
-    source = "\n".join(build.sources()[name] for name in (build.KERNEL_FILE, "aggregation.cuh"))
-    assert source.count("BARRIER();") == 7
-    assert phases_without_barrier(source) == []
-    assert phases_without_barrier(source.replace("BARRIER();", "")) == [
-        "table_transfer_block",
-        "noise_gains_block",
-        "rows_of",
-        "window_columns",
-        "paths_of",
-    ]
+        wrong = changed_kernels(tmp_path / str(i), file, before, after)
+        assert relative_error(host_volume(wrong, problem), expected) > 1e-3
 
 
 def test_radial_table_is_exact_to_float32() -> None:

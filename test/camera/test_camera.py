@@ -61,10 +61,10 @@ def stacks_of(frames: list[SourceFrame]) -> tuple[list[Any], StackAssembler]:
 @pytest.mark.parametrize("sweep", ["triangular", "sawtooth"])
 @pytest.mark.parametrize("moving_frames", [0, 2])
 def test_simulated_sweeps_are_numbered_so_that_they_come_out_whole(
-    sweep: str, moving_frames: int, tmp_path: Path
+    sweep: str, moving_frames: int, rendered: Path
 ) -> None:
     config = dataclasses.replace(SMALL, sweep=sweep, moving_frames=moving_frames)
-    source = SimulatedSource(config, cache=tmp_path)
+    source = SimulatedSource(config, cache=rendered)
     sweeps, assembler = stacks_of(first(source, 3 * source.frames_per_sweep))
     assert len(sweeps) == 3
     for i, each in enumerate(sweeps):

@@ -16,6 +16,7 @@ from node_rig import CAMERA, FAST, FOCUS_DIOPTERS, MS, OK, OUTPUTS, PLANE_M, SIZ
 from dfs_ros.camera.simulator import SimulatedSource
 from dfs_ros.camera.source import SweepCamera
 from dfs_ros.config import CameraConfig, Config
+from dfs_ros.estimator import estimator
 from dfs_ros.io.stack_folder import load_stack
 from dfs_ros.messages.convert import (
     TRIGGER,
@@ -39,7 +40,7 @@ from dfs_ros.transport.local import LocalBus, LocalTransport
 # -- depth that is right ----------------------------------------------------------------------------------------------
 
 
-def test_the_simulated_cameras_planes_come_out_at_their_depth(tmp_path: Path) -> None:
+def test_the_simulated_cameras_planes_come_out_at_their_depth(rendered: Path) -> None:
     camera_config = CameraConfig(width=240, height=180)
     config = Config.from_dict({**FAST, "hypotheses": {"count": 48, "min_depth_m": 0.4, "max_depth_m": 4.0}})
     config = config.updated({"alignment": {"mode": "refine"}})
@@ -48,7 +49,7 @@ def test_the_simulated_cameras_planes_come_out_at_their_depth(tmp_path: Path) ->
     received: dict[str, list[Any]] = {topic: [] for topic in OUTPUTS}
     for topic, kind in OUTPUTS.items():
         listener.create_subscription(topic, kind, received[topic].append)
-    SweepCamera(camera, SimulatedSource(camera_config, cache=tmp_path), camera_config).activate()
+    SweepCamera(camera, SimulatedSource(camera_config, cache=rendered), camera_config).activate()
     with DepthNode(transport, inline=True):
         for _ in range(11):
             bus.advance_to(bus.now_ns() + 34 * MS)
@@ -245,16 +246,14 @@ def test_inactive_it_takes_nothing_and_active_again_it_works(rig: Rig) -> None:
 
 def test_configured_it_says_what_it_waits_for_and_is_ready_at_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """As native nodes do, whose networks are loaded before they are active."""
-    import dfs_ros.pipeline
-
     rig.node.close()
-    may_load, load = threading.Event(), dfs_ros.estimator.estimator.DepthEstimator
+    may_load, load = threading.Event(), estimator.DepthEstimator
 
     def load_later(*arguments: Any, **options: Any) -> Any:
         assert may_load.wait(20)
         return load(*arguments, **options)
 
-    monkeypatch.setattr(dfs_ros.pipeline, "DepthEstimator", load_later)
+    monkeypatch.setattr(estimator, "DepthEstimator", load_later)
     configuring = threading.Thread(target=rig.node.configure)
     configuring.start()
     while (text := rig.status()[1]) != "loading the network":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -50,6 +51,7 @@ OUTPUTS = {
 OK, WARN, ERROR = 0, 1, 2
 
 
+@functools.cache
 def plane_stack() -> FocalStack:
     """A textured plane facing the camera, at PLANE_M."""
     fx_px = CAMERA.focal_length_m / CAMERA.pixel_pitch_m

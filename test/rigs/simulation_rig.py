@@ -22,6 +22,12 @@ def flat(depth_m: float, shape: tuple[int, int] = (48, 64)) -> np.ndarray:
     return np.full(shape, depth_m)
 
 
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache of simulated cameras, so that the images of each are rendered once."""
+    return tmp_path_factory.mktemp("rendered")
+
+
 @pytest.fixture(scope="module")
 def texture() -> np.ndarray:
     return plane_scene(1.0, 64, 48, seed=4).rgb

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dfs_ros.depth.parabola import vertex
 from dfs_ros.depth.regularization import guided_filter
 from dfs_ros.types import FocalStack
 
@@ -73,13 +74,9 @@ def peak_diopters(measure: NDArray[np.floating], focus_diopters: NDArray[np.floa
     if len(focus) < 3:
         return np.asarray(focus[best], np.float32)
     middle = np.clip(best, 1, len(focus) - 2)
-    left, peak, right = (np.take_along_axis(values, (middle + k)[None], axis=0)[0] for k in (-1, 0, 1))
+    left, peak, right = (-np.take_along_axis(values, (middle + k)[None], axis=0)[0] for k in (-1, 0, 1))
     before, after = focus[middle] - focus[middle - 1], focus[middle + 1] - focus[middle]
-    # Newton's form: slopes on either side, and their change.
-    slope_before, slope_after = (peak - left) / before, (right - peak) / after
-    curvature = (slope_after - slope_before) / (before + after)
-    slope = slope_before + curvature * before
-    step = np.where(curvature < 0, -slope / (2.0 * np.where(curvature < 0, curvature, 1.0)), 0.0)
+    step, _ = vertex(left, peak, right, before, after)
     found = focus[middle] + np.clip(step, -0.5 * before, 0.5 * after)
     return np.asarray(np.where(best == middle, found, focus[best]), np.float32)
 

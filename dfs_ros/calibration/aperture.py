@@ -28,6 +28,7 @@ from dfs_ros.cost_volume import cost_volume_from_config
 from dfs_ros.cost_volume.energy import log_energy
 from dfs_ros.cost_volume.hypotheses import depth_hypotheses
 from dfs_ros.depth import confidence, regularization
+from dfs_ros.depth.parabola import vertex
 from dfs_ros.optics import thin_lens
 from dfs_ros.types import Camera, FocalStack, opened, reduced
 
@@ -202,10 +203,9 @@ def _least(energy: NDArray[np.float32]) -> NDArray[np.float32]:
     """Least energy over the first axis, of a parabola through the lowest and its neighbours."""
     middle = np.clip(regularization.first_argmax(-energy), 1, len(energy) - 2)[None]
     low, mid, high = (np.take_along_axis(energy, middle + k, axis=0)[0] for k in (-1, 0, 1))
-    curvature = low - 2.0 * mid + high
-    drop = np.where(curvature > 1e-9, (low - high) ** 2 / (8.0 * np.maximum(curvature, 1e-9)), 0.0)
+    offset, _ = vertex(low, mid, high)
     inside = (mid <= low) & (mid <= high)
-    return np.asarray(np.where(inside, mid - drop, np.minimum(np.minimum(low, mid), high)), np.float32)
+    return np.asarray(np.where(inside, mid - 0.25 * (low - high) * offset, np.minimum(np.minimum(low, mid), high)))
 
 
 def _lowest(misfit: Mapping[int, float]) -> tuple[float, float]:
@@ -213,7 +213,7 @@ def _lowest(misfit: Mapping[int, float]) -> tuple[float, float]:
     steps = sorted(misfit)
     i = int(np.clip(np.argmin([misfit[step] for step in steps]), 1, len(steps) - 2))
     low, mid, high = (misfit[step] for step in steps[i - 1 : i + 2])
-    curvature = low - 2.0 * mid + high
+    offset, curvature = vertex(low, mid, high)
     if curvature <= 0.0:
         return float(min(steps, key=lambda step: misfit[step])), 0.0
-    return steps[i] + float(np.clip(0.5 * (low - high) / curvature, -1.0, 1.0)), curvature
+    return steps[i] + float(np.clip(offset, -1.0, 1.0)), curvature

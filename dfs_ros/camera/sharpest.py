@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dfs_ros.depth.parabola import vertex
+
 _BLUR_PX = 1.0  # of noise, which would count as detail
 _LEAST_RISE = 1.5  # of the sharpest over the typical position
 
@@ -45,12 +47,10 @@ def sharpest_position(positions: NDArray[np.float64], values: NDArray[np.float64
             f"the sharpest position, {positions[best]:g}, is the end of the lens's range: move the target to where the "
             "lens can focus before and behind it"
         )
-    x = positions[best - 1 : best + 2]
-    y = np.log(np.maximum(values[best - 1 : best + 2], 1e-30))
-    curvature, slope, _ = np.polyfit(x - x[1], y, 2)
-    if not curvature < 0:
-        return float(x[1])
-    return float(np.clip(x[1] - slope / (2 * curvature), x[0], x[2]))
+    before, after = np.diff(positions[best - 1 : best + 2])
+    low, mid, high = -np.log(np.maximum(values[best - 1 : best + 2], 1e-30))
+    offset, _ = vertex(low, mid, high, before, after)
+    return float(positions[best] + np.clip(offset, -before, after))
 
 
 def spread(peaks: list[float], step: float) -> float:

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from dfs_ros.config import RegularizationConfig
 from dfs_ros.cost_volume.cuda.driver import Kernels
 from dfs_ros.cost_volume.cuda.job import THREADS, Job, blocks, columns_grid, rows_grid, uploaded, with_arrays
+from dfs_ros.depth.parabola import vertex
 
 _BLOCK_BYTES = 32 << 20  # windowed rows and coefficients of the slices that are filtered at once
 _ENLARGED_AT_ONCE = 8
@@ -125,9 +126,7 @@ def minimum_with_offset(energy: Tensor) -> Tensor:
         return best.float()
     middle = best.clamp(1, len(energy) - 2)
     low, mid, high = (energy.gather(0, (middle + k)[None])[0] for k in (-1, 0, 1))
-    curvature = low - 2.0 * mid + high
-    curved = curvature > 1e-9
-    offset = torch.where(curved, 0.5 * (low - high) / torch.where(curved, curvature, 1.0), 0.0)
+    offset, _ = vertex(low, mid, high, where=torch.where)
     return torch.where(best == middle, middle + offset.clamp(-0.5, 0.5), best.float())
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.config import RegularizationConfig
+from dfs_ros.depth.parabola import vertex
 
 Volume = NDArray[np.float32]
 
@@ -179,8 +180,7 @@ def minimum_with_offset(energy: Volume) -> NDArray[np.float32]:
     middle = np.clip(best, 1, count - 2)
     flat, pixel = energy.reshape(count, -1), np.arange(best.size)  # much faster than take_along_axis
     low, mid, high = (flat[middle.ravel() + k, pixel].reshape(best.shape) for k in (-1, 0, 1))
-    curvature = low - 2.0 * mid + high
-    offset = np.where(curvature > 1e-9, 0.5 * (low - high) / np.where(curvature > 1e-9, curvature, 1.0), 0.0)
+    offset, _ = vertex(low, mid, high)
     refined = np.where(best == middle, middle + np.clip(offset, -0.5, 0.5), best)
     return refined.astype(np.float32)
 

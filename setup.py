@@ -18,7 +18,7 @@ if {"editable_wheel", "develop"} & set(sys.argv):
 
 setup(
     name="dfs_ros",
-    version="0.1.0",
+    version="0.2.0",
     description="Metric depth from focus-sweeping cameras, for ROS 2 robots",
     license="Apache-2.0",
     packages=find_packages(include=PACKAGES),

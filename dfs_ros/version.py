@@ -1,3 +1,3 @@
 """The version of the package, as in package.xml, setup.py and CHANGELOG.rst."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

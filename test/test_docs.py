@@ -1,0 +1,100 @@
+"""README and docs/: links lead somewhere; commands, settings, topics, arguments and counters are those of the code."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from dfs_ros.cli.main import COMMANDS
+from dfs_ros.config import Config, sections
+from dfs_ros.node.health import FAULTS
+from dfs_ros.node.outputs import TOPICS
+from dfs_ros.stacks.assembler import EVENTS, OUTCOMES
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = {str(page.relative_to(ROOT)): page for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))}
+MOST_LINES = 90
+SETTINGS = {f"{name}.{field.name}" for name, section in sections(Config()) for field in dataclasses.fields(section)}
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= MOST_LINES
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", PAGES[page].read_text())
+    assert not [link for link in links if not leads_somewhere(PAGES[page], link)]
+
+
+def leads_somewhere(page: Path, link: str) -> bool:
+    if link.startswith(("http://", "https://")):
+        return True
+    path, _, heading = link.partition("#")
+    target = page.parent / path if path else page
+    return target.exists() and (not heading or heading in headings(target))
+
+
+def headings(page: Path) -> set[str]:
+    """Anchors of a page, as GitHub makes them of its headings."""
+    found = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in found}
+
+
+def test_a_broken_link_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# A heading/1\n")
+    assert leads_somewhere(page, "page.md#a-heading1") and leads_somewhere(page, "#a-heading1")
+    assert not leads_somewhere(page, "other.md") and not leads_somewhere(page, "page.md#none")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_and_their_options_exist(page: str) -> None:
+    wrong = []
+    for line in code(PAGES[page]):
+        for name, arguments in re.findall(r"\bdfs ([a-z][a-z-]*)([^|&#]*)", line):
+            known = options(name) if name in COMMANDS else set()
+            wrong += [f"{name} {each}" for each in re.findall(r"--[a-z][a-z-]*", arguments) if each not in known]
+            wrong += [] if name in COMMANDS else [name]
+    assert not wrong
+
+
+def code(page: Path) -> list[str]:
+    """Lines of code blocks, and what stands between single backticks."""
+    text = page.read_text()
+    blocks = re.findall(r"^```(?:bash)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    indented = re.findall(r"^    (.+)$", prose, re.MULTILINE)
+    return [*"\n".join(blocks).splitlines(), *indented, *re.findall(r"`([^`]+)`", prose)]
+
+
+def options(command: str) -> set[str]:
+    modules = [COMMANDS[command][0], *(["benchmarks.node"] if command == "bench" else [])]  # bench --node
+    found = {"--node"} if command == "bench" else set()
+    for module in modules:
+        parser = argparse.ArgumentParser()
+        importlib.import_module(module).add_arguments(parser)
+        found |= {option for action in parser._actions for option in action.option_strings}
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_settings_exist(page: str) -> None:
+    names = "|".join(name for name, _ in sections(Config()))
+    mentioned = set(re.findall(rf"(?<![\w/.])((?:{names})\.[a-z]\w*)", " ".join(code(PAGES[page]))))
+    files = {name for name in mentioned if name.endswith((".yaml", ".py", ".md", ".png", ".json", ".launch"))}
+    assert not mentioned - SETTINGS - files
+
+
+def test_the_page_of_the_node_names_its_topics_arguments_and_counters() -> None:
+    text = PAGES["docs/node.md"].read_text()
+    launch = (ROOT / "launch" / "depth.launch.py").read_text()
+    arguments = re.findall(r'^    argument\(\s*"(\w+)"', launch, re.MULTILINE)
+    assert len(arguments) > 15
+    wanted = (*TOPICS, *arguments, *OUTCOMES, *EVENTS, *FAULTS)
+    assert not [name for name in wanted if f"`{name}`" not in text]

@@ -1,6 +1,6 @@
-"""Networks of others, to compare with: DDFS, DualFocus, and one that predicts depth directly from the images.
+"""Baseline networks: DDFS, DualFocus, and direct depth from images.
 
-Their files are read by :mod:`dfs_ros.network.weights` once this package is imported, which registers them there.
+Importing this package registers them with :mod:`dfs_ros.network.weights`, which then reads their files.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ _MODELS = Path(__file__).resolve().parent / "models"
 
 
 def network_file(name: str) -> Path:
-    """The file of a network: one of the product's models, one of the baselines, or the path of a safetensors file."""
+    """Weights file of a network.
+
+    `name`: a model of the product, a baseline, or the path of a safetensors file.
+    """
     baseline = _MODELS / f"{name}.safetensors"
     return baseline if name not in known_models() and baseline.is_file() else model_file(name)
 

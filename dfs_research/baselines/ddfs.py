@@ -1,17 +1,19 @@
-"""The DDFS network, layer by layer as its authors built it: hypotheses as channels, adaptive cost aggregation.
+"""DDFS network, layer by layer as published.
+
+Hypotheses are channels; cost aggregation is adaptive.
 
 Fujimura, Iiyama, Funatomi, Mukaigawa, "Deep Depth from Focal Stack with Defocus Model for Camera-Setting Invariance",
 IJCV 132 (2024), section 3.4 and appendix A. Input is the cost volume, bounded and scaled by
-:func:`dfs_ros.cost_volume.bound_and_scale`, and the RGB image with the farthest focus; output a probability over the
-hypotheses at 1, 1/2, 1/4 and 1/8 of the size, and depth is its mean.
+:func:`dfs_ros.cost_volume.bound_and_scale`, and the RGB image with the farthest focus; output is a probability over the
+hypotheses at 1, 1/2, 1/4 and 1/8 of the size; depth is its mean.
 
     encoder   five stages of [conv, BN, ReLU, conv stride 2, BN, ReLU]: k 7 5 3 3 3, channels 128 256 512 512 512
     decoder   up + conv 512, joined with stage 4; the same with stage 3; softmax of D channels at 1/8
               three times: up + conv, joined with stage 2, stage 1, the image: cost aggregation (eq. 11)
 
-Wiring `released` is that of the authors' code, where both 512-wide decoder stages share ONE set of weights and a
-second set (`upconv4`, `iconv4`) is never used; `paper` gives each its own. Names of modules are theirs, so that a
-checkpoint of theirs fits: see :mod:`dfs_research.baselines.ddfs_checkpoint`.
+Wiring `released` is that of the authors' code: both 512-wide decoder stages share one set of weights, and a second set
+(`upconv4`, `iconv4`) is never used. Wiring `paper` gives each stage its own weights. Module names are the authors', so
+that their checkpoints load: see :mod:`dfs_research.baselines.ddfs_checkpoint`.
 """
 
 from __future__ import annotations
@@ -36,19 +38,19 @@ _SPACING_PX = 2
 
 @dataclass(frozen=True)
 class DdfsArchitecture:
-    """What a DDFS network is built from.
+    """Architecture of a DDFS network.
 
     Parameters
     ----------
     hypotheses
-        Number of depths, fixed at construction: they are channels.
+        Number of depth hypotheses, fixed at construction: they are channels.
     wiring
         `released` or `paper`, see the module's text.
     width
-        Channels over the authors'; below 1 for a network that a CPU can train.
+        Factor on the authors' channels; below 1 for a network that a CPU can train.
     spacing
-        Of the hypotheses it is trained for, `linear` (the authors') or `inverse`. Not a matter of weights, but an
-        answer means nothing without it.
+        Spacing of the hypotheses in training, `linear` (the authors') or `inverse`. No weight depends on it, but the
+        output can only be read with it.
     """
 
     hypotheses: int = 64
@@ -67,7 +69,7 @@ class DdfsArchitecture:
             raise ValueError(f"spacing: expected linear or inverse, received {self.spacing!r}")
 
     def channels(self, full: int) -> int:
-        """A number of channels of the authors at this width: a multiple of 8."""
+        """Scale the authors' number of channels by the width, to a multiple of 8."""
         return max(8, 8 * round(full * self.width / 8))
 
 
@@ -116,7 +118,10 @@ class DdfsNetwork(nn.Module):
 
 
 def expected_depth(score: Tensor, values: Tensor) -> Tensor:
-    """Mean (B, H, W) of `values` (D,) or (B, D) under a probability (B, D, H, W): the authors' soft argmin."""
+    """Mean of `values` under a probability: the authors' soft argmin.
+
+    `values` (D,) or (B, D), `score` (B, D, H, W); returns (B, H, W).
+    """
     if values.ndim == 1:
         values = values[None]
     return (score * values[:, :, None, None]).sum(dim=1)
@@ -176,10 +181,10 @@ class Decoder(nn.Module):
 
 
 class CostAggregation(nn.Module):
-    """Every pixel's score from nine places around it, which and how much decided by the features (eq. 11).
+    """Adaptive cost aggregation (eq. 11): score from nine samples around each pixel.
 
     out(u) = sum over j of w_j(u) score(u + 2 g_j + offset_j(u)), g the 3x3 grid, bilinear, borders repeated; the
-    offset of the centre is 0.
+    offset of the centre is 0. Weights and offsets are predicted from the features.
     """
 
     def __init__(self, depths: int, features: int, hidden: int) -> None:
@@ -201,10 +206,10 @@ class CostAggregation(nn.Module):
 
 
 def aggregated(values: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
-    """Weighted mean of nine samples of `values` (B, D, H, W) around every pixel, the same shape.
+    """Weighted mean of nine samples around every pixel.
 
-    `offsets` (B, 18, H, W): x and y of the nine neighbours in pixels, row by row, added to a 3x3 grid with spacing 2;
-    that of the centre is ignored. `weights` (B, 9, H, W).
+    `values` (B, D, H, W) as the result. `offsets` (B, 18, H, W): x and y of the nine neighbours in pixels, row by row,
+    added to a 3x3 grid with spacing 2; the centre's offset is ignored. `weights` (B, 9, H, W).
     """
     batch, depths, height, width = values.shape
     exact = torch.float32  # positions in 16 bits would be off by a pixel
@@ -225,7 +230,7 @@ def aggregated(values: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
 
 
 def down(channels_in: int, channels_out: int, kernel: int) -> nn.Sequential:
-    """Convolution, then one that halves the size."""
+    """Convolution, then a convolution of stride 2."""
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2, bias=False),
         nn.BatchNorm2d(channels_out),
@@ -237,13 +242,13 @@ def down(channels_in: int, channels_out: int, kernel: int) -> nn.Sequential:
 
 
 def up(channels_in: int, channels_out: int) -> nn.Sequential:
-    """Twice the size, then a convolution."""
+    """Bilinear upsampling by 2, then a convolution."""
     enlarge = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
     return nn.Sequential(enlarge, *conv(channels_in, channels_out))
 
 
 def conv(channels_in: int, channels_out: int) -> nn.Sequential:
-    """3x3 convolution, normalised."""
+    """3x3 convolution with batch normalisation."""
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False), nn.BatchNorm2d(channels_out), nn.ReLU()
     )

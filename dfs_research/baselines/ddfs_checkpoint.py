@@ -1,9 +1,9 @@
-"""Weights of the DDFS authors, read into our network of the `released` wiring. No pickled code is ever run.
+"""Loader of the DDFS authors' checkpoints. Pickled code is never run.
 
 Their checkpoints are PyTorch files with the tensors of an encoder (conv1 ... conv5) and a decoder (upconv0 ... upconv4,
 iconv3, iconv4, score_conv3, cost_aggregation2/1/0 with iconvs, score_convs, offset_convs and weight_convs), in one file
-or two, with or without `module.` and `encoder.` or `decoder.` before the names. To compare it in `dfs eval`, keep it as
-one of our files:
+or two, with or without `module.` and `encoder.` or `decoder.` before the names. They fit our network of the `released`
+wiring. For `dfs eval`, convert a checkpoint to one of our files:
 
     network = load_authors_checkpoint("encoder.pth", "decoder.pth")
     save_network("authors.safetensors", network.state_dict(), network.architecture, {"made by": "the authors"})
@@ -28,11 +28,12 @@ _MOST_NAMES = 4
 
 
 def load_authors_checkpoint(*files: str | Path, wiring: str = "released", spacing: str = "linear") -> DdfsNetwork:
-    """The network of one file, or of an encoder's and a decoder's; the number of hypotheses is the checkpoint's.
+    """Load a DDFS network from one file, or from an encoder's and a decoder's.
 
-    `.safetensors` files are read as such, all others by `torch.load(weights_only=True)`, which refuses everything but
-    tensors and plain containers. Raises FileNotFoundError, or ValueError where a file is neither, where weights are
-    missing, have the wrong shape or are none of this network, and for the `paper` wiring, which they do not fit.
+    The checkpoint gives the number of hypotheses. `.safetensors` files are read as such, all others by
+    `torch.load(weights_only=True)`, which refuses everything but tensors and plain containers. Raises
+    FileNotFoundError, or ValueError for an unreadable file, for weights that are missing, misshapen or unknown, and for
+    the `paper` wiring.
     """
     if wiring != "released":
         raise ValueError(
@@ -47,7 +48,7 @@ def load_authors_checkpoint(*files: str | Path, wiring: str = "released", spacin
             named[_our_name(name, file)] = tensor
     network = DdfsNetwork(_architecture(named, files, spacing))
     mine = network.state_dict()
-    # Files of old PyTorch versions do not count batches.
+    # Files of old PyTorch versions have no num_batches_tracked.
     missing = sorted(name for name in mine if name not in named and not name.endswith("num_batches_tracked"))
     unknown = sorted(name for name in named if name not in mine)
     if missing or unknown:
@@ -89,7 +90,7 @@ def _read(file: Path) -> Mapping[str, Any]:
 
 
 def _flattened(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Tensor]]:
-    """(name, tensor) of a dictionary of tensors and dictionaries; what else a trainer may keep (epoch, ...) is left."""
+    """(name, tensor) of nested dictionaries; other entries (epoch, ...) are skipped."""
     flat: list[tuple[str, Tensor]] = []
     for name, value in values.items():
         if isinstance(value, Tensor):

@@ -1,15 +1,15 @@
-"""Depth straight from the images of a stack, without a model of defocus: the baseline that learns its camera.
+"""Direct network: depth from images, without a model of defocus.
 
-In the way of DefocusNet (Maximov, Galim, Leal-Taixe, "Focus on Defocus", CVPR 2020): every image goes through the same
-encoder, is compared with what all images have in common, and a U-Net decodes what is pooled over the stack, for any
-number of images in any order. A pooling by maximum alone does not leave the trivial answer in a training of minutes;
-so, as in Wang et al., "Bridging Unsupervised and Supervised Depth from Focus" (ICCV 2021), attention over the images
-says how much each counts, and depth begins at the mean of their focus, which the decoder corrects:
+Like DefocusNet (Maximov, Galim, Leal-Taixe, "Focus on Defocus", CVPR 2020): every image goes through the same
+encoder, is compared with the mean over all images, and a U-Net decodes the features pooled over the stack, for any
+number of images in any order. Maximum pooling alone does not leave the trivial answer in a training of minutes;
+so, as in Wang et al., "Bridging Unsupervised and Supervised Depth from Focus" (ICCV 2021), attention weighs the images,
+and depth starts at the weighted mean of their focus, which the decoder corrects:
 
     log depth = -log( sum over n of a_n f_n ) + U-Net( sum a_n v_n, max v_n, sum a_n f_n )
 
-It is told the focus f_n of every image in dioptres, but not how blur follows from lens and focus: what lies between and
-beyond the focus planes it must learn from blur, as the lens it is shown makes it.
+Its inputs are the images and their focus f_n in dioptres. It has no model of how blur follows from lens and focus:
+depth between and beyond the focus planes must be learned from the blur of the lens it is trained with.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from dfs_research.baselines.dualfocus import DOWNSAMPLING, TILE, FeatureEncoder, conv
 
-_FARTHEST_FOCUS_DIOPTERS = 0.05  # depth begins no farther than 20 m
+_FARTHEST_FOCUS_DIOPTERS = 0.05  # the initial depth is at most 20 m
 _SLOPE = 0.1
 
 
@@ -98,7 +98,7 @@ class DirectNetwork(nn.Module):
 
 
 def plain(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequential:
-    """3x3 convolution, not normalised."""
+    """3x3 convolution without normalisation."""
     return nn.Sequential(nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1), nn.LeakyReLU(_SLOPE))
 
 

@@ -1,13 +1,13 @@
-"""DualFocus: depth from what changes with focus, over the focus planes of the stack, as a network of its own.
+"""DualFocus network: probability over the focus planes of the stack.
 
-Lee and Woo, "DualFocus: Depth from Focus with Spatio-Focal Dual Variational Constraints" (arXiv 2509.21992), as far as
-it is known: no code is released, and the sizes of its layers are ours.
+Lee and Woo, "DualFocus: Depth from Focus with Spatio-Focal Dual Variational Constraints" (arXiv 2509.21992). Its code
+is not released; the sizes of the layers are ours.
 
     features        V_n of every image by the same 2-D encoder, at 1/4 of the size
-    focal volume    V*_n = [V_n, V_{n+1} - V_n], the last [V_N, V_N - V_{N-1}]: what texture does not change, focus does
+        focal volume    V*_n = [V_n, V_{n+1} - V_n], the last [V_N, V_N - V_{N-1}]: focus changes it, texture does not
     surface         gradient features Gamma_n of every plane, integrated: z*_n = (P^T P)^-1 P^T Gamma_n
     decoder         3-D convolutions over [V*, z*] along the planes and the image: probability p_n of every plane
-    depth           sum over n of p_n f_n: it lies between the focus planes, and nowhere else
+        depth           sum over n of p_n f_n, always between the focus planes
 
 f_n is in dioptres here, where planes of a sweep are even and infinity is a number. The two variational constraints are
 losses, :mod:`dfs_research.training.variational`; they apply to any probability over depths.
@@ -43,10 +43,10 @@ class DualFocusArchitecture:
 
 
 class DualFocusOutput(NamedTuple):
-    """What the losses need.
+    """Outputs that the losses compare with the truth.
 
-    `logits` (B, N, H, W) of the focus planes; `surface_gradient` (B, N, 2, H/4, W/4), theta(z*_n): how the surface of
-    each plane says that depth changes to the right and downwards, in dioptres per cell of 4 px.
+    `logits` (B, N, H, W) of the focus planes; `surface_gradient` (B, N, 2, H/4, W/4), theta(z*_n): change of depth to
+    the right and downwards, as the surface of each plane gives it, in dioptres per cell of 4 px.
     """
 
     logits: Tensor
@@ -115,7 +115,7 @@ class DualFocusNetwork(nn.Module):
         return DualFocusOutput(self._enlarged(score, features, images), slope)
 
     def _enlarged(self, score: Tensor, features: Tensor, images: Tensor) -> Tensor:
-        """Scores at full size, every pixel's sharpened or softened by what its own image shows there."""
+        """Upsample scores to full size, with a correction from each plane's own image."""
         batch, planes = score.shape[:2]
         coarse = F.interpolate(score, scale_factor=float(TILE), mode="bilinear", align_corners=False)
         small = F.avg_pool2d(images.flatten(0, 1), TILE)
@@ -125,18 +125,18 @@ class DualFocusNetwork(nn.Module):
 
 
 def focal_volume(features: Tensor) -> Tensor:
-    """Features (B, N, C, h, w) with their change to the next focus plane, the last with that from the one before it.
+    """Append to features their change to the next focus plane.
 
-    (B, N, 2 C, h, w).
+    `features` (B, N, C, h, w); returns (B, N, 2 C, h, w). The last plane gets the change from the one before it.
     """
     change = features[:, 1:] - features[:, :-1]
     return torch.cat([features, torch.cat([change, change[:, -1:]], dim=1)], dim=2)
 
 
 class SurfaceHead(nn.Module):
-    """Gradient features of every slice of a volume, their integral z*, and what its gradient means for depth, theta.
+    """Surface of every slice: gradient features, their integral z*, its gradient theta.
 
-    The same weights for every slice (B, N, C, h, w), so that it does for any number of focus planes or hypotheses.
+    All slices (B, N, C, h, w) share the weights, so that any number of focus planes or hypotheses fits.
     """
 
     def __init__(self, channels: int, surface: int) -> None:
@@ -147,10 +147,13 @@ class SurfaceHead(nn.Module):
         self.theta = nn.Conv2d(surface, 1, 1, bias=False)
 
     def forward(self, volume: Tensor) -> tuple[Tensor, Tensor]:
-        """z* (B, N, S, h, w) and theta's gradient (B, N, 2, h, w): to the right, downwards; 0 over the border."""
+        """Surface z* and gradient of theta, of every slice.
+
+        Shapes (B, N, S, h, w) and (B, N, 2, h, w). The gradient is to the right and downwards, 0 over the border.
+        """
         batch = volume.shape[0]
         gx, gy = self.gradient(volume.flatten(0, 1)).float().chunk(2, dim=1)
-        with torch.autocast(volume.device.type, enabled=False):  # a sum over the whole image in 16 bits is no sum
+        with torch.autocast(volume.device.type, enabled=False):  # 16 bits are too few to sum over the image
             z = integrate(gx[..., :-1], gy[..., :-1, :])
             dx, dy = gradient(self.theta(z))
             slope = torch.cat([F.pad(dx, (0, 1)), F.pad(dy, (0, 0, 0, 1))], dim=1)
@@ -158,7 +161,10 @@ class SurfaceHead(nn.Module):
 
 
 class FeatureEncoder(nn.Module):
-    """Image (B, 3, H, W) to features (B, C, H/4, W/4); the receptive field is about 60 px."""
+    """Features (B, C, H/4, W/4) of an image (B, 3, H, W).
+
+    The receptive field is about 60 px.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -174,7 +180,7 @@ class FeatureEncoder(nn.Module):
 
 
 def conv(channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
-    """3x3 convolution, normalised in groups: the same for one stack as for many."""
+    """3x3 convolution with group normalisation, independent of the batch size."""
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1, bias=False),
         nn.GroupNorm(groups(channels_out), channels_out),
@@ -183,7 +189,7 @@ def conv(channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
 
 
 def block(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequential:
-    """3x3x3 convolution over planes and image; `stride` of the image only, planes are few."""
+    """3x3x3 convolution over planes and image; `stride` is for the image only."""
     return nn.Sequential(
         nn.Conv3d(channels_in, channels_out, 3, stride=(1, stride, stride), padding=1, bias=False),
         nn.GroupNorm(groups(channels_out), channels_out),
@@ -192,5 +198,5 @@ def block(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequential
 
 
 def groups(channels: int) -> int:
-    """Groups of 8 channels where they fit."""
+    """Number of groups of 8 channels; 1 if 8 does not divide them."""
     return channels // 8 if channels % 8 == 0 else 1

@@ -1,4 +1,4 @@
-"""Surfaces from gradients: the least-squares integration of a gradient field, exact, in the cosine domain.
+"""Surface from a gradient field: least-squares integration in the cosine domain.
 
 P maps an image (H, W) to its forward differences along x and y. The z of zero mean that minimises |P z - g|^2 solves
 the Poisson equation P^T P z = P^T g, with Neumann boundary (nothing flows over the border). The cosines of the DCT-II
@@ -19,20 +19,26 @@ from torch import Tensor
 
 
 def gradient(z: Tensor) -> tuple[Tensor, Tensor]:
-    """P z: forward differences of (..., H, W) along x (..., H, W - 1) and along y (..., H - 1, W)."""
+    """Forward differences P z of z (..., H, W).
+
+    Returns (..., H, W - 1) along x and (..., H - 1, W) along y.
+    """
     return z[..., :, 1:] - z[..., :, :-1], z[..., 1:, :] - z[..., :-1, :]
 
 
 def transposed_gradient(gx: Tensor, gy: Tensor) -> Tensor:
-    """P^T g (..., H, W) of differences along x (..., H, W - 1) and along y (..., H - 1, W)."""
+    """Transpose P^T g (..., H, W) of the forward differences.
+
+    `gx` (..., H, W - 1), `gy` (..., H - 1, W).
+    """
     pad = torch.nn.functional.pad
     return pad(gx, (1, 0)) - pad(gx, (0, 1)) + pad(gy, (0, 0, 1, 0)) - pad(gy, (0, 0, 0, 1))
 
 
 def integrate(gx: Tensor, gy: Tensor) -> Tensor:
-    """The surface (..., H, W) of zero mean whose forward differences are nearest to these, in least squares.
+    """Surface (..., H, W) of zero mean with these forward differences, in least squares.
 
-    `gx` (..., H, W - 1) and `gy` (..., H - 1, W). Raises ValueError where the shapes do not belong together.
+    `gx` (..., H, W - 1), `gy` (..., H - 1, W). Raises ValueError for shapes that do not match.
     """
     height, width = gx.shape[-2], gy.shape[-1]
     if gx.shape[-1] != width - 1 or gy.shape[-2] != height - 1 or gx.shape[:-2] != gy.shape[:-2]:
@@ -51,7 +57,7 @@ def integrate(gx: Tensor, gy: Tensor) -> Tensor:
 
 
 def cosines(n: int, like: Tensor) -> Tensor:
-    """The orthonormal DCT-II as a matrix (n, n), on the device and in the precision of `like`."""
+    """Orthonormal DCT-II matrix (n, n), device and dtype of `like`."""
     k = torch.arange(n, device=like.device, dtype=torch.float64)
     matrix = torch.cos(math.pi * k[:, None] * (k + 0.5) / n) * math.sqrt(2.0 / n)
     matrix[0] *= math.sqrt(0.5)

@@ -1,8 +1,8 @@
-"""Depth from focus without an optical model: where a focus measure is highest over the images of a stack.
+"""Classical depth from focus: peak of a focus measure, without an optical model.
 
-The classical baselines. A focus measure says how sharp an image is around each pixel; over the focus settings it has a
-peak, and a parabola through the peak and its neighbours, in dioptres, gives a depth between them. Unlike a cost volume
-they cannot tell depth beyond the first and last focus.
+A focus measure estimates the sharpness around each pixel. Its peak over the focus settings, refined in dioptres by a
+parabola through the peak and its neighbours, gives the depth. Unlike a cost volume it cannot give depth beyond the
+first and last focus.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ _RING_AGGREGATION_EPS = 1e-3
 
 
 def laplacian_depth(stack: FocalStack, min_depth_m: float, max_depth_m: float) -> Image:
-    """Depth float32 (H, W) in metres of an aligned stack by the sum-modified Laplacian, averaged over 9 x 9 px.
+    """Depth by the sum-modified Laplacian, averaged over 9 x 9 px.
+
+    Input is an aligned stack, output float32 (H, W) in metres.
 
     Nayar and Nakagawa, "Shape from Focus", TPAMI 1994, equation 7. Depths are clipped to the range.
     """
@@ -36,21 +38,26 @@ def laplacian_depth(stack: FocalStack, min_depth_m: float, max_depth_m: float) -
 
 
 def ring_depth(stack: FocalStack, min_depth_m: float, max_depth_m: float) -> Image:
-    """Depth float32 (H, W) in metres of an aligned stack by the ring difference filter, aggregated along image edges.
+    """Depth by the ring difference filter, aggregated along image edges.
+
+    Input is an aligned stack, output float32 (H, W) in metres.
 
     Surh et al., "Noise Robust Depth from Focus using a Ring Difference Filter", CVPR 2017; Jeon et al., TIP 2020. The
-    guided filter stands for their cost aggregation; radii are chosen here. Depths are clipped to the range.
+    guided filter replaces their cost aggregation; the radii are ours. Depths are clipped to the range.
     """
     grey = _grey(stack)
     measure = np.stack([ring_difference(image) for image in grey])
     guide = np.asarray(grey.mean(axis=0), np.float32)
-    # The filter's eps is for values in [0, 1], its linear model for any; it may undershoot where there is no texture.
+    # The eps assumes a guide in [0, 1]; the filtered values may have any scale and may undershoot without texture.
     smooth = guided_filter(measure, guide, _RING_AGGREGATION_PX, _RING_AGGREGATION_EPS)
     return _depth_of(stack, np.maximum(smooth, 0.0), min_depth_m, max_depth_m)
 
 
 def sum_modified_laplacian(image: Image) -> Image:
-    """``|2 I - I(x - 1) - I(x + 1)| + |2 I - I(y - 1) - I(y + 1)|`` averaged over a window, same shape."""
+    """Sum-modified Laplacian, averaged over a window; same shape.
+
+    ``|2 I - I(x - 1) - I(x + 1)| + |2 I - I(y - 1) - I(y + 1)|``
+    """
     along_x = cv2.filter2D(image, cv2.CV_32F, np.array([[-1.0, 2.0, -1.0]]), borderType=cv2.BORDER_REFLECT_101)
     along_y = cv2.filter2D(image, cv2.CV_32F, np.array([[-1.0], [2.0], [-1.0]]), borderType=cv2.BORDER_REFLECT_101)
     window = (_LAPLACIAN_WINDOW_PX, _LAPLACIAN_WINDOW_PX)
@@ -58,15 +65,18 @@ def sum_modified_laplacian(image: Image) -> Image:
 
 
 def ring_difference(image: Image) -> Image:
-    """``|mean over a disk - mean over a ring around it|`` of every pixel, with a gap between the two; same shape."""
+    """Ring difference of every pixel; same shape.
+
+    ``|mean over a disk - mean over a ring around it|``, with a gap between disk and ring.
+    """
     return np.abs(np.asarray(cv2.filter2D(image, cv2.CV_32F, _ring_kernel(), borderType=cv2.BORDER_REFLECT_101)))
 
 
 def peak_diopters(measure: NDArray[np.floating], focus_diopters: NDArray[np.float64]) -> Image:
-    """Focus (H, W) in dioptres at which a focus measure (F, H, W) is highest.
+    """Focus (H, W) in dioptres of the highest focus measure (F, H, W).
 
-    A parabola through the highest and its two neighbours in dioptres, however these are spaced; the focus itself where
-    the highest is the first or last, and nowhere farther than half way to a neighbour.
+    A parabola goes through the maximum and its two neighbours, at any spacing in dioptres. Its vertex is limited to
+    half the way to a neighbour; at the first and last focus the maximum itself counts.
     """
     order = np.argsort(focus_diopters)
     focus, values = np.asarray(focus_diopters, np.float64)[order], np.asarray(measure, np.float64)[order]

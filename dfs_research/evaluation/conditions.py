@@ -1,4 +1,4 @@
-"""The conditions that methods are compared under: as described, with a wrong lens, with other hypotheses."""
+"""Conditions of the evaluation: standard, wrong f-number, other hypotheses."""
 
 from __future__ import annotations
 
@@ -11,23 +11,26 @@ import numpy as np
 from dfs_research.evaluation.rendered import RenderedStack
 from dfs_ros.config import Config
 
-_OUTSIDE = 0.005  # the share of pixels whose depth may lie outside the hypotheses
+_OUTSIDE = 0.005  # largest share of pixels with depth outside the hypotheses
 
 
 @dataclass(frozen=True)
 class Condition:
-    """`f_number_error`: the f-number that the estimate is told is that share too large; `hypotheses`: settings."""
+    """Condition of an evaluation.
+
+    `f_number_error`: relative error of the f-number that the estimator gets; `hypotheses`: settings to change.
+    """
 
     name: str
     f_number_error: float = 0.0
     hypotheses: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def configured(self, config: Config) -> Config:
-        """The configuration to estimate with."""
+        """Configuration of the estimator."""
         return config.updated({"hypotheses": dict(self.hypotheses)}) if self.hypotheses else config
 
     def seen(self, rendered: RenderedStack) -> RenderedStack:
-        """The stack as the estimate is told of it."""
+        """Stack with the f-number that the estimator gets."""
         if not self.f_number_error:
             return rendered
         camera = rendered.stack.camera
@@ -35,7 +38,10 @@ class Condition:
         return dataclasses.replace(rendered, stack=dataclasses.replace(rendered.stack, camera=wrong))
 
     def suits(self, rendered: RenderedStack) -> bool:
-        """Whether the scene lies within the range but for half a percent of its pixels; any does without a range."""
+        """True if at most 0.5 % of the known depth lies outside the range.
+
+        Without a range every scene suits.
+        """
         low, high = self.hypotheses.get("min_depth_m", 0.0), self.hypotheses.get("max_depth_m", np.inf)
         known = rendered.depth_m[np.isfinite(rendered.depth_m)]
         return bool(np.mean((known < low) | (known > high)) <= _OUTSIDE)
@@ -50,4 +56,4 @@ ROBUSTNESS = (
     Condition("32 hypotheses", hypotheses={"count": 32}),
     Condition("96 hypotheses", hypotheses={"count": 96}),
 )
-"""What the report asks beside the standard condition. Each is compared with that on the same stacks."""
+"""Further conditions of the report, each compared with the standard one on the same stacks."""

@@ -1,6 +1,7 @@
-"""Stacks that contradict their description: each must give depth within its sigma, no depth, or a warning.
+"""Faulty stacks, which contradict their description.
 
-All but the planes are the stack of the condition `lens`, with one thing wrong.
+Each must give depth within its sigma, no depth, or a warning. All but the planes are stacks of the condition `lens`
+with one fault.
 """
 
 from __future__ import annotations
@@ -29,19 +30,19 @@ _FLAT_LIGHT = 0.3
 
 @dataclass(frozen=True)
 class Fault:
-    """One way in which a stack is not what it says; `taken` makes it of a shot."""
+    """Fault of a stack; `make` applies it to a shot."""
 
     name: str
     summary: str
     make: Callable[[Shot], UsedStack]
 
     def taken(self, shot: Shot) -> UsedStack:
-        """The faulty stack of a shot."""
+        """Faulty stack of a shot."""
         return dataclasses.replace(self.make(shot), condition=self.name)
 
 
 def _images(shot: Shot, which: Sequence[int], gains: Sequence[float] | None = None, what: str = "fault") -> UsedStack:
-    """The stack whose i-th image shows what the lens saw at the focus of image `which[i]`, with its own noise."""
+    """Stack whose image i has the focus of image `which[i]`, with new noise."""
     lens = shot.lens()
     light = shot.light(_LENS.views(shot, lens, shot.focus_diopters), lens)
     images = shot.developed(light[list(which)], lens.gains if gains is None else gains, what)
@@ -56,7 +57,7 @@ def _as_lens(shot: Shot, images: NDArray[np.uint8]) -> UsedStack:
 def _told(
     focus: Callable[[NDArray[np.float64]], NDArray[np.float64]], *, nominal: bool = False
 ) -> Callable[[Shot], UsedStack]:
-    """The stack with other focus values told than those it was taken at; `nominal`: their doubt is stated."""
+    """Stack with wrong focus values; `nominal`: with their uncertainty."""
 
     def make(shot: Shot) -> UsedStack:
         used = _LENS.taken(shot)
@@ -69,7 +70,7 @@ def _told(
 
 
 def _camera(change: Callable[[Camera], Camera]) -> Callable[[Shot], UsedStack]:
-    """The stack with another camera told; the f-number has its error of the condition `lens` besides."""
+    """Stack with a wrong camera, beside the f-number error of the condition `lens`."""
 
     def make(shot: Shot) -> UsedStack:
         used = _LENS.taken(shot)
@@ -79,7 +80,7 @@ def _camera(change: Callable[[Camera], Camera]) -> Callable[[Shot], UsedStack]:
 
 
 def _plane(depth_m: float) -> Callable[[Shot], UsedStack]:
-    """The photo as a flat picture facing the camera."""
+    """Photo as a flat picture facing the camera."""
 
     def make(shot: Shot) -> UsedStack:
         depth = np.full(shot.scene.depth_m.shape, depth_m, np.float32)
@@ -112,7 +113,7 @@ def _stuck(shot: Shot) -> UsedStack:
 
 
 def _later(by: int) -> Callable[[Shot], UsedStack]:
-    """Every image shows the focus of the image `by` before it, the first (last) ones that of the first (last)."""
+    """Stack whose image i has the focus of image i - `by`, clamped to the sweep."""
 
     def make(shot: Shot) -> UsedStack:
         last = len(shot.focus_diopters) - 1
@@ -126,7 +127,7 @@ def _cyclic(shot: Shot) -> UsedStack:
 
 
 def _repeated(shot: Shot) -> UsedStack:
-    """One image is the one before it, pixel by pixel, as from a driver that drops a frame."""
+    """Repeat one image exactly, as a driver that drops a frame."""
     used = _LENS.taken(shot)
     images, i = used.stack.images.copy(), int(shot.rng("repeated").integers(1, len(used.stack)))
     images[i] = images[i - 1]
@@ -201,7 +202,7 @@ FAULTS: Mapping[str, Fault] = {
         Fault("flat", "no texture: even grey and noise", _flat),
     )
 }
-"""Faults by name: those of the project's facts about trust first, from `gain_nominal` on more of their kind."""
+"""Faults by name; from `gain_nominal` on beyond the project's list of faults."""
 
 
 def _with(camera: Camera, factor: float) -> Camera:

@@ -1,4 +1,4 @@
-"""Pictures and plots of a report: depth beside the truth, where it is wrong, what sigma said; how sigma holds."""
+"""Pictures and plots of a report: depth, error, sigma, calibration."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ _MOST_ERROR = 0.2
 
 
 def comparison(rendered: RenderedStack, predictions: Mapping[str, Prediction]) -> Figure:
-    """Methods side by side on one stack: depth, relative error and relative sigma below each other, with scales.
+    """Methods side by side on one stack: depth, relative error, relative sigma.
 
-    The first column has the nearest image, the sharp photo and the truth. All depths share one scale, as do all errors.
+    The first column has the nearest image, the sharp photo and the true depth. All depths share one scale, as do all
+    errors.
     """
     figure = new_figure(_PANEL_IN * (1 + len(predictions)), 3.0 * _panel_height(rendered.depth_m.shape))
     panels = figure.subplots(3, 1 + len(predictions), squeeze=False)
@@ -49,7 +50,7 @@ def comparison(rendered: RenderedStack, predictions: Mapping[str, Prediction]) -
 
 
 def sparsification_plot(curves: Mapping[str, Sparsification]) -> Figure:
-    """Error left when the least sure pixels go, for each method with sigma, and when the worst go."""
+    """Sparsification curves of every method with sigma, beside the oracle's."""
     figure = new_figure(6.0, 4.2)
     axes = figure.subplots()
     for name, curve in curves.items():
@@ -63,7 +64,7 @@ def sparsification_plot(curves: Mapping[str, Sparsification]) -> Figure:
 
 
 def calibration_plot(curves: Mapping[str, NDArray[np.float64]]) -> Figure:
-    """Share of errors within the intervals that a Gaussian sigma promises."""
+    """Calibration curves: share of errors within the intervals of a Gaussian sigma."""
     figure = new_figure(4.8, 4.2)
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, label="as promised")
@@ -77,7 +78,7 @@ def calibration_plot(curves: Mapping[str, NDArray[np.float64]]) -> Figure:
 
 
 def bar_plot(values: Mapping[str, Mapping[str, float]], ylabel: str) -> Figure:
-    """Groups of bars: for each group (outer key) the value of every method (inner key)."""
+    """Bar plot: a group for each outer key, a bar for each method (inner key)."""
     figure = new_figure(7.5, 3.8)
     axes = figure.subplots()
     names = list(dict.fromkeys(name for group in values.values() for name in group))
@@ -93,7 +94,7 @@ def bar_plot(values: Mapping[str, Mapping[str, float]], ylabel: str) -> Figure:
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
-    """A figure that no window belongs to."""
+    """Figure without a window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -103,14 +104,14 @@ def new_figure(width_in: float, height_in: float) -> Figure:
 
 
 def show_image(axes: Axes, image: NDArray[np.uint8], title: str) -> None:
-    """A photo."""
+    """Show an image without axes."""
     axes.imshow(image, cmap="gray" if image.ndim == 2 else None)
     axes.set_title(title, fontsize="small")
     axes.axis("off")
 
 
 def show_depth(axes: Axes, depth_m: NDArray[np.floating], low_m: float, high_m: float, title: str) -> None:
-    """Depth, evenly coloured in inverse depth, with a scale in metres; grey where there is none."""
+    """Show depth, coloured by inverse depth, with a scale in metres; grey is unknown."""
     with np.errstate(divide="ignore", invalid="ignore"):
         inverse = np.where(depth_m > 0, 1.0 / depth_m, np.nan)
     ticks = metre_ticks(low_m, high_m, 200.0, 30.0)
@@ -119,7 +120,7 @@ def show_depth(axes: Axes, depth_m: NDArray[np.floating], low_m: float, high_m: 
 
 
 def show_share(axes: Axes, values: NDArray[np.floating], most: float, title: str) -> None:
-    """A share from 0 to `most` (and over) with its scale in percent; grey where there is none."""
+    """Show a share, with a scale from 0 to `most` in percent; grey is unknown."""
     bar = _show(axes, values, "magma", 0.0, most, title)
     ticks = np.linspace(0.0, most, 5)
     bar.set_ticks(list(ticks), labels=[f"{100 * tick:.3g} %" for tick in ticks])

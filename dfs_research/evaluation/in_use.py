@@ -1,4 +1,4 @@
-"""Conditions of a camera in use, by name, as facts about what is true and what the estimator is told."""
+"""Conditions of a camera in use: true state, and values that the estimator gets."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from dfs_ros.types import FocalStack
 
 FRAME_RATE_HZ = 30.0
 NOMINAL_GAIN, NOMINAL_OFFSET_DIOPTERS = 0.05, 0.1
-"""Doubt of a nominal source of focus: standard deviation of its gain and of its offset."""
+"""Uncertainty of a nominal focus: standard deviations of its gain and its offset."""
 
 
 @dataclass(frozen=True, eq=False)
 class UsedStack:
-    """A focal stack as an estimator gets it, with the truth.
+    """Focal stack as an estimator gets it, with the truth.
 
-    `stack` as told; `reference` the image whose geometry `depth_m` (H, W), NaN = unknown, is in; `position_m` (F, 3) of
-    the camera at each image against the reference: right, down, forward; `focus_sigma_diopters` (F,) the doubt that
-    goes with the focus, 0 where it is exact.
+    `stack`: input of the estimator; `depth_m` (H, W), NaN = unknown, in the geometry of the image `reference`;
+    `position_m` (F, 3): camera at each image relative to the reference, right, down, forward; `focus_sigma_diopters`
+    (F,): stated standard deviation of the focus, 0 where it is exact.
     """
 
     name: str
@@ -38,16 +38,16 @@ class UsedStack:
     position_m: NDArray[np.float64]
     focus_sigma_diopters: NDArray[np.float64]
     true_focus_diopters: NDArray[np.float64]
-    f_number_told: float = 1.0  # over the true one
+    f_number_told: float = 1.0  # stated f-number / true f-number
 
 
 @dataclass(frozen=True)
 class InUse:
-    """An honest condition: `summary` says what it is; `lens` False is the ideal lens of the other evaluation.
+    """Honest condition; `lens` False is the ideal lens of the other evaluation.
 
-    `speed_m_s` of the camera sideways (left or right as drawn) and forward; `shift_sigma_px` and `roll_sigma_deg` of a
-    hand's movement from image to image; `nominal_focus`: the focus is off by what its stated doubt allows, drawn;
-    `full_well_e`, `jpeg_quality`: of the images.
+    `speed_m_s` of the camera: sideways (left or right at random) and forward; `shift_sigma_px`, `roll_sigma_deg`:
+    random motion of a hand from image to image; `nominal_focus`: the focus has a random error within its stated
+    uncertainty; `full_well_e`, `jpeg_quality`: of the images.
     """
 
     name: str
@@ -61,7 +61,7 @@ class InUse:
     jpeg_quality: int | None = None
 
     def taken(self, shot: Shot) -> UsedStack:
-        """The stack that a shot gives under this condition."""
+        """Stack of a shot under this condition."""
         if not self.lens:
             return _ideal(shot, self.name)
         lens, told = shot.lens(), shot.focus_diopters
@@ -75,7 +75,7 @@ class InUse:
         return used_stack(shot, self.name, images, lens, positions, true_focus, sigma)
 
     def views(self, shot: Shot, lens: LensDraw, true_focus: NDArray[np.float64]) -> tuple[View, ...]:
-        """How each image is taken; the reference from where the photo was, unturned and unscaled."""
+        """Views of all images; the reference has the pose and scale of the photo."""
         rng, count, reference = shot.rng("motion"), len(true_focus), shot.reference
         sideways = self.speed_m_s[0] * float(rng.choice([-1.0, 1.0]))
         elapsed_s = (np.arange(count) - reference) / FRAME_RATE_HZ
@@ -115,7 +115,7 @@ HONEST: Mapping[str, InUse] = {
         ),
     )
 }
-"""Honest conditions by name; a warning on one of their stacks is a false one."""
+"""Honest conditions by name; a warning on one of their stacks is a false alarm."""
 
 
 def used_stack(
@@ -127,7 +127,7 @@ def used_stack(
     true_focus: NDArray[np.float64],
     focus_sigma: NDArray[np.float64],
 ) -> UsedStack:
-    """Images with what the estimator is told: the focus of the sweep, and the f-number with its error."""
+    """Stack of the images with the sweep's nominal focus and an f-number with error."""
     camera = shot.setup.camera
     camera = dataclasses.replace(camera, f_number=camera.f_number * lens.f_number_told)
     stamps = np.rint((1 + np.arange(len(images)) / FRAME_RATE_HZ) * 1e9).astype(np.int64)
@@ -147,7 +147,10 @@ def used_stack(
 
 
 def nominal_focus(shot: Shot) -> NDArray[np.float64]:
-    """True focus (F,) where the told one is nominal: gain and offset drawn, at most two standard deviations."""
+    """True focus (F,) behind a nominal one.
+
+    Gain and offset are drawn, at most two standard deviations.
+    """
     gain, offset = np.clip(shot.rng("nominal focus").standard_normal(2), -2.0, 2.0)
     true_focus = shot.focus_diopters * (1.0 + NOMINAL_GAIN * gain) + NOMINAL_OFFSET_DIOPTERS * offset
     return np.asarray(true_focus, np.float64)
@@ -160,7 +163,7 @@ def nominal_sigma(focus_diopters: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _ideal(shot: Shot, name: str) -> UsedStack:
     rendered = render_scene(shot.scene, shot.camera_name, shot.setup, shot.cache)
-    # A still camera whose driver says nothing of breathing, as everywhere else.
+    # A still camera whose driver does not report breathing, as in the other conditions.
     stack = dataclasses.replace(rendered.stack, magnification=np.full(len(rendered.stack), math.nan))
     nothing = np.zeros(len(stack))
     focus = stack.focus_diopters

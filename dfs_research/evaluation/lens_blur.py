@@ -1,4 +1,4 @@
-"""Blur that no estimator assumes: a pupil of any shape, softened, as a transfer function of any diameter."""
+"""Lens blur beyond the estimator's model: transfer functions of any softened pupil."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from scipy import fft
 
 from dfs_ros.simulation.pupil import Pupil, pupil_psf
 
-_DRAWN_PX = 96  # diameter that the pupil is drawn at
+_DRAWN_PX = 96  # diameter of the rendered pupil
 _PER_CYCLE = 8  # samples of its spectrum for each cycle per diameter
-_MOST_CYCLES = 40  # per diameter; softness leaves nothing beyond
+_MOST_CYCLES = 40  # per diameter; the Gaussian removes all beyond
 _SHARP_BELOW_PX = 0.05
 
 
 class LensBlur:
-    """Transfer functions of a lens' blur: its pupil scaled to a diameter, then a Gaussian of `softness_px`.
+    """Transfer functions of a scaled pupil, softened by a Gaussian of `softness_px`.
 
     The spectrum of the pupil is computed once, ``P(u)`` with u in cycles per diameter, and read at ``u = d f``:
 
         H_d(f) = P(d f) exp(-2 pi^2 softness_px^2 |f|^2)
 
-    The Gaussian is what a lens adds in focus as well (aberration, pixels), and keeps hard edges of layers from ringing.
+    The Gaussian stands for blur in focus (aberration, pixels), and keeps hard edges of layers from ringing.
     Raises ValueError for a negative softness.
     """
 
@@ -34,9 +34,9 @@ class LensBlur:
     def transfer(
         self, diameter_px: float, shape: tuple[int, int], shift_px: tuple[float, float] = (0.0, 0.0)
     ) -> NDArray[np.complex64]:
-        """Transfer function (H, W // 2 + 1) of images of `shape`, and their shift (right, down) by `shift_px`.
+        """Transfer function (H, W // 2 + 1) of blur and shift, for images of `shape`.
 
-        `diameter_px` is negative for a point nearer than the focus.
+        `diameter_px` is negative for a point nearer than the focus; `shift_px` is (right, down).
         """
         fy = fft.fftfreq(shape[0]).astype(np.float32)[:, None]
         fx = fft.rfftfreq(shape[1]).astype(np.float32)[None]
@@ -52,9 +52,10 @@ class LensBlur:
 
 
 def _interpolated(spectrum: NDArray[np.complex64], cycles: NDArray[np.float32]) -> NDArray[np.complex64]:
-    """Rows (len(cycles), ...) of a spectrum whose middle row is 0 cycles, by Lagrange's cubic; 0 beyond its ends.
+    """Interpolate rows of a spectrum at `cycles`, by Lagrange's cubic.
 
-    The cubic is exact for parabolas, and so for the second moment of the blur.
+    The middle row is 0 cycles; beyond the ends the result is 0. Returns (len(cycles), ...). The cubic is exact for
+    parabolas, and so for the second moment of the blur.
     """
     position = np.asarray(cycles, np.float64) * _PER_CYCLE + len(spectrum) // 2
     first = np.floor(position).astype(np.intp) - 1
@@ -69,7 +70,7 @@ def _interpolated(spectrum: NDArray[np.complex64], cycles: NDArray[np.float32]) 
 
 
 def _spectrum(pupil: Pupil, near: bool) -> NDArray[np.complex64]:
-    """The pupil's spectrum, zero frequency in the centre."""
+    """Spectrum of the pupil, zero frequency in the centre."""
     psf = pupil_psf(_DRAWN_PX, 2 * round(0.8 * _DRAWN_PX) + 1, pupil, near)
     canvas = np.zeros((_DRAWN_PX * _PER_CYCLE,) * 2)
     canvas[: psf.shape[0], : psf.shape[1]] = psf

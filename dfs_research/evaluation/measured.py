@@ -1,4 +1,4 @@
-"""What a model card tells of the network's accuracy, written by whoever measures it."""
+"""Section "Measured" of a model card: accuracy of the network."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ def write_measured(
     scores: Sequence[Score],
     robustness: Mapping[Condition, Sequence[Score]],
 ) -> None:
-    """Write the tables of `method` into the card's section "Measured", which is replaced, or added at the end.
+    """Write the tables of `method` into the card's section "Measured".
 
-    Raises ValueError where `scores` have nothing of the method, FileNotFoundError without the card.
+    The section is replaced, or added at the end. Raises ValueError if `scores` lack the method, FileNotFoundError
+    without the card.
     """
     file = Path(card)
     of_method = [score for score in scores if score.method == method]
@@ -42,14 +43,17 @@ def write_measured(
 
 
 def replaced(text: str, section: str) -> str:
-    """Markdown with the section of the same heading replaced, up to the next one of its level, or added at the end."""
+    """Replace the section of the same heading, or add it at the end.
+
+    A section ends at the next heading of its level.
+    """
     heading = section.splitlines()[0]
     level = heading.split()[0]
     pattern = rf"^{re.escape(heading)}[^\S\n]*\n.*?(?=^{level}[^\S\n]|\Z)"
     body = section.rstrip("\n") + "\n"
     if re.search(pattern, text, re.MULTILINE | re.DOTALL) is None:
         return f"{text.rstrip()}\n\n{body}"
-    # A function, since a string is searched for references to groups.
+    # A function: in a string, re.sub would expand backslashes.
     return re.sub(
         pattern, lambda found: body + ("\n" if found.end() < len(text) else ""), text, count=1, flags=re.M | re.S
     )

@@ -1,7 +1,7 @@
-"""The ways from a focal stack to depth that are compared, by name.
+"""Methods of the comparison, by name.
 
-released, paper, residual   argmin of that cost volume, no more
-laplacian, ring             where a focus measure peaks over the images, no optical model
+released, paper, residual   argmin of that cost volume, without regularisation
+laplacian, ring             peak of a focus measure over the images, no optical model
 none                        the estimator without a network
 anything else               a network: a name in models/ or dfs_research/baselines/models/, or a .safetensors file
 """
@@ -26,14 +26,14 @@ from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.types import FocalStack
 
 RAW_METHODS = ("released", "paper", "residual")
-"""Names that mean the argmin of that cost volume."""
+"""Methods that take the argmin of that cost volume."""
 CLASSICAL_METHODS = {"laplacian": laplacian_depth, "ring": ring_depth}
-"""Names of focus measures."""
+"""Methods that take the peak of a focus measure."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """`depth_m` float32 (H, W), and where the method has one `sigma_m`, its standard deviation."""
+    """`depth_m` float32 (H, W), and its standard deviation `sigma_m` if the method has one."""
 
     depth_m: NDArray[np.float32]
     sigma_m: NDArray[np.float32] | None = None
@@ -43,9 +43,9 @@ Method = Callable[[FocalStack], Prediction]
 
 
 def make_method(name: str, config: Config) -> Method:
-    """The method of a name, ready to use on stacks that are aligned already, dense.
+    """Dense method of a name, for aligned stacks.
 
-    Raises FileNotFoundError for the name of a network that is not there.
+    Raises FileNotFoundError for an unknown network.
     """
     config = dense_config(name, config)
     if name in RAW_METHODS:
@@ -56,7 +56,7 @@ def make_method(name: str, config: Config) -> Method:
 
 
 def dense_config(name: str, config: Config) -> Config:
-    """The configuration that a method of that name runs with: no alignment, depth at every pixel."""
+    """Configuration of a method: no alignment, depth at every pixel."""
     config = dataclasses.replace(
         config,
         alignment=dataclasses.replace(config.alignment, mode="off"),
@@ -70,14 +70,14 @@ def dense_config(name: str, config: Config) -> Config:
 
 
 def weights_digest(name: str) -> str | None:
-    """SHA-256 of the weights behind a method's name; None where it has none."""
+    """SHA-256 of a method's weights; None without weights."""
     if name in (*RAW_METHODS, *CLASSICAL_METHODS, "none"):
         return None
     return hashlib.sha256(Path(network_file(name)).read_bytes()).hexdigest()
 
 
 def _is_light(name: str) -> bool:
-    """Whether the estimator runs this network itself, with all its settings."""
+    """True if the estimator itself runs this network."""
     from dfs_ros.network.light import LightNetwork
 
     return isinstance(load_module(network_file(name)), LightNetwork)

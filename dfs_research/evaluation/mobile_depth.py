@@ -1,4 +1,4 @@
-"""The Mobile Depth data: hand-held focus sweeps of phones, aligned by their authors; no depth to score with.
+"""Mobile Depth data: hand-held focus sweeps of phones, aligned, without true depth.
 
 Suwajanakorn, Hernandez, Seitz, "Depth from Focus with Your Mobile Phone", CVPR 2015. Two archives, side by side:
 
@@ -6,9 +6,9 @@ Suwajanakorn, Hernandez, Seitz, "Depth from Focus with Your Mobile Phone", CVPR 
     depth_from_focus_data2/calibration/SCENE/calibrated.txt    per image "focus_distance aperture", then "focal_length"
 
 Four scenes have another name in the calibration (metals: metal; zeromotion, smallmotion, largemotion: GT, GTSmall,
-GTLarge), and the images of `metals` run the other way; bucket and kitchen have no calibration. It was found from the
-photos, so its scale is not that of the world: focus distances are read as centimetres, and apertures as relative to
-each other.
+GTLarge), and the images of `metals` are in reverse order; bucket and kitchen have no calibration. The authors estimated
+the calibration from the photos, so its scale is not metric: focus distances are read as centimetres, apertures as
+relative values.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from dfs_ros.types import Camera, FocalStack
 
 PHONE_CAMERA = Camera(3.7e-3, 2.6, 1.4e-6)
-"""The lens of the Samsung Galaxy S3 of the paper and the pixels of its photos, 3264 px wide."""
+"""Lens of the paper's Samsung Galaxy S3, with the pixels of its photos, 3264 px wide."""
 
 _PHOTO_WIDTH_PX = 3264
 _UNIT_M = 0.01
@@ -32,7 +32,7 @@ _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def mobile_depth_scenes(folder: str | Path) -> list[str]:
-    """Scenes that have images and a calibration. Raises FileNotFoundError where there is none."""
+    """Scenes with images and a calibration. Raises FileNotFoundError if there are none."""
     images, calibration = _folders(Path(folder))
     names = sorted(path.name for path in images.iterdir() if path.is_dir()) if images.is_dir() else []
     found = [name for name in names if _calibration_file(calibration, name).is_file()]
@@ -45,10 +45,10 @@ def mobile_depth_scenes(folder: str | Path) -> list[str]:
 
 
 def load_mobile_depth(folder: str | Path, scene: str, camera: Camera = PHONE_CAMERA) -> FocalStack:
-    """One scene. `camera`: the lens with the pixels of the full photos; those of smaller images follow.
+    """Load a scene. `camera`: the lens with the pixels of full photos, scaled for smaller ones.
 
-    Apertures that differ between images become `blur_scale`, over their median. Raises FileNotFoundError or ValueError,
-    with the file's name, where files are missing or not as expected.
+    Apertures that differ between images become `blur_scale`, relative to their median. Raises FileNotFoundError or
+    ValueError, with the file's name, for missing or unexpected files.
     """
     images_folder, calibration = _folders(Path(folder))
     files = sorted(p for p in (images_folder / scene).glob("*") if p.suffix.lower() in _SUFFIXES)

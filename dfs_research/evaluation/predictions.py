@@ -1,10 +1,10 @@
-"""Predictions on disk: what a method said about every stack, and what made it.
+"""Predictions on disk: depth and sigma of each method and stack, with provenance.
 
     FOLDER/CONDITION/METHOD/method.json          name, configuration, digest of the weights
     FOLDER/CONDITION/METHOD/CAMERA_SCENE/depth.npy, sigma.npy, made.json
 
-Scores come from these files alone, so a run that was interrupted goes on, and scoring needs no estimate. A folder that
-was made with another configuration or other weights is refused.
+Scores are computed from these files alone, so an interrupted run can continue and scoring needs no estimate. A folder
+of another configuration or other weights is refused.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from dfs_ros.system.atomic import staged, write_atomically
 
 _MADE = "made.json"
 _SECTIONS = ("lens", "hypotheses", "cost", "regularization", "network", "confidence", "alignment", "processing")
-"""Of the configuration: what an estimate depends on."""
+"""Sections of the configuration that an estimate depends on."""
 
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """A prediction from its files; `seconds` the estimate took, `commit` of the code that made it."""
+    """Stored prediction; `seconds` of the estimate, `commit` of the code."""
 
     prediction: Prediction
     seconds: float
@@ -45,9 +45,9 @@ class Stored:
 
 
 class PredictionFolder:
-    """The predictions of one method under one condition.
+    """Predictions of one method under one condition.
 
-    Raises ValueError where the folder holds those of another configuration, other weights or another version.
+    Raises ValueError if the folder holds those of another configuration, other weights or another version.
     """
 
     def __init__(self, folder: str | Path, name: str, config: Config, condition: Condition = STANDARD) -> None:
@@ -65,7 +65,7 @@ class PredictionFolder:
         self._check()
 
     def load(self, rendered: RenderedStack) -> Stored | None:
-        """The prediction for a stack; None where there is none, or one for other images."""
+        """Prediction of a stack; None if missing, or made from other images."""
         place = self._place(rendered)
         try:
             made = json.loads((place / _MADE).read_text())
@@ -80,7 +80,7 @@ class PredictionFolder:
         return Stored(Prediction(depth_m, sigma_m), float(made["seconds"]), str(made["commit"]))
 
     def save(self, rendered: RenderedStack, prediction: Prediction, seconds: float) -> None:
-        """Write a prediction, whole or not at all."""
+        """Write a prediction atomically."""
         identity = self.folder / "method.json"
         if not identity.is_file():
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -127,9 +127,9 @@ def predict(
     condition: Condition = STANDARD,
     progress: Callable[[str], None] = lambda what: None,
 ) -> None:
-    """Every method on every stack that suits the condition, to files; what is there already is kept.
+    """Predict every suitable stack by every method, to files.
 
-    `progress` is told what was done, once for each.
+    Stored predictions are kept. `progress` gets one line for each method and stack.
     """
     for rendered in stacks:
         if not condition.suits(rendered):
@@ -144,7 +144,7 @@ def predict(
 
 
 def commits(folders: Iterable[PredictionFolder], stacks: Sequence[RenderedStack]) -> list[str]:
-    """The commits that the predictions on disk were made by, sorted."""
+    """Commits of the predictions on disk, sorted."""
     stored = [folder.load(rendered) for folder in folders for rendered in stacks]
     return sorted({each.commit for each in stored if each is not None})
 
@@ -180,6 +180,6 @@ def _differences(found: Mapping[str, Any], expected: Mapping[str, Any], prefix: 
 
 
 def _file_name(text: str) -> str:
-    """A name that any file system takes; a path keeps what tells it from others."""
+    """Portable file name, unique for each text."""
     plain = re.sub(r"[^A-Za-z0-9.+-]+", "_", Path(text).name).strip("._") or "unnamed"
     return plain if plain == text else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

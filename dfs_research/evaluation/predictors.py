@@ -1,7 +1,7 @@
-"""Depth by any trained network, whatever it is fed with: one interface, to compare them by.
+"""Predictors: one interface to all trained networks.
 
-`light` sees a `residual` cost volume, `ddfs` the volume of its authors, `dualfocus` and `direct` the images alone; the
-file of the weights says which network it is.
+Inputs: a `residual` cost volume for `light`, the authors' volume for `ddfs`, the images alone for `dualfocus` and
+`direct`. The weights file names the network.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float32]
 Predictor = Callable[[FocalStack, ArrayLike], tuple[Array, Array | None]]
-"""An aligned stack and depths in metres to depth and, where the network has one, its standard deviation.
+"""Function of an aligned stack and depths in metres -> depth and sigma (None without one).
 
-Both float32 (H, W) in metres, dense. The depths say which range is meant; `ddfs` tries its own number of hypotheses
-over it, `dualfocus` and `direct` do not look at them.
+Both are float32 (H, W) in metres, dense. The depths give the range: `ddfs` tries its own number of hypotheses over
+it, `dualfocus` and `direct` ignore it.
 """
 
 DDFS_COST = CostConfig(method="released", max_coc_px=20.0)
-"""The cost volume of the DDFS authors' code, blur clamped as for their photos."""
+"""Cost volume of the DDFS authors' code, blur clamped as for their photos."""
 
 LEAST_DIOPTERS = 1e-3
-"""Farther than a kilometre is a kilometre."""
+"""Lower limit of inverse depth: depth ends at one kilometre."""
 
 
 def predictor(name: str, device: str = "cpu") -> Predictor:
-    """The network of a name (in models/ or dfs_research/baselines/models/) or of a .safetensors file, ready to use.
+    """Predictor of a network: name of a model or a baseline, or .safetensors file.
 
-    Raises FileNotFoundError where there is none, which lists those there are, and ValueError for a file that is no
-    network.
+    Raises FileNotFoundError, which lists the known networks, for an unknown name, and ValueError for a file that is not
+    a network.
     """
     from dfs_research.baselines.ddfs import DdfsNetwork
     from dfs_research.baselines.direct import DirectNetwork
@@ -63,14 +63,17 @@ def predictor(name: str, device: str = "cpu") -> Predictor:
 
 
 def ddfs_inputs(stack: FocalStack, depths_m: ArrayLike, threads: int = 0) -> tuple[Array, Array]:
-    """What DDFS sees: the image with the farthest focus (3, H, W) in [0, 1], and the bounded volume (D, H, W)."""
+    """Inputs of DDFS: RGB image and cost volume.
+
+    The image (3, H, W) in [0, 1] is the one with the farthest focus; the volume (D, H, W) is bounded and scaled.
+    """
     volume = bound_and_scale(cost_volume_from_config(stack, depths_m, DDFS_COST, threads=threads))
     image, _ = image_inputs(stack)
     return image[-1], volume
 
 
 def image_inputs(stack: FocalStack) -> tuple[Array, Array]:
-    """Images (F, 3, H, W) in [0, 1], sorted near to far, and their focus (F,) in dioptres."""
+    """Images (F, 3, H, W) in [0, 1] and focus (F,) in dioptres, near to far."""
     order = np.argsort(-stack.focus_diopters, kind="stable")
     images = stack.images if stack.images.ndim == 4 else np.repeat(stack.images[..., None], 3, axis=-1)
     planes = images[order].transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255.0)
@@ -78,7 +81,7 @@ def image_inputs(stack: FocalStack) -> tuple[Array, Array]:
 
 
 def ddfs_hypotheses(depths_m: ArrayLike, count: int, spacing: str) -> NDArray[np.float64]:
-    """`count` depths in metres, near to far, over the range of others."""
+    """Resample depths: `count` over their range, in metres, near to far."""
     depths = np.asarray(depths_m, np.float64)
     return depth_hypotheses(float(depths.min()), float(depths.max()), count, spacing)
 
@@ -155,7 +158,7 @@ def _light(file: str, device: str) -> Predictor:
 
 
 def _dense(file: str, device: str, depths_m: NDArray[np.float64]) -> Config:
-    """Configuration of the estimator that tries these depths, on a stack that is aligned, at every pixel."""
+    """Configuration of the estimator: these depths, no alignment, depth at every pixel."""
     low, high, count = float(depths_m.min()), float(depths_m.max()), len(depths_m)
     for spacing in ("inverse", "linear"):
         if np.allclose(np.sort(depths_m), np.sort(depth_hypotheses(low, high, count, spacing)), rtol=1e-6):
@@ -173,7 +176,7 @@ def _dense(file: str, device: str, depths_m: NDArray[np.float64]) -> Config:
 
 
 def padded(images: Array, multiple: int) -> Array:
-    """(..., H, W) with its last row and column repeated until both are multiples."""
+    """Pad (..., H, W) with its last row and column to multiples."""
     height, width = images.shape[-2:]
     around = [(0, 0)] * (images.ndim - 2) + [(0, -height % multiple), (0, -width % multiple)]
     return np.pad(images, around, mode="edge")

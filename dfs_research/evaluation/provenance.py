@@ -1,4 +1,4 @@
-"""Where a figure comes from: commit, machine, date, versions. It belongs beside every figure."""
+"""Provenance of a figure: commit, machine, date, versions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def provenance() -> dict[str, str]:
-    """What is worth knowing about this run, for people and for JSON."""
+    """Facts about this run, for people and for JSON."""
     import cv2
     import numpy
     import scipy
@@ -39,7 +39,10 @@ def provenance() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def commit() -> str:
-    """Short hash of the checkout that this package runs from, with "+" where its code is changed; "unknown" outside."""
+    """Short hash of the checkout, or "unknown" outside one.
+
+    A "+" marks uncommitted changes in dfs_ros or models.
+    """
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(_ROOT), *arguments]
@@ -55,7 +58,7 @@ def commit() -> str:
 
 
 def machine() -> str:
-    """Processor and how many cores this process may use, without the host's name."""
+    """Processor and usable cores, without the host's name."""
     name = platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -68,5 +71,5 @@ def machine() -> str:
 
 
 def markdown_lines(facts: dict[str, str]) -> list[str]:
-    """The facts as a Markdown list."""
+    """Markdown list of the facts."""
     return [f"- {name}: {value}" for name, value in facts.items()]

@@ -1,4 +1,4 @@
-"""Real stacks: methods side by side for people to look at, and scored where the stack brings a reference depth."""
+"""Evaluation on real stacks: pictures, and scores against a reference depth."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class RealResult:
-    """What one method said about a real stack; `depth_m` float32 (H, W), NaN = unknown, `seconds` with alignment."""
+    """Result of one method on a real stack.
+
+    `depth_m` float32 (H, W), NaN = unknown; `seconds` includes alignment.
+    """
 
     method: str
     depth_m: NDArray[np.float32]
@@ -38,10 +41,10 @@ class RealResult:
 
 
 def estimate_stack(stack: FocalStack, methods: Sequence[str], config: Config) -> list[RealResult]:
-    """Every method on a stack as it comes from a camera: aligned first, NaN where a method knows that it cannot tell.
+    """Estimate depth of a camera's stack by every method, with alignment.
 
-    `methods`: laplacian, ring, none or light networks. Raises ValueError for a raw argmin, which is no way to depth of
-    a real stack, and FileNotFoundError for an unknown network.
+    Unknown depth is NaN. `methods`: laplacian, ring, none or light networks. Raises ValueError for a raw argmin, which
+    does not work on real stacks, and FileNotFoundError for an unknown network.
     """
     raw = [name for name in methods if name in RAW_METHODS]
     if raw:
@@ -54,7 +57,10 @@ def estimate_stack(stack: FocalStack, methods: Sequence[str], config: Config) ->
 def reference_rows(
     stack_name: str, results: Sequence[RealResult], reference_m: NDArray[np.floating] | None
 ) -> list[dict[str, object]]:
-    """One row for each method: share of pixels with depth, and differences to the reference, NaN without one."""
+    """Rows of a table, one for each method: coverage and errors against the reference.
+
+    Without a reference the errors are left out.
+    """
     rows: list[dict[str, object]] = []
     for result in results:
         row: dict[str, object] = {"stack": stack_name, "method": result.method, "seconds": result.seconds}
@@ -66,7 +72,7 @@ def reference_rows(
 
 
 def reference_table(rows: Sequence[dict[str, object]]) -> str:
-    """The rows in Markdown."""
+    """Markdown table of the rows."""
     columns = {
         "share_with_depth": "share with depth",
         "median_abs_rel": "median difference to the reference",
@@ -79,7 +85,7 @@ def reference_table(rows: Sequence[dict[str, object]]) -> str:
 
 
 def stack_picture(stack: FocalStack, results: Sequence[RealResult], title: str) -> Figure:
-    """All-in-focus image, then depth of every method and sigma where it has one, all depths with one scale."""
+    """Figure: all-in-focus image, then depth and sigma of every method, on one scale."""
     sharp = next((r.all_in_focus for r in results if r.all_in_focus is not None), stack.images[len(stack) // 2])
     measured = [r.depth_m for r in results if r.sigma_m is not None] or [results[0].depth_m]
     low, high = depth_range(np.concatenate([depth.ravel() for depth in measured]))

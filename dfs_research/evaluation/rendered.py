@@ -1,4 +1,4 @@
-"""The evaluation set: focal stacks rendered from photos with depth, for three cameras.
+"""Evaluation set: focal stacks rendered from photos with depth, for three cameras.
 
 A folder holds one folder for each scene, with `rgb.png`, `depth_mm.png` (uint16, 0 = unknown) and `meta.json`.
 """
@@ -31,9 +31,10 @@ _PROCEDURAL_SEED = 20_240_117
 
 @dataclass(frozen=True)
 class EvaluationCamera:
-    """A camera of the evaluation set, its focus sweep, and the scenes it is used for.
+    """Camera of the evaluation set with its focus sweep.
 
-    `camera.pixel_pitch_m` is that of the rendered pixels, whatever the width of the photo.
+    `camera.pixel_pitch_m` is that of the rendered pixels, at any width of the photo. Scenes must have a median depth
+    over `min_median_depth_m`.
     """
 
     camera: Camera
@@ -46,12 +47,15 @@ EVALUATION_CAMERAS = {
     "B": EvaluationCamera(Camera(8e-3, 1.4, 6e-6), (2.2, 1.7, 1.3, 0.9, 0.5)),
     "C": EvaluationCamera(Camera(6.8e-3, 1.85, 9e-6), (2.5, 1.6, 1.0, 0.5, 0.2)),
 }
-"""A: the camera of DDFS's NYU evaluation, for scenes far enough away; B and C: small lenses swept over near depths."""
+"""A: camera of DDFS's NYU evaluation, for distant scenes; B, C: small lenses swept over near depths."""
 
 
 @dataclass(frozen=True, eq=False)
 class RgbdScene:
-    """A photo with depth: `rgb` uint8 (H, W, 3), `depth_m` float32 (H, W), NaN = unknown, `meta` as in meta.json."""
+    """Photo with depth.
+
+    `rgb` uint8 (H, W, 3); `depth_m` float32 (H, W), NaN = unknown; `meta` as in meta.json.
+    """
 
     name: str
     rgb: NDArray[np.uint8]
@@ -61,7 +65,7 @@ class RgbdScene:
 
 @dataclass(frozen=True, eq=False)
 class RenderedStack:
-    """A rendered focal stack with what it was rendered from.
+    """Rendered focal stack with its ground truth.
 
     `depth_m` float32 (H, W), NaN where there is no ground truth; `sharp` uint8 (H, W, 3), the photo before blur.
     """
@@ -74,10 +78,11 @@ class RenderedStack:
 
 
 def load_rgbd(folder: str | Path, width: int | None = None, multiple_of: int = 1) -> RgbdScene:
-    """Read an RGB-D scene and, given `width`, resize it: colour by area, depth by nearest neighbour (edges stay edges).
+    """Read an RGB-D scene; resize it to `width`, if given.
 
-    The height keeps the shape of the pixels, rounded to a multiple of `multiple_of`. Raises FileNotFoundError or
-    ValueError, with the file's name, where it is missing or not what it should be.
+    Colour is resized by area, depth by nearest neighbour, which keeps edges. The aspect ratio stays, with the height
+    rounded to a multiple of `multiple_of`. Raises FileNotFoundError or ValueError, with the file's name, for missing or
+    unexpected files.
     """
     folder = Path(folder)
     rgb = _read(folder / "rgb.png", cv2.IMREAD_COLOR)
@@ -107,7 +112,7 @@ def load_rgbd(folder: str | Path, width: int | None = None, multiple_of: int = 1
 
 
 def rgbd_folders(folder: str | Path) -> list[Path]:
-    """The RGB-D scenes in `folder`, by name. Raises FileNotFoundError where there is none."""
+    """RGB-D scenes in `folder`, sorted. Raises FileNotFoundError if there are none."""
     folder = Path(folder)
     scenes = sorted(path.parent for path in folder.glob("*/depth_mm.png"))
     if not scenes:
@@ -118,10 +123,11 @@ def rgbd_folders(folder: str | Path) -> list[Path]:
 def evaluation_stacks(
     rgbd_folder: str | Path, cameras: Sequence[str] = ("A", "B", "C"), width: int = 320, cache: str | Path | None = None
 ) -> Iterator[RenderedStack]:
-    """Every scene of `rgbd_folder` through every camera it suits: noise 0.4 %, no breathing, fixed seed.
+    """Render every scene of `rgbd_folder` through every camera that suits it.
 
-    Camera by camera, scenes by name. Rendered stacks are kept in `cache` (None: `cache_folder()`), under a key of
-    what they are made from. Ground truth is not clipped. Raises ValueError for an unknown camera.
+    Noise 0.4 %, no breathing, fixed seed. Camera by camera, scenes by name. Rendered stacks are kept in `cache` (None:
+    `cache_folder()`), under a digest of their inputs. Ground truth is not clipped. Raises ValueError for an unknown
+    camera.
     """
     check_cameras(cameras)
     folders = rgbd_folders(rgbd_folder)
@@ -135,9 +141,9 @@ def evaluation_stacks(
 def procedural_stacks(
     count: int, cameras: Sequence[str] = ("A", "B", "C"), width: int = 320, cache: str | Path | None = None
 ) -> Iterator[RenderedStack]:
-    """Random scenes that nothing is trained on through the cameras, for pictures that may be shown to anyone.
+    """Render random scenes through the cameras, for pictures free of rights.
 
-    Camera by camera; the seeds are those of no training. Otherwise as :func:`evaluation_stacks`.
+    Camera by camera; no training uses these seeds. Otherwise as :func:`evaluation_stacks`.
     """
     check_cameras(cameras)
     for camera_name in cameras:
@@ -147,7 +153,7 @@ def procedural_stacks(
 
 
 def procedural_scene(index: int, setup: EvaluationCamera, width: int) -> RgbdScene:
-    """Random scene `index`, twice as wide as the stack shall be, at depths that suit the camera."""
+    """Random scene `index` for a camera, at twice the width of the stack."""
     size = (width * _OVERSAMPLING, round(0.75 * width) * _OVERSAMPLING)
     near_m, far_m = (1.5, 8.0) if setup.min_median_depth_m else (0.4, 4.0)
     made = random_scene(np.random.default_rng((_PROCEDURAL_SEED, index)), *size, near_m=near_m, far_m=far_m)
@@ -155,12 +161,12 @@ def procedural_scene(index: int, setup: EvaluationCamera, width: int) -> RgbdSce
 
 
 def cache_folder() -> Path:
-    """Where rendered stacks are kept: `$XDG_CACHE_HOME` (default ~/.cache) /dfs_ros/rendered."""
+    """Folder of rendered stacks: `$XDG_CACHE_HOME` (default ~/.cache) /dfs_ros/rendered."""
     return folders.cache_folder("rendered")
 
 
 def check_cameras(cameras: Sequence[str]) -> None:
-    """Raise ValueError for a camera that the evaluation set does not have."""
+    """Raise ValueError for an unknown camera."""
     unknown = [name for name in cameras if name not in EVALUATION_CAMERAS]
     if unknown:
         raise ValueError(f"cameras: unknown {unknown}; known: {', '.join(EVALUATION_CAMERAS)}")
@@ -169,7 +175,7 @@ def check_cameras(cameras: Sequence[str]) -> None:
 def render_scene(
     scene: RgbdScene, camera_name: str, setup: EvaluationCamera, cache: str | Path | None = None
 ) -> RenderedStack:
-    """A scene, loaded twice as wide as the stack shall be, through a camera; kept in the cache like all others."""
+    """Render a scene, of twice the stack's width, through a camera, with the cache."""
     cache = cache_folder() if cache is None else Path(cache)
     simulation = SimulationConfig()
     recipe = f"{RENDERER_VERSION} {_SEED} {_OVERSAMPLING} {setup} {simulation} {scene.rgb.shape}"

@@ -1,4 +1,4 @@
-"""The accuracy report in Markdown: tables by camera and condition, how sigma holds, pictures, where it comes from."""
+"""Accuracy report in Markdown: tables, calibration of sigma, pictures, provenance."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ sparsification curve and the best possible one (Ilg 2018). Formulas: `dfs_ros/sc
 
 @dataclass(frozen=True)
 class Curves:
-    """How sigma holds: mean over stacks of both curves, for one method."""
+    """Sparsification and calibration curves of a method, means over stacks."""
 
     sparsification: Sparsification
     calibration: NDArray[np.float64]
@@ -53,7 +53,10 @@ def write_report(
     pictures: Sequence[Path],
     more: str = "",
 ) -> Path:
-    """Write report.md and plots into `folder`, which exists; returns the file. `pictures` lie in it already."""
+    """Write report.md and plots into an existing `folder`; return the file.
+
+    `pictures` must lie in the folder already.
+    """
     rows = summary(scores)
     parts = [f"# {title}", protocol, "\n".join(markdown_lines(provenance()))]
     parts += ["## Accuracy", DEFINITIONS, markdown(rows), markdown(rows, MORE_COLUMNS)]
@@ -93,7 +96,7 @@ standard condition on the same stacks."""
 
 
 def robustness_table(scores: Sequence[Score], robustness: Mapping[Condition, Sequence[Score]]) -> str:
-    """Condition by condition: Abs Rel, that of the standard condition on the same stacks, and their ratio."""
+    """Table of Abs Rel by condition, beside the standard condition on the same stacks."""
     standard = {(s.method, s.camera, s.scene): s.values["abs_rel"] for s in scores}
     rows = []
     for condition, found in robustness.items():
@@ -106,7 +109,7 @@ def robustness_table(scores: Sequence[Score], robustness: Mapping[Condition, Seq
 
 
 def sigma_table(rows: Sequence[Mapping[str, object]]) -> str:
-    """Of the methods that have sigma: what it holds, and what the surest pixels are better by."""
+    """Table of methods with sigma: coverage of sigma, error of the surest pixels, AUSE."""
     headings = ["camera", "method", "in sigma", "RMSE surest 80 % / RMSE", "the same, by sigma in metres", "AUSE"]
     found = []
     for row in rows:
@@ -119,7 +122,7 @@ def sigma_table(rows: Sequence[Mapping[str, object]]) -> str:
 
 
 def sigma_curves(folders: Iterable[PredictionFolder], stacks: Iterable[RenderedStack]) -> dict[str, Curves]:
-    """Curves of every method that has sigma, from its predictions on disk: means over stacks."""
+    """Curves of every method with sigma, from predictions on disk: means over stacks."""
     folders = list(folders)
     found: dict[str, list[NDArray[np.float64]]] = {}
     for rendered in stacks:
@@ -142,7 +145,10 @@ def sigma_curves(folders: Iterable[PredictionFolder], stacks: Iterable[RenderedS
 def write_pictures(
     folder: Path, folders: Sequence[PredictionFolder], stacks: Iterable[RenderedStack], each: int
 ) -> list[Path]:
-    """Comparisons of the first `each` stacks of every camera into `folder`, from predictions on disk; the files."""
+    """Write comparisons of the first `each` stacks of every camera; return the files.
+
+    Predictions come from disk.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     shown: dict[str, int] = {}
     files = []
@@ -161,7 +167,7 @@ def write_pictures(
 
 
 def _save(figure: Figure, file: Path, colours: int | None = None) -> None:
-    """As PNG; with so many colours only, a third of the size."""
+    """Save a figure as PNG; `colours` limits the palette, for a third of the size."""
     figure.savefig(file)
     if colours is not None:
         with Image.open(file) as image:

@@ -1,7 +1,7 @@
-"""A scene through a camera in use: what its lens truly is, and the light that reached it.
+"""Shot: scene and camera in use, with the true lens and the light on its sensor.
 
-Everything drawn depends on the names of camera and scene alone, so that a stack is the same in every run and beside
-whatever others, and the same lens takes it under every condition.
+Random draws depend on the names of camera and scene alone: a stack is the same in every run and in any selection,
+and the same lens takes it under every condition.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from dfs_ros.system.cache import keep_array, read_array
 
 OVERSAMPLING = 2
 VERSION = 1
-"""Raised whenever the same shot gives other light, so that what is cached is rendered again."""
+"""Increment when the same shot gives other light, which invalidates the cache."""
 
 _SEED = 20_261_128
 _LIGHT_STEPS = 65535  # of the cached light, sRGB-encoded
@@ -44,7 +44,10 @@ _READ_NOISE_E = 5.0
 
 @dataclass(frozen=True)
 class LensDraw:
-    """One lens as it truly is, drawn. `f_number_told`: the told f-number over the true one; `gains`: exposures."""
+    """True lens, drawn at random.
+
+    `f_number_told`: stated f-number / true f-number; `gains`: exposures of the images.
+    """
 
     pupil: Pupil
     softness_px: float
@@ -55,7 +58,7 @@ class LensDraw:
 
 @dataclass(frozen=True, eq=False)
 class Shot:
-    """A scene, twice as fine as the stack, before a camera of the evaluation set. `cache`: folder for the light."""
+    """Scene, at twice the stack's resolution, with a camera. `cache`: folder for the light."""
 
     scene: RgbdScene
     camera_name: str
@@ -63,7 +66,7 @@ class Shot:
 
     @property
     def setup(self) -> EvaluationCamera:
-        """Camera and focus sweep, as they truly are."""
+        """True camera and focus sweep."""
         return EVALUATION_CAMERAS[self.camera_name]
 
     @property
@@ -73,7 +76,10 @@ class Shot:
 
     @property
     def reference(self) -> int:
-        """The image whose geometry is the photo's: the middle one in focus, which the estimator takes by default."""
+        """Index of the image with the photo's geometry: the middle one in focus.
+
+        The estimator takes the same reference by default.
+        """
         order = np.argsort(self.focus_diopters, kind="stable")
         return int(order[len(order) // 2])
 
@@ -84,12 +90,15 @@ class Shot:
         return self.scene.depth_m[middle, middle].copy()
 
     def rng(self, what: str) -> np.random.Generator:
-        """Random numbers for one purpose on this shot."""
+        """Random generator for one purpose on this shot."""
         return np.random.default_rng([_SEED, zlib.crc32(f"{self.camera_name}/{self.scene.name}/{what}".encode())])
 
     def lens(self) -> LensDraw:
-        """The lens: 0 or 5 to 9 blades, aberration to +-0.3 between rim and centre, breathing 0.8 to 2 times a thin
-        lens', an f-number that is told with a log-normal error of 10 %, at most 20 %, and exposures to +-5 %."""
+        """Draw the lens.
+
+        0 or 5 to 9 blades; aberration to +-0.3 between rim and centre; breathing 0.8 to 2 times that of a thin lens;
+        stated f-number with a log-normal error of 10 %, at most 20 %; exposures to +-5 %.
+        """
         rng = self.rng("lens")
         pupil = Pupil(int(rng.choice([0, 5, 6, 7, 8, 9])), rng.uniform(0.0, 2 * math.pi), rng.uniform(-0.3, 0.3))
         softness, breathing = rng.uniform(0.35, 0.65), rng.uniform(0.8, 2.0)
@@ -98,15 +107,18 @@ class Shot:
         return LensDraw(pupil, float(softness), float(breathing), told, tuple(map(float, gains)))
 
     def breathing_scale(self, focus_diopters: NDArray[np.float64], breathing: float) -> NDArray[np.float64]:
-        """Image scale (F,) of the lens against its reference image: a thin lens' ``1 / (1 - f D)`` to that power."""
+        """Image scale (F,) relative to the reference image.
+
+        The scale of a thin lens, ``1 / (1 - f D)``, to the power `breathing`.
+        """
         f = self.setup.camera.focal_length_m
         magnification = 1.0 / (1.0 - f * focus_diopters)
         return np.asarray((magnification / magnification[self.reference]) ** breathing, np.float64)
 
     def light(self, views: Sequence[View], lens: LensDraw, scene: RgbdScene | None = None) -> NDArray[np.float32]:
-        """Linear light (F, H, W, 3) of the views through the lens, from the cache where it is there.
+        """Linear light (F, H, W, 3) of the views through the lens, cached.
 
-        `scene` stands in for the shot's own.
+        `scene` replaces the shot's own.
         """
         scene = self.scene if scene is None else scene
         recipe = f"{VERSION} {OVERSAMPLING} {self.setup.camera} {tuple(views)} {lens.pupil} {lens.softness_px}"
@@ -131,9 +143,10 @@ class Shot:
         full_well_e: float = _FULL_WELL_E,
         jpeg_quality: int | None = None,
     ) -> NDArray[np.uint8]:
-        """Images (F, H, W, 3) of the light: exposure, photon and read noise, sRGB, 8 bits, JPEG (4:2:0) where wanted.
+        """Images (F, H, W, 3) of the light, 8-bit sRGB.
 
-        Noise is drawn for the purpose `what`, with variance ``L / full_well + (read / full_well)^2`` in light L.
+        Exposure and photon and read noise are applied, and JPEG (4:2:0) if `jpeg_quality` is given. Noise is drawn for
+        the purpose `what`, with variance ``L / full_well + (read / full_well)^2`` in light L.
         """
         exposed = light * np.asarray(gains, np.float32)[:, None, None, None]
         deviation = np.sqrt(exposed / np.float32(full_well_e) + np.float32((_READ_NOISE_E / full_well_e) ** 2))
@@ -145,7 +158,10 @@ class Shot:
 def shots(
     scenes: Sequence[tuple[str, Path | int]], cameras: Sequence[str], width: int, cache: str | Path | None = None
 ) -> Iterator[Shot]:
-    """Every scene before every camera that it suits, camera by camera; scenes as :func:`scene_list` gives them."""
+    """Shots of every scene with every suitable camera, camera by camera.
+
+    `scenes` as from :func:`scene_list`.
+    """
     folder = cache_folder() if cache is None else Path(cache)
     for camera_name in cameras:
         setup = EVALUATION_CAMERAS[camera_name]
@@ -159,7 +175,7 @@ def shots(
 
 
 def scene_list(folder: str | Path | None, procedural: int = 0) -> list[tuple[str, Path | int]]:
-    """Names of the RGB-D scenes of a folder and of random ones, with the place or number of each."""
+    """Names and sources of scenes: RGB-D folders, then numbers of random scenes."""
     photos: list[tuple[str, Path | int]] = (
         [] if folder is None else [(path.name, path) for path in rgbd_folders(folder)]
     )

@@ -1,4 +1,4 @@
-"""The table of `dfs eval`: methods against the evaluation set, by camera and over all."""
+"""Table of `dfs eval`: scores of methods, by camera and over all."""
 
 from __future__ import annotations
 
@@ -38,12 +38,15 @@ MORE_COLUMNS = {
     "ause": "AUSE",
     "rmse_surest_metres": "RMSE surest 80 % by sigma [m]",
 }
-"""What a report has besides."""
+"""Further columns of a report."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """How one method did on one stack; `values` by the keys of COLUMNS and MORE_COLUMNS, NaN = undefined."""
+    """Scores of one method on one stack.
+
+    `values` by the keys of COLUMNS and MORE_COLUMNS, NaN = undefined.
+    """
 
     method: str
     camera: str
@@ -52,7 +55,7 @@ class Score:
 
 
 def score(prediction: Prediction, rendered: RenderedStack, seconds: float) -> dict[str, float]:
-    """All measures of a prediction. Every pixel with true depth counts, without exception."""
+    """All measures of a prediction, over every pixel with true depth."""
     stack = rendered.stack
     px_per_diopter = float(np.mean(thin_lens.coc_px_per_diopter(stack.focus_diopters, stack.camera)))
     return {
@@ -66,9 +69,9 @@ def score(prediction: Prediction, rendered: RenderedStack, seconds: float) -> di
 def score_files(
     folders: Iterable[PredictionFolder], stacks: Iterable[RenderedStack], condition: Condition = STANDARD
 ) -> list[Score]:
-    """Scores of the predictions on disk for every stack that suits the condition.
+    """Score the predictions on disk for every suitable stack.
 
-    Raises FileNotFoundError where a prediction is missing: a mean over some of the stacks would be another figure.
+    Raises FileNotFoundError for a missing prediction: a mean over some of the stacks is not comparable.
     """
     folders, scores = list(folders), []
     for rendered in stacks:
@@ -101,13 +104,13 @@ def summary(scores: Sequence[Score]) -> list[dict[str, object]]:
 
 
 def markdown(rows: Sequence[Mapping[str, object]], columns: Mapping[str, str] = COLUMNS) -> str:
-    """The rows as a Markdown table."""
+    """Markdown table of the rows."""
     first = ["camera", "method", "stacks"]
     cells = ([row[key] for key in (*first, *columns)] for row in rows)
     return markdown_table([*first, *columns.values()], cells) + "\n"
 
 
 def _mean(values: Sequence[float]) -> float:
-    """Mean of what is defined."""
+    """Mean of the defined values; NaN if there are none."""
     defined = [value for value in values if not math.isnan(value)]
     return float(np.mean(defined)) if defined else math.nan

@@ -1,7 +1,7 @@
-"""Does sigma know where the depth is wrong? Sparsification and calibration.
+"""Quality of sigma: sparsification and calibration.
 
-All take predicted and true depth and the standard deviation of the prediction in metres, arrays of one shape. A pixel
-counts where all three are finite and depth is over 0; where none does the result is NaN.
+All functions take predicted depth, true depth and the prediction's standard deviation in metres, arrays of one shape.
+A pixel counts if all three are finite and depth is over 0; without such pixels the result is NaN.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ Depth = NDArray[np.floating]
 Curve = NDArray[np.float64]
 
 REMOVED = np.linspace(0.0, 0.95, 20)
-"""Shares of the pixels that a sparsification curve takes away."""
+"""Shares of pixels removed along a sparsification curve."""
 CALIBRATION_LEVELS = np.linspace(0.05, 0.95, 19)
-"""Shares of the errors that a Gaussian sigma promises to hold, for the calibration curve."""
+"""Nominal shares of errors within an interval, for the calibration curve."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sparsification:
-    """Mean relative error of what is left when pixels go, float64 like REMOVED: the least sure first, the worst first.
+    """Sparsification curves: error of the remaining pixels, least certain removed first.
 
-    Both are relative to the error of all pixels, so they begin at 1. `area` is the area between them (AUSE).
+    `oracle` removes the largest errors first. Float64, one value for each of REMOVED, relative to the error of all
+    pixels, so both start at 1. `area` is the area between them (AUSE).
     """
 
     by_sigma: Curve
@@ -32,15 +33,15 @@ class Sparsification:
 
     @property
     def area(self) -> float:
-        """Mean over REMOVED of by_sigma - oracle: 0 where sigma sorts pixels as their errors do."""
+        """Mean over REMOVED of by_sigma - oracle; 0 if sigma sorts pixels as their errors do."""
         return float(np.mean(self.by_sigma - self.oracle))
 
 
 def sparsification(predicted_m: Depth, true_m: Depth, sigma_m: Depth) -> Sparsification:
-    """Sparsification curves of relative errors, ``|p - t| / t``, with pixels sorted by relative sigma, ``sigma / p``.
+    """Sparsification curves of the relative error.
 
-    Ilg et al., "Uncertainty Estimates and Multi-Hypotheses Networks for Optical Flow", ECCV 2018, section 5. NaN
-    where no pixel counts or there is no error at all.
+    Error ``|p - t| / t``; pixels sorted by relative sigma, ``sigma / p``. Ilg et al., "Uncertainty Estimates and
+    Multi-Hypotheses Networks for Optical Flow", ECCV 2018, section 5. NaN without counted pixels or without any error.
     """
     predicted, true, sigma = _counted(predicted_m, true_m, sigma_m)
     error = np.abs(predicted - true) / true
@@ -51,7 +52,7 @@ def sparsification(predicted_m: Depth, true_m: Depth, sigma_m: Depth) -> Sparsif
 
 
 def ause(predicted_m: Depth, true_m: Depth, sigma_m: Depth) -> float:
-    """Area under the sparsification error, see :func:`sparsification`."""
+    """Area between the sparsification curves, see :func:`sparsification`."""
     return sparsification(predicted_m, true_m, sigma_m).area
 
 
@@ -62,10 +63,10 @@ def within_sigma(predicted_m: Depth, true_m: Depth, sigma_m: Depth, sigmas: floa
 
 
 def calibration_curve(predicted_m: Depth, true_m: Depth, sigma_m: Depth) -> Curve:
-    """Share of errors within the interval that a Gaussian of that sigma promises for each of CALIBRATION_LEVELS.
+    """Share of errors within the Gaussian interval of each of CALIBRATION_LEVELS.
 
     Kuleshov et al., "Accurate Uncertainties for Deep Learning Using Calibrated Regression", ICML 2018. The diagonal is
-    perfect; above it sigma is too large, below too small.
+    ideal; above it sigma is too large, below it too small.
     """
     from scipy.special import erfinv
 
@@ -82,8 +83,8 @@ def rmse_surest(
 ) -> float:
     """RMSE in metres of the `share` of pixels with the least sigma.
 
-    `relative` sorts by sigma / depth, which asks how sure a pixel is for its distance; otherwise by sigma in metres,
-    the unit that RMSE has.
+    `relative` sorts by sigma / depth, the certainty at a pixel's distance; otherwise by sigma in metres, the unit of
+    RMSE.
     """
     if not 0 < share <= 1:
         raise ValueError(f"share: expected over 0, at most 1, received {share}")
@@ -96,7 +97,7 @@ def rmse_surest(
 
 
 def all_uncertainty_metrics(predicted_m: Depth, true_m: Depth, sigma_m: Depth | None) -> dict[str, float]:
-    """Every measure of this module that is one number, by name; all NaN without sigma."""
+    """Scalar measures of this module by name; NaN without sigma."""
     if sigma_m is None:
         sigma_m = np.full(np.shape(predicted_m), np.nan)
     return {
@@ -108,7 +109,7 @@ def all_uncertainty_metrics(predicted_m: Depth, true_m: Depth, sigma_m: Depth | 
 
 
 def _curve(error: Curve, doubt: Curve) -> Curve:
-    """Mean error of the pixels left after the share REMOVED with most doubt, over that of all."""
+    """Mean error after removing the share REMOVED with most `doubt`, over that of all."""
     sums = np.cumsum(error[np.argsort(doubt, kind="stable")])
     left = np.maximum(1, np.round((1.0 - REMOVED) * error.size).astype(np.intp))
     return np.asarray(sums[left - 1] / left / (sums[-1] / error.size), np.float64)

@@ -1,8 +1,7 @@
-"""The evaluation as it is used: the default estimator under every condition, resumable, and its tables.
+"""Evaluation in use: default estimator under all conditions, resumable, with tables.
 
-Scores are kept in the user's cache under what they depend on: the code of the package, its networks, the configuration
-and the stack. What was scored by the same code is not scored again, so that a run which was interrupted goes on, and
-one after a change begins anew.
+Scores are cached under a digest of their inputs: code of the package, networks, configuration and stack. An
+interrupted run continues; a change of the code starts a new one.
 """
 
 from __future__ import annotations
@@ -30,18 +29,18 @@ from dfs_ros.system import folders
 from dfs_ros.system.atomic import write_atomically
 
 SCORES_VERSION = 1
-"""Raised whenever the same stack and estimator give other scores."""
+"""Increment when the same stack and estimator give other scores."""
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "honest": ("ideal", "lens", "shake", "drive", "fast", "nominal"),
     "faults": tuple(FAULTS),
 }
-"""Names of `--conditions` that stand for several."""
+"""Groups of conditions for `--conditions`."""
 
 
 @dataclass(frozen=True)
 class UseScore:
-    """What the estimator did on one stack of a condition; `values` as of :func:`use_scores.scored`."""
+    """Scores of one stack of a condition; `values` as of :func:`use_scores.scored`."""
 
     condition: str
     camera: str
@@ -67,7 +66,7 @@ def conditions_of(text: str) -> list[InUse | Fault]:
 
 
 def spread(items: Sequence[Shot], count: int | None) -> list[Shot]:
-    """`count` of the items, evenly over them; all where there are no more."""
+    """Evenly spaced `count` of the items; all if there are no more."""
     if count is None or count >= len(items):
         return list(items)
     return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]
@@ -80,7 +79,7 @@ def run_in_use(
     progress: Callable[[str], None] = lambda what: None,
     cache: Path | None = None,
 ) -> list[UseScore]:
-    """Scores of the estimator under all conditions, shot by shot; what is in the cache already is read there."""
+    """Score the estimator under all conditions, shot by shot, with the cache."""
     estimator: DepthEstimator | None = None
     folder = (cache or folders.cache_folder("scores")) / code_digest(config)
     scores = []
@@ -100,10 +99,10 @@ def run_in_use(
 
 
 def summary(scores: Sequence[UseScore]) -> list[dict[str, Any]]:
-    """For every condition the means over its stacks of all that is defined, and counts.
+    """Rows of means over stacks and counts, one for each condition.
 
-    `ratio` is the dense Abs Rel over that of `ideal` on the same stacks, NaN without `ideal`; `unwarned`: the mean
-    share of pixels that are sure and wrong where a stack with a warning counts as none.
+    `ratio`: dense Abs Rel over that of `ideal` on the same stacks, NaN without `ideal`; `unwarned`: mean share of
+    pixels that are sure and wrong, with 0 for a stack with a warning.
     """
     ideal = {(s.camera, s.scene): _number(s, "dense_abs_rel") for s in scores if s.condition == "ideal"}
     rows = []
@@ -125,7 +124,7 @@ def summary(scores: Sequence[UseScore]) -> list[dict[str, Any]]:
 
 
 def without_nan(value: Any) -> Any:
-    """JSON has no NaN: null."""
+    """Replace NaN by null, as JSON has no NaN."""
     if isinstance(value, dict):
         return {key: without_nan(v) for key, v in value.items()}
     if isinstance(value, list):
@@ -134,7 +133,7 @@ def without_nan(value: Any) -> Any:
 
 
 def code_digest(config: Config) -> str:
-    """Digest of all that a score depends on but for the stack: code, networks and configuration."""
+    """Digest of code, networks and configuration; the stack has its own."""
     settings = json.dumps(config.to_dict(), sort_keys=True, default=str)
     return hashlib.sha256(f"{SCORES_VERSION} {_files_digest()} {settings}".encode()).hexdigest()[:16]
 

@@ -1,4 +1,4 @@
-"""How the default estimator does on a stack as it is used: dense, with its own confidence, and where it is sure."""
+"""Scores of the default estimator in use: dense, with confidence, sure and wrong."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from dfs_ros.types import DepthResult
 
 Values = dict[str, float | str | list[str]]
 WRONG_RELATIVE, WRONG_SIGMAS = 0.1, 3.0
-"""Depth is sure and wrong where it is off by more than this share of the truth and this many sigma."""
+"""Depth is sure and wrong if its error is over this share of the truth and over this many sigma."""
 
 Depth = NDArray[np.float32]
 
 
 def scored(estimator: DepthEstimator, used: UsedStack) -> Values:
-    """Every measure of the estimator's result on a stack.
+    """All measures of the estimator's result on a stack.
 
-    A stack that the estimator refuses gives no depth: coverage 0, the reason under `refused`.
+    A refused stack counts as one without depth: coverage 0, the reason under `refused`.
     """
     try:
         result = estimator.estimate(used.stack, reference=used.reference, sharpen=False)
@@ -47,7 +47,7 @@ def _measured(result: DepthResult, truth_m: Depth) -> dict[str, float]:
 
 
 def sure_and_wrong(depth_m: Depth, sigma_m: Depth, truth_m: Depth) -> float:
-    """Share of the pixels of known truth whose depth is off by over 10 % and over 3 sigma."""
+    """Share of known pixels with an error over 10 % and over 3 sigma."""
     known = np.isfinite(truth_m) & (truth_m > 0)
     error = np.abs(depth_m - truth_m)
     wrong = known & (error > WRONG_RELATIVE * truth_m) & (error > WRONG_SIGMAS * sigma_m)  # NaN is neither

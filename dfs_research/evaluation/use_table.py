@@ -1,4 +1,4 @@
-"""The tables of the evaluation as it is used, in Markdown."""
+"""Tables of the evaluation in use, in Markdown."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ with a warning, or refused."""
 
 
 def tables(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Honest conditions dense and as used, then faults; what is absent is left out."""
+    """Tables: honest conditions dense and in use, then faults."""
     honest = [row for row in rows if row["condition"] in HONEST]
     faulty = [row for row in rows if row["condition"] in FAULTS]
     parts = []
@@ -64,7 +64,7 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def descriptions(names: Sequence[str]) -> str:
-    """Markdown list of what the conditions are."""
+    """Markdown list of conditions and their summaries."""
     known: dict[str, InUse | Fault] = {**HONEST, **FAULTS}
     return "\n".join(f"- `{name}`: {known[name].summary}" for name in names)
 

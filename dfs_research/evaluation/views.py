@@ -1,12 +1,11 @@
-"""Rendering of what a camera in use sees: it moves, parallax and disocclusion with it, while the lens sweeps.
+"""Renderer of a moving camera with a sweeping lens: parallax, disocclusion, breathing.
 
-The scene is a photo with depth, shared out among layers as in :mod:`dfs_ros.simulation.render`. Every layer moves by
-its own depth for every view, is blurred by the lens and laid over the farther ones; what nearer layers hid in the photo
-goes on behind them. With a camera at (X, Y, Z) metres from the photo's, a layer at inverse depth q appears
-
+The scene is a photo with depth, split into layers as in :mod:`dfs_ros.simulation.render`. For every view each layer is
+moved by its own depth, blurred by the lens and composited over the farther ones; behind nearer layers a layer is
+extrapolated. With the camera at (X, Y, Z) metres from that of the photo, a layer at inverse depth q is
     scaled about the centre by s = 1 / (1 - Z q), shifted by -f_px (X, Y) q s, at inverse depth q s
 
-Breathing, roll and the shift of a hand come last: they move the whole image alike.
+Breathing, roll and the shift of a hand come last, as they move the whole image.
 """
 
 from __future__ import annotations
@@ -36,14 +35,14 @@ _STEP_PX = 0.5  # of blur and of parallax between neighbouring layers
 _MOST_LAYERS = 96
 _STILL_PX = 0.02
 _BEYOND_RIM_PX = 4  # the softness reaches over the rim of the pupil
-_CORNER = 0.8  # of the diameter: how far the corner of a polygon lies from its centre
+_CORNER = 0.8  # distance of a polygon's corner from its centre / diameter
 
 
 @dataclass(frozen=True)
 class View:
-    """How one image of a stack is taken, in relation to the photo.
+    """Pose and focus of one image, relative to the photo.
 
-    `focus_diopters` the lens is truly focused at, also beyond infinity (under 0); `position_m` of the camera: right,
+    `focus_diopters`: true focus, negative beyond infinity; `position_m` of the camera: right,
     down, forward; `scale`, `roll_rad` (clockwise) and `shift_px` (right, down) of the whole image about its centre.
     """
 
@@ -54,7 +53,7 @@ class View:
     shift_px: tuple[float, float] = (0.0, 0.0)
 
     def image_motion(self, size: tuple[int, int], oversampling: int = 1) -> NDArray[np.float64]:
-        """Matrix (2, 3) from pixels of the photo's geometry to those of this image, but for parallax."""
+        """Affine matrix (2, 3) from the photo's pixels to this image, without parallax."""
         centre = np.array([(size[1] - 1) / 2, (size[0] - 1) / 2])
         c, s = self.scale * math.cos(self.roll_rad), self.scale * math.sin(self.roll_rad)
         turn = np.array([[c, -s], [s, c]])
@@ -69,10 +68,12 @@ def render_views(
     blur: LensBlur,
     oversampling: int = 2,
 ) -> Image:
-    """Linear light (F, H, W, 3) of every view, without noise, of a scene `oversampling` times finer each way.
+    """Render linear light (F, H, W, 3) of every view, without noise.
 
-    `linear` float32 (oversampling H, oversampling W, 3) and `depth_m`, 0 or NaN = unknown, are the photo's.
-    `camera.pixel_pitch_m` is that of the pixels that come out; `blur.softness_px` counts pixels of the photo.
+    `linear` float32 (oversampling H, oversampling W, 3) and `depth_m`, 0 or NaN = unknown, are the photo's, finer than
+    the
+    result by `oversampling` each way. `camera.pixel_pitch_m` is that of the result's pixels; `blur.softness_px` counts
+    pixels of the photo.
     """
     height, width = linear.shape[:2]
     inverse_depth = 1.0 / fill_depth_holes(depth_m)
@@ -81,7 +82,7 @@ def render_views(
     )
     f = camera.focal_length_m
     focal_px = oversampling * f / camera.pixel_pitch_m
-    # The images are scaled last, so that their blur is divided by that scale here.
+    # The images are scaled last; blur is divided by that scale here.
     px_per_diopter = focal_px * f / (camera.f_number * (1.0 - f * focus)) / scale
     reach_px = np.abs(position) @ np.array([focal_px, focal_px, math.hypot(width, height) / 2])
     step_diopters = oversampling * _STEP_PX / max(float(px_per_diopter.max()), float(reach_px.max()))
@@ -122,7 +123,10 @@ def render_views(
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """The part of a layer that can be seen, with a rim that its blur needs: planes (5, h, w) of `layer_planes`."""
+    """Visible part of a layer with a rim for its blur.
+
+    `planes` (5, h, w) as of `layer_planes`.
+    """
 
     planes: Image
     spectrum: NDArray[np.complex64]
@@ -133,7 +137,7 @@ class _Layer:
 
     @classmethod
     def cut(cls, scene: tuple[Image, NDArray[np.intp], Image], k: int, rim: int, uncovered: int) -> _Layer | None:
-        """Layer k, `uncovered` pixels farther than what the photo shows of it; None where it shows nothing."""
+        """Cut layer k, extended by `uncovered` pixels; None if the photo shows nothing of it."""
         linear, farther, nearer_share = scene
         own = (farther == k) | ((farther == k - 1) & (nearer_share > 0))
         rows, columns = np.flatnonzero(own.any(axis=1)), np.flatnonzero(own.any(axis=0))
@@ -158,7 +162,10 @@ class _Layer:
         growth: float,
         shift_px: NDArray[np.float64],
     ) -> None:
-        """Blur the layer, moved, and lay it over `frame` (3, H, W), which begins at (origin, origin) of the scene."""
+        """Move and blur the layer, and composite it over `frame` (3, H, W).
+
+        The frame begins at (origin, origin) of the scene.
+        """
         shape = self.planes.shape[1:]
         spectrum = self.spectrum
         if abs(growth - 1.0) * max(shape) > _STILL_PX:
@@ -199,7 +206,7 @@ def _fast(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _margin(warps: list[NDArray[np.float64]], height: int, width: int) -> int:
-    """Pixels around the image that the warps fetch, with those that their kernel takes."""
+    """Margin in pixels that the warps and their kernel read around the image."""
     corners = np.array([[x, y, 1.0] for x in (0, width - 1) for y in (0, height - 1)])
     moved = max(float(np.abs(corners @ _inverse(warp).T - corners[:, :2]).max()) for warp in warps)
     return math.ceil(moved) + 5 if moved > _STILL_PX else 0
@@ -210,7 +217,7 @@ def _inverse(warp: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _warped(frame: Image, warp: NDArray[np.float64], margin: int) -> Image:
-    """The frame without its margin after `warp`, not below 0; a frame that stays is not resampled."""
+    """Warp a frame and crop its margin; clip at 0; do not resample for an identity."""
     height, width = frame.shape[0] - 2 * margin, frame.shape[1] - 2 * margin
     if np.abs(warp - np.eye(2, 3)).max() < 1e-9:
         return np.maximum(frame[margin : margin + height, margin : margin + width], 0.0)

@@ -35,8 +35,8 @@ class LensConfig:
     )
     aperture_scale: float = setting(
         1.0,
-        "True blur diameter over the one computed from f-number, focal length and pixel pitch; 1: they are exact; "
-        "`dfs calibrate` measures it",
+        "Ratio of the true blur diameter to that computed from f-number, focal length and pixel pitch; `dfs "
+        "calibrate` measures it",
         low=0.1,
         high=10,
         live=True,
@@ -137,7 +137,11 @@ class CostConfig:
         choices=("auto", "disk", "table", "gaussian"),
     )
     max_coc_px: float = setting(
-        40.0, "Upper limit of the modelled blur diameter; larger blur is modelled as this", unit="px", low=1, high=200
+        40.0,
+        "Upper limit of the modelled blur diameter; depths that blur more cannot be distinguished",
+        unit="px",
+        low=1,
+        high=200,
     )
     eps: float = setting(
         0.0,
@@ -187,7 +191,7 @@ class RegularizationConfig:
     )
     guided_eps: float = setting(
         1e-3,
-        "Guide variance (image values 0 to 1) below which the guided filter averages as in a flat region",
+        "Image variance (values 0 to 1) below which the guided filter smooths; edges of larger variance are kept",
         low=1e-8,
         high=1,
         live=True,
@@ -209,8 +213,8 @@ class RegularizationConfig:
     )
     sharpness: float = setting(
         4.0,
-        "Factor of the energy in the softmax probability (network none only); larger: smaller sigma; depth values "
-        "do not change",
+        "Factor of the energy in the softmax probability (network none only); larger: smaller sigma, more pixels "
+        "with depth, same depth values",
         low=0.01,
         high=1000,
         live=True,
@@ -242,13 +246,13 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class ConfidenceConfig:
-    """Reliability limits: pixels that miss them have no depth (NaN)."""
+    """Reliability limits: pixels that fail them have no depth (NaN)."""
 
     dense: bool = setting(False, "Depth at every pixel, without a test of its reliability", live=True)
     min_confidence: float = setting(
         0.4,
-        "Minimum confidence of a pixel with depth; confidence: share of the mean misfit over all hypotheses that "
-        "the best hypothesis removes; 0: no limit",
+        "Minimum confidence of a pixel with depth; confidence = 1 - misfit of the best hypothesis / mean misfit "
+        "of all; 0: no limit",
         low=0,
         high=1,
         live=True,

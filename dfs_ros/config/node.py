@@ -26,13 +26,15 @@ class StackConfig:
     )
     min_frames: int = setting(
         3,
-        "Minimum number of focus positions in an incomplete sweep or a sliding stack; with fewer there is no stack",
+        "Minimum number of focus positions of a stack; a sweep with all images that the driver or size announces "
+        "may have fewer",
         low=2,
         high=64,
     )
     min_coverage: float = setting(
         0.75,
-        "Minimum focus range of an incomplete sweep, as a fraction of the usual range; below it there is no stack",
+        "Minimum focus range of a sweep, as a fraction of the usual range; a sweep with all images that the "
+        "driver or size announces may have less",
         low=0,
         high=1,
     )
@@ -118,7 +120,10 @@ class NodeConfig:
         True, "Keep freed memory for the next stack instead of returning it to the system: faster (glibc only)"
     )
     capture_folder: str = setting(
-        "captures", "Parent folder of the stacks that ~/capture writes; a leading ~ is the home folder", live=True
+        "captures",
+        "Parent folder of the stacks that service ~/capture writes, relative to the working directory; a leading "
+        "~ is the home folder",
+        live=True,
     )
 
 
@@ -164,7 +169,11 @@ class ScheduleConfig:
         0.0, "Settling time of the lens after a command; images exposed during it are dropped", unit="s", low=0, high=60
     )
     exposure_s: float = setting(
-        0.0, "Exposure time after the image stamp, where the focus messages report none", unit="s", low=0, high=60
+        0.0,
+        "Exposure time, which begins at the image stamp; used where the focus messages report none",
+        unit="s",
+        low=0,
+        high=60,
     )
 
 
@@ -187,7 +196,9 @@ class CameraConfig:
         "Order of the focus positions. triangular: forth and back; sawtooth: always from the same end",
         choices=("triangular", "sawtooth"),
     )
-    moving_frames: int = setting(0, "Simulated images during each lens movement, reported as moving", low=0, high=8)
+    moving_frames: int = setting(
+        0, "Number of simulated images during each lens movement, reported as moving", low=0, high=8
+    )
     width: int = setting(320, "Width of simulated and V4L2 images", unit="px", low=32, high=4096)
     height: int = setting(240, "Height of simulated and V4L2 images", unit="px", low=32, high=4096)
     moving: bool = setting(False, "Sway the simulated camera before the scene; false: it stands still")

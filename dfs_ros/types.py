@@ -161,10 +161,22 @@ class FocusMetadata:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One image with the focus it was taken at.
+    """One image with its focus and its lens.
 
-    `image` uint8, (H, W, 3) RGB or (H, W). `sweep_id`, `index` and `count` say where the driver put it in a sweep
-    (None: the driver does not say). `lens_moving` marks an exposure during which the lens had not settled.
+    Parameters
+    ----------
+    image
+        uint8 (H, W, 3) RGB or (H, W).
+    focus_diopters, focus_sigma_diopters
+        Focus in the middle of the exposure and its standard deviation; NaN = unknown.
+    sweep_id, index, count
+        Place in the driver's sweep, as in FocusMetadata; None = unknown.
+    lens_moving
+        The lens had not settled during the exposure.
+    magnification, focal_length_m, f_number
+        As in FocusMetadata; NaN = unknown.
+    original_size_px
+        (height, width) of the image as the camera sent it, which camera_info describes; (0, 0) = that of `image`.
     """
 
     image: NDArray[np.uint8]
@@ -175,9 +187,20 @@ class Frame:
     count: int | None = None
     lens_moving: bool = False
     magnification: float = math.nan
+    focal_length_m: float = math.nan
+    f_number: float = math.nan
+    focus_sigma_diopters: float = math.nan
+    original_size_px: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         check_image(self.image, "frame.image")
+        if self.original_size_px == (0, 0):
+            object.__setattr__(self, "original_size_px", self.image.shape[:2])
+
+    @property
+    def scale(self) -> float:
+        """Pixels of `image` per pixel of the original, each way."""
+        return float(self.image.shape[1] / self.original_size_px[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,28 +277,51 @@ class FocalStack:
 
     @classmethod
     def from_frames(cls, frames: list[Frame], camera: Camera) -> FocalStack:
-        """A stack of frames of one size."""
-        shapes = {f.image.shape for f in frames}
-        if len(shapes) > 1:
-            raise ValueError(f"images of a stack must have one size, received {sorted(shapes)}")
+        """A stack of frames of one size; `camera` is that of the original images."""
+        for shapes in ({f.image.shape for f in frames}, {f.original_size_px for f in frames}):
+            if len(shapes) > 1:
+                raise ValueError(f"images of a stack must have one size, received {sorted(shapes)}")
+        scale = frames[0].scale if frames else 1.0
         return cls(
             images=np.stack([f.image for f in frames]) if frames else np.zeros((0, 16, 16), np.uint8),
             focus_diopters=np.array([f.focus_diopters for f in frames], np.float64),
-            camera=camera,
+            camera=camera if scale == 1.0 else camera.scaled(scale),
             stamp_ns=np.array([f.stamp_ns for f in frames], np.int64),
             magnification=np.array([f.magnification for f in frames], np.float64),
         )
 
 
+def working_size(size: tuple[int, int], max_megapixels: float) -> tuple[int, int]:
+    """Size (height, width) of images after their reduction to `max_megapixels`; `size` where they are not larger.
+
+    Sides are rounded and keep 16 pixels. The result is its own working size: a reduced image is not reduced again.
+    """
+    height, width = size
+    most_px = max_megapixels * 1e6
+    factor = max(math.sqrt(most_px / (height * width)), 16 / min(size))
+    # Rounding adds up to half a pixel to each side.
+    if factor >= 1.0 or (height - 0.5) * (width - 0.5) <= most_px:
+        return size
+    return round(height * factor), round(width * factor)
+
+
 def reduced(stack: FocalStack, max_megapixels: float) -> FocalStack:
-    """The stack with its images reduced to at most that size, by area; the same stack where they are not larger."""
-    height, width = stack.size
-    factor = float(np.sqrt(max_megapixels * 1e6 / (height * width)))
-    if factor >= 1.0:
+    """The stack at its :func:`working_size`, averaged by area; the same stack where that is its size."""
+    size = working_size(stack.size, max_megapixels)
+    if size == stack.size:
         return stack
-    size = (max(16, round(width * factor)), max(16, round(height * factor)))
-    images = np.stack([cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in stack.images])
-    return replace(stack, images=images, camera=stack.camera.scaled(size[0] / width))
+    images = np.stack([_resized(image, size) for image in stack.images])
+    return replace(stack, images=images, camera=stack.camera.scaled(size[1] / stack.size[1]))
+
+
+def reduced_frame(frame: Frame, max_megapixels: float) -> Frame:
+    """The frame at its :func:`working_size`, as :func:`reduced`."""
+    size = working_size(frame.image.shape[:2], max_megapixels)
+    return frame if size == frame.image.shape[:2] else replace(frame, image=_resized(frame.image, size))
+
+
+def _resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def opened(stack: FocalStack, aperture_scale: float) -> FocalStack:

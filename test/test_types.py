@@ -14,7 +14,18 @@ from numpy.typing import NDArray
 
 from dfs_ros.optics import thin_lens
 from dfs_ros.optics.pinhole import intrinsics
-from dfs_ros.types import MAX_FRAMES, Camera, DepthResult, FocalStack, Frame, LensState, check_image
+from dfs_ros.types import (
+    MAX_FRAMES,
+    Camera,
+    DepthResult,
+    FocalStack,
+    Frame,
+    LensState,
+    check_image,
+    reduced,
+    reduced_frame,
+    working_size,
+)
 
 CAMERA = Camera(0.004, 2.0, 4e-6)
 
@@ -153,6 +164,9 @@ def test_frames_of_two_sizes_or_none_at_all_are_refused() -> None:
     frames = [Frame(images()[0], 0.5), Frame(images(1, 22)[0], 1.0)]
     with pytest.raises(ValueError, match=r"one size, received \[\(20, 30, 3\), \(22, 30, 3\)\]"):
         FocalStack.from_frames(frames, CAMERA)
+    frames = [Frame(images()[0], focus, original_size_px=(20 * n, 30 * n)) for n, focus in ((1, 0.5), (2, 1.0))]
+    with pytest.raises(ValueError, match=r"one size, received \[\(20, 30\), \(40, 60\)\]"):
+        FocalStack.from_frames(frames, CAMERA)
     with pytest.raises(ValueError, match="received 0"):
         FocalStack.from_frames([], CAMERA)
 
@@ -162,3 +176,38 @@ def test_coverage_is_the_share_of_pixels_with_depth() -> None:
     depth[0, :3] = np.nan
     result = DepthResult(depth, depth, depth, np.zeros((4, 5, 3), np.uint8), CAMERA)
     assert result.coverage == pytest.approx(1 - 3 / 20)
+
+
+# -- reduction ---------------------------------------------------------------------------------------------------------
+
+sides = st.integers(16, 5000)
+limits = st.floats(0.01, 50.0)
+
+
+@given(sides, sides, limits)
+def test_a_working_size_is_its_own(height: int, width: int, max_megapixels: float) -> None:
+    size = working_size((height, width), max_megapixels)
+    assert working_size(size, max_megapixels) == size
+    assert 16 <= size[0] <= height and 16 <= size[1] <= width
+    assert min(size) == 16 or (size[0] - 0.5) * (size[1] - 0.5) <= max_megapixels * 1e6
+    if size != (height, width):  # both sides by one factor, but for the rounding
+        assert abs(size[0] / height - size[1] / width) <= 0.5 / height + 0.5 / width + 1e-9
+
+
+def test_what_is_reduced_is_not_reduced_again_for_a_rounded_pixel() -> None:
+    """1280 x 816 pixels become 886 x 565, which is over half a million; 885 x 565 would be less."""
+    once = reduced(FocalStack(images(2, 816, 1280), FOCUS[:2], CAMERA), 0.5)
+    assert once.size == (565, 886) and 565 * 886 > 0.5e6
+    assert reduced(once, 0.5) is once
+    assert once.camera == CAMERA.scaled(886 / 1280)
+
+
+def test_frames_are_reduced_as_stacks_and_the_camera_once() -> None:
+    pixels = images(2, 200, 300)
+    whole = [Frame(image, focus, stamp_ns=7) for image, focus in zip(pixels, FOCUS, strict=False)]
+    small = [reduced_frame(frame, 0.01) for frame in whole]
+    assert [(f.original_size_px, f.stamp_ns, f.scale) for f in small] == [((200, 300), 7, 122 / 300)] * 2
+    assert reduced_frame(small[0], 0.01) is small[0]
+    stack, expected = FocalStack.from_frames(small, CAMERA), reduced(FocalStack.from_frames(whole, CAMERA), 0.01)
+    np.testing.assert_array_equal(stack.images, expected.images)
+    assert stack.camera == expected.camera == CAMERA.scaled(122 / 300)

@@ -89,10 +89,10 @@ class Monitor:
         self._sets: dict[int, dict[str, Message]] = {}
         self._newest: dict[str, Message] = {}
         self._newest_focus: FocusMetadata | None = None
+        self._last_focus = FocusMetadata(0, math.nan)
         quality = RELIABLE if collect else SENSOR_DATA
         subscribe = transport.create_subscription
         self._lens = LensTracker(transport.parameters.config.lens)
-        self._input_size = (0, 0)
         subscribe("focus", FOCUS, self._add_focus, SENSOR_DATA)
         subscribe("camera_info", CAMERA_INFO, self._add_camera_info, SENSOR_DATA)
         subscribe("/diagnostics", DIAGNOSTICS, self._add_diagnostics, SENSOR_DATA)
@@ -152,20 +152,20 @@ class Monitor:
 
     def _camera(self, info: CameraInfo) -> Camera:
         """The lens as the camera says it, with the intrinsics that came with the depth."""
-        lens = self._lens.camera(self._input_size).scaled(info.size[1] / self._input_size[1])
+        said = self._lens.described(self._newest_focus or self._last_focus)
+        original = self._lens.info_at(info.stamp_ns)
+        size = info.size if original is None else original.size
+        lens = self._lens.camera(size, said.focal_length_m, said.f_number, original).scaled(info.size[1] / size[1])
         fx, fy, cx, cy = info.intrinsics
         at_diopters = self._newest_focus.focus_diopters if self._newest_focus is not None else 0.0
         return replace(lens, fx_px=fx, fy_px=fy, cx_px=cx, cy_px=cy, reference_focus_diopters=at_diopters)
 
     def _add_camera_info(self, msg: Message) -> None:
-        info = camera_info_from_message(msg)
-        self._lens.add_info(info)
-        self._input_size = info.size
+        self._lens.add_info(camera_info_from_message(msg))
 
     def _add_focus(self, msg: Message) -> None:
         focus = focus_from_message(msg)
-        self._lens.add_focus(focus)
-        self._focus[focus.stamp_ns] = focus
+        self._focus[focus.stamp_ns] = self._last_focus = focus
         self._sweep_ends[focus.sweep_id] = focus.stamp_ns
         for memory in (self._focus, self._sweep_ends):
             while len(memory) > _FOCUS_KEPT:

@@ -64,26 +64,27 @@ def _header(msg: Message) -> tuple[int, int, bool]:
         raise ValueError(f"compressed image: {msg.format!r}: its header cannot be read: {error}") from error
 
 
-def image_from_compressed(msg: Message, factor: int = 1) -> NDArray[np.uint8]:
+def image_from_compressed(msg: Message, least_size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """RGB (H, W, 3) or mono (H, W), uint8, of a sensor_msgs/CompressedImage with a JPEG or PNG in it.
 
-    `factor` 2, 4 or 8: of a JPEG the means of as many pixels each way, which takes a third of the time; rows and
-    columns left over are cut off. Others come at their full size.
+    `least_size` (height, width): a JPEG may come smaller, down to this, as the means of 2, 4 or 8 pixels each way where
+    these divide its size; decoding then takes a third of the time. Others come at their full size.
 
     16-bit samples are scaled to 8 bits, an alpha channel is left out, Bayer patterns are interpolated. The image is as
     it is stored: an orientation tag is not followed. Raises ValueError for anything else, and for truncated data.
     """
     data = _checked(msg)
-    flags, size = cv2.IMREAD_UNCHANGED, None
-    if factor in _REDUCED and data.startswith(_JPEG):
+    flags = cv2.IMREAD_UNCHANGED
+    pattern = str(msg.format).partition(";")[0].strip()
+    if least_size is not None and data.startswith(_JPEG) and not pattern.startswith("bayer_"):
         height, width, grey = _header(msg)
-        flags, size = _REDUCED[factor][grey] | cv2.IMREAD_IGNORE_ORIENTATION, (height // factor, width // factor)
+        for factor, (colour_flag, grey_flag) in _REDUCED.items():
+            divides = height % factor == 0 and width % factor == 0
+            if divides and height // factor >= least_size[0] and width // factor >= least_size[1]:
+                flags = (grey_flag if grey else colour_flag) | cv2.IMREAD_IGNORE_ORIENTATION
     pixels: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"compressed image: {msg.format!r}: {len(data)} bytes cannot be decoded")
-    if size is not None:
-        pixels = pixels[: size[0], : size[1]]
-    pattern = str(msg.format).partition(";")[0].strip()
     if pixels.ndim == 2 and pattern.startswith("bayer_") and pattern in IMAGE_ENCODINGS:
         return image_from_message(image_message(pixels, 0, "", pattern))
     if pixels.ndim == 3:

@@ -1,4 +1,4 @@
-"""The newest stack of the depth node, written to disk when somebody asks for it, in a thread of its own."""
+"""A stack of the depth node, written to disk when somebody asks for it, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -11,9 +11,40 @@ from pathlib import Path
 from dfs_ros.io.stack_folder import save_stack
 from dfs_ros.messages.convert import Message, trigger_response
 from dfs_ros.stacks.assembler import Sweep
+from dfs_ros.transport.base import when_answered
 from dfs_ros.types import Camera, FocalStack
 
 MOST_WAITING = 2
+
+
+class NextStack:
+    """The stack that somebody waits for; all who ask before it comes get one answer. Not for several threads."""
+
+    def __init__(self) -> None:
+        self._answer: Future[Message] | None = None
+        self._asked_ns = 0
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits."""
+        return self._answer is not None
+
+    def ask(self, now_ns: int) -> Future[Message]:
+        """Wait for the next stack; the response is in the future once it is there."""
+        if self._answer is None:
+            self._answer, self._asked_ns = Future(), now_ns
+        return self._answer
+
+    def waited_s(self, now_ns: int) -> float:
+        """Time since the first who waits has asked; 0 where nobody does. The clock may be set back."""
+        self._asked_ns = min(self._asked_ns, now_ns)
+        return (now_ns - self._asked_ns) * 1e-9 if self.awaited else 0.0
+
+    def give(self, response: Message | Future[Message]) -> None:
+        """Answer all who wait, now or when `response` is there."""
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            when_answered(response, answer.set_result)
 
 
 class Capture:

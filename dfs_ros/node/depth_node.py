@@ -4,15 +4,18 @@
          callbacks: only parse and assemble        |            worker thread
 
 The callbacks take milliseconds. Depth takes longer than a sweep on a slow machine: then the newest stack wins and the
-others are counted as superseded. Nothing is computed that nobody subscribes to.
+others are counted as superseded. Nothing is computed that nobody subscribes to: without a subscriber to any output and
+without a `~/capture` that waits, images are counted and not even decoded; who comes then gets the next whole sweep.
 
 Subscribes to `image` (or `image/compressed`, setting `node.image_transport`), `camera_info` and `focus` (or to
 `/diagnostics` for the lens position, or to nothing where the lens is commanded by a schedule, setting
 `node.focus_source`); publishes `depth/image`, `depth/camera_info`, `depth/points`, `depth/sigma`, `all_in_focus/image`,
 `all_in_focus/camera_info` with the stamp and the frame of the image that they are in the geometry of, and
-`/diagnostics`; `~/capture` writes the newest stack to disk. Images of more than twice the height and width of
-`processing.max_megapixels` are reduced by a whole number as they come; depth is published at that size, with its
-camera_info.
+`/diagnostics`; `~/capture` writes a stack to disk: the newest, or the next where nobody subscribes.
+
+Images over `processing.max_megapixels` are reduced to it once, by the worker; everything is published at that working
+size, with its camera_info. A captured stack has the images as they were decoded: as they came, or a JPEG over twice the
+working size at half, a quarter or an eighth of its size.
 """
 
 from __future__ import annotations
@@ -42,10 +45,10 @@ from dfs_ros.messages.convert import (
     stamp_ns,
     trigger_response,
 )
-from dfs_ros.node.capture import Capture
+from dfs_ros.node.capture import Capture, NextStack
 from dfs_ros.node.commanded_focus import LensCommands, schedule_of
 from dfs_ros.node.health import Health, Situation, state_of
-from dfs_ros.node.images import ImageReader
+from dfs_ros.node.images import WorkingFrames, decoded
 from dfs_ros.node.last_alignment import LastAlignment
 from dfs_ros.node.lens import LensError, LensTracker
 from dfs_ros.node.outputs import Outputs
@@ -61,11 +64,13 @@ _Self = TypeVar("_Self", bound="DepthNode")
 # Sensor data, with room for a third of a second at 30 Hz: a busy machine may let the receiving threads wait that long.
 _INPUT = Qos(reliable=False, depth=10)
 _COMMANDS = Qos(reliable=True, depth=50)  # one that got lost would make wrong depth of the images that follow
+# Longest stacks that `~/capture` waits for: one that is under way, the next, and the silence that ends it.
+_CAPTURE_SPANS = 3
 
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """A stack to compute, with what is known of its camera."""
+    """A stack to compute, with the camera of its original images."""
 
     sweep: Sweep
     camera: Camera
@@ -96,13 +101,13 @@ class DepthNode:
         self._health = Health(transport.now_ns, timed=not transport.repeatable)
         self._lens = LensTracker(config.lens)
         self._stack_settings: StackConfig = config.stack
-        self._assembler = self._new_assembler()
-        self._flushed = True
+        self._assembler = StackAssembler(config.stack)
         self._frame_id = ""
-        self._reader = ImageReader()
+        self._working = WorkingFrames()
         self._schedule = schedule_of(config.schedule) if config.node.focus_source == "schedule" else None
         self._commands = LensCommands(config.schedule) if config.node.focus_source == "commands" else None
         self._capturing = Capture(transport.log)
+        self._next = NextStack()
         self._newest: Sweep | None = None
         self._worker: LatestWorker[_Job] | None = None
         self._superseded = 0  # by workers of the past
@@ -114,7 +119,7 @@ class DepthNode:
         self._outputs = Outputs(transport)
         self._subscriptions: list[Subscription] = []
         transport.create_service("~/capture", TRIGGER, self._capture)
-        transport.create_timer(1.0, self._end_stack_on_silence)
+        transport.create_timer(1.0, self._look_at_the_clock)
         transport.add_diagnostic("depth", self._diagnostic)
 
     def configure(self) -> None:
@@ -156,11 +161,10 @@ class DepthNode:
         self._newest = None
         self._alignment.forget()
         self._assembler.restart()
-        self._flushed = True
+        self._next.give(trigger_response(False, "the node was deactivated"))
 
     def finish(self) -> None:
         """Nothing more will come: the stack at hand is taken as it is."""
-        self._flushed = True
         self._take(self._assembler.flush())
 
     def close(self) -> None:
@@ -202,18 +206,20 @@ class DepthNode:
         stamp = stamp_ns(msg.header.stamp)
         commanded = self._schedule or self._commands
         focus = commanded.focus_of(stamp) if commanded is not None else None
-        if self._estimator is None:
-            return  # until it is loaded: what is lost meanwhile is no loss
+        if not self._is_wanted():
+            self._assembler.ignore_image(stamp)
+            self._newest = None
+            return
         try:
-            image = self._reader.read(msg, self._transport.parameters.config.processing)
+            image, original_size_px = decoded(msg, self._transport.parameters.config.processing)
         except ValueError as error:
             self._health.add_fault("bad_image", str(error))
             raise
         self._frame_id = msg.header.frame_id
-        self._flushed = False
         if focus is not None:
-            self._take(self._assembler.add_focus(focus))
-        self._take(self._assembler.add_image(stamp, image))
+            self._take(self._assembler.add_focus(self._lens.described(focus)))
+        received_ns = self._transport.now_ns()
+        self._take(self._assembler.add_image(stamp, image, original_size_px=original_size_px, received_ns=received_ns))
 
     def _on_focus(self, read: Callable[[Message], FocusMetadata | None], msg: Message) -> None:
         focus = read(msg) if self._active else None
@@ -221,11 +227,12 @@ class DepthNode:
             return
         if self._commands is not None:
             self._commands.add(focus)
-        elif self._estimator is None:
-            return
-        self._lens.add_focus(focus)
-        if self._commands is None:
-            self._take(self._assembler.add_focus(focus))
+        elif self._is_wanted():
+            self._take(self._assembler.add_focus(self._lens.described(focus)))
+
+    def _is_wanted(self) -> bool:
+        """Whether somebody waits for what is made of the images that come now."""
+        return self._next.awaited or (self._estimator is not None and bool(self._outputs.wanted()))
 
     def _on_camera_info(self, msg: Message) -> None:
         try:
@@ -235,49 +242,46 @@ class DepthNode:
             self._health.add_fault("bad_camera_info", str(error))
             raise
 
-    def _end_stack_on_silence(self) -> None:
-        """What would wait for the next image to be complete is complete when none comes."""
-        if self._active and not self._flushed and self._health.silence_s() > self._stack_settings.max_span_s:
-            self._flushed = True
-            self._take(self._assembler.flush())
+    def _look_at_the_clock(self) -> None:
+        now_ns = self._transport.now_ns()
+        self._take(self._assembler.end_on_silence(now_ns))
+        patience_s = _CAPTURE_SPANS * self._stack_settings.max_span_s
+        if self._next.waited_s(now_ns) > patience_s:
+            silent = self._health.silence_s() > patience_s
+            why = "no image came" if silent else "images come, but make no stack; /diagnostics says why"
+            self._next.give(trigger_response(False, f"no focal stack within {patience_s:g} s: {why}"))
 
     def _take(self, sweeps: Iterable[Sweep]) -> None:
         for sweep in sweeps:
             self._newest = sweep
+            if self._next.awaited:
+                self._next.give(self._write(sweep))
             if not self._outputs.wanted():
                 continue
             try:
-                camera = self._camera_of(sweep)
+                camera = self._lens.camera_of(sweep.frames)
             except LensError as error:
                 self._health.add_fault(error.cause, str(error))
                 self._transport.log("error", f"no depth: {error}", key=error.cause, every_s=5.0)
                 continue
-            job = _Job(sweep, camera, self._frame_id, self._plumb_bob())
+            job = _Job(sweep, camera, self._frame_id, self._plumb_bob(sweep))
             if self._worker is not None:
                 self._worker.put(job)
             elif self._inline:
                 self._compute(job)
 
-    def _camera_of(self, sweep: Sweep) -> Camera:
-        """The camera of the reduced images of a sweep."""
-        shape = sweep.frames[0].image.shape
-        original = self._reader.original_size(shape)
-        return self._lens.camera(original).scaled(1.0 / (original[1] // shape[1]))
-
-    def _plumb_bob(self) -> tuple[float, ...]:
-        distortion = self._lens.distortion
-        if distortion:
-            self._transport.log(
-                "warning",
-                "camera_info says that the images are distorted: points lie off towards the corners; rectify the "
-                "images first (image_proc)",
-                key="distortion",
-                every_s=60.0,
-            )
-        return distortion[:5] if self._lens.distortion_model == "plumb_bob" else ()
-
-    def _new_assembler(self) -> StackAssembler:
-        return StackAssembler(self._stack_settings, self._transport.parameters.config.lens.focal_length_m)
+    def _plumb_bob(self, sweep: Sweep) -> tuple[float, ...]:
+        info = self._lens.info_at(sweep.newest_stamp_ns)
+        if info is None or not any(info.distortion):
+            return ()
+        self._transport.log(
+            "warning",
+            "camera_info says that the images are distorted: points lie off towards the corners; rectify the "
+            "images first (image_proc)",
+            key="distortion",
+            every_s=60.0,
+        )
+        return info.distortion[:5] if info.distortion_model == "plumb_bob" else ()
 
     # -- depth: on the worker's thread ----------------------------------------------------------------------------
 
@@ -316,8 +320,9 @@ class DepthNode:
         self._health.add_result(result, job.sweep.newest_stamp_ns)
 
     def _estimate(self, estimator: DepthEstimator, job: _Job, sharpen: bool) -> DepthResult:
+        most = estimator.config.processing.max_megapixels
         # In focus order, so that sweeps there and back are alike and the last alignment is a start for the next.
-        frames = sorted(job.sweep.frames, key=lambda frame: frame.focus_diopters)
+        frames = sorted((self._working.of(frame, most) for frame in job.sweep.frames), key=lambda f: f.focus_diopters)
         stack = FocalStack.from_frames(frames, job.camera)
         result = estimator.estimate(
             stack,
@@ -372,11 +377,16 @@ class DepthNode:
         return diagnostic._replace(values={**diagnostic.values, **setup})
 
     def _capture(self, request: Message) -> Message | Future[Message]:
-        if self._newest is None:
-            return trigger_response(False, "no focal stack has come yet")
+        if not self._active:
+            return trigger_response(False, "the node is inactive and takes no images; activate it first")
+        if self._newest is not None and self._is_wanted():
+            return self._write(self._newest)
+        return self._next.ask(self._transport.now_ns())
+
+    def _write(self, sweep: Sweep) -> Message | Future[Message]:
         folder = Path(self._transport.parameters.config.node.capture_folder).expanduser()
         try:
-            camera = self._camera_of(self._newest)
+            camera = self._lens.camera_of(sweep.frames)
         except LensError as error:
             return trigger_response(False, str(error))
-        return self._capturing.write(self._newest, camera, folder)
+        return self._capturing.write(sweep, camera, folder)

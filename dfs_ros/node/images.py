@@ -1,10 +1,9 @@
-"""The depth node's images: as they come, raw or compressed, to what is worked on."""
+"""The depth node's images: messages, raw or compressed, to pixels."""
 
 from __future__ import annotations
 
-import math
+from weakref import WeakKeyDictionary
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,49 +11,39 @@ from dfs_ros.config import ProcessingConfig
 from dfs_ros.messages.compressed import compressed_size, image_from_compressed
 from dfs_ros.messages.convert import Message
 from dfs_ros.messages.images import image_from_message
-from dfs_ros.types import check_image
-
-_SIZES_REMEMBERED = 4
+from dfs_ros.types import Frame, check_image, reduced_frame, working_size
 
 
-class ImageReader:
-    """Reads messages, and reduces images of more than twice the height and width of what will be worked on."""
+def decoded(msg: Message, settings: ProcessingConfig) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """Pixels of a sensor_msgs/Image or CompressedImage, uint8 (H, W) or (H, W, 3), and (height, width) of the original.
+
+    A JPEG may be decoded at half, a quarter or an eighth of its size, down to the working size; other images come at
+    their own size. Raises ValueError where the image cannot be read or is too large.
+    """
+    compressed = hasattr(msg, "format")
+    size = compressed_size(msg) if compressed else (int(msg.height), int(msg.width))
+    if size[0] * size[1] > settings.max_input_megapixels * 1e6:
+        raise ValueError(
+            f"image: expected at most {settings.max_input_megapixels:g} megapixels, received {size[1]} x {size[0]}; "
+            "raise processing.max_input_megapixels if that is meant"
+        )
+    if compressed:
+        image = image_from_compressed(msg, working_size(size, settings.max_megapixels))
+    else:
+        image = image_from_message(msg)
+    check_image(image, "image")
+    return image, size
+
+
+class WorkingFrames:
+    """Frames at their working size; each is reduced once, however many sliding stacks share it."""
 
     def __init__(self) -> None:
-        self._original_sizes: dict[tuple[int, ...], tuple[int, int]] = {}  # (height, width) of reduced images
+        self._reduced: WeakKeyDictionary[Frame, Frame] = WeakKeyDictionary()
 
-    def read(self, msg: Message, settings: ProcessingConfig) -> NDArray[np.uint8]:
-        """The image of a sensor_msgs/Image or CompressedImage; ValueError where it cannot be read."""
-        compressed = hasattr(msg, "format")
-        height, width = compressed_size(msg) if compressed else (int(msg.height), int(msg.width))
-        megapixels = width * height * 1e-6
-        if megapixels > settings.max_input_megapixels:
-            raise ValueError(
-                f"image: expected at most {settings.max_input_megapixels:g} megapixels, received {width} x "
-                f"{height}; raise processing.max_input_megapixels if that is meant"
-            )
-        factor = int(math.sqrt(megapixels / settings.max_megapixels))
-        if compressed:
-            pixels = image_from_compressed(msg, factor)
-            factor = 1 if pixels.shape[1] == width // max(factor, 1) else factor
-        else:
-            pixels = image_from_message(msg)
-        image = reduced_by(pixels, factor)
-        check_image(image, "image")
-        self._original_sizes[image.shape[:2]] = (height, width)
-        while len(self._original_sizes) > _SIZES_REMEMBERED:
-            del self._original_sizes[next(iter(self._original_sizes))]
-        return image
-
-    def original_size(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        """(height, width) of the image as it came, of which one of `shape` was made."""
-        return self._original_sizes.get(shape[:2], (shape[0], shape[1]))
-
-
-def reduced_by(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
-    """The image with blocks of `factor` x `factor` pixels averaged; rows and columns left over are cut off."""
-    if factor <= 1:
-        return image
-    height, width = image.shape[0] // factor, image.shape[1] // factor
-    whole = image[: height * factor, : width * factor]
-    return np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    def of(self, frame: Frame, max_megapixels: float) -> Frame:
+        """The frame at its working size; itself where it is not larger."""
+        small = self._reduced.get(frame) or reduced_frame(frame, max_megapixels)
+        if small is not frame:  # which would keep itself alive
+            self._reduced[frame] = small
+        return small

@@ -1,15 +1,20 @@
-"""What a node knows of the camera: from its settings, from the focus messages, and from camera_info."""
+"""The camera of a stack: lens by the settings or by its frames, pinhole by the camera_info of its time."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import statistics
+from collections import deque
+from collections.abc import Sequence
 
 from dfs_ros.config import LensConfig
 from dfs_ros.messages.convert import CameraInfo
 from dfs_ros.optics.pinhole import Intrinsics, pixel_pitch_from_intrinsics
-from dfs_ros.types import Camera, FocusMetadata
+from dfs_ros.types import Camera, FocusMetadata, Frame
 
 _UNKNOWN = Intrinsics(math.nan, math.nan, math.nan, math.nan)
+_INFOS_KEPT = 8
 
 
 class LensError(ValueError):
@@ -21,61 +26,72 @@ class LensError(ValueError):
 
 
 class LensTracker:
-    """The newest knowledge of lens and pinhole; settings over focus messages over camera_info."""
+    """Settings of the lens, and the camera_info messages of late that differed from the one before them."""
 
     def __init__(self, settings: LensConfig) -> None:
         self._settings = settings
-        self._focal_length_m = settings.focal_length_m
-        self._f_number = settings.f_number
-        self._info: CameraInfo | None = None
+        self._infos: deque[CameraInfo] = deque(maxlen=_INFOS_KEPT)
         self._why_no_info = "no camera_info has come"
 
-    def add_focus(self, focus: FocusMetadata) -> None:
-        """Take the lens from a focus message, where it knows it and the settings do not."""
-        if not self._settings.focal_length_m and focus.focal_length_m > 0:
-            self._focal_length_m = focus.focal_length_m
-        if not self._settings.f_number and focus.f_number > 0:
-            self._f_number = focus.f_number
+    def described(self, focus: FocusMetadata) -> FocusMetadata:
+        """`focus` with the lens of the settings, where these say it."""
+        return dataclasses.replace(
+            focus,
+            focal_length_m=self._settings.focal_length_m or focus.focal_length_m,
+            f_number=self._settings.f_number or focus.f_number,
+        )
 
     def add_info(self, info: CameraInfo) -> None:
         """Take the pinhole from a camera_info."""
-        self._info = info
+        if not self._infos or info._replace(stamp_ns=self._infos[-1].stamp_ns) != self._infos[-1]:
+            self._infos.append(info)
 
     def refuse_info(self, reason: str) -> None:
         """A camera_info came that makes no sense: what was known before holds no more."""
-        self._info, self._why_no_info = None, reason
+        self._infos.clear()
+        self._why_no_info = reason
 
-    @property
-    def distortion(self) -> tuple[float, ...]:
-        """Lens distortion of the images, as camera_info has it; empty where there is none."""
-        return self._info.distortion if self._info is not None and any(self._info.distortion) else ()
+    def info_at(self, stamp_ns: int) -> CameraInfo | None:
+        """The last camera_info up to the stamp of an image, else the newest; None where there is none."""
+        infos = [info for info in self._infos if info.stamp_ns <= stamp_ns] or self._infos
+        return infos[-1] if infos else None
 
-    @property
-    def distortion_model(self) -> str:
-        return self._info.distortion_model if self._info is not None else ""
+    def camera_of(self, frames: Sequence[Frame]) -> Camera:
+        """The camera of the original images of the frames of one stack, oldest first; as :meth:`camera`."""
 
-    def camera(self, size: tuple[int, int]) -> Camera:
-        """The camera of images of `size` (height, width), as they came in.
+        def middle(values: Sequence[float]) -> float:
+            known = [value for value in values if not math.isnan(value)]
+            return statistics.median(known) if known else math.nan
+
+        return self.camera(
+            frames[-1].original_size_px,
+            middle([frame.focal_length_m for frame in frames]),
+            middle([frame.f_number for frame in frames]),
+            self.info_at(frames[-1].stamp_ns),
+        )
+
+    def camera(self, size: tuple[int, int], focal_length_m: float, f_number: float, info: CameraInfo | None) -> Camera:
+        """The camera of images of `size` (height, width), as they came in; NaN and None = unknown.
 
         Raises LensError where the lens is unknown or camera_info is about images of another size.
         """
-        if self._info is not None and self._info.size != size:
-            (height, width), (info_height, info_width) = size, self._info.size
+        if info is not None and info.size != size:
+            (height, width), (info_height, info_width) = size, info.size
             raise LensError(
                 "wrong_camera_info",
                 f"camera_info is of {info_width} x {info_height} pixels, the images have {width} x {height}: "
                 "publish the camera_info of these very images (image_proc resizes both together)",
             )
-        if not self._focal_length_m:
+        if not focal_length_m > 0:
             raise LensError("no_lens", _unknown("focal_length_m"))
-        if not self._f_number:
+        if not f_number > 0:
             raise LensError("no_lens", _unknown("f_number"))
-        pinhole = self._info.intrinsics if self._info is not None else _UNKNOWN
+        pinhole = info.intrinsics if info is not None else _UNKNOWN
         try:
             return Camera(
-                self._focal_length_m,
-                self._f_number,
-                self._settings.pixel_pitch_m or self._pitch(pinhole),
+                focal_length_m,
+                f_number,
+                self._settings.pixel_pitch_m or self._pitch(info, focal_length_m),
                 *pinhole,
                 reference_focus_diopters=self._settings.reference_focus_diopters,
             )
@@ -84,13 +100,13 @@ class LensTracker:
         except ValueError as error:
             raise LensError("no_lens", str(error)) from error
 
-    def _pitch(self, pinhole: Intrinsics) -> float:
-        if self._info is None:
+    def _pitch(self, info: CameraInfo | None, focal_length_m: float) -> float:
+        if info is None:
             raise LensError(
                 "no_lens",
                 f"the size of a pixel is unknown: {self._why_no_info}; publish camera_info or set lens.pixel_pitch_m",
             )
-        return pixel_pitch_from_intrinsics(pinhole.fx, self._focal_length_m, self._settings.reference_focus_diopters)
+        return pixel_pitch_from_intrinsics(info.intrinsics.fx, focal_length_m, self._settings.reference_focus_diopters)
 
 
 def _unknown(name: str) -> str:

@@ -73,5 +73,6 @@ class LatestWorker(Generic[Item]):
                 if self._stopping or item is None:
                     return
                 work(item)
+                item = None  # waits for nothing and need not be kept
         except BaseException as error:
             self._on_failure(error)

@@ -3,20 +3,19 @@
 1. **Pair**: an image and the focus metadata of its stamp make a :class:`~dfs_ros.types.Frame`.
 2. **Order**: a frame that directly follows the last one by the driver's numbering goes on at once; any other waits
    until `reorder_frames` newer ones are there. From here on frames are in the order of their stamps.
-3. **Sort out** what must not be in a stack: see :data:`OUTCOMES`. A clock set back or another image size ends the
-   stack at hand and starts anew.
+3. **Sort out** what must not be in a stack: see :data:`OUTCOMES`. A clock set back, another image size or another
+   lens (zoom, aperture) ends the stack at hand and starts anew.
 4. **Group** by sweep (:class:`WholeSweeps`) or in a sliding window (:class:`SlidingWindow`). Sweeps are the driver's;
    where it numbers none, they are found from the focus: the lens turns round (triangular: the frame at the turn
    belongs to both sweeps) or flies back (saw-tooth).
 
-No stack ever holds two images of one focus position, of two sizes, with a moving lens, further apart than
+No stack ever holds two images of one focus position, of two sizes or lenses, with a moving lens, further apart than
 `max_span_s`, or from both sides of a clock reset. Every image has exactly one outcome in :attr:`StackAssembler.counts`.
 What waits is bounded. No clock, no threads, no ROS: the same calls give the same stacks.
 """
 
 from __future__ import annotations
 
-import math
 import operator
 from bisect import insort
 from collections import deque
@@ -29,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.config import StackConfig
+from dfs_ros.stacks.frames import Optics, WaitingImage, can_focus, paired
 from dfs_ros.stacks.grouping import (
     Group,
     Grouping,
@@ -39,7 +39,7 @@ from dfs_ros.stacks.grouping import (
     directly_follows,
     place_of,
 )
-from dfs_ros.types import FocusMetadata, Frame, LensState, check_focus, check_image
+from dfs_ros.types import FocusMetadata, Frame, check_image
 
 OUTCOMES: Mapping[str, str] = MappingProxyType(
     {
@@ -51,18 +51,21 @@ OUTCOMES: Mapping[str, str] = MappingProxyType(
         "invalid_focus": "focus NaN, infinite, negative or inside the focal length",
         "moving": "the lens moved during the exposure",
         "same_focus": "a newer image had the same focus before this one was in a stack; many: the lens stands still",
-        "incomplete": "its stack ended (sweep over, pause, other size, clock reset) with too few focus positions",
+        "incomplete": "its stack ended (sweep over, pause, other size or lens, clock reset) with too few positions",
+        "given_up": "nobody wanted depth any more before its stack was complete",
     }
 )
 """What becomes of an image: ``received`` is the sum of these and of what is still :attr:`~StackAssembler.pending`."""
 
 EVENTS: Mapping[str, str] = MappingProxyType(
     {
-        "received": "images that came in",
+        "received": "images taken in",
         "stacks": "stacks given out",
         "dropped": "images that the driver numbered and that never came",
         "unmatched_focus": "focus metadata without an image: none came in time, or it came twice",
+        "ignored": "images that came while nobody wanted depth, or the network was loading",
         "wrong_size": "times the image size changed",
+        "lens_changed": "times the focal length or the f-number changed",
         "clock_reset": "times the images' clock was set back",
     }
 )
@@ -90,38 +93,39 @@ class StackAssembler:
     """Puts frames together into stacks. Each call returns the stacks that it completed, mostly none or one.
 
     Images are kept as they are, not copied: the caller must not write into them afterwards.
-
-    Parameters
-    ----------
-    config
-        See :class:`~dfs_ros.config.StackConfig`.
-    focal_length_m
-        Of the lens, where the focus metadata does not say; only to refuse focus inside it. 0 = unknown.
     """
 
-    def __init__(self, config: StackConfig | None = None, focal_length_m: float = 0.0) -> None:
+    def __init__(self, config: StackConfig | None = None) -> None:
         self._settings = config or StackConfig()
         if self._settings.size == 1:
             raise ValueError("stack.size: expected 0 (found from the focus) or 2 to 64 images, received 1")
-        self._focal_length_m = focal_length_m
+        self._max_span_ns = round(self._settings.max_span_s * 1e9)
         self._ledger = Ledger((*OUTCOMES, *EVENTS))
-        self._grouping: Grouping = (SlidingWindow if self._settings.mode == "sliding" else WholeSweeps)(
-            self._settings, self._ledger
-        )
-        self._images: dict[int, NDArray[np.uint8]] = {}  # wait for their focus, by stamp
+        self._ignored_ns: int | None = None  # stamp of the newest image, where that was ignored
+        self._begin()
+
+    def _begin(self) -> None:
+        self._grouping = self._new_grouping()
+        self._images: dict[int, WaitingImage] = {}  # wait for their focus, by stamp
         self._focus: dict[int, FocusMetadata] = {}  # wait for their image, by stamp
         self._held: list[Frame] = []  # wait for older frames, in order of their stamps
         self._newest_image_ns: int | None = None
         self._newest_focus_ns: int | None = None
         self._first_focus_ns: int | None = None
+        self._received_ns: int | None = None  # of the newest image that a stack may wait for, by the receiver's clock
         self._start_order()
+
+    def _new_grouping(self, midway: bool = False) -> Grouping:
+        if self._settings.mode == "sliding":
+            return SlidingWindow(self._settings, self._ledger)
+        return WholeSweeps(self._settings, self._ledger, midway)
 
     def _start_order(self) -> None:
         self._last: Frame | None = None  # the newest frame passed on to the grouping
         self._passed: deque[int] = deque(maxlen=64)  # its stamp and those before
         self._numbering: Numbering | None = None
         self._joined = False  # a first frame came
-        self._shape: tuple[int, ...] | None = None
+        self._optics = Optics()
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -133,20 +137,31 @@ class StackAssembler:
         """Images without an outcome yet: they wait for their focus, for older frames or for the rest of their stack."""
         return len(self._images) + len(self._held) + len(self._ledger.unused)
 
-    def add_image(self, stamp_ns: int, image: NDArray[np.uint8]) -> list[Sweep]:
+    def add_image(
+        self,
+        stamp_ns: int,
+        image: NDArray[np.uint8],
+        *,
+        original_size_px: tuple[int, int] = (0, 0),
+        received_ns: int | None = None,
+    ) -> list[Sweep]:
         """An image, uint8 (H, W) or (H, W, 3), whose focus metadata came before or will come.
+
+        `original_size_px` as in :class:`~dfs_ros.types.Frame`; `received_ns` by the clock of :meth:`end_on_silence`.
 
         Raises TypeError or ValueError for anything else, and then has not counted it.
         """
         stamp_ns = operator.index(stamp_ns)
         check_image(image, "image")
         stacks = self._watch_image_clock(stamp_ns)
+        self._received_ns = received_ns
         if self._refused(stamp_ns):
             return stacks
         focus = self._take(self._focus, stamp_ns)
+        waiting = WaitingImage(image, original_size_px)
         if focus is not None:
-            return stacks + self._order(self._paired(stamp_ns, image, focus))
-        self._images[stamp_ns] = image
+            return stacks + self._order(paired(stamp_ns, waiting, focus, self._settings))
+        self._images[stamp_ns] = waiting
         if len(self._images) > self._settings.max_pending:
             self._drop_image(next(iter(self._images)))
         return stacks
@@ -162,7 +177,7 @@ class StackAssembler:
             return []
         image_stamp_ns = self._nearest(self._images, stamp_ns)
         if image_stamp_ns is not None:
-            return self._order(self._paired(image_stamp_ns, self._images.pop(image_stamp_ns), focus))
+            return self._order(paired(image_stamp_ns, self._images.pop(image_stamp_ns), focus, self._settings))
         self._focus[stamp_ns] = focus
         if len(self._focus) > self._settings.max_pending:
             del self._focus[next(iter(self._focus))]
@@ -174,18 +189,40 @@ class StackAssembler:
         stacks = self._watch_image_clock(operator.index(frame.stamp_ns))
         return stacks if self._refused(frame.stamp_ns) else stacks + self._order(frame)
 
+    def ignore_image(self, stamp_ns: int) -> None:
+        """Count an image that nobody wants; what was taken before is given up.
+
+        Images that are added later begin in the midst of a sweep, unless they come after a pause of `max_span_s`: from
+        whole sweeps, no stack is made of that first one.
+        """
+        if self._ignored_ns is None:
+            self.restart()
+        self._ignored_ns = operator.index(stamp_ns)
+        self._ledger.count("ignored")
+
+    def end_on_silence(self, now_ns: int) -> list[Sweep]:
+        """End the stack at hand where no image was received for more than `max_span_s`: none will complete it.
+
+        `now_ns` by the clock of `received_ns`, which may begin at 0 and be set back.
+        """
+        if not self._received_ns or now_ns < self._received_ns:
+            self._received_ns = None if self._received_ns is None else now_ns
+            return []
+        return self.flush() if now_ns - self._received_ns > self._max_span_ns else []
+
     def flush(self) -> list[Sweep]:
         """Nothing more will come, or not for a while: end the stack at hand and wait for nothing."""
+        self._received_ns = None
         self._drop_images()
         stacks = self._release(waiting=0)
         return stacks + self._give_out(self._grouping.end())
 
     def restart(self) -> None:
         """Forget what was taken and begin anew, as one who joins while a sweep may be under way; counts go on."""
-        self.flush()
+        self._ledger.count("given_up", self.pending)
+        self._ledger.unused.clear()
         self._drop_focus()
-        self._newest_image_ns = self._newest_focus_ns = self._first_focus_ns = None
-        self._start_order()
+        self._begin()
 
     # -- pairing ------------------------------------------------------------------------------------------------
 
@@ -201,29 +238,15 @@ class StackAssembler:
         found = self._nearest(waiting, stamp_ns)
         return None if found is None else waiting.pop(found)
 
-    def _paired(self, stamp_ns: int, image: NDArray[np.uint8], focus: FocusMetadata) -> Frame:
-        numbered = focus.count > 0
-        swept = abs(focus.focus_end_diopters - focus.focus_start_diopters)
-        moving = focus.lens_state == LensState.MOVING or (
-            focus.lens_state == LensState.UNKNOWN and swept > self._settings.focus_tolerance_diopters
-        )
-        return Frame(
-            image=image,
-            focus_diopters=focus.focus_diopters if _can_focus(focus.focus_diopters, focus.focal_length_m) else math.nan,
-            stamp_ns=stamp_ns,
-            sweep_id=focus.sweep_id if numbered else None,
-            index=focus.index if numbered else None,
-            count=focus.count if numbered else None,
-            lens_moving=moving,
-            magnification=focus.magnification if focus.magnification > 0 else math.nan,
-        )
-
     # -- order --------------------------------------------------------------------------------------------------
 
     def _watch_image_clock(self, stamp_ns: int) -> list[Sweep]:
         """Count an image in; where its stamp jumps back, end what was before."""
         self._ledger.count("received")
         stacks: list[Sweep] = []
+        if self._ignored_ns is not None:
+            self._grouping = self._new_grouping(midway=abs(stamp_ns - self._ignored_ns) <= self._max_span_ns)
+            self._ignored_ns = None
         if self._jumps_back(stamp_ns, self._newest_image_ns):
             stacks = self.flush()
             self._start_order()
@@ -308,7 +331,7 @@ class StackAssembler:
             self._ledger.drop(frame, "moving")
             return stacks
         sweep = self._numbering
-        if sweep is None or not sweep.holds(frame, round(self._settings.max_span_s * 1e9)):
+        if sweep is None or not sweep.holds(frame, self._max_span_ns):
             self._ledger.count("dropped", sweep.lost if sweep else 0)
             sweep = self._numbering = Numbering(frame, joined=not self._joined)
             self._joined = True
@@ -316,15 +339,14 @@ class StackAssembler:
         elif not sweep.add(frame):
             self._ledger.drop(frame, "duplicate")
             return stacks
-        if not _can_focus(frame.focus_diopters, self._focal_length_m):
+        if not can_focus(frame):
             self._ledger.drop(frame, "invalid_focus")
         elif frame.lens_moving:
             self._ledger.drop(frame, "moving")
         else:
-            if self._shape not in (None, frame.image.shape):
-                self._ledger.count("wrong_size")
+            if change := self._optics.change(frame):
+                self._ledger.count(change)
                 stacks += self._give_out(self._grouping.end())
-            self._shape = frame.image.shape
             stacks += self._give_out(self._grouping.add(frame))
         if sweep.finished:
             stacks += self._give_out(self._grouping.sweep_over())
@@ -337,11 +359,3 @@ class StackAssembler:
             self._ledger.count("stacks")
             stacks.append(Sweep(tuple(frames), frames[-1].stamp_ns, frames[-1].sweep_id, complete))
         return stacks
-
-
-def _can_focus(focus_diopters: float, focal_length_m: float) -> bool:
-    try:
-        check_focus(focus_diopters, focal_length_m)
-    except ValueError:
-        return False
-    return True

@@ -161,11 +161,15 @@ class SlidingWindow:
 
 
 class WholeSweeps:
-    """One stack a sweep: the driver's, or where it numbers none, from one turn or fly-back of the lens to the next."""
+    """One stack a sweep: the driver's, or where it numbers none, from one turn or fly-back of the lens to the next.
 
-    def __init__(self, settings: StackConfig, ledger: Ledger) -> None:
+    `midway`: the first frame comes in the midst of a sweep, which makes no stack unless it is known to be whole.
+    """
+
+    def __init__(self, settings: StackConfig, ledger: Ledger, midway: bool = False) -> None:
         self._settings = settings
         self._ledger = ledger
+        self._midway = midway
         self._max_span_ns = round(settings.max_span_s * 1e9)
         self._frames: list[Frame] = []  # of the open sweep
         self._repeat: Frame | None = None  # newest frame at the focus of the last one, which may start the next sweep
@@ -253,6 +257,7 @@ class WholeSweeps:
         focus = [f.focus_diopters for f in frames]
         covered = max(focus) - min(focus)
         enough = len(frames) >= self._settings.min_frames and covered >= self._settings.min_coverage * self._usual_range
+        enough, self._midway = enough and not self._midway, False
         # The usual range forgets slowly: a lens that from now on sweeps less must not be refused for ever.
         self._usual_range = max(covered, self._settings.min_coverage * self._usual_range)
         if enough or (complete and announced > 0 and len(frames) > 1):

@@ -23,8 +23,9 @@ from dfs_ros.messages.convert import (
     message,
 )
 from dfs_ros.messages.definitions import deserialize, serialize
-from dfs_ros.node.images import ImageReader, reduced_by
+from dfs_ros.node.images import decoded
 from dfs_ros.optics.pinhole import intrinsics
+from dfs_ros.types import Frame, reduced_frame
 
 
 def photo(height: int = 40, width: int = 60) -> np.ndarray:
@@ -80,27 +81,49 @@ def test_bayer_patterns_become_colour(pattern: str) -> None:
 @pytest.mark.parametrize("factor", [2, 4, 8])
 @pytest.mark.parametrize("colour", [True, False])
 def test_jpegs_are_reduced_as_they_are_decoded(factor: int, colour: bool) -> None:
-    image = photo(83, 61) if colour else photo(83, 61)[..., 0]
+    image = photo(88, 64) if colour else photo(88, 64)[..., 0]
     msg = compressed_message(image, 0, "", "jpeg", quality=98)
-    found = image_from_compressed(msg, factor)
-    expected = reduced_by(image_from_compressed(msg), factor)
-    assert found.shape == expected.shape == (83 // factor, 61 // factor, 3)[: image.ndim]
-    np.testing.assert_allclose(found.astype(int), expected, atol=5)
-    assert np.abs(found.astype(int) - expected).mean() < 1.0
+    height, width = 88 // factor, 64 // factor
+    found = image_from_compressed(msg, (height, width))
+    whole = image_from_compressed(msg)
+    blocks = whole.reshape(height, factor, width, factor, *whole.shape[2:])
+    assert found.shape == (height, width, 3)[: image.ndim]
+    np.testing.assert_allclose(found, blocks.mean(axis=(1, 3)), atol=5)
+    assert np.abs(found - blocks.mean(axis=(1, 3))).mean() < 1.0
+    # Not below the least size, and no factor that would leave rows or columns over.
+    assert image_from_compressed(msg, (height + 1, width)).shape[0] == 88 * 2 // factor
+    odd = compressed_message(image[:-1], 0, "", "jpeg")
+    assert image_from_compressed(odd, (16, 16)).shape == (87, *image.shape[1:])
     png = compressed_message(image, 0, "", "png")
-    np.testing.assert_array_equal(image_from_compressed(png, factor), image)
+    np.testing.assert_array_equal(image_from_compressed(png, (height, width)), image)
 
 
-@pytest.mark.parametrize(("form", "factor"), [("jpeg", 2), ("jpeg", 3), ("png", 2), ("jpeg", 1)])
-def test_the_node_reduces_compressed_images_as_raw_ones(form: str, factor: int) -> None:
-    big = photo(360, 270)
-    settings = ProcessingConfig(max_megapixels=360 * 270 * 1e-6 / factor**2)
-    reader = ImageReader()
-    found = reader.read(compressed_message(big, 0, "", form, 98), settings)
-    expected = ImageReader().read(image_message(big, 0, ""), settings)
-    assert found.shape == expected.shape == (360 // factor, 270 // factor, 3)
-    assert np.abs(found.astype(int) - expected).mean() < 1.0
-    assert reader.original_size(found.shape) == (360, 270)
+def test_a_jpeg_of_a_bayer_pattern_is_not_reduced_as_it_is_decoded() -> None:
+    """Means of its blocks are grey."""
+    red = np.zeros((64, 64), np.uint8)
+    red[::2, ::2] = 250
+    found = image_from_compressed(encoded(".jpg", red, "bayer_rggb8; jpeg compressed bayer_rggb8"), (16, 16))
+    assert found.shape == (64, 64, 3)
+    assert found[8:-8, 8:-8, 0].mean() > 200 > 50 > found[8:-8, 8:-8, 1:].mean()
+
+
+@pytest.mark.parametrize(("form", "reduction"), [("jpeg", 2), ("jpeg", 3.3), ("png", 2), ("jpeg", 1)])
+def test_the_node_reduces_compressed_images_as_raw_ones(form: str, reduction: float) -> None:
+    big = photo(360, 272)
+    settings = ProcessingConfig(max_megapixels=360 * 272 * 1e-6 / reduction**2)
+    found, raw = (
+        Frame(image, 1.0, original_size_px=size)
+        for image, size in (
+            decoded(compressed_message(big, 0, "", form, 98), settings),
+            decoded(image_message(big, 0, ""), settings),
+        )
+    )
+    assert found.original_size_px == raw.original_size_px == (360, 272)
+    assert found.image.shape[0] == 360 // (2 if form == "jpeg" and reduction >= 2 else 1)
+    small, expected = (reduced_frame(frame, settings.max_megapixels) for frame in (found, raw))
+    assert small.image.shape == expected.image.shape == (round(360 / reduction), round(272 / reduction), 3)
+    assert small.scale == expected.scale == pytest.approx(1 / reduction, rel=0.01)
+    assert np.abs(small.image.astype(int) - expected.image).mean() < 1.0
 
 
 def test_an_orientation_tag_is_not_followed() -> None:

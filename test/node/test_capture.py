@@ -90,6 +90,7 @@ def test_images_and_depth_go_on_while_a_stack_is_written(
 
 def test_only_a_few_wait_to_be_written(make_rig: Callable[..., Rig], tmp_path: Path, disk: SlowDisk) -> None:
     rig = make_rig({"node": {"capture_folder": str(tmp_path)}})
+    rig.listen("depth/image")
     rig.send_sweep()
     answers: list[Any] = []
     threads = [ask(rig, answers) for _ in range(MOST_WAITING + 3)]
@@ -108,6 +109,7 @@ def test_only_a_few_wait_to_be_written(make_rig: Callable[..., Rig], tmp_path: P
 
 def test_closing_waits_for_what_was_asked_for(make_rig: Callable[..., Rig], tmp_path: Path, disk: SlowDisk) -> None:
     rig = make_rig({"node": {"capture_folder": str(tmp_path)}})
+    rig.listen("depth/image")
     rig.send_sweep()
     answers: list[Any] = []
     thread = ask(rig, answers)
@@ -130,6 +132,7 @@ def test_a_disk_that_is_full_is_answered_and_leaves_nothing(
         raise OSError(28, "No space left on device", str(path))
 
     rig = make_rig({"node": {"capture_folder": str(tmp_path)}})
+    rig.listen("depth/image")
     rig.send_sweep()
     monkeypatch.setattr(Path, "write_bytes", full)
     answers: list[Any] = []
@@ -143,6 +146,7 @@ def test_a_disk_that_is_full_is_answered_and_leaves_nothing(
 
 def test_the_camera_must_be_known(make_rig: Callable[..., Rig], tmp_path: Path) -> None:
     rig = make_rig({"node": {"capture_folder": str(tmp_path)}})
+    rig.listen("depth/image")
     rig.send_sweep(focal_length_m=np.nan)
     answers: list[Any] = []
     ask(rig, answers)

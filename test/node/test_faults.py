@@ -193,6 +193,20 @@ def test_silence_is_reported_and_ends_the_stack_at_hand(make_rig: Callable[..., 
     assert rig.status()[1].endswith("s: nobody publishes it")
 
 
+def test_images_that_cannot_be_read_do_not_keep_a_stack_open(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig()
+    rig.listen("depth/image")
+    for i in range(3):
+        rig.send_frame(i, count=0)
+        rig.advance(30)
+    for _ in range(40):
+        rig.send(
+            "image", with_fields(image_message(rig.stack.images[0], rig.bus.now_ns(), "lens"), encoding="jpeg2000")
+        )
+        rig.advance(100)
+    assert len(rig.depths()) == 1
+
+
 def test_the_camera_stops_and_comes_back(rig: Rig) -> None:
     rig.send_sweep()
     rig.send_frame(0)
@@ -239,7 +253,7 @@ def test_the_last_subscriber_goes_and_another_comes(make_rig: Callable[..., Rig]
     level, text, values = rig.status()
     assert (level, text, values["published"], values["stacks"]) == (
         *(OK, "ready; nobody subscribes to depth"),
-        *("1", "2"),
+        *("1", "1"),
     )
     rig.listen("depth/image")
     rig.send_sweep()

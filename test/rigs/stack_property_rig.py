@@ -36,7 +36,8 @@ def check_stack(stack: Sweep, config: StackConfig) -> None:
     assert len(stamps) >= 2 and all(a < b for a, b in pairwise(stamps))
     assert stack.newest_stamp_ns == stamps[-1]
     assert stamps[-1] - stamps[0] <= config.max_span_s * 1e9
-    assert len({f.image.shape for f in stack.frames}) == 1
+    assert len({(f.image.shape, f.original_size_px) for f in stack.frames}) == 1
+    assert len({f.f_number for f in stack.frames if f.f_number > 0}) <= 1
     assert not any(f.lens_moving for f in stack.frames)
     focus = [f.focus_diopters for f in stack.frames]
     assert all(np.isfinite(focus)) and min(focus) >= 0

@@ -47,7 +47,7 @@ class AnyInput(RuleBasedStateMachine):
             max_pending=pending,
             match_tolerance_ns=tolerance,
         )
-        self.assembler = StackAssembler(self.config, focal_length_m=0.04)
+        self.assembler = StackAssembler(self.config)
         self.time = 0
         self.came = 0
         self.alive: list[weakref.ref[NDArray[np.uint8]]] = []
@@ -68,7 +68,8 @@ class AnyInput(RuleBasedStateMachine):
     @rule(hop=hops, shape=shapes)
     def add_image(self, hop: int, shape: tuple[int, ...]) -> None:
         self.time += hop
-        self.collect(self.assembler.add_image(self.time * PERIOD_NS, self.image(shape)))
+        stamp_ns = self.time * PERIOD_NS
+        self.collect(self.assembler.add_image(stamp_ns, self.image(shape), received_ns=max(0, stamp_ns)))
 
     @rule(
         hop=hops,
@@ -76,14 +77,18 @@ class AnyInput(RuleBasedStateMachine):
         place=places,
         state=st.sampled_from([*LensState] * 2 + [LensState.UNKNOWN]),
         off=st.integers(-1, 1),
+        f_number=st.sampled_from([2.0] * 5 + [4.0]),
     )
-    def add_focus(self, hop: int, focus: float, place: tuple[int, int, int], state: LensState, off: int) -> None:
+    def add_focus(
+        self, hop: int, focus: float, place: tuple[int, int, int], state: LensState, off: int, f_number: float
+    ) -> None:
         self.time += hop
         metadata = FocusMetadata(
             self.time * PERIOD_NS + off * PERIOD_NS // 4,
             focus,
             lens_state=state,
             focal_length_m=0.04,
+            f_number=f_number,
             sweep_id=place[0],
             index=place[1],
             count=place[2],
@@ -95,7 +100,8 @@ class AnyInput(RuleBasedStateMachine):
         self, hop: int, focus: float, place: tuple[int, int, int], shape: tuple[int, ...], moving: bool
     ) -> None:
         self.time += hop
-        frame = Frame(self.image(shape), focus, self.time * PERIOD_NS, *place, lens_moving=moving)
+        stamp_ns = self.time * PERIOD_NS
+        frame = Frame(self.image(shape), focus, stamp_ns, *place, lens_moving=moving, focal_length_m=0.04)
         self.collect(self.assembler.add_frame(frame))
 
     @rule(count=st.integers(2, 6), way=st.sampled_from([1, -1]), numbered=st.booleans(), sweep_id=st.integers(4, 9))
@@ -105,6 +111,16 @@ class AnyInput(RuleBasedStateMachine):
             place = (sweep_id, index, count) if numbered else (None, None, None)
             focus = 1.0 + 0.25 * way * index * (4 / count)
             self.collect(self.assembler.add_frame(Frame(self.image((16, 16)), focus, self.time * PERIOD_NS, *place)))
+
+    @rule(hop=hops)
+    def ignore_image(self, hop: int) -> None:
+        self.time += hop
+        self.assembler.ignore_image(self.time * PERIOD_NS)
+        assert self.assembler.pending == 0
+
+    @rule(silence_s=st.floats(-1, 4))
+    def end_on_silence(self, silence_s: float) -> None:
+        self.collect(self.assembler.end_on_silence(self.time * PERIOD_NS + round(silence_s * 1e9)))
 
     @rule()
     def flush(self) -> None:

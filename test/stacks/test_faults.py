@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import numpy as np
@@ -162,14 +163,14 @@ def test_moving_lens() -> None:
 @pytest.mark.parametrize("alone", [True, False])
 def test_impossible_focus(focus: float, alone: bool) -> None:
     frames = numbered(1, [0.5, 1.0, focus, 2.0])
-    assembler = StackAssembler(focal_length_m=0.05 if not alone else 0.0)
+    assembler = StackAssembler()
     stacks = []
     for f in frames:
         if alone:
             assembler.add_image(f.stamp_ns, IMAGE)
             stacks += assembler.add_focus(metadata(f, focal_length_m=0.05))
         else:
-            stacks += assembler.add_frame(f)
+            stacks += assembler.add_frame(dataclasses.replace(f, focal_length_m=0.05))
     assert foci(stacks) == [[0.5, 1.0, 2.0]]
     assert nonzero(assembler) == {"used": 3, "invalid_focus": 1, "received": 4, "stacks": 1}
 

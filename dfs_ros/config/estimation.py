@@ -379,7 +379,7 @@ class ProcessingConfig:
     cuda_graphs: bool = setting(True, "Replay recorded CUDA graphs for repeated image sizes: faster, more GPU memory")
     max_megapixels: float = setting(
         0.5,
-        "Maximum working size; larger images are reduced before and their depth is enlarged after processing",
+        "Maximum working size; larger images are reduced to it; depth files are enlarged again, topics keep it",
         unit="Mpx",
         low=0.01,
         high=50,

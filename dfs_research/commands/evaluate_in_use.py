@@ -1,4 +1,4 @@
-"""`dfs eval --conditions`: the default estimator on stacks of a camera in use, and on faulty ones."""
+"""`dfs eval --conditions`: default estimator on a camera in use, also with faults."""
 
 from __future__ import annotations
 

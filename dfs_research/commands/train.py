@@ -173,7 +173,7 @@ def _prepare(data: TrainingData, cores: int) -> None:
 
 
 def _train(trainer: Trainer, checkpoint: Path) -> Record:
-    """To the end, with progress and checkpoints of the first process."""
+    """Train to the end; the first process shows progress and writes checkpoints."""
     from tqdm import tqdm
 
     from dfs_research.training.card import Record

@@ -141,7 +141,7 @@ def evaluation_stacks(
 def procedural_stacks(
     count: int, cameras: Sequence[str] = ("A", "B", "C"), width: int = 320, cache: str | Path | None = None
 ) -> Iterator[RenderedStack]:
-    """Render random scenes through the cameras, for pictures free of rights.
+    """Render random scenes through the cameras, for pictures that may be published.
 
     Camera by camera; no training uses these seeds. Otherwise as :func:`evaluation_stacks`.
     """

@@ -42,8 +42,8 @@ _CORNER = 0.8  # distance of a polygon's corner from its centre / diameter
 class View:
     """Pose and focus of one image, relative to the photo.
 
-    `focus_diopters`: true focus, negative beyond infinity; `position_m` of the camera: right,
-    down, forward; `scale`, `roll_rad` (clockwise) and `shift_px` (right, down) of the whole image about its centre.
+    `focus_diopters`: true focus, negative beyond infinity; `position_m` of the camera: right, down, forward; `scale`,
+    `roll_rad` (clockwise) and `shift_px` (right, down) of the whole image about its centre.
     """
 
     focus_diopters: float
@@ -70,10 +70,9 @@ def render_views(
 ) -> Image:
     """Render linear light (F, H, W, 3) of every view, without noise.
 
-    `linear` float32 (oversampling H, oversampling W, 3) and `depth_m`, 0 or NaN = unknown, are the photo's, finer than
-    the
-    result by `oversampling` each way. `camera.pixel_pitch_m` is that of the result's pixels; `blur.softness_px` counts
-    pixels of the photo.
+    `linear` float32 (oversampling H, oversampling W, 3) and `depth_m`, 0 or NaN = unknown, are the photo's,
+    `oversampling` times finer than the result each way. `camera.pixel_pitch_m` is that of the result's pixels;
+    `blur.softness_px` counts pixels of the photo.
     """
     height, width = linear.shape[:2]
     inverse_depth = 1.0 / fill_depth_holes(depth_m)

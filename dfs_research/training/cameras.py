@@ -1,4 +1,4 @@
-"""Cameras that a training can be restricted to: what a network learns of one lens is tested with another.
+"""Cameras to train for, to test invariance to the camera.
 
 The paper's experiment on invariance to the camera (DDFS, tables 3 and 4) trains on some focus distances of a lens and
 tests on others, and on another lens.
@@ -12,16 +12,16 @@ from dfs_research.evaluation.rendered import EVALUATION_CAMERAS, EvaluationCamer
 from dfs_ros.types import Camera, check_focus
 
 DEFOCUSNET_CAMERA = EvaluationCamera(Camera(2.9e-3, 1.0, 3.1e-3 / 256), (1 / 0.1, 1 / 0.15, 1 / 0.3, 1 / 0.7, 1 / 1.5))
-"""Of the DefocusNet (FoD500) data: 256 px wide, depth up to 3 m."""
+"""Camera of the DefocusNet (FoD500) data: 256 px wide, depth up to 3 m."""
 
 TRAINING_CAMERAS: dict[str, EvaluationCamera] = {**EVALUATION_CAMERAS, "defocusnet": DEFOCUSNET_CAMERA}
-"""A, B and C of the evaluation (A is that of DDFS's NYU experiments), and that of DefocusNet."""
+"""Cameras A, B and C of the evaluation (A is that of DDFS's NYU experiments), and that of DefocusNet."""
 
 
 def training_camera(name: str, focus_distances_m: Sequence[float] = ()) -> EvaluationCamera:
-    """A camera by name, with other focus distances in metres where given.
+    """Camera by name, with other focus distances in metres if given.
 
-    Raises ValueError for an unknown name, fewer than two distances, or ones where the lens cannot focus.
+    Raises ValueError for an unknown name, fewer than two distances, or distances where the lens cannot focus.
     """
     if name not in TRAINING_CAMERAS:
         raise ValueError(f"camera: unknown {name!r}; known: {', '.join(TRAINING_CAMERAS)}")

@@ -1,4 +1,4 @@
-"""What is told of a training: the running line, and the model card beside the weights."""
+"""Report of a training: progress line, and model card beside the weights."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def _processes(trainer: Trainer) -> str:
 
 
 class Record:
-    """Running means over the last steps: a single batch says little."""
+    """Running means over the last steps, as single batches vary."""
 
     def __init__(self) -> None:
         self._loss: deque[float] = deque(maxlen=_MEAN_OVER)
         self._parts: dict[str, deque[float]] = {}
 
     def add(self, step: Step) -> None:
-        """Count a step in."""
+        """Add a step to the means."""
         self._loss.append(step.loss)
         for name, value in step.parts.items():
             self._parts.setdefault(name, deque(maxlen=_MEAN_OVER)).append(value)
@@ -46,7 +46,7 @@ class Record:
         return f"loss {np.mean(self._loss):.3f} ({parts}), rate {rate}, {minutes}:{seconds:02d} left"
 
     def facts(self, trainer: Trainer, data: TrainingData) -> dict[str, Any]:
-        """All that the model card tells, as plain values."""
+        """Facts for the model card, as plain values."""
         means = {"loss": self._loss, **self._parts}
         return {
             "dfs_ros": dfs_ros.__version__,
@@ -68,7 +68,7 @@ class Record:
 
 
 def model_card(name: str, facts: dict[str, Any]) -> str:
-    """Markdown: what it is, what it was trained on, for how long, on what, and how it ended."""
+    """Model card in Markdown: network, data, training, limits."""
     made_by = f"dfs_ros {facts['dfs_ros']} (renderer {facts['renderer']}, recipe {facts['recipe']})"
     data = textwrap.fill(f"{facts['data']}. Read or rendered by {made_by}.", width=120)
     about = textwrap.fill(f"{facts['about']} ({facts['parameters']:,} parameters).", width=120)

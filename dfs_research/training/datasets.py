@@ -1,7 +1,6 @@
-"""What a network is trained on: stacks rendered here, or one of the public datasets where it lies on disk.
+"""Training data: stacks rendered here, or a public dataset on disk.
 
-Every dataset is a :class:`TrainingData`: something that can be prepared, loaded as a sequence of stacks with depth, and
-described in the model card. None is downloaded; errors name the layout that is expected.
+Every dataset is a :class:`TrainingData`. None is downloaded; errors name the expected layout.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ class TrainingData(Protocol):
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Number of stacks."""
 
     def prepare(self, processes: int) -> Iterator[int]:
-        """Make ready what takes time; yields the number of stacks that are ready as it grows."""
+        """Prepare the stacks; yield the number of prepared ones as it grows."""
 
     def load(self) -> Sequence[TrainingStack]:
-        """The stacks; some are only read when they are asked for."""
+        """Stacks with depth; some datasets read each on access."""
 
     def describe(self) -> str:
-        """For the model card."""
+        """Description for the model card."""
 
 
 def open_dataset(
@@ -43,7 +42,7 @@ def open_dataset(
     part: str = "train",
     cache: str | Path | None = None,
 ) -> TrainingData:
-    """A dataset by name.
+    """Open a dataset by name.
 
     Parameters
     ----------
@@ -51,14 +50,14 @@ def open_dataset(
         `rendered` (from the photos with depth in `rgbd`, procedural scenes and textures, through the settings' camera),
         `defocusnet`, `nyu` or `ddff12`.
     data
-        Where a dataset other than `rendered` lies: a folder for `defocusnet`, else a file.
+        Path of a dataset other than `rendered`: a folder for `defocusnet`, else a file.
     part
         `train` or `validation`, split as the dataset's authors do.
     cache
-        Folder for what is rendered; None: the user's.
+        Folder of rendered stacks; None: the user's cache.
 
-    Raises ValueError for an unknown name and options that do not go together, FileNotFoundError where `data` is not
-    what it should be; both say what is expected.
+    Raises ValueError for an unknown name or incompatible options, FileNotFoundError for missing or unexpected `data`;
+    both name what is expected.
     """
     folder = cache_folder() if cache is None else Path(cache)
     if name == "rendered":

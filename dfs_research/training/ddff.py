@@ -1,14 +1,14 @@
-"""The DDFF 12-scene data: stacks refocused from a light field camera, with registered depth.
+"""DDFF 12-scene data: stacks refocused from a light field camera, with registered depth.
 
 Hazirbas et al., "Deep Depth From Focus", ACCV 2018. One HDF5 file, ddff-dataset-trainval.h5:
 
     stack_train, stack_val    uint8 (N, 10, H, W, 3) RGB, near to far in focus
     disp_train, disp_val      float32 (N, H, W), or (N, 1, H, W): disparity in pixels, 0 = unknown
 
-A stack is a shift-and-add of 9 x 9 views `BASELINE_M` apart: disparity = FOCAL_PX BASELINE_M / depth, and the ten
-images are focused at even steps of disparity from that of 0.5 m to that of 7 m. Out of focus a point is spread over 9
-views, 9 |disparity - that in focus| pixels: the blur of a thin lens with the aperture 9 BASELINE_M. The views fill a
-square, so the blur is one too; the disk of equal width is an approximation.
+A stack is a shift-and-add of 9 x 9 views `BASELINE_M` apart: disparity = FOCAL_PX BASELINE_M / depth. The ten images
+are focused at even steps of disparity between those of 0.5 m and 7 m. A point out of focus is spread over 9 views,
+9 |disparity - focused disparity| pixels: the blur of a thin lens with the aperture 9 BASELINE_M. The views fill a
+square, and so does the blur; the disk of equal width is an approximation.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dfs_research.training.stacks import TrainingStack
 from dfs_ros.types import Camera, FocalStack
 
 BASELINE_M = 1982.0250823695178 / 7317.020641763665 * 1e-3
-"""Between neighbouring views, from the calibration that comes with the data (IntParamLF)."""
+"""Distance of neighbouring views, from the calibration that comes with the data (IntParamLF)."""
 FOCAL_PX = 521.4052
 VIEWS = 9
 FOCUS_RANGE_M = (0.5, 7.0)
@@ -35,14 +35,14 @@ _KEYS = {"train": ("stack_train", "disp_train"), "validation": ("stack_val", "di
 
 
 def ddff_camera() -> Camera:
-    """The thin lens that blurs as the refocused stacks do."""
+    """Thin lens with the blur of the refocused stacks."""
     focal_length_m = FOCAL_PX * _PITCH_M
     return Camera(focal_length_m, focal_length_m / (VIEWS * BASELINE_M), _PITCH_M)
 
 
 @dataclass(frozen=True)
 class DdffData:
-    """A part of the file; stacks are read when asked for."""
+    """Part of the file; stacks are read on access."""
 
     file: Path
     part: str
@@ -50,9 +50,9 @@ class DdffData:
 
     @classmethod
     def find(cls, file: str | Path, part: str = "train") -> DdffData:
-        """The stacks of a part, `train` or `validation`.
+        """Open the stacks of a part, `train` or `validation`.
 
-        Raises FileNotFoundError, or ValueError where the file is none of these.
+        Raises FileNotFoundError for a missing file, ValueError for an unexpected one.
         """
         with open_hdf5(file) as opened:
             missing = [key for key in _KEYS[part] if key not in opened]
@@ -65,7 +65,7 @@ class DdffData:
             return cls(Path(file), part, int(stacks[0]))
 
     def prepare(self, processes: int) -> Iterator[int]:
-        """Nothing takes time here."""
+        """Yield the number of stacks at once: no preparation is needed."""
         yield self.count
 
     def load(self) -> Sequence[TrainingStack]:
@@ -75,7 +75,7 @@ class DdffData:
         return f"DDFF 12-scene data, {self.count} stacks of the part {self.part}"
 
     def read(self, index: int) -> TrainingStack:
-        """A stack by number."""
+        """Read a stack by number."""
         stack_key, disparity_key = _KEYS[self.part]
         with open_hdf5(self.file) as opened:
             images = np.asarray(opened[stack_key][index], np.uint8)

@@ -1,4 +1,4 @@
-"""The DefocusNet data (also called FoD500): rendered stacks of five images with depth, 256 px wide.
+"""DefocusNet data (FoD500): rendered stacks of five images with depth, 256 px wide.
 
 Maximov, Galim, Leal-Taixe, "Focus on Defocus", CVPR 2020. A folder with, for every scene NNNNNN,
 
@@ -32,7 +32,7 @@ _LAYOUT = "expected files NAMEDpt.exr with five images each, NAME*All.tif, as th
 
 @dataclass(frozen=True)
 class Scene:
-    """The files of one scene, images in order of their names: near to far in focus."""
+    """Files of one scene; images in order of their names, near to far in focus."""
 
     depth: Path
     images: tuple[Path, ...]
@@ -40,7 +40,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class DefocusNetData:
-    """A part of the data; scenes are read when asked for. `kept`: which of the five focus distances."""
+    """Part of the data; scenes are read on access. `kept`: indices of the focus distances."""
 
     folder: Path
     part: str
@@ -49,9 +49,10 @@ class DefocusNetData:
 
     @classmethod
     def find(cls, folder: str | Path, part: str = "train", focus_distances_m: Sequence[float] = ()) -> DefocusNetData:
-        """The scenes of a part, `train` or `validation`, with all five images or those at some of the distances.
+        """Find the scenes of a part, `train` or `validation`.
 
-        Raises FileNotFoundError where the folder does not hold such data, ValueError for distances it does not have.
+        `focus_distances_m` selects some of the five images. Raises FileNotFoundError for a folder without such data,
+        ValueError for other focus distances.
         """
         folder = Path(folder)
         depths = sorted(folder.glob("*Dpt.exr")) if folder.is_dir() else []
@@ -77,7 +78,7 @@ class DefocusNetData:
         return len(self.scenes)
 
     def prepare(self, processes: int) -> Iterator[int]:
-        """Nothing takes time here."""
+        """Yield the number of scenes at once: no preparation is needed."""
         yield self.count
 
     def load(self) -> Sequence[TrainingStack]:
@@ -88,7 +89,7 @@ class DefocusNetData:
         return f"DefocusNet data, {self.count} stacks of the part {self.part}, focused at {focus} m"
 
     def read(self, index: int) -> TrainingStack:
-        """A stack by number. Raises ValueError, with the file's name, where it cannot be read."""
+        """Read a stack by number. Raises ValueError, with the file's name, for an unreadable file."""
         scene = self.scenes[index]
         images = np.stack([_rgb(scene.images[i]) for i in self.kept])
         depth_m = read_depth(scene.depth)
@@ -100,11 +101,11 @@ class DefocusNetData:
 
 
 def read_depth(file: Path) -> NDArray[np.float32]:
-    """Depth in metres, float32 (H, W), from an OpenEXR file; NaN where there is none: 0, background, not finite.
+    """Depth in metres, float32 (H, W), from an OpenEXR file.
 
-    Raises ValueError, with the file's name, where it cannot be read.
+    0, background and non-finite values become NaN. Raises ValueError, with the file's name, for an unreadable file.
     """
-    # Asked for by OpenCV before it reads the first EXR file of a process.
+    # OpenCV checks this when it reads the first EXR file of a process.
     os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")
     try:
         image = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
@@ -127,7 +128,7 @@ def _rgb(file: Path) -> NDArray[np.uint8]:
 
 
 def _positions(focus_distances_m: Sequence[float]) -> tuple[int, ...]:
-    """Which of the five images are focused there; all of them for no distances."""
+    """Indices of the images at these focus distances; all five for none."""
     distances = [1.0 / value for value in DEFOCUSNET_CAMERA.focus_diopters]
     if not focus_distances_m:
         return tuple(range(_IMAGES))

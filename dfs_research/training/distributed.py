@@ -1,9 +1,9 @@
-"""Training by several processes, one for each GPU, as torchrun starts them: each takes its own batches of a step.
+"""Distributed training under torchrun: one process for each GPU, batches of its own.
 
     torchrun --nproc-per-node 4 -m dfs_ros.cli.main train ...
 
-Every process has the same weights and the same optimiser and adds the mean of all gradients, so nothing but gradients
-is ever exchanged. Process 0 writes files; batch normalisation counts what process 0 sees.
+Every process has the same weights and optimiser and applies the mean of all gradients, so only gradients are exchanged.
+Process 0 writes files, and its batches give the statistics of batch normalisation.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, distributed
 
 @dataclass(frozen=True)
 class Processes:
-    """Which process this is, of how many; `local` counts those on this machine."""
+    """Rank of this process, number of processes; `local`: rank on this machine."""
 
     rank: int = 0
     count: int = 1
@@ -26,9 +26,10 @@ class Processes:
 
     @classmethod
     def join(cls, device: str) -> Processes:
-        """As torchrun says in the environment: RANK, WORLD_SIZE and LOCAL_RANK; alone without them.
+        """Join the processes of torchrun, by RANK, WORLD_SIZE and LOCAL_RANK.
 
-        Processes talk by NCCL on `cuda` and by gloo on `cpu`. Raises ValueError where the environment makes no sense.
+        Without these variables the process is alone. Communication is by NCCL on `cuda`, by gloo on `cpu`. Raises
+        ValueError for variables that are not whole numbers.
         """
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
         try:
@@ -47,17 +48,20 @@ class Processes:
         return cls(rank, count, local)
 
     def leave(self) -> None:
-        """Part from the others."""
+        """Leave the group of processes."""
         if self.count > 1:
             distributed.destroy_process_group()
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait for all processes."""
         if self.count > 1:
             distributed.barrier()
 
     def mean(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Replace every gradient by its mean over all processes. Parameters without one must be so in all of them."""
+        """Replace every gradient by its mean over all processes.
+
+        A parameter without gradient must be without one in all processes.
+        """
         if self.count == 1:
             return
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -68,7 +72,10 @@ class Processes:
             gradient.copy_(part.view_as(gradient))
 
     def agree(self, done: bool, like: Tensor) -> bool:
-        """Whether process 0 is done: clocks differ, and no process may wait for one that has stopped."""
+        """Return the `done` of process 0, so that all stop at the same step.
+
+        Clocks differ, and a process that waits for a stopped one would wait for ever.
+        """
         if self.count == 1:
             return done
         flag = torch.tensor([float(done)], device=like.device)

@@ -1,4 +1,4 @@
-"""Stacks of a dataset on disk, read one by one as they are asked for."""
+"""Stacks of a dataset on disk, read on access."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class LazyData(Protocol):
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Number of stacks."""
 
     def read(self, index: int) -> TrainingStack:
-        """One of them."""
+        """Read a stack by number."""
 
 
 class LazyStacks(Sequence[TrainingStack]):
-    """Stacks that are read each time they are asked for."""
+    """Sequence of stacks, read at every access."""
 
     def __init__(self, data: LazyData) -> None:
         self._data = data
@@ -39,7 +39,7 @@ class LazyStacks(Sequence[TrainingStack]):
 
 
 def open_hdf5(file: str | Path) -> Any:
-    """An h5py.File to read. Raises FileNotFoundError or ValueError, also where h5py is not installed."""
+    """Open an HDF5 file to read. Raises FileNotFoundError, or ValueError, also without h5py."""
     file = Path(file)
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file")

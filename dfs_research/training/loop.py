@@ -1,7 +1,7 @@
-"""The training loop: batches by number, so that a run can be stopped and resumed and gives the same weights.
+"""Training loop; a stopped and resumed training gives the same weights.
 
-Every batch is a function of (seed, step, process) alone; optimiser, running mean and clock are in the checkpoint.
-Nothing else has state.
+Every batch is a function of (seed, step, process) alone. The checkpoint holds all state: weights, optimiser, running
+mean and clock.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LAST_RATE = 0.01  # of the largest
 
 @dataclass(frozen=True)
 class Step:
-    """What one step did."""
+    """Results of one step."""
 
     step: int
     loss: float
@@ -45,7 +45,7 @@ class Step:
 
 
 class Trainer:
-    """Trains the network that the settings name on rendered stacks, or any other stacks with depth.
+    """Trainer of the network in the settings, on any stacks with depth.
 
     >>> trainer = Trainer(settings, stacks)             # doctest: +SKIP
     >>> for step in trainer.run(): print(step.loss)     # doctest: +SKIP
@@ -81,7 +81,7 @@ class Trainer:
         self.elapsed_s = 0.0
 
     def run(self) -> Iterator[Step]:
-        """Train to the end, from where the checkpoint left off; yields after every step."""
+        """Train to the end, from the checkpoint if loaded; yield after every step."""
         started = time.monotonic() - self.elapsed_s
         with _Prefetch(self._batch, self.step, self.settings.steps, self.workers) as batches:
             for batch in batches:
@@ -96,11 +96,11 @@ class Trainer:
                 yield Step(self.step, loss, parts, rate, self.elapsed_s, self.elapsed_s * (1.0 / max(done, 1e-9) - 1.0))
 
     def averaged_weights(self) -> dict[str, Tensor]:
-        """The running mean of the weights: what is kept."""
+        """Running mean of the weights, which is the result of the training."""
         return {name: value.cpu().contiguous() for name, value in self.average.items()}
 
     def save_checkpoint(self, file: str | Path) -> None:
-        """All that is needed to go on exactly: one safetensors file, whole or not at all."""
+        """Write the whole state to one safetensors file, atomically."""
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
         if self.recipe.auxiliary is not None:
@@ -118,7 +118,7 @@ class Trainer:
             save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, partial, metadata)
 
     def load_checkpoint(self, file: str | Path) -> None:
-        """Go on from a checkpoint. Raises ValueError where it was made with other settings or another network."""
+        """Load a checkpoint. Raises ValueError for one of other settings or another network."""
         from safetensors import SafetensorError, safe_open
 
         try:
@@ -146,12 +146,12 @@ class Trainer:
         self.step, self.elapsed_s = int(metadata["step"]), float(metadata["elapsed_s"])
 
     def _progress(self) -> float:
-        """Share of the training that is done: of the steps, or of the time where that is further."""
+        """Completed share of the training, by steps or by time, the larger."""
         by_time = self.elapsed_s / (3600.0 * self.settings.hours) if self.settings.hours > 0 else 0.0
         return max(self.step / self.settings.steps, by_time)
 
     def _learning_rate(self, done: float) -> float:
-        """Rising linearly at first, then a half cosine down."""
+        """Learning rate: linear warm-up times a half cosine down."""
         warm = min(1.0, (self.step + 1) / max(1, self.settings.warmup_steps))
         cosine = _LAST_RATE + (1.0 - _LAST_RATE) * 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
         return self.settings.learning_rate * warm * cosine
@@ -171,7 +171,7 @@ class Trainer:
         self.processes.mean(self.parameters)
         torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.gradient_norm)
         self.optimizer.step()
-        # A mean over few steps at first, else the initial weights would stay in it for long.
+        # Few steps count at first, else the initial weights would stay in the mean for long.
         keep = min(self.settings.average, (1.0 + self.step) / (10.0 + self.step))
         for name, value in self.network.state_dict().items():
             if value.is_floating_point():
@@ -182,7 +182,7 @@ class Trainer:
 
 
 class _Prefetch:
-    """Batches in order, made ahead by a few threads."""
+    """Iterator over batches in order, prefetched by a few threads."""
 
     def __init__(self, make: Callable[[int], Batch], first: int, end: int, workers: int) -> None:
         self._make, self._next, self._end = make, first, end

@@ -1,8 +1,8 @@
-"""What the network is trained to minimise. Everything is in units of hypotheses, so no camera counts more than another.
+"""Training loss. All terms are in units of hypotheses, so all cameras count alike.
 
-cross entropy   of the probability with the truth shared between the two nearest hypotheses: which peak is right
-distance        |i - truth| of what is read out, up to a limit: where exactly
-pinball         of sigma at 68.3 %, on a logarithmic scale: its minimum is the sigma that 68.3 % of errors are within
+cross entropy   of the probability with the truth, split between the two nearest hypotheses: selects the peak
+distance        |i - truth| of the readout, up to a limit: places the depth
+pinball         of sigma at 68.3 %, on a logarithmic scale: minimal if 68.3 % of errors are within sigma
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from dfs_ros.depth.readout import SIGMA_FLOOR
 from dfs_ros.depth.readout_torch import median_and_spread
 
 _SHARE_WITHIN_SIGMA = 0.683
-_MOST_DISTANCE = 8.0  # farther off is wrong, however far
+_MOST_DISTANCE = 8.0  # larger errors count as this
 _DISTANCE_WEIGHT = 1.0
 _SIGMA_WEIGHT = 0.1
 _SCORE_WEIGHT = 0.2
 
 
 def training_loss(logits: Tensor, score: Tensor, truth: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss, and what it consists of.
+    """Total loss, and its main parts for the log.
 
-    `logits` (B, D, H, W), `score` (B, D, H/4, W/4) and `truth` (B, H, W): index of the truth, NaN = does not count.
+    `logits` (B, D, H, W), `score` (B, D, H/4, W/4) and `truth` (B, H, W): true index, NaN = unknown, not counted. The
+    total also holds the cross entropy of the coarse score.
     """
     known = torch.isfinite(truth)
     target = torch.where(known, truth, 0.0).clamp(0.0, logits.shape[1] - 1.0)
@@ -40,7 +41,7 @@ def training_loss(logits: Tensor, score: Tensor, truth: Tensor) -> tuple[Tensor,
     calibration = mean(pinball(error.detach(), sigma))
     total = entropy + _DISTANCE_WEIGHT * distance + _SIGMA_WEIGHT * calibration
 
-    # The score at a quarter must be able to stand alone; its truth is any known pixel of the tile.
+    # The coarse score must be usable alone; its truth is one known pixel of each tile.
     middle = truth[:, 2::4, 2::4]
     known_middle = torch.isfinite(middle)
     coarse = cross_entropy(
@@ -53,7 +54,10 @@ def training_loss(logits: Tensor, score: Tensor, truth: Tensor) -> tuple[Tensor,
 
 
 def cross_entropy(log_probability: Tensor, target: Tensor) -> Tensor:
-    """(B, H, W) of log-probability (B, D, H, W) with two hypotheses whose median is an index (B, H, W)."""
+    """Cross entropy (B, H, W) with the two hypotheses around a true index.
+
+    `log_probability` (B, D, H, W), `target` (B, H, W). The weights of the two put the median at the index.
+    """
     below = target.floor().long().clamp(max=max(log_probability.shape[1] - 2, 0))
     fraction = target - below
     above = torch.where(fraction < 0.5, fraction / (fraction + 0.5), 0.5 / (1.5 - fraction))
@@ -62,6 +66,6 @@ def cross_entropy(log_probability: Tensor, target: Tensor) -> Tensor:
 
 
 def pinball(error: Tensor, sigma: Tensor) -> Tensor:
-    """Least on average where sigma is the 68.3 % quantile of the error, which the logarithm does not move."""
+    """Pinball loss of log sigma; minimal for the 68.3 % quantile of the error."""
     excess = torch.log(error + SIGMA_FLOOR) - torch.log(sigma + SIGMA_FLOOR)
     return torch.maximum(_SHARE_WITHIN_SIGMA * excess, (_SHARE_WITHIN_SIGMA - 1.0) * excess)

@@ -1,4 +1,4 @@
-"""NYU Depth V2, the labelled part: photos with depth, from which stacks are rendered as DDFS does.
+"""NYU Depth V2, labelled part: stacks rendered from photos with depth, as in DDFS.
 
 Silberman et al., ECCV 2012. One MATLAB 7.3 file (HDF5), nyu_depth_v2_labeled.mat:
 
@@ -27,7 +27,7 @@ from dfs_research.training.stacks import TrainingStack, read_training_stack, wri
 from dfs_ros.simulation.render import RENDERER_VERSION, render_stack
 
 _TRAINING_SCENES = 795
-_BORDER_PX = 8  # the photos have a white frame from their undistortion
+_BORDER_PX = 8  # white frame of the photos, left by their rectification
 _LAYOUT = "expected the datasets images (N, 3, W, H) and depths (N, W, H) of nyu_depth_v2_labeled.mat"
 _SPLITS = "splits.mat"
 _INDICES = {"train": "trainNdxs", "validation": "testNdxs"}
@@ -35,7 +35,7 @@ _INDICES = {"train": "trainNdxs", "validation": "testNdxs"}
 
 @dataclass(frozen=True)
 class NyuData:
-    """A part of the scenes, seen through one lens; stacks are rendered when first asked for, or by `prepare`."""
+    """Part of the scenes through one lens; stacks are rendered on access or by `prepare`."""
 
     file: Path
     part: str
@@ -45,9 +45,10 @@ class NyuData:
 
     @classmethod
     def find(cls, file: str | Path, part: str, settings: TrainingSettings, cache: Path) -> NyuData:
-        """The scenes of a part, `train` or `validation`, through the settings' camera (any: camera A).
+        """Open the scenes of a part, `train` or `validation`.
 
-        Raises FileNotFoundError, or ValueError where the file is none of these.
+        The camera is the settings', or camera A for `any`. Raises FileNotFoundError for a missing file, ValueError for
+        an unexpected one.
         """
         file = Path(file)
         with open_hdf5(file) as opened:
@@ -71,7 +72,7 @@ class NyuData:
         return len(self.scenes)
 
     def prepare(self, processes: int) -> Iterator[int]:
-        """Render what the cache lacks, one after the other: the renderer uses all cores."""
+        """Render missing stacks in sequence: the renderer uses all cores."""
         for done, scene in enumerate(self.scenes, 1):
             if not self._cached(scene).is_file():
                 self._render(scene)
@@ -85,7 +86,7 @@ class NyuData:
         return f"NYU Depth V2, {self.count} scenes of the part {self.part}, rendered as focused at {focus} m"
 
     def read(self, index: int) -> TrainingStack:
-        """A stack by number."""
+        """Read a stack by number."""
         scene = self.scenes[index]
         if not self._cached(scene).is_file():
             self._render(scene)
@@ -106,7 +107,7 @@ class NyuData:
 
 
 def _split(file: Path, part: str, count: int) -> tuple[int, ...]:
-    """Scenes of a part, from 0."""
+    """Scenes of a part, numbered from 0."""
     if not file.is_file():
         first_validation = min(_TRAINING_SCENES, count)
         return tuple(range(first_validation)) if part == "train" else tuple(range(first_validation, count))

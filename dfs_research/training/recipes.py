@@ -1,7 +1,7 @@
-"""What differs between networks in training: what they are made of, what they are shown, what they are told.
+"""Recipes: batches and loss of each network in training.
 
-A recipe makes batches as tuples of tensors, each a function of a random generator alone, and the loss of one. The loop
-(:mod:`dfs_research.training.loop`) knows nothing else of a network.
+Batches are tuples of tensors and depend on a random generator alone. The loop (:mod:`dfs_research.training.loop`) knows
+nothing else of a network.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Batch = tuple[Tensor, ...]
 Losses = tuple[Tensor, dict[str, Tensor]]
 
 SCALES = tuple(0.5 * n for n in range(2, 19))
-"""1.0, 1.5 ... 9.0: depth, focus, focal length and pixels times one of these, and the images stay (DDFS, sect. 3.1)."""
+"""Factors 1.0, 1.5 ... 9.0 on depth, focus distance, focal length and pixel pitch (DDFS, sect. 3.1); images stay."""
 
 _HYPOTHESES = (24, 32, 48, 64, 96)
 _INTERPOLATED = 0.75
@@ -53,12 +53,12 @@ _SURFACE = 4
 
 
 class Recipe:
-    """One network's. `network` is what is trained; `auxiliary` is trained with it and left behind, or None."""
+    """Recipe of one network: `network` is kept; `auxiliary` is trained with it, then dropped."""
 
     network: Any
     auxiliary: nn.Module | None = None
     about = ""
-    """For the model card: what it is, how samples vary, and where it fails."""
+    """Texts for the model card: network, augmentation, limits."""
     augmentation = "Samples are mirrored, transposed, cropped and given noise at random; the lens stays as it is."
     limits = ""
 
@@ -66,11 +66,11 @@ class Recipe:
         self.settings = settings
 
     def batch(self, rng: np.random.Generator, stacks: Sequence[TrainingStack]) -> Batch:
-        """What one step is shown."""
+        """Random batch for one step."""
         raise NotImplementedError
 
     def loss(self, batch: Batch) -> Losses:
-        """Loss of a batch on the network's device, and what it consists of."""
+        """Loss of a batch on the network's device, and its parts."""
         raise NotImplementedError
 
     def _autocast(self, like: Tensor) -> torch.autocast:
@@ -78,7 +78,7 @@ class Recipe:
 
 
 class LightRecipe(Recipe):
-    """The light network: a volume over random hypotheses of a stack that is a little wrong."""
+    """Recipe of the light network: random hypotheses, stacks with small errors."""
 
     about = (
         "Depth from a `residual` cost volume and an image: probability over depth hypotheses, with the same weights at "
@@ -107,7 +107,7 @@ class LightRecipe(Recipe):
 
     def batch(self, rng: np.random.Generator, stacks: Sequence[TrainingStack]) -> Batch:
         hypotheses = int(rng.choice(_HYPOTHESES))
-        # As the estimator does it, and now and then not, for whoever turns it off.
+        # As in the estimator, and sometimes without, as users may turn interpolation off.
         least = HypothesesConfig().interpolate_to if rng.random() < _INTERPOLATED else 0
         samples = []
         for _ in range(max(1, round(self.settings.hypotheses_per_step / fine_count(hypotheses, least)))):
@@ -127,7 +127,7 @@ class LightRecipe(Recipe):
 
 
 class DdfsRecipe(Recipe):
-    """DDFS: its authors' volume; the sum of the L1 errors of depth at four scales."""
+    """Recipe of DDFS: the authors' volume; sum of L1 depth errors at four scales."""
 
     about = (
         "The DDFS network (Fujimura et al., IJCV 2024) on the `released` cost volume: probability over a fixed number "
@@ -181,7 +181,7 @@ class DdfsRecipe(Recipe):
 
 
 class DualFocusRecipe(Recipe):
-    """DualFocus: smooth L1 of depth in dioptres, and both constraints."""
+    """Recipe of DualFocus: smooth L1 of inverse depth, and both constraints."""
 
     about = (
         "DualFocus (Lee and Woo, arXiv 2509.21992, as far as it is known): probability over the focus planes of the "
@@ -219,7 +219,7 @@ class DualFocusRecipe(Recipe):
 
 
 class DirectRecipe(Recipe):
-    """The direct CNN: L1 of the logarithm of depth."""
+    """Recipe of the direct network: L1 of log depth."""
 
     about = "Depth straight from the images and their focus, without a model of defocus, in the way of DefocusNet"
     limits = (
@@ -244,7 +244,7 @@ class DirectRecipe(Recipe):
 
 
 def make_recipe(settings: TrainingSettings, architecture: LightArchitecture | None = None) -> Recipe:
-    """The recipe of the settings' network; `architecture` for one of light's that is not the usual."""
+    """Recipe of the settings' network; `architecture` is for light only."""
     if settings.network == "light":
         return LightRecipe(settings, architecture)
     recipes = {"ddfs": DdfsRecipe, "dualfocus": DualFocusRecipe, "direct": DirectRecipe}
@@ -254,10 +254,10 @@ def make_recipe(settings: TrainingSettings, architecture: LightArchitecture | No
 def constraint_losses(
     probability: Tensor, truth: Tensor, settings: TrainingSettings, surface: nn.Module | None
 ) -> Losses:
-    """DualFocus's constraints on a probability (B, D, H, W) over hypotheses; `truth` (B, H, W): its index, NaN unknown.
+    """DualFocus's constraints on a probability (B, D, H, W) over hypotheses.
 
-    The surface features of a hypothesis come from its probability and that of its neighbours at a quarter of the size.
-    Zero, without any work, where the settings do not weigh them.
+    `truth` (B, H, W): true index, NaN unknown. The surface features of a hypothesis are its probability and its
+    neighbours' at a quarter of the size. Zero, without computation, if the settings weigh them by 0.
     """
     total, parts = probability.new_zeros(()), {}
     if settings.focal_weight > 0:
@@ -277,7 +277,7 @@ def constraint_losses(
 def some_stacks(
     rng: np.random.Generator, stacks: Sequence[TrainingStack], count: int, *, alike: bool
 ) -> list[TrainingStack]:
-    """Random stacks; `alike`: with as many images as the first, so that they go into one batch."""
+    """Random stacks; `alike`: all with the first one's number of images, for one batch."""
     first = stacks[int(rng.integers(len(stacks)))]
     chosen = [first]
     while len(chosen) < count:
@@ -288,7 +288,10 @@ def some_stacks(
 
 
 def image_batch(rng: np.random.Generator, stacks: Sequence[TrainingStack], settings: TrainingSettings) -> Batch:
-    """Images (B, F, 3, H, W) near to far, their focus (B, F) in dioptres, and depth (B, H, W) in metres."""
+    """Batch of images, focus and depth.
+
+    Images (B, F, 3, H, W) near to far, focus (B, F) in dioptres, depth (B, H, W) in metres.
+    """
     rows = []
     for rendered in some_stacks(rng, stacks, settings.samples_per_step, alike=True):
         stack, depth_m = augmented(rng, rendered, settings.crop_px)
@@ -299,7 +302,7 @@ def image_batch(rng: np.random.Generator, stacks: Sequence[TrainingStack], setti
 def augmented(
     rng: np.random.Generator, rendered: TrainingStack, crop_px: int
 ) -> tuple[FocalStack, NDArray[np.float32]]:
-    """A random square of a stack, mirrored and transposed at random, with noise: the lens stays what it is."""
+    """Random crop of a stack, mirrored and transposed at random, with noise; the lens stays."""
     stack, depth_m = turned(rng, rendered.stack, rendered.depth_m)
     if min(stack.size) < crop_px:
         raise ValueError(f"crop_px: stacks are {stack.size[1]}x{stack.size[0]} px, a crop of {crop_px} does not fit")
@@ -312,7 +315,10 @@ def augmented(
 def randomly_scaled(
     rng: np.random.Generator, stack: FocalStack, depth_m: NDArray[np.float32], depths_m: NDArray[np.float64]
 ) -> tuple[FocalStack, NDArray[np.float32]]:
-    """Depth and camera times a random one of `SCALES` that leaves the median depth within the hypotheses."""
+    """Scale depth and camera by a random one of `SCALES`.
+
+    The median depth stays within the hypotheses.
+    """
     median = float(np.nanmedian(depth_m))
     fitting = [s for s in SCALES if s * median <= depths_m.max() and stack.camera.focal_length_m * s < 2.0]
     scale = float(rng.choice(fitting)) if fitting else 1.0
@@ -320,7 +326,7 @@ def randomly_scaled(
 
 
 def scaled(stack: FocalStack, scale: float) -> FocalStack:
-    """The same images of a scene `scale` times as large, taken by a camera as much larger: blur is what it was."""
+    """Scale the camera of a stack by `scale`, for a scene scaled alike; blur stays."""
     lens = dataclasses.replace(
         stack.camera,
         focal_length_m=stack.camera.focal_length_m * scale,
@@ -331,27 +337,27 @@ def scaled(stack: FocalStack, scale: float) -> FocalStack:
 
 
 def stacked(rows: Sequence[Sequence[NDArray[np.float32]]]) -> Batch:
-    """Samples as a batch."""
+    """Stack samples to a batch."""
     return tuple(torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True))
 
 
 def subsampled(truth: Tensor, factor: int) -> Tensor:
-    """(B, H, W) at 1/factor of the size: a pixel from the middle of each cell, never a mean of two surfaces."""
+    """Subsample (B, H, W) by `factor`, from the middle of each cell, without averaging."""
     return truth[:, factor // 2 :: factor, factor // 2 :: factor] if factor > 1 else truth
 
 
 def filled(truth: Tensor) -> Tensor:
-    """With 0 where unknown, which :func:`masked_mean` leaves out: a NaN would spoil the gradient."""
+    """Replace NaN by 0 for the gradient; :func:`masked_mean` skips these pixels."""
     return torch.where(torch.isfinite(truth), truth, 0.0)
 
 
 def masked_mean(values: Tensor, truth: Tensor) -> Tensor:
-    """Mean of `values` where `truth` is known."""
+    """Mean of `values` over pixels with known `truth`."""
     known = torch.isfinite(truth)
     return torch.where(known, values, 0.0).sum() / known.sum().clamp(min=1)
 
 
 def scaled_channels(full: int, width: float) -> int:
-    """A number of channels at that width: a multiple of 8 from 8 on, else at least 4."""
+    """Scale a number of channels: multiples of 8 from 8 on, else at least 4."""
     channels = full * width
     return 8 * round(channels / 8) if channels >= 8 else max(4, round(channels))

@@ -1,8 +1,7 @@
-"""From a rendered stack to what the network sees: the cost volume of a camera that is never known exactly.
+"""Training samples of the light network: inputs from a rendered stack with errors.
 
-All that can be wrong in the field is drawn here anew for every sample: noise, misalignment, exposure, f-number, focus,
-PSF and transfer curve. So are the hypotheses: their number, range and order are the user's choice, and nothing may
-depend on them.
+All errors of use are drawn anew for every sample: noise, misalignment, exposure, f-number, focus, PSF and transfer
+curve. So are the hypotheses: users choose their number, range and order, and the network may not depend on them.
 """
 
 from __future__ import annotations
@@ -31,7 +30,10 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Inputs of the network, float32 (D, H, W) twice and (4, H, W), and the index of the truth (H, W), NaN unknown."""
+    """Inputs of the network and true index.
+
+    `energy` and `smoothed` float32 (D, H, W), `image` (4, H, W), `truth` (H, W): fractional index, NaN unknown.
+    """
 
     energy: Array
     smoothed: Array
@@ -41,7 +43,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Perturbation:
-    """How wrong things may be; all are largest values, most samples stay well below."""
+    """Largest errors of a sample; most samples stay well below."""
 
     noise: float = 0.02
     f_number: float = 0.15
@@ -52,7 +54,7 @@ class Perturbation:
 
 
 Energies = Callable[[FocalStack, NDArray[np.float64], CostConfig, int], tuple[Array, Array, NDArray[np.float64]]]
-"""Energy and that smoothed, (D, H, W) each, and their depths (D,), of a stack, depths, cost, and interpolate_to."""
+"""Function of stack, depths, cost and interpolate_to -> energy and smoothed energy, (D, H, W), and depths (D,)."""
 
 
 def estimator_energies(
@@ -75,7 +77,10 @@ def random_sample(
     interpolate_to: int,
     energies: Energies = estimator_energies,
 ) -> Sample:
-    """A sample of one stack with that many hypotheses, and costs between them interpolated where these are fewer."""
+    """Random sample of one stack with `hypotheses` hypotheses.
+
+    Costs are interpolated between fewer hypotheses than `interpolate_to`.
+    """
     stack, depth_m = turned(rng, rendered.stack, rendered.depth_m)
     stack = disturbed(rng, _fewer_images(rng, stack), Perturbation())
     depths_m = random_hypotheses(rng, 1.0 / depth_m[np.isfinite(depth_m)], hypotheses)
@@ -96,14 +101,20 @@ def sample_of(
     interpolate_to: int = 0,
     energies: Energies = estimator_energies,
 ) -> Sample:
-    """What the network sees of a stack with true depth (H, W): as the estimator makes it, with any of the images."""
+    """Sample of a stack with true depth (H, W), as the estimator computes its inputs.
+
+    The image is a random one of the stack.
+    """
     energy, smoothed, depths_m = energies(stack, depths_m, cost, interpolate_to)
     image = stack.images[int(rng.integers(len(stack)))]
     return Sample(energy, smoothed, image_planes(guide_image(stack.images), image), index_of(depths_m, depth_m))
 
 
 def index_of(depths_m: NDArray[np.float64], depth_m: Array) -> Array:
-    """Fractional index of depths among the hypotheses, in inverse depth; NaN where unknown or outside the range."""
+    """Fractional index of depths among the hypotheses, linear in inverse depth.
+
+    NaN for unknown depth and outside the range.
+    """
     inverse = 1.0 / np.asarray(depths_m, np.float64)
     positions = np.arange(len(inverse), dtype=np.float64)
     order = np.argsort(inverse)
@@ -112,9 +123,10 @@ def index_of(depths_m: NDArray[np.float64], depth_m: Array) -> Array:
 
 
 def random_hypotheses(rng: np.random.Generator, inverse_depth: NDArray[np.floating], count: int) -> NDArray[np.float64]:
-    """Depths (count,) in metres, a range that holds nearly all of the scene, ascending or descending.
+    """Random depths (count,) in metres, ascending or descending.
 
-    The scene fills anything from all of the range to a small corner of it, as when one setting serves every scene.
+    The range holds nearly all of the scene. The scene fills all of it or only a small part, as in use with fixed
+    settings.
     """
     far, near = np.percentile(inverse_depth, [0.5, 99.5])
     near *= math.exp(rng.uniform(0.0, 1.6))
@@ -127,7 +139,7 @@ def random_hypotheses(rng: np.random.Generator, inverse_depth: NDArray[np.floati
 
 
 def cropped(sample: Sample, rng: np.random.Generator, size_px: int) -> Sample:
-    """A random square of the sample, a multiple of 32 px."""
+    """Random square crop of the sample, a multiple of 32 px."""
     if size_px % DOWNSAMPLING:
         raise ValueError(f"crop: expected a multiple of {DOWNSAMPLING} px, received {size_px}")
     top, left = (int(rng.integers(n - size_px + 1)) for n in sample.truth.shape)
@@ -136,7 +148,7 @@ def cropped(sample: Sample, rng: np.random.Generator, size_px: int) -> Sample:
 
 
 def turned(rng: np.random.Generator, stack: FocalStack, depth_m: Array) -> tuple[FocalStack, Array]:
-    """Mirrored and transposed at random."""
+    """Mirror and transpose at random."""
     images = stack.images
     if rng.random() < 0.5:
         images, depth_m = images[:, :, ::-1], depth_m[:, ::-1]
@@ -148,7 +160,7 @@ def turned(rng: np.random.Generator, stack: FocalStack, depth_m: Array) -> tuple
 
 
 def _fewer_images(rng: np.random.Generator, stack: FocalStack) -> FocalStack:
-    """Now and then without some of the images: fewer than the sweep was planned for."""
+    """Drop some images at times, as an incomplete sweep does."""
     count = len(stack)
     if count < 4 or rng.random() < 0.7:
         return stack
@@ -162,7 +174,7 @@ def _fewer_images(rng: np.random.Generator, stack: FocalStack) -> FocalStack:
 
 
 def disturbed(rng: np.random.Generator, stack: FocalStack, most: Perturbation) -> FocalStack:
-    """The stack as a real camera would give it, with metadata that is a little wrong."""
+    """Apply the errors of a real camera and its metadata, at most `most`."""
     count = len(stack)
     images = stack.images.astype(np.float32)
     if rng.random() < 0.3:
@@ -180,7 +192,7 @@ def disturbed(rng: np.random.Generator, stack: FocalStack, most: Perturbation) -
     images += rng.standard_normal(images.shape, np.float32) * np.float32(255.0 * noise)
     camera, focus = stack.camera, stack.focus_diopters
     if rng.random() < 0.6:
-        # The aperture is mostly fitted to the stack, which leaves one or two per cent.
+        # The aperture is mostly estimated from the stack, which leaves one or two per cent.
         width = 0.1 if rng.random() < 0.6 else 0.4
         error = float(np.clip(rng.normal(0.0, width), -1.0, 1.0)) * most.f_number
         camera = dataclasses.replace(camera, f_number=camera.f_number * (1.0 + error))
@@ -194,6 +206,6 @@ def disturbed(rng: np.random.Generator, stack: FocalStack, most: Perturbation) -
 
 
 def _compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
-    """The image after JPEG compression."""
+    """Compress and decompress an image as JPEG."""
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)

@@ -1,4 +1,4 @@
-"""How networks are trained: every default of `dfs train`, once."""
+"""Settings of trainings: every default of `dfs train`, once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ANY_CAMERA = "any"
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What makes the weights what they are, beside the code and the photos; written beside them."""
+    """Settings of a training; with code and photos they determine the weights."""
 
     network: str = setting("light", "Which network", choices=NETWORKS)
     steps: int = setting(9000, "Optimiser steps", low=1, high=10**7)
@@ -83,7 +83,7 @@ PRESETS: dict[str, TrainingSettings] = {
         width=0.25,
         hypotheses=8,
     ),
-    # No scale augmentation: most of what it makes lies in the far half of the range, which takes longer to learn from.
+    # No scale augmentation: most scaled scenes lie in the far half of the range, which takes longer to learn.
     "ddfs": dataclasses.replace(_ON_CPU, network="ddfs", width=0.25, hypotheses=16, steps=500),
     "ddfs_paper": TrainingSettings(
         network="ddfs",
@@ -100,13 +100,16 @@ PRESETS: dict[str, TrainingSettings] = {
     "dualfocus": dataclasses.replace(_ON_CPU, network="dualfocus", focal_weight=1.0, spatial_weight=0.1, steps=600),
     "direct": dataclasses.replace(_ON_CPU, network="direct", steps=600),
 }
-"""light: the network that ships in models/; an hour on two cores once stacks are rendered. ddfs, dualfocus, direct:
-what a CPU can train of them, for one camera, to compare with; ddfs_paper: full size and as its paper trains it, for a
-GPU. smoke: a minute, to see that all works."""
-
+"""light: the network in models/; an hour on two cores once stacks are rendered. ddfs, dualfocus, direct: as much of
+them as a CPU can train, for one camera, for comparison; ddfs_paper: full size, trained as in its paper, for a GPU.
+smoke: one minute, to test the whole way.
+"""
 
 def preset(name: str, **changes: object) -> TrainingSettings:
-    """A preset with some settings changed; None leaves one as it is. Raises ValueError for an unknown name or value."""
+    """Preset with some settings changed; None keeps a setting.
+
+    Raises ValueError for an unknown name or value.
+    """
     if name not in PRESETS:
         raise ValueError(f"preset: unknown {name!r}; known: {', '.join(PRESETS)}")
     given = {key: value for key, value in changes.items() if value is not None}

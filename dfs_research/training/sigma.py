@@ -1,11 +1,10 @@
-"""Calibration of a network's sigma on scenes that it was not trained with.
+"""Calibration of a network's sigma on scenes outside its training.
 
-A network is unsure in the right places and by the right proportion, but not by the right amount: its training rewards
-other things more. One factor on its spread mends that, the one that 68.3 % of errors are then within.
+The network's spread is proportional to the error, but of the wrong scale, as its training weighs other terms more. One
+factor on the spread corrects this: the factor with 68.3 % of errors within sigma.
 
-Cameras are taken as they are described here, with a little noise: a wrong lens moves all depths together, which no
-pixel's probability can tell of. Hypotheses are those that are tried by default. It is the factor of such stacks that
-ships with the weights.
+The cameras have no errors but a little noise: a wrong lens moves all depths together, which no pixel's probability can
+show. The hypotheses are the default ones. The factor ships with the weights.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ from dfs_ros.simulation.scenes import random_scene
 
 SHARE_WITHIN_SIGMA = 0.683
 WIDTH_PX = 320
-_SEED = 20_000_001  # far from any that trainings are given: other random scenes, too
+_SEED = 20_000_001  # far from the seeds of trainings, so that random scenes differ, too
 _OVERSAMPLING = 2
 _AS_DESCRIBED = Perturbation(noise=0.01, f_number=0.0, focus=0.0, shift_px=0.0, gain=0.0)
 
 
 @dataclass(frozen=True)
 class SigmaFit:
-    """`scale` of sigma; the share of errors `within` it before that; stacks that it was found on."""
+    """Fit of sigma: `scale`, share of errors `within` sigma before it, number of `stacks`."""
 
     scale: float
     within: float
@@ -46,17 +45,17 @@ class SigmaFit:
 
 
 def calibration_stacks(rgbd: str | Path | None, count: int) -> Iterator[TrainingStack]:
-    """Stacks of scenes kept from training, whole as a camera sees them.
+    """Stacks of scenes outside training, at the size of a camera's images.
 
-    Photos with depth in turn, of both parts that nothing is trained with: few scenes make a chance result. Random
-    scenes where the folder has none. Every other one is taken through a random lens, which may suit the scene badly,
-    the rest through cameras of the evaluation.
+    Photos with depth of both other parts take turns, as few scenes would leave the result to chance; without photos,
+    random scenes. Every other stack is taken by a random lens, which may suit the scene badly, the rest by cameras of
+    the evaluation.
     """
     photos = [*Sources.find(rgbd, "calibration").rgbd, *Sources.find(rgbd, "validation").rgbd]
     for index in range(count):
         rng = np.random.default_rng((_SEED, index))
         if photos:
-            # The next photo after two: one stack of each is taken through a random lens.
+            # Each photo twice: once by a random lens, once by a camera of the evaluation.
             scene = load_rgbd(photos[index // 2 % len(photos)], _OVERSAMPLING * WIDTH_PX, _OVERSAMPLING)
             rgb, depth_m = scene.rgb, scene.depth_m
         else:
@@ -78,9 +77,9 @@ def calibration_stacks(rgbd: str | Path | None, count: int) -> Iterator[Training
 
 
 def fit_sigma_scale(network: LightNetwork, stacks: Iterable[TrainingStack], device: str = "cpu") -> SigmaFit:
-    """The factor on sigma. `network` gets its weights in float32 and is used as it is.
+    """Fit the factor on sigma. `network` must have its weights in float32.
 
-    Raises ValueError for no stacks, or where none of them has known depth.
+    Raises ValueError without a stack of known depth.
     """
     spreads, errors = [], []
     network = network.to(device).eval()
@@ -91,7 +90,7 @@ def fit_sigma_scale(network: LightNetwork, stacks: Iterable[TrainingStack], devi
     if not errors or not sum(error.size for error in errors):
         raise ValueError("sigma calibration: expected 1 stack or more with known depth, received none")
     spread, error = np.concatenate(spreads), np.concatenate(errors)
-    # The factor at which a pixel's error is just within its sigma; what is not above the floor always is.
+    # Factor that puts a pixel's error just within its sigma; 0 for errors under the floor, which always are.
     needed = np.maximum(error - SIGMA_FLOOR, 0.0) / np.maximum(spread - SIGMA_FLOOR, 1e-6)
     scale = float(np.clip(np.quantile(needed, SHARE_WITHIN_SIGMA), 0.1, 10.0))
     return SigmaFit(scale, float(np.mean(error <= spread)), len(errors))

@@ -1,7 +1,7 @@
-"""Focal stacks to train on: random scenes and photos with depth, through random lenses.
+"""Training stacks: random scenes and photos with depth, through random lenses.
 
-Nothing here is like the camera of a particular robot on purpose. A stack is made from its number alone, so a set of
-stacks can be made again, in any order and by any number of processes, and lies in a cache beside its recipe.
+No particular robot's camera is imitated. A stack depends on its number alone, so a set of stacks can be made again, in
+any order and by any number of processes, and is cached beside its recipe.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from dfs_ros.types import Camera, FocalStack
 _LOG = logging.getLogger(__name__)
 
 RECIPE_VERSION = 2
-"""Raised whenever the same number gives another stack."""
+"""Increment when the same number gives another stack."""
 
 PARTS = ("train", "validation", "calibration")
-"""What scenes are for; none is for two of them."""
+"""Parts of the scenes, disjoint."""
 
 SIZE_PX = 176
-_PART_OF_SCENE = (0, 0, 2, 0, 0, 1)  # index in PARTS, of the first to the sixth scene, and so on
+_PART_OF_SCENE = (0, 0, 2, 0, 0, 1)  # index in PARTS of scene i modulo 6
 _OVERSAMPLING = 2
 _LAYER_STEP_PX = 0.7
 _MAX_LAYERS = 48
@@ -46,7 +46,10 @@ _PACKAGED_PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", 
 
 @dataclass(frozen=True, eq=False)
 class TrainingStack:
-    """A rendered stack, noise-free as far as 8 bits go, with its true depth float32 (H, W), NaN where unknown."""
+    """Rendered stack, without noise but for 8 bits, with its true depth.
+
+    `depth_m` float32 (H, W), NaN where unknown.
+    """
 
     stack: FocalStack
     depth_m: NDArray[np.float32]
@@ -54,17 +57,17 @@ class TrainingStack:
 
 @dataclass(frozen=True)
 class Sources:
-    """What scenes are made from: folders of photos with depth, and photos that become textures."""
+    """Sources of scenes: folders of photos with depth, and photos for textures."""
 
     rgbd: tuple[Path, ...] = ()
     photos: tuple[Path, ...] = ()
 
     @classmethod
     def find(cls, rgbd_folder: str | Path | None = None, part: str = "train") -> Sources:
-        """Those of a part: to `train` on, for `validation` (to choose by), or for `calibration` of sigma.
+        """Sources of a part: `train`, `validation` (to choose by) or `calibration` of sigma.
 
-        Of the RGB-D scenes of a folder (None: no such scenes), sorted by name, every sixth is for validation and every
-        sixth for calibration. The photos of scikit-image, where it is installed, are for training.
+        Of the RGB-D scenes of a folder (None: no such scenes), sorted by name, every sixth is for validation and
+        another sixth for calibration. The photos of scikit-image, if installed, are for training.
         """
         if part not in PARTS:
             raise ValueError(f"part: expected one of {', '.join(PARTS)}, received {part!r}")
@@ -85,15 +88,15 @@ class Sources:
 
 
 def cache_folder() -> Path:
-    """Where training stacks are kept: beside those of the evaluation."""
+    """Folder of training stacks, beside those of the evaluation."""
     return rendered.cache_folder().parent / "training"
 
 
 @dataclass(frozen=True)
 class StackSet:
-    """`count` training stacks of a seed, rendered once and kept in a cache folder.
+    """Set of `count` training stacks of a seed, rendered once and cached.
 
-    `setup`: one camera and its focus for all of them; None: another lens for each.
+    `setup`: one camera and its focus for all stacks; None: another lens for each.
     """
 
     sources: Sources
@@ -108,7 +111,7 @@ class StackSet:
             raise ValueError(f"stacks: expected 1 or more, received {self.count}")
 
     def recipe(self) -> str:
-        """What the stacks are made from, a digest; another recipe is another sub-folder of the cache."""
+        """Digest of the inputs of the stacks, which names a sub-folder of the cache."""
         names = [str(path) for path in (*self.sources.rgbd, *self.sources.photos)]
         contents = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in self.sources.photos]
         text = repr(
@@ -124,7 +127,7 @@ class StackSet:
         return f"{self.count} focal stacks rendered through {lens}. {self.sources.describe()}"
 
     def prepare(self, processes: int) -> Iterator[int]:
-        """Render what the cache lacks; yields the number of stacks that are there as it grows."""
+        """Render missing stacks; yield the number of available ones as it grows."""
         folder = self.folder / self.recipe()
         missing = [i for i in range(self.count) if not (folder / f"{i:05d}.npz").is_file()]
         done = self.count - len(missing)
@@ -147,7 +150,7 @@ class StackSet:
                 raise
 
     def load(self) -> list[TrainingStack]:
-        """All stacks, in order; those that are not in the cache are rendered now."""
+        """Load all stacks, in order; render missing ones."""
         folder = self.folder / self.recipe()
         stacks = []
         for index in range(self.count):
@@ -161,11 +164,11 @@ class StackSet:
 def random_stack(
     rng: np.random.Generator, sources: Sources, size_px: int = SIZE_PX, setup: EvaluationCamera | None = None
 ) -> TrainingStack:
-    """One stack: photo with depth or random scene, random lens, 2 to 10 images at random focus, in any order.
+    """Random stack: photo with depth or random scene, random lens, random focus.
 
-    With a `setup` its lens and its focus, as ideal as the evaluation's, and scenes as large as suits it.
+    2 to 10 images in any order. With a `setup`: its ideal lens, its focus, and scenes scaled to suit it.
     """
-    scale = math.exp(rng.uniform(math.log(0.25), math.log(2.5)))  # nothing but blur may tell how large a scene is
+    scale = math.exp(rng.uniform(math.log(0.25), math.log(2.5)))  # only blur may show the size of a scene
     if sources.rgbd and rng.random() < 0.5:
         rgb, depth_m = _photo_crop(rng, load_rgbd(sources.rgbd[int(rng.integers(len(sources.rgbd)))]), size_px)
         depth_m = depth_m * np.float32(scale)
@@ -194,7 +197,7 @@ def random_stack(
 
 
 def _median_for(rng: np.random.Generator, focus_diopters: NDArray[np.float64]) -> float:
-    """A median depth in metres around those that a sweep is focused at."""
+    """Random median depth in metres around the focus distances of a sweep."""
     farthest, nearest = max(0.6 * focus_diopters.min(), 0.05), 1.2 * focus_diopters.max()
     return math.exp(-rng.uniform(math.log(farthest), math.log(nearest)))
 
@@ -212,7 +215,7 @@ def describe_setup(setup: EvaluationCamera) -> str:
 def random_lens(
     rng: np.random.Generator, inverse_depth: NDArray[np.floating], size_px: int
 ) -> tuple[Camera, NDArray[np.float64]]:
-    """A camera and focus settings (F,) in dioptres whose widest blur on such a scene is 2 to 25 px."""
+    """Random camera and focus (F,) in dioptres, with 2 to 25 px of widest blur."""
     far, near = np.percentile(inverse_depth, [1.0, 99.0])
     span = max(near - far, 0.15 * near)
     low = max(0.0, far + span * rng.uniform(-0.6, 0.35))
@@ -225,7 +228,7 @@ def random_lens(
     px_per_diopter = widest_px / max(np.abs(near - focus).max(), np.abs(far - focus).max())
     focal_length = min(math.exp(rng.uniform(math.log(3e-3), math.log(50e-3))), 0.2 / max(high, 1e-6))
     f_number = rng.uniform(1.2, 5.6)
-    # c = f^2 / (N p) per dioptre: the pitch follows; one that no sensor has is mended by the aperture.
+    # c = f^2 / (N p) per dioptre gives the pitch; if no sensor has it, the aperture changes.
     pitch = float(np.clip(focal_length**2 / (f_number * px_per_diopter), 1e-6, 5e-4))
     camera = Camera(focal_length, focal_length**2 / (pitch * px_per_diopter), pitch)
     extremes = 1.0 / inverse_depth.max(), 1.0 / inverse_depth.min()
@@ -236,7 +239,7 @@ def random_lens(
 
 
 def random_pupil(rng: np.random.Generator) -> Pupil | None:
-    """Of most lenses a disk; else a polygon, spherical aberration, or both."""
+    """Random pupil: mostly a disk (None), else a polygon, spherical aberration, or both."""
     if rng.random() < 0.6:
         return None
     blades = int(rng.integers(5, 10)) if rng.random() < 0.6 else 0
@@ -247,7 +250,7 @@ def random_pupil(rng: np.random.Generator) -> Pupil | None:
 def _photo_crop(
     rng: np.random.Generator, scene: RgbdScene, size_px: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """A random square of the photo, `_OVERSAMPLING` times as fine as the stack, mirrored or not."""
+    """Random square of the photo, `_OVERSAMPLING` times finer than the stack, mirrored or not."""
     height, width = scene.depth_m.shape
     wanted = _OVERSAMPLING * size_px
     for _ in range(20):
@@ -289,7 +292,7 @@ def _render_to_file(stacks: StackSet, folder: Path, index: int) -> None:
 
 
 def write_training_stack(file: Path, made: TrainingStack) -> None:
-    """Into a .npz file, whole or not at all; its folder is made."""
+    """Write a stack to a .npz file atomically; create its folder."""
     file.parent.mkdir(parents=True, exist_ok=True)
     lens = made.stack.camera
     with atomic_file(file) as partial, partial.open("wb") as stream:
@@ -303,7 +306,7 @@ def write_training_stack(file: Path, made: TrainingStack) -> None:
 
 
 def read_training_stack(file: Path) -> TrainingStack:
-    """What :func:`write_training_stack` wrote."""
+    """Read a file of :func:`write_training_stack`."""
     with np.load(file, allow_pickle=False) as archive:
         focus = archive["focus_diopters"]
         stack = FocalStack(

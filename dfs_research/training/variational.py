@@ -1,8 +1,8 @@
-"""The two constraints of DualFocus as losses on any probability over depths: one peak, and a surface that fits.
+"""DualFocus's two constraints as losses on any probability over depths.
 
-Lee and Woo, arXiv 2509.21992. Along depth a probability rises to one peak and falls; across the image the gradient of
-depth is that of a surface which the features of the right depth describe. Neither needs to know what made the
-probability: focus planes of :mod:`dfs_research.baselines.dualfocus`, or depth hypotheses of any other network.
+Lee and Woo, arXiv 2509.21992. Focal: along depth the probability rises to one peak and falls. Spatial: across the
+image the gradient of depth equals that of a surface described by the features of the right depth. The probability may
+be over focus planes (:mod:`dfs_research.baselines.dualfocus`) or over the hypotheses of any network.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from dfs_research.baselines.poisson import gradient
 
 
 def focal_variation(probability: Tensor, known: Tensor | None = None) -> Tensor:
-    """How far a probability is from one peak: the squares of all steps in the wrong direction, mean over pixels.
+    """Focal variation: squared steps against a single peak, mean over pixels.
 
     With k the argmax: sum over i < k of max(0, p_i - p_{i+1})^2 + sum over i >= k of max(0, p_{i+1} - p_i)^2.
-    `probability` (B, N, H, W), N in order of depth; `known` (B, H, W): the pixels that count. 0 for one peak.
+    `probability` (B, N, H, W), N in order of depth; `known` (B, H, W): pixels that count. 0 for a single peak.
     """
     steps = probability[:, 1:] - probability[:, :-1]
     peak = probability.argmax(dim=1, keepdim=True)
@@ -30,10 +30,10 @@ def focal_variation(probability: Tensor, known: Tensor | None = None) -> Tensor:
 
 
 def spatial_variation(truth: Tensor, values: Tensor, slope: Tensor) -> Tensor:
-    """How far the surfaces' gradients are from that of the depth, where each surface lies near the truth.
+    """Spatial variation: gradients of the surfaces near the truth against those of depth.
 
-    Mean over pixels of sum over n of q_n |grad D* - theta(z*_n)|_1, with q = softmax over n of -|f_n - D*| / step: the
-    planes around the truth answer for it.
+    Mean over pixels of sum over n of q_n |grad D* - theta(z*_n)|_1, with q = softmax over n of -|f_n - D*| / step,
+    which weighs the planes around the truth.
 
     Parameters
     ----------

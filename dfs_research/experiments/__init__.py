@@ -1,1 +1,1 @@
-"""Experiments that show what the method does and why; each is one command and writes one Markdown file."""
+"""Experiments on the method; each is one command and writes one Markdown file."""

@@ -1,9 +1,9 @@
-"""What each step on the way from a cost volume to depth is worth: DDFS's table 2 and figure 10, without a network.
+"""Ablation of the steps from cost volume to depth, without a network.
 
-The paper bounds its volume (tanh) and scales every pixel to [0, 1] over depth before the network. Here the same steps,
-and the logarithm that this package takes instead, go before the regularisation of `--network none`, on the paper's
-volume and on ours; and the number of hypotheses is varied. A raw argmin does not see steps that keep the order of a
-pixel's costs.
+Like DDFS's table 2 and figure 10. The paper bounds its volume (tanh) and scales every pixel to [0, 1] over depth
+before the network. Here these steps, and the logarithm that this package takes instead, go before the regularisation
+of `--network none`, on the paper's volume and on ours; the number of hypotheses is varied, too. The raw argmin does
+not change with steps that keep the order of a pixel's costs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _NEAR_M, _FAR_M = 0.31, 10.0
 
 @dataclass(frozen=True)
 class Step:
-    """A row: which volume, and `energy`, what is made of it before the regularisation."""
+    """Row of the table: a volume, and the `energy` made of it before the regularisation."""
 
     volume: str
     name: str
@@ -61,7 +61,7 @@ def _scaled(misfit: Volume, unused: float) -> Volume:
 
 
 def _bounded_and_scaled(misfit: Volume, c_max: float) -> Volume:
-    # The bound is for values that reach BOUND_C_MAX.
+    # The bound assumes values up to BOUND_C_MAX.
     return bound_and_scale(misfit * np.float32(BOUND_C_MAX / c_max))
 
 
@@ -104,7 +104,10 @@ def steps_table(stacks: Sequence[RenderedStack], progress: Progress) -> str:
 
 
 def hypotheses_errors(stacks: Iterable[RenderedStack], progress: Progress) -> dict[str, dict[int, float]]:
-    """Mean Abs Rel by way and number of hypotheses: raw and regularised, each volume after its own best step."""
+    """Mean Abs Rel by number of hypotheses, raw and regularised.
+
+    Each volume is taken after its own best step.
+    """
     best = {"paper": _scaled, "residual": _logarithm}
     found: dict[str, dict[int, list[float]]] = {}
     for rendered in stacks:
@@ -122,7 +125,10 @@ def hypotheses_errors(stacks: Iterable[RenderedStack], progress: Progress) -> di
 
 
 def network_errors(stacks: Iterable[RenderedStack], progress: Progress) -> dict[str, dict[int, float]]:
-    """The same of the light network with one set of weights, with and without costs between the hypotheses."""
+    """Mean Abs Rel of the light network by number of hypotheses.
+
+    One set of weights, with and without costs interpolated between the hypotheses.
+    """
     ways = {"light": HypothesesConfig().interpolate_to, "light, nothing in between": 0}
     found: dict[str, dict[int, list[float]]] = {way: {count: [] for count in HYPOTHESES} for way in ways}
     methods = {}
@@ -138,27 +144,30 @@ def network_errors(stacks: Iterable[RenderedStack], progress: Progress) -> dict[
 
 
 def hypotheses_table(errors: Mapping[str, Mapping[int, float]]) -> str:
-    """The errors in Markdown, a column for each number of hypotheses."""
+    """Markdown table of the errors, a column for each number of hypotheses."""
     rows = ([way, *(by_count[count] for count in HYPOTHESES)] for way, by_count in errors.items())
     return markdown_table(["", *(f"D = {count}" for count in HYPOTHESES)], rows, 4)
 
 
 def misfits(rendered: RenderedStack, depths_m: NDArray[np.float64], cost: CostConfig) -> Volume:
-    """The volume as a misfit, not its square: `residual` is squared already."""
+    """Cost volume as a misfit, not its square: the root of `residual`, which is squared."""
     volume = cost_volume_from_config(rendered.stack, depths_m, cost)
     return np.sqrt(volume) if cost.method == "residual" else volume
 
 
 def energy_of(misfit: Volume, step: Step) -> Volume:
-    """What goes into the regularisation, with the contrast between best and typical depth that it is set for."""
-    # The paper's constant is for its volume; ours is as large at its 99th percentile.
+    """Energy for the regularisation, scaled to the contrast it is set for.
+
+    Contrast: difference between typical and best depth.
+    """
+    # The paper's constant suits its volume; for ours the 99th percentile takes its place.
     c_max = BOUND_C_MAX if step.volume == "paper" else float(np.percentile(misfit, 99.0))
     energy, reference = step.energy(misfit, c_max), _logarithm(misfit, c_max)
     return np.asarray(energy * np.float32(_contrast(reference) / max(_contrast(energy), 1e-12)), np.float32)
 
 
 def _errors(misfit: Volume, step: Step, rendered: RenderedStack, depths_m: NDArray[np.float64]) -> tuple[float, float]:
-    """Abs Rel of the raw argmin and of the regularised one."""
+    """Abs Rel of the raw argmin and of regularised depth."""
     energy = energy_of(misfit, step)
     settings, guide = RegularizationConfig(), guide_image(rendered.stack.images)
     threads = Config().processing.threads or 1

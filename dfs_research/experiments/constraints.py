@@ -1,4 +1,4 @@
-"""DualFocus's two constraints as losses of the light network: equally long trainings from the same seed."""
+"""DualFocus's constraints as losses of the light network: equal trainings, one seed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLUMNS = {"abs_rel": "Abs Rel", "rmse": "RMSE [m]", "delta_1.25": "delta 1.25",
 def measure(
     weights: Mapping[str, Path], stacks: Sequence[RenderedStack], folder: str | Path, progress: Progress
 ) -> dict[str, dict[str, float]]:
-    """Means over the stacks of the measures in COLUMNS, by name of the training."""
+    """Means of the measures in COLUMNS over the stacks, by training."""
     config = Config.from_dict({"hypotheses": {"min_depth_m": 0.31, "max_depth_m": 10.0, "count": 64}})
     table = {}
     for name, file in weights.items():
@@ -33,7 +33,7 @@ def measure(
 
 
 def markdown(table: Mapping[str, Mapping[str, float]], base: str, chance: str) -> str:
-    """The measures, and a verdict: a change within what another seed makes is no change."""
+    """Markdown table and verdict; changes within those of another seed do not count."""
     own = table[base]["abs_rel"]
     rows = (
         [name, *(values[key] for key in COLUMNS), f"{100 * (values['abs_rel'] / own - 1):+.1f} %"]
@@ -48,7 +48,7 @@ def markdown(table: Mapping[str, Mapping[str, float]], base: str, chance: str) -
 
 
 def verdict(change: float, noise: float) -> str:
-    """In words what a change of the error means beside what chance alone does."""
+    """Verdict on a change of the error, given the change by chance."""
     if abs(change) <= noise:
         return "no difference beyond that of another seed"
     return "helps" if change < 0 else "makes it worse"

@@ -1,4 +1,7 @@
-"""What a network that was trained for one camera does with another: DDFS's tables 3 and 4, CPU-sized."""
+"""Invariance to the camera: networks of one camera, tested with others.
+
+DDFS's tables 3 and 4, CPU-sized.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ Table = dict[str, dict[str, float]]
 
 
 def test_stacks(rgbd: str | Path, test: TestSetting, width: int, every: int = 1) -> Iterator[RenderedStack]:
-    """Every (or every n-th) scene of a folder of photos with depth through the camera of a test."""
+    """Render every n-th scene of a folder of photos with depth, with a test's camera."""
     for folder in rgbd_folders(rgbd)[::every]:
         scene = load_rgbd(folder, 2 * width, multiple_of=2)
         if test.median_depth_m is not None:
@@ -40,9 +43,9 @@ def measure(
     folder: str | Path,
     progress: Progress,
 ) -> Table:
-    """Mean Abs Rel of every network (name in the table: name or file of the weights) in every test of a case.
+    """Mean Abs Rel of every network in every test of a case.
 
-    Predictions are kept in `folder`.
+    `networks`: name in the table -> name or weights file. Predictions are kept in `folder`.
     """
     hypotheses = {"min_depth_m": case.min_depth_m, "max_depth_m": case.max_depth_m, "count": 64}
     config = Config.from_dict({"hypotheses": hypotheses})
@@ -59,7 +62,7 @@ def measure(
 
 
 def markdown(case: InvarianceCase, table: Table) -> str:
-    """Errors, and how much they grow over that with the camera trained for."""
+    """Markdown table of errors, and of their growth over the training's camera."""
     names = [test.name for test in case.tests]
     heads = ["method", names[0], *(f"{name}: Abs Rel, growth" for name in names[1:])]
     rows = []

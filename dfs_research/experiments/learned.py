@@ -1,6 +1,6 @@
-"""The same light network, trained alike, on other cost volumes and other things made of them (DDFS, table 2).
+"""Light network trained on other cost volumes and energies (DDFS, table 2).
 
-What the steps of :mod:`.ablation` are worth when a network comes after them, which can learn to undo some.
+The steps of :mod:`.ablation` before a network, which can learn to undo some of them. All trainings are alike.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ _TRAINED = (
     ("paper", "outlier bound, normalised (the paper's)"),
 )
 VARIANTS: tuple[Step, ...] = tuple(step for wanted in _TRAINED for step in STEPS if (step.volume, step.name) == wanted)
-"""What the network is trained on; the first is what it ships with."""
+"""Energies of the trainings; the first is that of the shipped network."""
 
 
 def energies_of(step: Step) -> Energies:
-    """What the network sees of a stack after that step."""
+    """Energies of a stack after that step, for training."""
     return partial(_energies, step)
 
 
 def error(weights: Path, step: Step, stacks: Sequence[RenderedStack], progress: Progress) -> float:
-    """Mean Abs Rel over the stacks of the network with these weights, trained after that step."""
+    """Mean Abs Rel of weights that were trained after that step."""
     network = load_weights(weights).eval()
     depths_m = depth_hypotheses(_NEAR_M, _FAR_M, HYPOTHESES)
     found = []
@@ -71,7 +71,10 @@ def error(weights: Path, step: Step, stacks: Sequence[RenderedStack], progress: 
 
 
 def markdown(errors: Mapping[Step, float], chance: float) -> str:
-    """The errors beside that of the first; `chance`: that of the first trained with another seed."""
+    """Markdown table of the errors, relative to the first.
+
+    `chance`: error of the first with another seed.
+    """
     base = errors[VARIANTS[0]]
     rows = [(step.volume, step.name, value) for step, value in errors.items()]
     rows.insert(1, (VARIANTS[0].volume, f"{VARIANTS[0].name}, another seed", chance))
@@ -82,7 +85,7 @@ def markdown(errors: Mapping[Step, float], chance: float) -> str:
 def _energies(
     step: Step, stack: FocalStack, depths_m: NDArray[np.float64], cost: CostConfig, unused: int
 ) -> tuple[Volume, Volume, NDArray[np.float64]]:
-    """As :func:`dfs_research.training.samples.estimator_energies`, of another volume and after another step."""
+    """Energies as of :func:`~dfs_research.training.samples.estimator_energies`, of another step and volume."""
     cost = dataclasses.replace(cost, method=step.volume)
     volume = cost_volume_from_config(stack, depths_m, cost, threads=1)
     energy = energy_of(np.sqrt(volume) if step.volume == "residual" else volume, step)

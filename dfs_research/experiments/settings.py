@@ -1,4 +1,4 @@
-"""What the experiments train and test with: CPU-sized, every number once."""
+"""Settings of the experiments, CPU-sized."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NYU = EVALUATION_CAMERAS["A"]
 
 @dataclass(frozen=True)
 class TestSetting:
-    """A camera to test with. `median_depth_m`: scenes are scaled to it; None = they stay as they are."""
+    """Test camera. `median_depth_m`: median depth that scenes are scaled to; None: as they are."""
 
     name: str
     setup: EvaluationCamera
@@ -24,9 +24,9 @@ class TestSetting:
 
 @dataclass(frozen=True)
 class InvarianceCase:
-    """A camera to train for (`training`: its settings by network), the range of depths, and cameras to test with.
+    """Case of the invariance experiment: training camera, range of depths, test cameras.
 
-    The first test is with the training's own camera: growth of the error is relative to it.
+    `training`: settings by network. The first test has the training's camera; growth of the error is relative to it.
     """
 
     name: str
@@ -38,7 +38,7 @@ class InvarianceCase:
 
 
 def _scaled(setup: EvaluationCamera, factor: float) -> EvaluationCamera:
-    """The camera of the same images when scene and camera are `factor` times as large (DDFS, section 3.1)."""
+    """Scale camera and focus with the scene; images stay the same (DDFS, section 3.1)."""
     lens = setup.camera
     camera = Camera(lens.focal_length_m * factor, lens.f_number, lens.pixel_pitch_m * factor)
     return EvaluationCamera(camera, tuple(focus / factor for focus in setup.focus_diopters))
@@ -96,8 +96,8 @@ CONSTRAINTS: dict[str, TrainingSettings] = {
     "focal": dataclasses.replace(_CONSTRAINTS_BASE, focal_weight=1.0),
     "spatial": dataclasses.replace(_CONSTRAINTS_BASE, spatial_weight=0.1),
 }
-"""Equally long trainings of the light network; the second tells how much chance alone moves the figures."""
+"""Equally long trainings of the light network; the second measures the effect of chance."""
 
 LEARNED = _CONSTRAINTS_BASE
-"""Each training of the light network on another volume."""
+"""Settings of each training on another volume."""
 LEARNED_CHANCE_SEED = 1

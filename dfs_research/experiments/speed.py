@@ -1,7 +1,7 @@
-"""From an aligned stack to depth on the CPU: volume and light network beside DDFS, full size, with its authors' volume.
+"""Time from aligned stack to depth on the CPU: light network beside full-size DDFS.
 
-The weights of DDFS are random: only its time is asked for. Both run in one process, in turns, so that whatever else the
-machine does falls on both; the best of each counts.
+Each has its own volume. The weights of DDFS are random, as they do not change its time. Both run alternately in one
+process, so that other load affects both; the best time of each counts.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from dfs_ros.system.memory import keep_freed_memory
 from dfs_ros.types import FocalStack
 
 NETWORK_STEPS = ("cost volume", "aggregate", "decide")
-"""Of the estimator: volume, what the network sees of it, network and readout."""
+"""Steps of the estimator: volume, inputs of the network, network and readout."""
 _NEAR_M, _FAR_M = 0.1, 3.0
 
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of the fastest of all rounds: light by step, and DDFS's volume and network."""
+    """Seconds of the fastest round: light by step, DDFS's volume and network."""
 
     light: dict[str, float]
     ddfs_volume: float
@@ -41,17 +41,20 @@ class Times:
 
     @property
     def light_network_s(self) -> float:
-        """Volume to depth by the light network."""
+        """Time of the light network from volume to depth."""
         return sum(self.light[step] for step in NETWORK_STEPS)
 
     @property
     def ddfs_s(self) -> float:
-        """Volume to depth by DDFS."""
+        """Time of DDFS from volume to depth."""
         return self.ddfs_volume + self.ddfs_network
 
 
 def measure(case: SpeedCase, rounds: int, progress: Progress, width: float = 1.0) -> Times:
-    """Time both on the same stack, `rounds` times after one to warm up. `width`: DDFS's channels, 1 = its authors'."""
+    """Time both on the same stack, `rounds` times after a warm-up.
+
+    `width`: factor on DDFS's channels, 1 = its authors'.
+    """
     keep_freed_memory()  # as in the node; DDFS gains by it too
     stack, _ = synthetic_stack(case)
     hypotheses = {"min_depth_m": _NEAR_M, "max_depth_m": _FAR_M, "count": case.hypotheses}
@@ -71,7 +74,7 @@ def measure(case: SpeedCase, rounds: int, progress: Progress, width: float = 1.0
 
 
 def markdown(times: Times) -> str:
-    """Both ways by step, and their ratio."""
+    """Markdown table of both by step, and their ratio."""
     rows: list[list[object]] = [
         *(["light", step, times.light[step]] for step in NETWORK_STEPS),
         ["light", "volume to depth", f"**{times.light_network_s:.3f}**"],

@@ -1,4 +1,4 @@
-"""Short trainings of an experiment: made once, found again by what they were made with."""
+"""Short trainings of an experiment, found again by their settings."""
 
 from __future__ import annotations
 
@@ -33,12 +33,11 @@ def trained(
     progress: Progress,
     energies: Energies | None = None,
 ) -> Path:
-    """The weights of a training with these settings, in `folder`: trained now, or found where they are already.
+    """Train with these settings into `folder`, or find the weights there.
 
-    `rgbd`: photos with depth to train on. The seed is that of samples and initial weights; the stacks are always the
-    same. A training that was interrupted goes on from its checkpoint, which is saved
-    every hundred steps. `progress` is told what happens, one line at a time. `energies`: of the light network, what
-    it sees of a stack if not what the estimator makes; `name` must tell them apart.
+    `rgbd`: photos with depth to train on. `settings.seed` is for samples and initial weights; the stacks are always the
+    same. An interrupted training continues from its checkpoint, which is saved every hundred steps. `progress` gets one
+    line at a time. `energies`: energies for the light network instead of the estimator's; `name` must tell them apart.
     """
     text = json.dumps([RENDERER_VERSION, RECIPE_VERSION, dataclasses.asdict(settings)])
     file = Path(folder) / f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:8]}.safetensors"

@@ -39,7 +39,7 @@ Compute = Callable[..., Volume]
 
 @dataclass(frozen=True)
 class Comparison:
-    """One volume against the reference; `error` is the norm of the difference over the norm of what is expected."""
+    """Comparison with the reference; `error` is relative, norm over norm."""
 
     case: str
     error: float
@@ -47,7 +47,7 @@ class Comparison:
 
     @property
     def passed(self) -> bool:
-        """Within the tolerance; NaN is not."""
+        """True if the error is within the tolerance; NaN is not."""
         return self.error <= self.tolerance
 
     def to_dict(self) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Floor:
-    """What a volume must at least take."""
+    """Lower bounds of a volume: bytes through memory, operations."""
 
     bytes: int
     operations: int
@@ -66,9 +66,9 @@ class Floor:
 def textured_problem(
     cost: CostConfig, size: tuple[int, int], images: int, hypotheses: int, *, grey: bool = False, darker: int = 1
 ) -> Problem:
-    """A problem with random texture at two scales; the time does not depend on what the images show.
+    """Problem with random texture at two scales; its time does not depend on the images.
 
-    `darker`: pixel values are divided by this.
+    `darker`: divisor of the pixel values.
     """
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 200, (images, -(-size[0] // 8), -(-size[1] // 8), 3))
@@ -82,7 +82,7 @@ def textured_problem(
 
 
 def compare(case: str, volume: Volume, expected: Volume, tolerance: float) -> Comparison:
-    """A volume against what is expected; another shape is infinitely wrong."""
+    """Compare a volume with the expected one; another shape has infinite error."""
     if volume.shape != expected.shape:
         return Comparison(case, float("inf"), tolerance)
     difference = np.linalg.norm(volume.astype(np.float64) - expected)
@@ -90,7 +90,10 @@ def compare(case: str, volume: Volume, expected: Volume, tolerance: float) -> Co
 
 
 def check_parity(compute: Compute, methods: Sequence[str] = METHODS) -> list[Comparison]:
-    """Every method, precision and output against the float64 reference, for many sizes and settings."""
+    """Compare every method, precision and output with the float64 reference.
+
+    Many sizes and settings are tried.
+    """
     cases: list[tuple[tuple[int, int], int, int, bool, dict[str, Any]]] = [
         ((33, 47), 2, 5, False, {}),
         ((48, 31), 5, 9, True, {}),
@@ -124,7 +127,7 @@ def check_parity(compute: Compute, methods: Sequence[str] = METHODS) -> list[Com
 
 
 def floor_of(problem: Problem) -> Floor:
-    """Bytes and operations of a `residual` volume in float32, spectra of the frames at hand."""
+    """Lower bounds of a `residual` volume in float32, from given spectra of the frames."""
     frames, channels, depths = len(problem.stack), problem.channel_count, len(problem.depths_m)
     height, width = problem.padded_size
     plane, bins = height * width, height * (width // 2 + 1)
@@ -140,7 +143,7 @@ def floor_of(problem: Problem) -> Floor:
 
 
 def check_aggregation(aggregation: Aggregation, device: torch.device) -> list[Comparison]:
-    """Guided filter, semi-global matching and readout against numpy, for several sizes."""
+    """Compare guided filter, semi-global matching and readout with numpy, at several sizes."""
     from dfs_ros.depth import readout
 
     results = []
@@ -162,15 +165,16 @@ def check_aggregation(aggregation: Aggregation, device: torch.device) -> list[Co
         )
         for name, a, b in zip(("aggregated", "optimised", "depth", "sigma"), found, expected, strict=True):
             label = f"{name} {shape[2]}x{shape[1]}x{shape[0]}"
-            # Sigma is what a sum leaves after nearly as much is taken away.
+            # Sigma is a difference of nearly equal sums, which enlarges rounding.
             results.append(compare(label, a.cpu().numpy(), b, 1e-3 if name == "sigma" else TOLERANCE[torch.float32]))
     return results
 
 
 def check_depth(found: Volume, expected: Volume) -> Comparison:
-    """Depth of the whole estimator against that of the CPU: the share of pixels that are 1 % or more apart.
+    """Share of pixels with 1 % or more between two depths of the whole estimator.
 
-    Ties between hypotheses may fall either way, and thresholds of what has depth too.
+    `expected` is that of the CPU. Ties between hypotheses and the threshold of known depth may fall either way.
+    Infinite if half of the pixels or fewer are known in both.
     """
     known = np.isfinite(found) & np.isfinite(expected)
     apart = np.isfinite(found) != np.isfinite(expected)

@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def plan() -> dict[str, Any]:
-    """What is known without a device: floors and memory, counted; targets; and that nothing was measured."""
+    """Plan without a device: counted floors and memory, and targets; nothing is measured."""
     from dataclasses import asdict
 
     from benchmarks import gpu, memory_plan
@@ -105,7 +105,7 @@ def plan() -> dict[str, Any]:
 
 
 def run_checks(args: argparse.Namespace) -> dict[str, Any]:
-    """Everything that was asked for, on the CUDA device that is there."""
+    """Run the requested checks on the current CUDA device; return the report."""
     import torch
 
     from benchmarks import gpu
@@ -120,7 +120,7 @@ def run_checks(args: argparse.Namespace) -> dict[str, Any]:
 
     parity = gpu.check_parity(on_device) + _same_by_other_ways()
     parity += gpu.check_aggregation(Aggregation(kernels), device)
-    # Under compute-sanitizer without what other libraries' kernels do.
+    # Under compute-sanitizer without the network, whose kernels belong to other libraries.
     parity += check_estimator(("none",) if args.quick else ("none", args.network))
     report["parity"] = [comparison.to_dict() for comparison in parity]
     missed = [f"parity: {c.case}: {c.error:.3g}, tolerance {c.tolerance:.3g}" for c in parity if not c.passed]
@@ -134,7 +134,10 @@ def run_checks(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _same_by_other_ways() -> list[Comparison]:
-    """A CUDA graph replayed with other images, small blocks, kept spectra and images on the device give the same."""
+    """Compare other ways to the same volume with the reference.
+
+    Replayed CUDA graph, small blocks, kept spectra, images on the device.
+    """
     import torch
 
     from benchmarks.gpu import compare, textured_problem
@@ -165,7 +168,10 @@ def _same_by_other_ways() -> list[Comparison]:
 
 
 def check_estimator(networks: Sequence[str], device: str = "cuda") -> list[Comparison]:
-    """The whole estimator on a device against that on the CPU, four times: computed, recorded, replayed twice."""
+    """Compare the whole estimator on a device with the CPU, four times.
+
+    The device computes, records a CUDA graph, and replays it twice.
+    """
     import dataclasses
 
     from benchmarks.gpu import check_depth
@@ -191,7 +197,7 @@ def check_estimator(networks: Sequence[str], device: str = "cuda") -> list[Compa
 
 
 def measure(report: dict[str, Any], kernels: Any, device: Any, network: str, repeats: int) -> list[str]:
-    """Fill in times and memory; what missed its target."""
+    """Fill in times and memory; return the missed targets."""
     from benchmarks import gpu, gpu_speed
     from dfs_ros.network import Network
     from dfs_ros.network.export import Shape
@@ -243,14 +249,14 @@ def measure(report: dict[str, Any], kernels: Any, device: Any, network: str, rep
 
 
 def sanitize(report: dict[str, Any]) -> list[str]:
-    """Run the parity checks in every tool of compute-sanitizer; what it found."""
+    """Run the parity checks in every tool of compute-sanitizer; return its findings."""
     command = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
     if command is None:
         report["compute_sanitizer"] = "not run: compute-sanitizer is not installed"
         return []
     report["compute_sanitizer"], missed = {}, []
     for tool in SANITIZERS:
-        # A leak check would count what torch keeps; only errors end with another status.
+        # No leak check: torch keeps memory. Only errors give the other exit status.
         check = [command, "--tool", tool, "--error-exitcode", "9"]
         check += [sys.executable, "-m", "benchmarks.gpu_check", "--quick"]
         try:
@@ -266,7 +272,7 @@ def sanitize(report: dict[str, Any]) -> list[str]:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The report as a page: a table of times beside targets and floors, one of networks, and what was missed."""
+    """Report in Markdown: times, targets and floors, networks, missed targets."""
     where = report["machine"]
     good = sum(row["passed"] for row in report["parity"])
     lines = [
@@ -307,17 +313,17 @@ def markdown(report: dict[str, Any]) -> str:
 
 
 def volume_name(method: str, size: tuple[int, int]) -> str:
-    """As in the tables: method, width, height, images, hypotheses."""
+    """Name of a volume in the tables: method, width, height, images, hypotheses."""
     return f"{method} {size[1]}x{size[0]}x5x64"
 
 
 def end_name(size: tuple[int, int]) -> str:
-    """As in the tables."""
+    """Name of an end-to-end case in the tables."""
     return f"end to end {size[1]}x{size[0]}"
 
 
 def limit_ms(name: str) -> float:
-    """The target, or no limit."""
+    """Target of a case in ms; inf if it has none."""
     return TARGETS_MS.get(name, float("inf"))
 
 
@@ -326,7 +332,7 @@ def _mb(megabytes: float | None) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """The card and all versions."""
+    """Graphics card and versions."""
     import torch
 
     from dfs_ros.cost_volume.cuda.driver import cuda_kernels

@@ -42,11 +42,14 @@ RUNNERS = (
     ("tensorrt_rtx", "fp16"),
     ("onnx", "fp32"),
 )
-"""Runner and precision of the networks that are measured."""
+"""Measured runners and precisions."""
 
 
 def time_ms(work: Callable[[], object], repeats: int = 50) -> dict[str, float]:
-    """Median, least and largest milliseconds after a warm-up, by events of the device; without one, by the host."""
+    """Median, least and largest time in ms after a warm-up.
+
+    Measured by events of the device; without a device, by the host's clock.
+    """
     for _ in range(_WARM_UP):
         work()
     if torch.cuda.is_available():
@@ -64,7 +67,7 @@ def time_ms(work: Callable[[], object], repeats: int = 50) -> dict[str, float]:
 
 
 def host_times_ms(work: Callable[[], object], repeats: int) -> list[float]:
-    """Milliseconds of every call, by the host's clock: for work that waits for its result."""
+    """Time of every call in ms, by the host's clock; `work` must wait for its result."""
     times = []
     for _ in range(repeats):
         begin = time.perf_counter()
@@ -74,7 +77,7 @@ def host_times_ms(work: Callable[[], object], repeats: int) -> list[float]:
 
 
 def copy_bandwidth(device: torch.device, size: int = _COPY_BYTES) -> float:
-    """Bytes a second of a copy on the device, read and written both counted."""
+    """Bandwidth of a copy on the device in bytes/s, reads and writes counted."""
     source = torch.empty(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return 2 * size / (time_ms(lambda: target.copy_(source), 20)["median_ms"] * 1e-3)
@@ -83,7 +86,10 @@ def copy_bandwidth(device: torch.device, size: int = _COPY_BYTES) -> float:
 def measure_volume(
     problem: Problem, kernels: Kernels, device: torch.device, bandwidth: float, repeats: int
 ) -> dict[str, Any]:
-    """Time of a volume from frames on the device, launched one by one and as a CUDA graph; floor; memory."""
+    """Time and memory of a volume from frames on the device, beside its floor.
+
+    The kernels are launched one by one, then as a CUDA graph.
+    """
     with torch.inference_mode():
         images = uploaded(problem.stack.images, device)
         engine = Engines(kernels, device).of(problem)
@@ -106,7 +112,7 @@ def measure_volume(
 
 
 def profile(work: Callable[[], object], repeats: int = 10) -> dict[str, float]:
-    """Microseconds of each kernel in one call of `work`, as the profiler sees it, most first; empty without a GPU."""
+    """Time of each kernel in one call in us, largest first; empty without a GPU."""
     if not torch.cuda.is_available():
         return {}
     work()
@@ -125,9 +131,9 @@ def profile(work: Callable[[], object], repeats: int = 10) -> dict[str, float]:
 def measure_network(
     module: LightNetwork, runner: str, precision: str, shape: Shape, device: str, repeats: int
 ) -> dict[str, Any]:
-    """A runner with tensors in and out: how far its depth is from the reference's, and its time; or why there is none.
+    """Measure a runner with tensors in and out: time, and difference from the reference.
 
-    `device` as in :class:`dfs_ros.config.ProcessingConfig`.
+    `absent` holds the reason if it cannot run. `device` as in :class:`dfs_ros.config.ProcessingConfig`.
     """
     try:
         made = make_runner(module, runner, device, precision)
@@ -153,9 +159,9 @@ def measure_end_to_end(
     repeats: int,
     hypotheses: int = 64,
 ) -> dict[str, Any]:
-    """uint8 frames on the host to depth on the host, with default settings.
+    """Time from uint8 frames to depth, both on the host, with default settings.
 
-    Without alignment, which is the host's, and without the all-in-focus image.
+    Alignment, which is the host's, and the all-in-focus image are left out.
     """
     config = Config.from_dict({})
     problem = textured_problem(CostConfig(), size, 5, hypotheses)
@@ -187,7 +193,7 @@ def measure_end_to_end(
 
 
 def _used(device: torch.device) -> tuple[int, int]:
-    """Bytes in tensors, and bytes that the device has free, with nothing kept in reserve."""
+    """Bytes in tensors and free bytes of the device, after emptying torch's cache."""
     if device.type != "cuda":
         return 0, 0
     torch.cuda.synchronize()
@@ -197,7 +203,10 @@ def _used(device: torch.device) -> tuple[int, int]:
 
 
 def _growth(device: torch.device, before: tuple[int, int]) -> dict[str, float | None]:
-    """Most megabytes in tensors since then; and of the device, with workspaces and what the allocator keeps."""
+    """Growth since `before` in MB: peak of the tensors, and use of the device.
+
+    The device's figure includes workspaces and the allocator's reserve.
+    """
     if device.type != "cuda":
         return {"peak_tensor_mb": None, "device_mb": None}
     torch.cuda.synchronize()

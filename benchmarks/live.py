@@ -1,4 +1,4 @@
-"""Throughput of the estimator behind a camera: rate, jitter, latency, missed images, memory, share of each step.
+"""Throughput of the estimator behind a camera: rate, latency, missed images, memory.
 
 A camera delivers images at a fixed rate, each with the next focus; every image completes a sliding stack. Like the
 depth node, the estimator takes the newest image when it is ready and misses those in between. Latency counts from the
@@ -38,7 +38,7 @@ _DEPTH_M = 0.9
 
 @dataclass(frozen=True)
 class LiveCase:
-    """One way to run the estimator, and the rates of images at which it is measured, for `seconds` each.
+    """Case: settings of the estimator, and image rates, each measured for `seconds`.
 
     `runner` `none` is the regularised minimum; others as in :class:`dfs_ros.config.NetworkConfig`, with the default
     network. Other settings are the defaults.
@@ -57,12 +57,15 @@ class LiveCase:
 
     @property
     def name(self) -> str:
-        """For tables."""
+        """Name in tables."""
         return f"{self.device}, {self.runner}"
 
 
 def cases_here(base: LiveCase, runners: Sequence[str]) -> list[LiveCase]:
-    """A case for each of those runners on each device that is present; one that turns out not to work says why."""
+    """Cases of the runners on each present device.
+
+    A case that cannot run reports the reason when it is measured.
+    """
     from dfs_ros.cost_volume import cuda
 
     cuda_here = cuda.why_not() is None
@@ -77,7 +80,7 @@ def cases_here(base: LiveCase, runners: Sequence[str]) -> list[LiveCase]:
 
 
 def measure(case: LiveCase, timeout_s: float = 1200.0) -> dict[str, Any]:
-    """Measure a case in a fresh process; or `absent`, with what it said."""
+    """Measure a case in a fresh process; `absent` holds the reason if it fails."""
     command = [sys.executable, "-m", __name__, json.dumps(dataclasses.asdict(case))]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
@@ -103,7 +106,7 @@ def measure_here(case: LiveCase) -> dict[str, Any]:
         previous[:] = [estimator.estimate(stack, reference=reference, initial_alignment=before, sharpen=case.sharpen)]
         return previous[-1]
 
-    # Two sweeps: engines are built, graphs recorded, caches filled.
+    # Two sweeps of warm-up: build engines, record graphs, fill caches.
     first = compute(case.images - 1)
     ready_s = time.perf_counter() - began
     for newest in range(case.images, 3 * case.images):
@@ -133,7 +136,7 @@ def follow(
     clock: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:
-    """Follow a camera whose images `first`, `first` + 1 ... come at that rate (0: as they are asked for).
+    """Follow a camera with images `first`, `first` + 1 ... at a rate (0: on demand).
 
     Returns `offered` and `missed` images, the mean rate of depth, the standard deviation of its intervals (jitter), the
     first, last, median and largest latency, and the mean seconds and the share of each step.
@@ -178,7 +181,7 @@ def follow(
 
 
 class SweepingCamera:
-    """Images of a plane at 0.9 m whose focus goes round; no two images are the same, as with any camera."""
+    """Camera with a cyclic focus sweep before a plane at 0.9 m; all images differ."""
 
     def __init__(self, case: LiveCase) -> None:
         self._count = case.images
@@ -187,7 +190,7 @@ class SweepingCamera:
         self._sweep = render_stack(scene.rgb, scene.depth_m, _CAMERA, focus, rng=1)
 
     def stack(self, newest: int) -> tuple[FocalStack, int]:
-        """The stack that image `newest` completes, and which of it that is."""
+        """Stack completed by image `newest`, and the index of that image in it."""
         images = self._sweep.images.copy()
         for image in range(newest - self._count + 1, newest + 1):
             images[image % self._count, 0, 0] = (image & 255, image >> 8 & 255, image >> 16 & 255)
@@ -195,7 +198,7 @@ class SweepingCamera:
 
 
 def config_of(case: LiveCase) -> Config:
-    """The settings of a case."""
+    """Settings of a case."""
     network = {"name": "none"} if case.runner == "none" else {"runner": case.runner}
     return Config.from_dict(
         {
@@ -208,7 +211,7 @@ def config_of(case: LiveCase) -> Config:
 
 
 def gpu_memory_mb() -> dict[str, float | None]:
-    """Most that tensors took, and what the whole device has in use; None where no GPU is in use."""
+    """Peak of tensors, and use of the whole device, in MB; None without a GPU."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return {"gpu_tensors_peak": None, "gpu_device": None}

@@ -10,7 +10,7 @@ RATES_HZ = "0,5,10,30"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of this part."""
+    """Add the options of this part."""
     group = parser.add_argument_group("estimator behind a camera")
     group.add_argument("--no-live", action="store_true", help="skip part 4")
     group.add_argument("--only-live", action="store_true", help="run part 4 alone")
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def rates_of(text: str) -> tuple[float, ...]:
-    """Rates in Hz. Raises ValueError for anything else."""
+    """Parse rates in Hz. Raises ValueError for anything else."""
     try:
         rates = tuple(float(rate) for rate in text.split(","))
     except ValueError:
@@ -46,7 +46,7 @@ def rates_of(text: str) -> tuple[float, ...]:
 
 
 def runners_of(text: str) -> list[str]:
-    """Names of runners. Raises ValueError for unknown ones."""
+    """Parse names of runners. Raises ValueError for unknown ones."""
     names = text.split(",")
     unknown = [name for name in names if name not in RUNNERS]
     if unknown:
@@ -55,7 +55,7 @@ def runners_of(text: str) -> list[str]:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure every case; by the names of device and runner."""
+    """Measure every case; return records by device and runner."""
     from tqdm import tqdm
 
     from benchmarks.live import LiveCase, cases_here, measure
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def describe(live: dict[str, Any], args: argparse.Namespace) -> str:
-    """A table of rates, and the share of each step at the highest rate."""
+    """Text table of rates, and the share of each step at the highest rate."""
     lines = [
         f"following a camera: {args.size} x {args.size} RGB, sliding stacks of {args.images} images, "
         f"{args.hypotheses} hypotheses, no all-in-focus image",

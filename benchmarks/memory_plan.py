@@ -25,18 +25,18 @@ _META = torch.device("meta")
 
 
 class NoKernels:
-    """Launches nothing."""
+    """Replacement of the kernels that launches nothing."""
 
     def launch(
         self, name: str, grid: tuple[int, int, int], threads: int, shared_bytes: int, job: ctypes.Structure
     ) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class MemoryCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Bytes of the tensors of a device: how many live now and how many did at most.
+    """Counter of the bytes in a device's tensors: `now` and at `most`.
 
-    An FFT is counted with a workspace as large as its input, which is what cuFFT takes for two dimensions.
+    An FFT is counted with a workspace as large as its input, as cuFFT needs for two dimensions.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -68,7 +68,10 @@ class MemoryCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def planned_volume_bytes(problem: Problem, output: str = "cost") -> int:
-    """Most bytes on the device at once for a volume, from frames on the device; tables, frames and volume included."""
+    """Peak bytes on the device for a volume, from frames on the device.
+
+    Tables, frames and volume are included.
+    """
     kernels = NoKernels()
     with torch.inference_mode(), MemoryCount(_META) as count:
         images = torch.empty(problem.stack.images.shape, dtype=torch.uint8, device=_META)
@@ -79,7 +82,7 @@ def planned_volume_bytes(problem: Problem, output: str = "cost") -> int:
 
 
 def planned_depth_bytes(problem: Problem, config: Config | None = None) -> int:
-    """The same for all that leads to depth but a network: frames, volume, aggregation, readout."""
+    """Peak bytes on the device from frames to depth, without a network."""
     with MemoryCount(_META) as count:
         steps = GpuSteps(NoKernels(), _META, None)
         with steps.current():

@@ -1,4 +1,4 @@
-"""Measure speed and memory of the depth node: camera and node as processes, depth received by a third.
+"""Measure speed and memory of the depth node, with camera and node as processes.
 
 Defaults: 320 x 240, 5 images a sweep, 32 hypotheses, luma, no network, for 60 s. Prints a summary; --output also writes
 bench_node.json. Latency counts from the stamp of the newest image of a sweep to the reception of its depth image.
@@ -42,7 +42,7 @@ _SAMPLE_S = 1.0
 
 
 class Sample(NamedTuple):
-    """The depth node's process at one time."""
+    """Sample of the depth node's process."""
 
     seconds: float
     rss_mb: float
@@ -83,7 +83,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def measure(setup: Setup, duration_s: float) -> dict[str, Any]:
-    """Run camera and node for that long after warming up. Raises OSError if they fail, KeyboardInterrupt on Ctrl-C."""
+    """Run camera and node for `duration_s` after warming up.
+
+    Raises OSError if they fail, KeyboardInterrupt on Ctrl-C.
+    """
     status = StatusLine()
     parts = ProcessParts(setup, status.print_from)
     samples: list[Sample] = []
@@ -125,7 +128,7 @@ def measure(setup: Setup, duration_s: float) -> dict[str, Any]:
 
 
 def describe(record: dict[str, Any]) -> str:
-    """The record as a person reads it."""
+    """Text of the record."""
     latency, memory = record["latency_s"], record["node_rss_mb"]
     callback = {"wall": math.nan, "processor": math.nan} | record["image_callback_p99_ms"]
     return "\n".join(
@@ -147,7 +150,7 @@ def _record(setup: Setup, monitor: Monitor, samples: list[Sample]) -> dict[str, 
     config, latencies = setup.config, list(monitor.latencies_s)
     channels = config.cost.resolved().channels
     rss = [sample.rss_mb for sample in samples]
-    fifth = max(1, len(rss) // 5)  # it goes up and down with each stack: medians tell whether it grows
+    fifth = max(1, len(rss) // 5)  # memory varies with each stack: medians show growth
     seconds = samples[-1].seconds - samples[0].seconds
     values = summary(monitor)
     values["latency_s"] |= {"first": latencies[0], "last": latencies[-1]} if latencies else {}

@@ -1,4 +1,4 @@
-"""Time of what is made of one depth image: points, packed cloud, colours; 640 x 480 unless told otherwise."""
+"""Time of the outputs of one depth image: points, packed cloud, colours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dfs_ros.optics.pinhole import points_from_depth
 
 
 def measure(repeats: int, height: int = 480, width: int = 640) -> dict[str, float]:
-    """Least seconds of each output over some calls, for noise as depth and as colours."""
+    """Least seconds of each output over `repeats` calls, with random depth and colours."""
     rng = np.random.default_rng(0)
     depth_m = rng.uniform(0.3, 10.0, (height, width)).astype(np.float32)
     rgb = rng.integers(0, 256, (height, width, 3), np.uint8)

@@ -36,7 +36,7 @@ _MAX_COC_PX = 10.0
 
 @dataclass(frozen=True)
 class SpeedCase:
-    """One computation to measure: a stack of `images` of `height` x `width` at `hypotheses` depths.
+    """Case: a stack of `images` of `height` x `width` at `hypotheses` depths.
 
     `method` is that of a cost volume, or `skimage` for the `released` one by scikit-image's `restoration.wiener`.
     """
@@ -53,9 +53,10 @@ class SpeedCase:
 
 @dataclass(frozen=True)
 class SpeedResult:
-    """Seconds of the first call, which also fills caches, and of the best; peak memory beyond what was there before.
+    """Seconds of the first call, which fills caches, and of the best; peak memory.
 
-    `checksum` is the mean of the volume, by which cases that should agree can be compared.
+    `peak_extra_mb`: peak above the memory at the start. `checksum`: mean of the volume, to compare cases that should
+    agree.
     """
 
     first_s: float
@@ -65,7 +66,7 @@ class SpeedResult:
 
 
 def measure(case: SpeedCase, timeout_s: float = 600.0) -> SpeedResult:
-    """Measure a case in a fresh process. Raises RuntimeError with what it said where it fails."""
+    """Measure a case in a fresh process. Raises RuntimeError with its message if it fails."""
     command = [sys.executable, "-m", __name__, json.dumps(dataclasses.asdict(case))]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
@@ -78,7 +79,7 @@ def measure(case: SpeedCase, timeout_s: float = 600.0) -> SpeedResult:
 
 
 def best_of(rounds: list[SpeedResult]) -> SpeedResult:
-    """The least time and the most memory of several measurements of a case."""
+    """Least time and largest memory of several measurements of a case."""
     return SpeedResult(
         first_s=min(result.first_s for result in rounds),
         best_s=min(result.best_s for result in rounds),
@@ -88,7 +89,10 @@ def best_of(rounds: list[SpeedResult]) -> SpeedResult:
 
 
 def measure_here(case: SpeedCase) -> SpeedResult:
-    """Measure a case in this process: its memory figure then only counts what rises above everything before."""
+    """Measure a case in this process.
+
+    The peak of memory is that of the process's whole life: a used process may report an earlier one.
+    """
     stack, depths_m = synthetic_stack(case)
     compute = _computation(case, stack, depths_m)
     before = psutil.Process().memory_info().rss
@@ -101,7 +105,7 @@ def measure_here(case: SpeedCase) -> SpeedResult:
 
 
 def synthetic_stack(case: SpeedCase) -> tuple[FocalStack, NDArray[np.float64]]:
-    """Noise for images (the time does not depend on what they show), and the hypotheses in metres."""
+    """Stack of noise, as images do not change the time, and hypotheses in metres."""
     shape = (case.images, case.height, case.width, 3)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     focus = np.linspace(1 / _NEAREST_FOCUS_M, 1 / _FARTHEST_FOCUS_M, case.images)
@@ -110,7 +114,7 @@ def synthetic_stack(case: SpeedCase) -> tuple[FocalStack, NDArray[np.float64]]:
 
 
 def skimage_volume(stack: FocalStack, depths_m: NDArray[np.float64], threads: int) -> Volume:
-    """The `released` volume by `skimage.restoration.wiener`, one image and colour at a time; hypotheses in threads."""
+    """`released` volume by `skimage.restoration.wiener`, for each image and colour; threaded hypotheses."""
     from skimage.restoration import wiener
 
     from dfs_ros.cost_volume.cpu import for_each
@@ -149,7 +153,7 @@ def _computation(case: SpeedCase, stack: FocalStack, depths_m: NDArray[np.float6
 def peak_bytes() -> int:
     """High-water mark of this process's memory."""
     status = Path("/proc/self/status")
-    if status.is_file():  # not getrusage: its mark begins with what the parent process held
+    if status.is_file():  # not getrusage, whose peak starts at the parent's memory
         for line in status.read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024

@@ -26,7 +26,7 @@ _SETTLE_S = 0.5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of this benchmark."""
+    """Add the options of this benchmark."""
     parser.add_argument("--width", type=int, default=1920, metavar="PX", help="image width (default: %(default)s)")
     parser.add_argument("--height", type=int, default=1080, metavar="PX", help="image height (default: %(default)s)")
     parser.add_argument(
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure and print; the sending process is started by the receiving one."""
+    """Measure and print; the receiving process starts the sending one."""
     for name in ("width", "height", "rate", "duration"):
         if getattr(args, name) <= 0:
             raise ValueError(f"--{name}: expected over 0, received {getattr(args, name)}")
@@ -66,9 +66,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """The record of one run, times in ms, CPU in percent of one core.
+    """Measure one run; return its record, times in ms, CPU in percent of one core.
 
-    Raises RuntimeError where the sending process fails.
+    Raises RuntimeError if the sending process fails.
     """
     from dfs_ros.messages.convert import IMAGE, Message, image_from_message, stamp_ns
     from dfs_ros.transport import open_transport
@@ -105,7 +105,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def describe(record: dict[str, Any]) -> str:
-    """The record as lines a person can read."""
+    """Text of the record."""
     return (
         f"{record['transport']}, {record['reliability']}, {record['width']} x {record['height']} rgb8 at "
         f"{record['rate_hz']:g} Hz for {record['duration_s']:g} s\n"
@@ -163,7 +163,7 @@ def _send(args: argparse.Namespace) -> dict[str, float]:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"nobody subscribed within {_MATCH_TIMEOUT_S:g} s")
             time.sleep(0.01)
-        time.sleep(_SETTLE_S)  # the other side has yet to discover this one
+        time.sleep(_SETTLE_S)  # discovery by the other side takes a moment
         count = max(1, round(args.rate * args.duration))
         started, cpu_started = time.perf_counter(), time.process_time()
         for number in range(count):
@@ -185,7 +185,7 @@ def _forwarded(args: argparse.Namespace) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run as a script."""
+    """Run the benchmark as a script."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     return run(parser.parse_args(argv))

@@ -124,7 +124,7 @@ def _side_by_side(args: argparse.Namespace) -> dict[str, Any]:
         theirs = dataclasses.replace(case, method="skimage", repeats=1)
         cases["scikit-image, 1 thread"] = dataclasses.replace(theirs, threads=1)
         cases["scikit-image, threads"] = theirs
-    # Rounds over all cases, the best of each: what else the machine does then spreads over them evenly.
+    # Rounds over all cases, so that other load affects all alike; the best time of each counts.
     results: dict[str, list[SpeedResult]] = {name: [] for name in cases}
     for name in tqdm([*cases] * args.rounds, desc="side by side", unit="case", leave=False, disable=None):
         results[name].append(measure(cases[name]))
@@ -153,7 +153,7 @@ def _print_side_by_side(report: dict[str, Any]) -> None:
 
 
 def _growth(args: argparse.Namespace) -> dict[str, Any]:
-    """Times over the number of pixels, images and hypotheses, all else as in the case, with a line fitted to each."""
+    """Time against pixels, images and hypotheses, each varied alone, with a fitted line."""
     from tqdm import tqdm
 
     from benchmarks.speed import SpeedCase, measure_here
@@ -185,7 +185,7 @@ def _growth(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def fitted_line(x: list[float], seconds: list[float]) -> dict[str, Any]:
-    """The points with the slope, offset and R^2 of their least-squares line."""
+    """Points with slope, offset and R^2 of their least-squares line."""
     slope, offset = np.polyfit(x, seconds, 1)
     y = np.asarray(seconds)
     unexplained = float(((y - (slope * np.asarray(x) + offset)) ** 2).sum())

@@ -1,6 +1,6 @@
 """Save a picture of the viewer's page from headless Chromium: ``python -m tools.screenshot URL FILE``.
 
-Chromium's own ``--screenshot`` fires when the page has loaded, before a live page shows data. So its DevTools protocol
+Chromium's ``--screenshot`` captures when the page has loaded, before a live page shows data. Here its DevTools protocol
 drives the browser: load, wait for depth on the page, let it settle, capture.
 """
 
@@ -35,7 +35,7 @@ _FLAGS = (
     "--remote-debugging-port=0",
 )
 
-# "WebGL runs in software", which is so on purpose here.
+# The notice "WebGL runs in software", which is intended here.
 _DISMISS_NOTICES = "document.querySelectorAll('.mantine-Notification-closeButton').forEach(button => button.click())"
 
 
@@ -57,10 +57,10 @@ def take_screenshot(
     size
         Width and height of the window in pixels.
     settle_s
-        How long to wait once `ready`, a JavaScript expression, is true: by default, once the page shows depth.
-        (The scene fades in, and a software renderer takes its time.)
+        Wait after `ready`, a JavaScript expression, becomes true: by default, when the page shows depth.
+        (The scene fades in, and software rendering takes time.)
     timeout_s
-        For all of it.
+        Time limit of the whole.
     browser
         The Chromium to use; None = the first of BROWSERS on the path.
     script
@@ -148,7 +148,7 @@ def _find(browser: str | None) -> str:
 
 
 def _tab_address(profile: Path, process: subprocess.Popen[bytes], deadline: float) -> str:
-    """The WebSocket address of the first tab, once the browser has written down its port."""
+    """WebSocket address of the first tab; waits until the browser has written its port."""
     import urllib.error
     import urllib.request
 

@@ -105,6 +105,7 @@ them as a CPU can train, for one camera, for comparison; ddfs_paper: full size, 
 smoke: one minute, to test the whole way.
 """
 
+
 def preset(name: str, **changes: object) -> TrainingSettings:
     """Preset with some settings changed; None keeps a setting.
 

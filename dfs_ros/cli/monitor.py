@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
@@ -19,26 +18,26 @@ from dfs_ros.messages.convert import (
     FOCUS,
     IMAGE,
     CameraInfo,
+    Diagnostic,
     Message,
     camera_info_from_message,
     depth_from_message,
+    diagnostics_from_message,
     focus_from_message,
     image_from_message,
     stamp_ns,
 )
-from dfs_ros.node.health import FAULTS, MAX_LATENCY_S, rate_hz
+from dfs_ros.messages.node_status import MAX_LATENCY_S, drops, number
+from dfs_ros.messages.stamped import StampedSets
+from dfs_ros.node.health import rate_hz
 from dfs_ros.node.lens import LensTracker
-from dfs_ros.stacks.assembler import OUTCOMES
 from dfs_ros.transport.base import RELIABLE, SENSOR_DATA, Transport
 from dfs_ros.types import Camera, DepthResult, FocusMetadata
 
-DROP_CAUSES = (*(name for name in OUTCOMES if name != "used"), "dropped", "wrong_size", "clock_reset", *FAULTS)
 _PARTS = ("depth/image", "depth/sigma", "depth/camera_info", "all_in_focus/image")
-_SETS_KEPT = 4
 _FOCUS_KEPT = 4096
 _LATENCIES_KEPT = 100_000
 _RECENT = 100
-_LEVELS = ("OK", "WARN", "ERROR", "STALE")
 
 
 class Spread(NamedTuple):
@@ -49,34 +48,13 @@ class Spread(NamedTuple):
     max: float
 
 
-@dataclass(frozen=True)
-class NodeState:
-    """The newest diagnostics of the depth node."""
-
-    level: str = "STALE"
-    message: str = "no diagnostics of the depth node yet"
-    values: tuple[tuple[str, str], ...] = ()
-
-    def number(self, key: str) -> float:
-        """A value as a number; NaN where it is not there."""
-        try:
-            return float(dict(self.values).get(key, ""))
-        except ValueError:
-            return math.nan
-
-    @property
-    def drops(self) -> dict[str, int]:
-        """Images and stacks not used, by cause, without zeros."""
-        return {cause: int(n) for cause in DROP_CAUSES if (n := self.number(cause)) > 0}
-
-
 class Monitor:
     """Subscribes to depth and diagnostics of the depth node, and with `collect` to its whole results."""
 
     def __init__(self, transport: Transport, *, collect: bool) -> None:
         self._transport = transport
         self._collect = collect
-        self.node = NodeState()
+        self.node = Diagnostic("STALE", "no diagnostics of the depth node yet")
         self.latencies_s: deque[float] = deque(maxlen=_LATENCIES_KEPT)
         """From the newest image of a sweep to the depth image of that sweep, received here."""
         self.times_ns: deque[int] = deque(maxlen=_LATENCIES_KEPT)
@@ -86,7 +64,7 @@ class Monitor:
         """How long the node was at work on an image as it came, at most, of 99 % of the last ones; wall, processor."""
         self._focus: dict[int, FocusMetadata] = {}
         self._sweep_ends: dict[int, int] = {}
-        self._sets: dict[int, dict[str, Message]] = {}
+        self._sets = StampedSets(len(_PARTS))
         self._newest: dict[str, Message] = {}
         self._newest_focus: FocusMetadata | None = None
         self._last_focus = FocusMetadata(0, math.nan)
@@ -184,65 +162,57 @@ class Monitor:
             self._add_part("depth/image", msg)
 
     def _add_part(self, topic: str, msg: Message) -> None:
-        stamp = stamp_ns(msg.header.stamp)
-        parts = self._sets.setdefault(stamp, {})
-        parts[topic] = msg
-        if len(parts) == len(_PARTS):
-            self._newest, self._newest_focus = self._sets.pop(stamp), self._focus.get(stamp)
-        while len(self._sets) > _SETS_KEPT:
-            del self._sets[next(iter(self._sets))]
+        for stamp, parts in self._sets.add(topic, stamp_ns(msg.header.stamp), msg):
+            self._newest, self._newest_focus = parts, self._focus.get(stamp)
 
     def _add_diagnostics(self, msg: Message) -> None:
-        for status in msg.status:
-            if status.name == f"{DEPTH_NODE}: depth":
-                values = tuple((pair.key, pair.value) for pair in status.values)
-                level = _LEVELS[min(int(status.level), len(_LEVELS) - 1)]
-                self.node = NodeState(level, status.message, values)
-            elif status.name == f"{DEPTH_NODE}: transport":
-                transport_values = {pair.key: pair.value for pair in status.values}
-                self.image_callback_ms = _image_callback_ms(transport_values, self._transport.resolve("image"))
+        found = diagnostics_from_message(msg)
+        self.node = found.get(f"{DEPTH_NODE}: depth", self.node)
+        transport = found.get(f"{DEPTH_NODE}: transport")
+        if transport is not None:
+            self.image_callback_ms = _image_callback_ms(transport, self._transport.resolve("image"))
 
 
-def _image_callback_ms(values: Mapping[str, str], topic: str) -> dict[str, float]:
+def _image_callback_ms(status: Diagnostic, topic: str) -> dict[str, float]:
     """Of the diagnostics of a node's transport."""
     found = {}
     for clock, name in (("wall", "callback_p99_ms"), ("processor", "callback_cpu_p99_ms")):
-        text = values.get(f"{topic} {name}", values.get(f"{topic}/compressed {name}"))
-        if text is not None:
-            found[clock] = float(text)
+        for each in (f"{topic} {name}", f"{topic}/compressed {name}"):
+            if each in status.values:
+                found[clock] = number(status, each)
     return found
 
 
 def status_line(monitor: Monitor) -> str:
     """Rates, latency, coverage and drops in one line."""
     node = monitor.node
-    parts = [f"images {_number(node.number('images_hz'), '.1f', ' Hz')}", f"depth {monitor.depth_hz:.2g} Hz"]
+    parts = [f"images {_number(number(node, 'images_hz'), '.1f', ' Hz')}", f"depth {monitor.depth_hz:.2g} Hz"]
     recent = list(monitor.latencies_s)[-10:]
     latency_ms = 1e3 * sum(recent) / len(recent) if recent else math.nan
     parts.append(f"latency {_number(latency_ms, '.0f', ' ms')}")
-    parts.append(f"{_number(100 * node.number('share_with_depth'), '.0f', ' %')} of pixels with depth")
+    parts.append(f"{_number(100 * number(node, 'share_with_depth'), '.0f', ' %')} of pixels with depth")
     parts.append(drops_text(node))
     return " | ".join(parts)
 
 
-def drops_text(node: NodeState) -> str:
+def drops_text(node: Diagnostic) -> str:
     """Drops by cause, and stacks given up because newer ones came."""
-    drops = ", ".join(f"{count} {cause.replace('_', ' ')}" for cause, count in node.drops.items())
-    superseded = node.number("superseded")
+    counts = ", ".join(f"{count} {cause.replace('_', ' ')}" for cause, count in drops(node).items())
+    superseded = number(node, "superseded")
     skipped = f"; {superseded:.0f} stacks superseded" if superseded > 0 else ""
-    return f"dropped: {drops or 'none'}{skipped}"
+    return f"dropped: {counts or 'none'}{skipped}"
 
 
 def summary(monitor: Monitor) -> dict[str, Any]:
     """What was measured, as plain values."""
     latency = monitor.latency
-    superseded = monitor.node.number("superseded")
+    superseded = number(monitor.node, "superseded")
     return {
         "depth_images": monitor.depth_count,
         "depth_hz": monitor.mean_hz,
-        "images_hz": monitor.node.number("images_hz"),
+        "images_hz": number(monitor.node, "images_hz"),
         "latency_s": latency._asdict(),
-        "dropped": monitor.node.drops,
+        "dropped": drops(monitor.node),
         "stacks_superseded": int(superseded) if superseded == superseded else None,
     }
 

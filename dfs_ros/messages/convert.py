@@ -51,6 +51,7 @@ __all__ = [
     "camera_info_message",
     "depth_from_message",
     "depth_message",
+    "diagnostics_from_message",
     "diagnostics_message",
     "focus_from_diagnostics",
     "focus_from_message",
@@ -253,6 +254,9 @@ def points_message(
     )
 
 
+_LEVELS = ("OK", "WARN", "ERROR", "STALE")  # as DiagnosticStatus numbers them
+
+
 class Diagnostic(NamedTuple):
     """State of one part of a node: level OK, WARN, ERROR or STALE, a line of text, and named values."""
 
@@ -263,14 +267,13 @@ class Diagnostic(NamedTuple):
 
 def diagnostics_message(diagnostics: Mapping[str, Diagnostic], stamp_ns: int, hardware_id: str = "") -> Message:
     """A diagnostic_msgs/DiagnosticArray of diagnostics by name."""
-    levels = message_class("diagnostic_msgs/msg/DiagnosticStatus")
     return message(
         DIAGNOSTICS,
         header=header(stamp_ns, ""),
         status=[
             message(
                 "diagnostic_msgs/msg/DiagnosticStatus",
-                level=getattr(levels, diagnostic.level),
+                level=_LEVELS.index(diagnostic.level),
                 name=name,
                 message=diagnostic.message,
                 hardware_id=hardware_id,
@@ -282,6 +285,18 @@ def diagnostics_message(diagnostics: Mapping[str, Diagnostic], stamp_ns: int, ha
             for name, diagnostic in diagnostics.items()
         ],
     )
+
+
+def diagnostics_from_message(msg: Message) -> dict[str, Diagnostic]:
+    """The diagnostics by name; values as text."""
+    return {
+        status.name: Diagnostic(
+            _LEVELS[min(int(status.level), len(_LEVELS) - 1)],
+            status.message,
+            {pair.key: pair.value for pair in status.values},
+        )
+        for status in msg.status
+    }
 
 
 def trigger_response(success: bool, text: str = "") -> Message:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from dfs_ros.messages.convert import Diagnostic
+from dfs_ros.messages.node_status import FAULTS, MAX_LATENCY_S
 from dfs_ros.stacks.assembler import EVENTS, OUTCOMES
 from dfs_ros.types import DepthResult
 
@@ -16,17 +17,7 @@ if TYPE_CHECKING:
     from dfs_ros.estimator.estimator import DepthEstimator
     from dfs_ros.network.runners.base import Problem
 
-FAULTS: Mapping[str, str] = {
-    "bad_image": "images that cannot be read: unsupported encoding, sizes that do not fit the data, too large",
-    "bad_camera_info": "camera_info messages that make no sense, or of an uncalibrated camera",
-    "wrong_camera_info": "stacks whose camera_info is of another image size",
-    "no_lens": "stacks without a known lens",
-    "failed": "stacks of which no depth could be computed",
-}
-"""What keeps a node from computing depth, counted; each message or stack at most once."""
-
 WINDOW_S = 10.0
-MAX_LATENCY_S = 60.0  # more is another clock: a recording with its old stamps
 _HARDLY_ANY = 0.01
 # Outcomes of images that point to something wrong with the camera or on the way from it.
 _WORTH_A_WARNING = ("dropped", "late", "duplicate", "no_focus", "invalid_focus", "wrong_size", "clock_reset")

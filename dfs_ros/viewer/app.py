@@ -6,7 +6,7 @@ Everything is subscribed to best effort, so that a slow viewer never holds up th
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection
 from typing import Any
 
@@ -16,15 +16,18 @@ from dfs_ros.messages.convert import (
     DIAGNOSTICS,
     FOCUS,
     IMAGE,
+    Diagnostic,
     Message,
     camera_info_from_message,
     depth_from_message,
+    diagnostics_from_message,
     focus_from_diagnostics,
     focus_from_message,
     image_from_message,
     stamp_ns,
 )
-from dfs_ros.stacks.assembler import OUTCOMES
+from dfs_ros.messages.node_status import MAX_LATENCY_S, drops, number
+from dfs_ros.messages.stamped import Parts, StampedSets
 from dfs_ros.transport.base import SENSOR_DATA, Transport
 from dfs_ros.types import FocusMetadata
 from dfs_ros.viewer.status import ViewerStatus
@@ -33,10 +36,7 @@ from dfs_ros.viewer.viewer import Viewer
 STATUS_PERIOD_S = 0.5
 RATE_WINDOW_S = 3.0
 SILENCE_S = 5.0  # of a topic, until it is worth a warning
-MAX_LATENCY_S = 60.0  # more is another clock: a recording with its old stamps
 WAITING_IMAGES = 4
-WAITING_RESULTS = 4
-DROP_CAUSES = (*(name for name in OUTCOMES if name != "used"), "dropped", "wrong_size")
 
 
 def run(transport: Transport, config: Config, nodes: Collection[str] = ()) -> None:
@@ -127,8 +127,7 @@ class _Inputs:
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
-        self._images: dict[int, Message] = {}
-        self._focus: dict[int, FocusMetadata] = {}
+        self._sets = StampedSets(2, lambda parts: "image" in parts, newer=WAITING_IMAGES, most=2 * WAITING_IMAGES)
         self._newest: tuple[Message, FocusMetadata] | None = None
 
     @property
@@ -147,25 +146,16 @@ class _Inputs:
         return " · ".join(part for part in parts if part)
 
     def add_image(self, msg: Message) -> None:
-        self._images[stamp_ns(msg.header.stamp)] = msg
-        self._match()
+        self._add("image", stamp_ns(msg.header.stamp), msg)
 
     def add_focus(self, focus: FocusMetadata) -> None:
-        self._focus[focus.stamp_ns] = focus
-        self._match()
+        self._add("focus", focus.stamp_ns, focus)
 
-    def _match(self) -> None:
-        for stamp in sorted(self._images.keys() & self._focus.keys()):
-            self._show(self._images.pop(stamp), self._focus.pop(stamp))
-        while len(self._images) > WAITING_IMAGES:  # no focus came for this one
-            stamp = next(iter(self._images))
-            self._show(self._images.pop(stamp), FocusMetadata(stamp, math.nan))
-        while len(self._focus) > WAITING_IMAGES:
-            del self._focus[next(iter(self._focus))]
-
-    def _show(self, msg: Message, focus: FocusMetadata) -> None:
-        self._newest = (msg, focus)
-        self._viewer.show_frame(image_from_message(msg), focus.focus_diopters, focus.stamp_ns)
+    def _add(self, part: str, added_ns: int, value: Any) -> None:
+        for stamp, parts in self._sets.add(part, added_ns, value):
+            msg, focus = parts["image"], parts.get("focus", FocusMetadata(stamp, math.nan))
+            self._newest = (msg, focus)
+            self._viewer.show_frame(image_from_message(msg), focus.focus_diopters, stamp)
 
 
 class _Results:
@@ -176,32 +166,16 @@ class _Results:
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
-        self._sets: dict[int, dict[str, Any]] = {}
-        self._shown: deque[int] = deque(maxlen=WAITING_RESULTS)
+        self._sets = StampedSets(4, lambda parts: "depth" in parts and self._info is not None)
         self._info: Message | None = None
 
     def add(self, part: str, msg: Message) -> None:
         if part == "info":
             self._info = msg
-        stamp = stamp_ns(msg.header.stamp)
-        if stamp in self._shown:  # too late for its set
-            return
-        begins = stamp not in self._sets
-        parts = self._sets.setdefault(stamp, {})
-        parts[part] = msg
-        if begins:
-            for other in [s for s in self._sets if s != stamp and self._showable(self._sets[s])]:
-                self._show(other, self._sets.pop(other))
-        if len(parts) == 4:
-            self._show(stamp, self._sets.pop(stamp))
-        while len(self._sets) > WAITING_RESULTS:
-            del self._sets[next(iter(self._sets))]
+        for stamp, parts in self._sets.add(part, stamp_ns(msg.header.stamp), msg):
+            self._show(stamp, parts)
 
-    def _showable(self, parts: dict[str, Any]) -> bool:
-        return "depth" in parts and self._info is not None
-
-    def _show(self, stamp: int, parts: dict[str, Any]) -> None:
-        self._shown.append(stamp)
+    def _show(self, stamp: int, parts: Parts) -> None:
         depth_m = depth_from_message(parts["depth"])
         info = camera_info_from_message(parts.get("info", self._info))
         if info.size != depth_m.shape:
@@ -222,16 +196,14 @@ class _Health:
 
     def __init__(self, image_topic: str, nodes: Collection[str]) -> None:
         self._nodes = frozenset(nodes)
-        self._lost_messages = {
-            f"{image_topic} {cause}": f"{cause} on arrival" for cause in ("dropped", "malformed", "refused")
-        }
-        self._statuses: dict[str, tuple[int, Message]] = {}
+        self._image_topic = image_topic
+        self._statuses: dict[str, tuple[int, Diagnostic]] = {}
         self._heard_ns = 0
 
     def add(self, msg: Message, now_ns: int) -> None:
-        for status in msg.status:
-            if not self._nodes or status.name.partition(":")[0] in self._nodes:
-                self._statuses[status.name] = (now_ns, status)
+        for name, status in diagnostics_from_message(msg).items():
+            if not self._nodes or name.partition(":")[0] in self._nodes:
+                self._statuses[name] = (now_ns, status)
                 self._heard_ns = now_ns
         self._statuses = {n: (t, s) for n, (t, s) in self._statuses.items() if now_ns - t < SILENCE_S * 1e9}
 
@@ -242,18 +214,17 @@ class _Health:
     @property
     def warnings(self) -> list[str]:
         """One line for each part that is not OK, the worst first."""
-        bad = [status for _, status in self._statuses.values() if status.level > 0]  # 0 is OK
-        bad.sort(key=lambda status: -int(status.level))
-        return [f"{status.name}: {status.message}" for status in bad]
+        states = [(name, status) for name, (_, status) in self._statuses.items()]
+        worst_first = ("STALE", "ERROR", "WARN")
+        return [f"{n}: {status.message}" for level in worst_first for n, status in states if status.level == level]
 
     @property
     def drops(self) -> dict[str, int]:
         """Images not used, by cause, as the nodes count them."""
-        drops: dict[str, int] = {}
+        counts: Counter[str] = Counter()
         for _, status in self._statuses.values():
-            for pair in status.values:
-                cause = self._lost_messages.get(pair.key) or (pair.key if pair.key in DROP_CAUSES else "")
-                if cause and pair.value.isdecimal():
-                    cause = cause.replace("_", " ")
-                    drops[cause] = drops.get(cause, 0) + int(pair.value)
-        return drops
+            counts.update({cause.replace("_", " "): count for cause, count in drops(status).items()})
+            for cause in ("dropped", "malformed", "refused"):
+                if (lost := number(status, f"{self._image_topic} {cause}")) > 0:
+                    counts[f"{cause} on arrival"] += int(lost)
+        return counts

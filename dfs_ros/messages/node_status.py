@@ -1,0 +1,37 @@
+"""Counts in the diagnostics of the depth node: images and stacks that gave no depth, by cause."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from dfs_ros.messages.convert import Diagnostic
+from dfs_ros.stacks.assembler import OUTCOMES
+
+FAULTS: Mapping[str, str] = {
+    "bad_image": "images that cannot be read: unsupported encoding, sizes that do not fit the data, too large",
+    "bad_camera_info": "camera_info messages that make no sense, or of an uncalibrated camera",
+    "wrong_camera_info": "stacks whose camera_info is of another image size",
+    "no_lens": "stacks without a known lens",
+    "failed": "stacks of which no depth could be computed",
+}
+"""Causes that keep a node from computing depth, counted; each message or stack at most once."""
+
+MAX_LATENCY_S = 60.0
+"""More is another clock: a recording with its old stamps."""
+
+DROP_CAUSES = (*(name for name in OUTCOMES if name != "used"), "dropped", *FAULTS)
+"""Keys of the counts of images, messages and stacks not used."""
+
+
+def number(status: Diagnostic, key: str) -> float:
+    """A value as a number; NaN where it is not there."""
+    try:
+        return float(str(status.values.get(key, "")))
+    except ValueError:
+        return math.nan
+
+
+def drops(status: Diagnostic) -> dict[str, int]:
+    """Images, messages and stacks not used, by cause, without zeros."""
+    return {cause: int(count) for cause in DROP_CAUSES if (count := number(status, cause)) > 0}

@@ -1,16 +1,16 @@
-"""How wide a lens really blurs, fitted to the stack itself.
+"""Effective aperture of a lens, estimated from a stack.
 
-f-number, focal length and pixel size enter the blur only together, as one factor, and rarely are all known well: phones
-resize, old lenses vignette, f-numbers are rounded. A wrong factor moves depth by its share of the distance to the
-focus, D' = D_f + (D - D_f) / factor in dioptres, which is little near the focus and a multiple of the depth far away
-from it. But it also leaves a misfit: no depth then explains all images of a stack at once. So the stack is explained
-with the blur scaled by one factor after the other, and the best is read off a parabola.
+f-number, focal length and pixel pitch enter the blur only together, as one factor. Rarely are all known well: phones
+resize, old lenses vignette, f-numbers are rounded. A wrong factor scales the distance of depth to focus in dioptres,
+D' = D_f + (D - D_f) / factor: a small error near the focus, a multiple of the depth far from it. It also leaves a
+misfit, as no depth then explains all images of a stack. So several factors on the blur are tried, and a parabola
+through their misfits gives the best.
 
-Blur depends on differences of focus only. Focus positions that are all off by the same dioptres cannot be told from
-depths that are: a stack alone calibrates the aperture, never the focus scale's zero.
+Blur depends on differences of focus only. A common offset of all focus values in dioptres cannot be told from an offset
+of the depths: a stack calibrates the aperture, never the zero of the focus scale.
 
-Two things keep the curve of misfits smooth enough for that: steps between depths of a third of a pixel of blur, and
-the least misfit over depth read off a parabola too.
+Two measures keep the misfit a smooth function of the factor: depths a third of a pixel of blur apart, and a parabola
+for the minimum over depth, too.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from dfs_ros.types import Camera, FocalStack, opened, reduced
 
 MEGAPIXELS = 0.08
 LOG_STEP = 0.12
-"""Between factors, in the logarithm."""
+"""Step between factors, in the logarithm."""
 FARTHEST_STEPS = 4
-"""Factors tried at most, each way: 0.62 to 1.62."""
+"""Largest number of factors each way: 0.62 to 1.62."""
 
 _WINDOW_SIGMA_PX = 3.0
-_TEXTURED = 0.4  # confidence from which a pixel says anything about blur
+_TEXTURED = 0.4  # least confidence of a pixel that counts
 _LEAST_SHARE = 0.02  # of the pixels
 _COARSE_HYPOTHESES = 48
 _BLUR_STEP_PX = 0.35
 _MOST_HYPOTHESES = 192
-# Measured on rendered stacks of three cameras, with exact and wrong f-numbers: the error in the logarithm of the factor
-# is this over the root of the curvature of the misfit, within a factor of two.
+# Measured on rendered stacks of three cameras, with exact and wrong f-numbers: the error of the factor's logarithm is
+# this over the root of the misfit's curvature, within a factor of two.
 _ERROR_PER_ROOT_CURVATURE = 0.09
 _PRIOR_SIGMA = 0.1
 _SIGNIFICANT = 2.0  # standard errors
@@ -55,16 +55,16 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, eq=False)
 class ApertureFit:
-    """The blur factor that explains a stack best.
+    """Blur factor that explains a stack best.
 
     Attributes
     ----------
     measured
-        The factor, and `sigma`, the standard error of its logarithm, from the curvature of the misfit.
+        The factor; `sigma`: standard error of its logarithm, from the curvature of the misfit.
     factors, misfit
-        (K,) tried, and the mean logarithm of the squared residual, less its minimum. Empty where fits are combined.
+        (K,) factors tried, and mean log squared residual of each above the least. Empty for combined fits.
     share
-        Of the pixels that have texture enough to count.
+        Share of pixels with enough texture to count.
     """
 
     measured: float
@@ -75,9 +75,9 @@ class ApertureFit:
 
     @property
     def scale(self) -> float:
-        """The factor to use: the measured one, drawn to 1 as far as it is unsure, and 1 where 1 is within two errors.
+        """Factor to use: 1 within two standard errors of 1, else the shrunk measurement.
 
-        The most probable factor where lenses are either as they say or off by a standard deviation of a tenth.
+        It is shrunk towards 1 by its uncertainty: the most probable factor if factors have a standard deviation of 0.1.
         """
         x = math.log(self.measured)
         if abs(x) < _SIGNIFICANT * self.sigma:
@@ -85,7 +85,7 @@ class ApertureFit:
         return math.exp(x / (1.0 + (self.sigma / _PRIOR_SIGMA) ** 2))
 
     def report(self) -> dict[str, float] | None:
-        """Plain values for a report; None where nothing was fitted."""
+        """Plain values for a report; None without a fit."""
         if math.isinf(self.sigma):
             return None
         return {"scale": self.scale, "measured": self.measured, "sigma": self.sigma, "share": self.share}
@@ -94,10 +94,10 @@ class ApertureFit:
 def fit_aperture(
     stack: FocalStack, nearest_m: float, cost: CostConfig, *, threads: int = 0, progress: Progress | None = None
 ) -> ApertureFit | None:
-    """Fit the factor between the blur of the lens as described and the blur that is seen.
+    """Fit the factor from described to observed blur of an aligned stack.
 
-    `stack` is aligned; `nearest_m` is a depth that nothing is nearer than. None where too little has texture. The
-    factor is one of the ends where the misfit still falls there. `progress` is told how many factors were tried.
+    `nearest_m`: lower limit of depth. None if too few pixels have texture. If the misfit still falls at an end of the
+    range, the factor is that end. `progress` gets the number of factors tried.
     """
     stack = reduced(stack, MEGAPIXELS)
     cost = dataclasses.replace(cost, method="residual", window_sigma_px=_WINDOW_SIGMA_PX)
@@ -144,10 +144,10 @@ def fit_aperture(
 
 
 class ApertureTracker:
-    """The aperture of a camera over many stacks: fitted to the first, second, fourth and so on, and combined.
+    """Tracker of a camera's aperture: fits stacks 1, 2, 4, 8 ... and combines the fits.
 
-    So the first result has it, later ones have it better, and the time of fitting is soon nothing. A stack without
-    texture gives no fit; the next power of two tries again.
+    So the first result is corrected already, later ones better, and the mean cost of fitting vanishes. A stack without
+    texture gives no fit; the next power of two is tried instead.
     """
 
     def __init__(self, most_fits: int = 4) -> None:
@@ -157,7 +157,7 @@ class ApertureTracker:
         self._fits: list[ApertureFit] = []
 
     def fit(self, camera: Camera, fit_stack: Callable[[], ApertureFit | None]) -> ApertureFit:
-        """Count a stack of this camera, fit it where it is due, and return the combined aperture."""
+        """Count a stack of `camera`, fit it if due, and return the combined aperture."""
         if camera != self._camera:
             self._camera, self._stacks, self._fits = camera, 0, []
         self._stacks += 1
@@ -170,14 +170,14 @@ class ApertureTracker:
 
 
 def unfitted() -> ApertureFit:
-    """The aperture as described: nothing was fitted."""
+    """Aperture as described, without a fit: factor 1, infinite sigma."""
     return ApertureFit(1.0, math.inf, np.empty(0), np.empty(0), 0.0)
 
 
 def combined(fits: Sequence[ApertureFit]) -> ApertureFit:
-    """The mean of fits of one camera, weighted by their precision; of none, a factor of 1 that nothing is known of.
+    """Precision-weighted mean of a camera's fits; without fits, factor 1 with infinite sigma.
 
-    What is wrong with a fit is wrong with the next one too, so the error is that of the best.
+    Fits of one camera share their errors, so sigma is that of the best one.
     """
     if not fits:
         return unfitted()
@@ -188,7 +188,10 @@ def combined(fits: Sequence[ApertureFit]) -> ApertureFit:
 
 
 def _depths(stack: FocalStack, seen: NDArray[np.float64], factor: float, nearest: float) -> NDArray[np.float64]:
-    """Depths in metres around those seen at factor 1, as this factor moves them, in steps of a third of a pixel."""
+    """Hypotheses in metres for a factor, a third of a pixel of blur apart.
+
+    The range covers the depths seen at factor 1 and the same as the factor moves them.
+    """
     focus = stack.focus_diopters[:, None]
     moved = focus + (seen - focus) / factor
     margin = 0.1 * float(np.ptp(seen)) + 0.02 * nearest
@@ -200,7 +203,7 @@ def _depths(stack: FocalStack, seen: NDArray[np.float64], factor: float, nearest
 
 
 def _least(energy: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Least energy over the first axis, of a parabola through the lowest and its neighbours."""
+    """Least energy over the first axis, by a parabola through the lowest and its neighbours."""
     middle = np.clip(regularization.first_argmax(-energy), 1, len(energy) - 2)[None]
     low, mid, high = (np.take_along_axis(energy, middle + k, axis=0)[0] for k in (-1, 0, 1))
     offset, _ = vertex(low, mid, high)
@@ -209,7 +212,7 @@ def _least(energy: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _lowest(misfit: Mapping[int, float]) -> tuple[float, float]:
-    """Position and curvature of the minimum, in steps, from the lowest of them and its neighbours."""
+    """Position, in steps, and curvature of the minimum, by a parabola."""
     steps = sorted(misfit)
     i = int(np.clip(np.argmin([misfit[step] for step in steps]), 1, len(steps) - 2))
     low, mid, high = (misfit[step] for step in steps[i - 1 : i + 2])

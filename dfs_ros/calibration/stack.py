@@ -1,4 +1,4 @@
-"""The aperture of a lens from one stack, for `dfs calibrate`: measured at leisure, and refused where it cannot be."""
+"""Calibration of a lens's aperture from one stack, for `dfs calibrate`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from dfs_ros.types import FocalStack, reduced
 def calibrate_aperture(
     stack: FocalStack, config: Config | None = None, progress: Progress | None = None
 ) -> ApertureFit:
-    """Fit the factor between the blur of the lens as described and the blur that is seen.
+    """Fit the factor from described to observed blur of a stack.
 
-    The lens is taken as it is described, whatever `lens.aperture_scale` says. Raises ValueError where the stack has too
-    little texture, or no factor from 0.62 to 1.62 is better than both ends.
+    `lens.aperture_scale` of the configuration is ignored. Raises ValueError if the stack has too little texture, or the
+    best factor is an end of the range 0.62 to 1.62.
     """
     config = config or Config()
     aligned = align(reduced(stack, MEGAPIXELS), config.alignment)

@@ -1,4 +1,4 @@
-"""The steps of pipeline.py on the CPU: arrays of numpy in, arrays out."""
+"""Steps of pipeline.py on the CPU, on numpy arrays."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Depths = NDArray[np.float64]
 
 
 class CpuSteps(HostSteps):
-    """See :class:`dfs_ros.pipeline.Steps`."""
+    """Steps on the CPU, see :class:`dfs_ros.pipeline.Steps`."""
 
     @property
     def description(self) -> str:
@@ -78,7 +78,7 @@ class CpuSteps(HostSteps):
         return planes
 
     def now(self) -> float:
-        """A mark of the clock that :meth:`seconds_between` understands."""
+        """Time mark for :meth:`seconds_between`."""
         return time.perf_counter()
 
     def seconds_between(self, before: float, after: float) -> float:

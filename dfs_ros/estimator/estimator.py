@@ -1,4 +1,4 @@
-"""DepthEstimator: the pipeline with one configuration, its device, its network, its clock and its report."""
+"""DepthEstimator: pipeline with its configuration, device, network, clock and report."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _log = logging.getLogger(__name__)
 
 
 class DepthEstimator:
-    """Depth of focal stacks with one configuration; the network is loaded once. One stack at a time.
+    """Estimator of depth from focal stacks, with one configuration; one stack at a time.
 
-    `live`: stacks come from one camera, one after the other, and the aperture fitted to them is kept. Else each stack
-    is estimated on its own.
+    The network is loaded once. `live`: all stacks come from one camera, in sequence, and fits of its aperture are
+    combined; otherwise each stack is estimated on its own.
 
     >>> estimator = DepthEstimator(Config.from_dict({"network": {"name": "none"}}))
     """
@@ -36,7 +36,7 @@ class DepthEstimator:
     def __init__(self, config: Config | None = None, *, live: bool = False) -> None:
         self.config = config or Config()
         threads = self.config.processing.threads or usable_cores()
-        # The stacks of a sliding window share all frames but one.
+        # Neighbouring stacks of a sliding window share all frames but one.
         spectra = SpectraCache() if self.config.stack.mode == "sliding" else None
         lens = ApertureTracker() if live else None
         self._network = network_for(self.config)
@@ -50,17 +50,17 @@ class DepthEstimator:
 
     @property
     def loaded_network(self) -> Network | None:
-        """The network itself; None without one."""
+        """Network of the estimator; None without one."""
         return self._network
 
     @property
     def preparing(self) -> str:
-        """What the network waits for, an engine that is built, and how far that is; else empty."""
+        """Progress of an engine build that the network waits for; else empty."""
         return "" if self._network is None else self._network.preparing
 
     @property
     def problems(self) -> list[Problem]:
-        """What went wrong with runners of the network so far though one works."""
+        """Faults of network runners so far, although one works."""
         return [] if self._network is None else self._network.problems
 
     def estimate(
@@ -72,11 +72,12 @@ class DepthEstimator:
         sharpen: bool = True,
         progress: Progress | None = None,
     ) -> DepthResult:
-        """Depth of `stack`, in the geometry of frame `reference` (None: the middle one in focus, or near it).
+        """Estimate depth of `stack` in the geometry of frame `reference`.
 
-        `initial_alignment`: the `alignment` of the result before, of the same focus sequence. `sharpen=False` leaves
-        out the all-in-focus image: the reference image stands in.
-        Raises ValueError where fewer than two frames show the same scene.
+        `reference` None: the frame in the middle of the focus order, or the nearest that matches the others.
+        `initial_alignment`: `alignment` of the previous result, of the same focus sequence. `sharpen=False` omits the
+        all-in-focus image; the reference image takes its place. Raises ValueError if fewer than two frames show the
+        same scene.
         """
 
         def run(steps: CpuSteps | GpuSteps, warnings: list[str]) -> DepthResult:
@@ -109,17 +110,17 @@ class DepthEstimator:
 
 
 def network_for(config: Config) -> Network | None:
-    """The network of a configuration; None for `none`."""
+    """Load the network of a configuration; None for `none`."""
     if config.network.name == "none":
         return None
     processing = config.processing
-    from dfs_ros.network import load_network  # torch takes seconds to import, and none does without
+    from dfs_ros.network import load_network  # imports torch, which takes seconds
 
     return load_network(config.network, processing.device, processing.cuda_graphs, processing.threads)
 
 
 def gpu_for(config: Config, cpu: CpuSteps, lens: ApertureTracker | None) -> GpuSteps | None:
-    """Steps on the GPU, where the configuration's device means one."""
+    """Steps on the GPU; None if the configuration's device is the CPU."""
     if chosen_device(config.processing.device) == "cpu":
         return None
     from dfs_ros.estimator.gpu import GpuSteps  # imports torch

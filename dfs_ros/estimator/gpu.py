@@ -1,9 +1,10 @@
-"""The steps of pipeline.py on a GPU: frames are uploaded once, inverse depth, sigma and confidence come back.
+"""Steps of pipeline.py on a GPU, on tensors.
 
-Alignment, the aperture and the all-in-focus image are the host's. In between nothing waits for the device and the
-stream is the current one. Volume, aggregation and optimisation are one CUDA graph each where the same sizes come again.
-On a GPU the kernels are machine code; in tests the host build of the same source stands in for them and `device` is
-the CPU: all else is the same code.
+Frames are uploaded once; inverse depth, sigma and confidence are downloaded. Alignment, aperture and all-in-focus image
+are computed on the host. The steps in between do not wait for the device and use the current stream. Volume,
+aggregation and optimisation are each recorded as a CUDA graph and replayed for the same sizes. On a GPU the kernels are
+machine code; in tests `device` is the CPU and the host build of the same source replaces them, with the same code
+around them.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ Planes = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
 
 class GpuSteps(HostSteps):
-    """See :class:`dfs_ros.pipeline.Steps`; one stack at a time.
+    """Steps on a GPU, see :class:`dfs_ros.pipeline.Steps`; one stack at a time.
 
     Parameters
     ----------
     kernels, device
-        What runs the kernels, and where tensors lie. See :meth:`on_cuda`.
+        Launcher of the kernels, and device of the tensors. See :meth:`on_cuda`.
     graphs
         None: launch kernels one by one.
     network, threads, lens, spectra
@@ -68,14 +69,14 @@ class GpuSteps(HostSteps):
 
     @classmethod
     def on_cuda(cls, network: Network | None, threads: int, graphs: bool, **kept: Any) -> GpuSteps:
-        """On the current CUDA device. Raises dfs_ros.cost_volume.cuda.CudaUnavailable where there is none."""
+        """Steps on the current CUDA device. Raises dfs_ros.cost_volume.cuda.CudaUnavailable without one."""
         kernels = cuda.cuda_kernels(torch.cuda.current_device() if torch.cuda.is_available() else 0)
         device = torch.device("cuda", torch.cuda.current_device())
         return cls(kernels, device, network, threads, graphs=CudaGraphs() if graphs else None, **kept)
 
     @property
     def description(self) -> str:
-        """The device in words."""
+        """Device of the cost volume, for reports."""
         if self._device.type != "cuda":
             return str(self._device)
         return f"{self._device}, {torch.cuda.get_device_name(self._device)}"
@@ -139,7 +140,7 @@ class GpuSteps(HostSteps):
         return diopters, spread, confidence
 
     def now(self) -> Any:
-        """An event of the device; its own clock measures the steps."""
+        """Time mark for :meth:`seconds_between`: an event of the device."""
         if self._device.type != "cuda":
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]

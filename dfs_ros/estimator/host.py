@@ -1,4 +1,4 @@
-"""The steps of pipeline.py that are the host's on every device: alignment, aperture, sigma, all-in-focus image."""
+"""Steps of pipeline.py on the host: alignment, aperture, sigma, all-in-focus image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Depths = NDArray[np.float64]
 
 
 class HostSteps:
-    """See :class:`dfs_ros.pipeline.Steps`.
+    """Steps that run on the host for every device, see :class:`dfs_ros.pipeline.Steps`.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class HostSteps:
         initial: tuple[FrameAlignment, ...] | None,
     ) -> AlignedStack:
         aligned = align(stack, config, reference=reference, initial=initial)
-        # To a thousandth: transfer functions are found again when a still camera is aligned a little differently.
+        # Rounded, so that cached transfer functions fit the next stack of a still camera.
         scale = np.round(aligned.stack.blur_scale, 3)
         return dataclasses.replace(aligned, stack=dataclasses.replace(aligned.stack, blur_scale=scale))
 
@@ -70,7 +70,10 @@ class HostSteps:
         return (fit() or unfitted()) if self._lens is None else self._lens.fit(described.camera, fit)
 
     def sigma(self, spread: Image, diopters: Image) -> tuple[Image, Image]:
-        """Standard deviation of the inverse depth, and the pixel's own doubt, which leaves its surroundings out."""
+        """Standard deviation of the inverse depth, and the pixel's own, uncalibrated one.
+
+        With a network, the first is raised beside depth jumps; the second ignores neighbours.
+        """
         own = spread / np.float32(self.sigma_scale)
         return (spread if self.network is None else beside_jumps(spread, diopters, self.sigma_scale)), own
 

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from dfs_ros.estimator.gpu import GpuSteps
 
 Progress = Callable[[str, float], None]
-"""Called with the name of the step that begins and the share of the whole that is done."""
+"""Function of the name of the step that begins, and the completed share of the whole."""
 
-# Method of the steps: its name in reports, and the share of the whole that is done when it begins.
+# Method of the steps: its name in reports, and the completed share of the whole when it begins.
 _STEPS = {
     "align": ("align", 0.0),
     "aperture": ("aperture", 0.15),
@@ -34,7 +34,10 @@ _STEPS = {
 
 
 class ObservedSteps:
-    """Steps that note how long each takes and tell `progress` as each begins; what it raises ends the estimate."""
+    """Wrapper of the steps that times them and reports progress.
+
+    An exception of `progress` ends the estimate.
+    """
 
     def __init__(self, steps: CpuSteps | GpuSteps, progress: Progress | None) -> None:
         self._steps, self._progress = steps, progress
@@ -62,7 +65,7 @@ class ObservedSteps:
             self._progress(f"{what}, {100 * share:.0f} %", self._share_done)
 
     def seconds(self) -> dict[str, float]:
-        """Of every step, in the order they began. Waits for the device."""
+        """Seconds of every step, in the order of their starts. Waits for the device."""
         seconds: dict[str, float] = {}
         for label, before, after in self._marks:
             seconds[label] = seconds.get(label, 0.0) + self._steps.seconds_between(before, after)

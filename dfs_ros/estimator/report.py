@@ -1,4 +1,4 @@
-"""The result of an estimate at the size of its images, with its report."""
+"""Result of an estimate at the size of its images, with its report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def result_of(
     ran_on: dict[str, str],
     warnings: list[str],
 ) -> DepthResult:
-    """The estimate of `stack`, enlarged to its size where it was reduced, with the report of docs/formats.md."""
+    """Enlarge an estimate to the size of `stack`, and add the report of docs/formats.md."""
     height, width = stack.size
     worked_at = found.depth_m.shape
     aligned, camera = found.aligned, found.aligned.stack.camera
@@ -30,7 +30,7 @@ def result_of(
         image = aligned.stack.images[aligned.reference]
         sharp = np.broadcast_to(image[..., None], (*image.shape, 3)) if image.ndim == 2 else image
     if worked_at != (height, width):
-        # Nearest for depth: between two surfaces there is no third one.
+        # Nearest for depth: interpolation would invent a surface between two others.
         planes = [np.asarray(cv2.resize(x, (width, height), interpolation=cv2.INTER_NEAREST)) for x in planes]
         sharp = np.asarray(cv2.resize(sharp, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
         camera = camera.scaled(width / worked_at[1])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dfs_ros.version import __version__
 
-# A colcon build generates `dfs_ros.msg` in another folder than this source: both are one package.
+# A colcon build generates `dfs_ros.msg` in another folder than this source; both form one package.
 __path__ = extend_path(__path__, __name__)
 
 if TYPE_CHECKING:

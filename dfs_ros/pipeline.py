@@ -2,16 +2,16 @@
 
 reduce        stack at a size that suffices, described f-number corrected       types.py
 align         focus breathing, motion and exposure differences removed          alignment/
-aperture      effective aperture, with its standard error                       calibration/aperture.py
+aperture      effective aperture and its standard error, from the stack         calibration/aperture.py
 hypotheses    candidate depths, uniform in inverse depth                        cost_volume/hypotheses.py
 cost volume   misfit of one sharp image, re-blurred for every focus setting     cost_volume/
-interpolate   costs of depths between those, where these are few                cost_volume/hypotheses.py
+interpolate   costs of further depths in between, if hypotheses are few         cost_volume/hypotheses.py
 energy        logarithm of the cost                                             cost_volume/energy.py
 aggregate     guided filter along the edges of the image                        depth/regularization.py
-optimize      semi-global matching: surfaces are preferred                      depth/regularization.py
+optimize      semi-global matching, which favours smooth surfaces               depth/regularization.py
 decide        probability over the hypotheses, by the network or without        network/, depth/regularization.py
 read out      probability -> inverse depth and its standard deviation           depth/readout.py
-judge         NaN where the stack cannot tell                                   depth/confidence.py
+judge         NaN for pixels without reliable depth                             depth/confidence.py
 sharpen       all-in-focus image, deblurred at the depth found                  cost_volume/sharp.py
 
 `steps` computes on the CPU or on a GPU: the same calls, on arrays or on tensors (estimator/). Timing, progress and
@@ -40,7 +40,7 @@ Array = Any
 
 
 class Steps(Protocol):
-    """One device's form of each step; shapes and formulas stand where the step is implemented."""
+    """Steps of the algorithm on one device; implementations state shapes and formulas."""
 
     def align(
         self, stack: FocalStack, config: AlignmentConfig, reference: int | None, initial: Alignment | None
@@ -68,9 +68,9 @@ Alignment = tuple[FrameAlignment, ...]
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """Depth of an aligned stack, at the size that was worked at; `depth_m` and `sigma_m` are NaN where unknown.
+    """Depth of an aligned stack at the working size; `depth_m` and `sigma_m` are NaN if unknown.
 
-    `dense_depth_m` and `dense_sigma_m`: the same at every pixel, however unsure.
+    `dense_depth_m` and `dense_sigma_m`: estimates at every pixel, reliable or not.
     """
 
     depth_m: Image
@@ -93,10 +93,10 @@ def estimate(
     initial: Alignment | None = None,
     sharpen: bool = True,
 ) -> Estimate:
-    """Depth of `stack` in the geometry of frame `reference` (None: the middle one in focus, or near it).
+    """Estimate depth of `stack` in the geometry of frame `reference`.
 
-    `initial`: alignment of the stack before, of the same focus sequence. Raises ValueError where fewer than two frames
-    show the same scene.
+    `reference` None: the middle of the focus order, or the nearest frame that matches the others. `initial`: alignment
+    of the previous stack of this focus sequence. Raises ValueError if fewer than two frames show the same scene.
     """
     working = opened(reduced(stack, config.processing.max_megapixels), config.lens.aperture_scale)
     aligned = steps.align(working, config.alignment, reference, initial)
@@ -115,7 +115,7 @@ def estimate(
 
 
 def infer(aligned: AlignedStack, depths_m: Depths, config: Config, steps: Steps) -> tuple[Array, Array, Array]:
-    """Inverse depth, its standard deviation (dioptres) and the confidence, (H, W) each, on the device of the steps."""
+    """Inverse depth, its standard deviation (dioptres) and confidence, (H, W) each."""
     images = steps.upload(aligned.stack.images)
     guide = steps.guide(images)
     cost = steps.cost_volume(aligned, images, depths_m, config.cost)

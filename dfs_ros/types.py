@@ -1,7 +1,7 @@
-"""What flows through the package: Camera, FocusMetadata, Frame, FocalStack, DepthResult.
+"""Types of the package's data: Camera, FocusMetadata, Frame, FocalStack, DepthResult.
 
-All are frozen and checked when made, so that code behind this border need not check again. Depth in metres, focus and
-inverse depth in dioptres (1/m, 0 = infinity), blur in pixels, time in integer nanoseconds, unknown = NaN.
+All are frozen, and validated on creation, so that later code need not check again. Depth is in metres, focus and
+inverse depth in dioptres (1/m, 0 = infinity), blur in pixels, time in integer nanoseconds; unknown = NaN.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ def _positive(value: float, name: str, unit: str) -> float:
 
 @dataclass(frozen=True)
 class Camera:
-    """A thin lens in front of a sensor, with the pinhole intrinsics that go with it.
+    """Thin lens and sensor, with pinhole intrinsics.
 
     Parameters
     ----------
     focal_length_m, f_number, pixel_pitch_m
-        The lens and the size of one image pixel on the sensor. Only their combination enters the blur, in pixels:
+        Lens, and size of one image pixel on the sensor. Only their combination enters the blur, in pixels:
         ``c = f^2 |D_f - D| / (N (1 - f D_f) p)``.
     fx_px, fy_px, cx_px, cy_px
         Intrinsics at `reference_focus_diopters`; NaN (the default) = derived: ``fx = fy = f / ((1 - f D_ref) p)``,
         centre of the image.
     reference_focus_diopters
-        The focus at which the intrinsics hold (the lens breathes: they change with focus).
+        Focus of the intrinsics, which change with focus as the lens breathes.
     """
 
     focal_length_m: float
@@ -70,7 +70,7 @@ class Camera:
         check_focus(self.reference_focus_diopters, self.focal_length_m, "camera.reference_focus_diopters")
 
     def scaled(self, factor: float) -> Camera:
-        """The camera of the same images resized by `factor` (0.5 = half as many pixels each way)."""
+        """Camera of images resized by `factor` (0.5: half the pixels each way)."""
         _positive(factor, "factor", "1")
 
         def centre(c: float) -> float:
@@ -87,7 +87,7 @@ class Camera:
 
 
 def check_focus(focus_diopters: float, focal_length_m: float, name: str = "focus_diopters") -> None:
-    """Raise ValueError unless a lens of that focal length can focus there (beyond its focal length, up to infinity)."""
+    """Raise ValueError for a focus inside the focal length, beyond infinity or not finite."""
     if not math.isfinite(focus_diopters):
         raise ValueError(f"{name}: expected finite dioptres (0 = infinity), received {focus_diopters}")
     if focus_diopters < 0:
@@ -103,7 +103,10 @@ def check_focus(focus_diopters: float, focal_length_m: float, name: str = "focus
 
 
 def check_image(image: Any, name: str) -> None:
-    """Raise TypeError or ValueError unless `image` is uint8, (H, W) or (H, W, 3), of at least 16 x 16 pixels."""
+    """Raise TypeError or ValueError for an unsuitable image.
+
+    Suitable are uint8 arrays, (H, W) or (H, W, 3), of at least 16 x 16 pixels.
+    """
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         raise TypeError(f"{name}: expected a uint8 array, received {getattr(image, 'dtype', type(image).__name__)}")
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
@@ -113,7 +116,10 @@ def check_image(image: Any, name: str) -> None:
 
 
 class LensState(IntEnum):
-    """What the lens did during the exposure; the numbers of FrameFocus.msg, any other number reads as UNKNOWN."""
+    """State of the lens during an exposure.
+
+    The numbers are those of FrameFocus.msg; any other reads as UNKNOWN.
+    """
 
     STATIONARY = 0
     MOVING = 1
@@ -126,22 +132,22 @@ class LensState(IntEnum):
 
 @dataclass(frozen=True)
 class FocusMetadata:
-    """What a camera driver tells of one exposure: the fields of FrameFocus.msg that depth needs.
+    """Metadata of one exposure from a camera driver: fields of FrameFocus.msg.
 
-    Taken as it comes, unchecked: a driver may report nonsense, which the stack assembler counts.
+    Not validated here: the stack assembler counts invalid values.
 
     Parameters
     ----------
     stamp_ns
-        Stamp of the image this belongs to.
+        Stamp of the image.
     focus_diopters, focus_start_diopters, focus_end_diopters, focus_sigma_diopters
         Focus (0 = infinity) in the middle, at the start and at the end of the exposure, and its standard deviation;
         NaN = unknown.
     focal_length_m, f_number, magnification
-        The lens, and the image scale relative to the reference focus of camera_info; NaN or 0 = unknown.
+        Lens, and image scale relative to the reference focus of camera_info; NaN or 0 = unknown.
     sweep_id, index, count
-        Where in a sweep: number of the sweep, of the image within it (any order, each once), images of that sweep;
-        `count` 0 = the driver does not say.
+        Position in a sweep: number of the sweep, of the image within it (any order, each once), and of its images;
+        `count` 0 = unknown.
     """
 
     stamp_ns: int
@@ -161,7 +167,7 @@ class FocusMetadata:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One image with its focus and its lens.
+    """Image with its focus and its lens.
 
     Parameters
     ----------
@@ -218,9 +224,9 @@ class FocalStack:
     stamp_ns
         int64 (F,), 0 where unknown.
     blur_scale
-        float64 (F,): how much alignment enlarged each image, and its blur with it (1 = not at all).
+        float64 (F,): enlargement of each image, and of its blur, by alignment (1 = none).
     magnification
-        float64 (F,): image scale of each frame as the driver or a calibration knows it; NaN = unknown: thin lens.
+        float64 (F,): image scale of each frame from the driver or a calibration; NaN = that of a thin lens.
     """
 
     images: NDArray[np.uint8]
@@ -277,7 +283,7 @@ class FocalStack:
 
     @classmethod
     def from_frames(cls, frames: list[Frame], camera: Camera) -> FocalStack:
-        """A stack of frames of one size; `camera` is that of the original images."""
+        """Stack of frames of one size; `camera` is that of the original images."""
         for shapes in ({f.image.shape for f in frames}, {f.original_size_px for f in frames}):
             if len(shapes) > 1:
                 raise ValueError(f"images of a stack must have one size, received {sorted(shapes)}")
@@ -292,9 +298,9 @@ class FocalStack:
 
 
 def working_size(size: tuple[int, int], max_megapixels: float) -> tuple[int, int]:
-    """Size (height, width) of images after their reduction to `max_megapixels`; `size` where they are not larger.
+    """Size (height, width) of an image reduced to `max_megapixels`, or its own if smaller.
 
-    Sides are rounded and keep 16 pixels. The result is its own working size: a reduced image is not reduced again.
+    Sides are rounded and at least 16 px. The function is idempotent: a reduced image is not reduced again.
     """
     height, width = size
     most_px = max_megapixels * 1e6
@@ -306,7 +312,7 @@ def working_size(size: tuple[int, int], max_megapixels: float) -> tuple[int, int
 
 
 def reduced(stack: FocalStack, max_megapixels: float) -> FocalStack:
-    """The stack at its :func:`working_size`, averaged by area; the same stack where that is its size."""
+    """Reduce a stack to its :func:`working_size` by area; a smaller one stays the same object."""
     size = working_size(stack.size, max_megapixels)
     if size == stack.size:
         return stack
@@ -315,7 +321,7 @@ def reduced(stack: FocalStack, max_megapixels: float) -> FocalStack:
 
 
 def reduced_frame(frame: Frame, max_megapixels: float) -> Frame:
-    """The frame at its :func:`working_size`, as :func:`reduced`."""
+    """Reduce a frame to its :func:`working_size`, as :func:`reduced`."""
     size = working_size(frame.image.shape[:2], max_megapixels)
     return frame if size == frame.image.shape[:2] else replace(frame, image=_resized(frame.image, size))
 
@@ -325,7 +331,7 @@ def _resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint
 
 
 def opened(stack: FocalStack, aperture_scale: float) -> FocalStack:
-    """The stack as of a lens whose blur is `aperture_scale` times as wide."""
+    """Divide the f-number of a stack, so that its described blur is `aperture_scale` times as wide."""
     if aperture_scale == 1.0:
         return stack
     camera = replace(stack.camera, f_number=stack.camera.f_number / aperture_scale)
@@ -339,21 +345,21 @@ class DepthResult:
     Parameters
     ----------
     depth_m, sigma_m
-        float32 (H, W), NaN where the stack cannot tell; sigma is one standard deviation.
+        float32 (H, W), NaN for pixels without reliable depth; sigma is one standard deviation.
     confidence
         float32 (H, W) in [0, 1].
     all_in_focus
         uint8 (H, W, 3) RGB.
     camera
-        With the intrinsics of these images.
+        Camera with the intrinsics of these images.
     stamp_ns
-        Of the reference frame.
+        Stamp of the reference frame.
     alignment
-        Of each frame, a start for the next stack of the sweep.
+        Alignment of each frame, an initial value for the next stack of the sweep.
     report
-        What was estimated and dropped, and how long each step took.
+        Report of docs/formats.md: estimates, dropped frames, seconds of each step.
     dense_depth_m, dense_sigma_m
-        The same at every pixel, however unsure; None where the result was not estimated here.
+        Estimates at every pixel, reliable or not; None for a result that was not estimated here.
     """
 
     depth_m: NDArray[np.float32]

@@ -64,4 +64,4 @@ def serve(transport: Transport, source: FrameSource, config: Config) -> None:
             )
         transport.spin()
     finally:
-        camera.close()  # sets a device back to what it was
+        camera.close()  # restores the device's controls

@@ -12,7 +12,7 @@ from dfs_ros.config import Config, sections
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--config FILE`, `--set section.setting=value` and the shorthands of the most used settings."""
+    """Add `--config`, `--set` and the shorthands of the most used settings."""
     group = parser.add_argument_group("settings (defaults: --list-settings)")
     group.add_argument(
         "--config", metavar="FILE", help="YAML file of settings, in the form that --list-settings prints"
@@ -58,7 +58,7 @@ _SHORTHANDS = {
 
 
 def config_from_arguments(args: argparse.Namespace, base: Config | None = None) -> Config:
-    """The configuration of `--config`, then `--set`, then the shorthands, each over the one before.
+    """Configuration from `--config`, then `--set`, then the shorthands, each overriding the previous.
 
     Raises ValueError for unknown settings and values of the wrong type or range.
     """
@@ -80,7 +80,7 @@ def config_from_arguments(args: argparse.Namespace, base: Config | None = None) 
 
 
 def _value(value: str, text: str) -> Any:
-    """A value as YAML reads it; nothing is the empty text."""
+    """Parse a value as YAML; nothing means empty text."""
     try:
         return yaml.safe_load(value) if value.strip() else ""
     except (yaml.YAMLError, ValueError, RecursionError):

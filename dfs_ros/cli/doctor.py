@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def describe(diagnosis: Diagnosis) -> str:
-    """The diagnosis as text: a line for each thing, and one for each fix."""
+    """Text of the diagnosis: a line for each finding and each fix."""
     width = max(len(name) for name in (*(f.name for f in diagnosis.findings), *(u.what for u in diagnosis.uses)))
     lines = [f"dfs_ros {__version__}   (- not here, not needed; ! works, but not well; X does not work)"]
     topic = ""

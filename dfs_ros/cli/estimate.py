@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from dfs_ros.io.results import prepare_output, write_result
     from dfs_ros.io.stack_folder import load_reference_depth, load_stack
 
-    # Everything that can be wrong is found before the long work starts.
+    # Find all faults of the input before the long work.
     folder = _stack_folder(args.stack)
     if prepare_output(args.output).resolve() == folder:
         raise ValueError(

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _verify(module: LightNetwork, model: bytes, shape: Shape, precision: str) -> bool:
-    """Print how far each runner's depth is from PyTorch's; whether all are within the tolerance."""
+    """Print the difference of each runner from PyTorch; True if all are within the tolerance."""
     import dataclasses
 
     from dfs_ros.network.export import INPUTS

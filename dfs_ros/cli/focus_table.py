@@ -102,10 +102,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def add_point(document: dict[str, Any], raw: float, focus_diopters: float, sigma_raw: float) -> int:
-    """Add a point to a lens table, in place of one at the same focus; returns how many there are then.
+    """Add a point to a lens table, replacing one at the same focus; return their number.
 
-    Raises ValueError where the table makes no sense then. The standard deviation is known with the second point, which
-    tells the dioptres of a step.
+    Raises ValueError if the table is then invalid. The point gets a standard deviation only beside another point, which
+    gives the dioptres of a step.
     """
     from dfs_ros.lens.table import LensTable
 
@@ -125,7 +125,7 @@ def add_point(document: dict[str, Any], raw: float, focus_diopters: float, sigma
 
 
 def _document(path: Path) -> dict[str, Any]:
-    """The lens table that is there, maybe of one point, or an empty one."""
+    """Existing lens table, which may have one point, or an empty one."""
     from dfs_ros.lens.table import FORMAT, read_document
 
     if not path.exists():

@@ -37,7 +37,7 @@ _VARIANTS = {"bench --node": ("benchmarks.node", "measure speed and memory of th
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `dfs ARGV`; returns the exit status: 0 good, 1 failed, 2 bad input, 130 interrupted."""
+    """Run `dfs ARGV`; return the exit status: 0 good, 1 failed, 2 bad input, 130 interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
     wait_asleep()
     if not argv or argv[0] in ("-h", "--help"):
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _run(name, argv[1:])
         finally:
             sys.stdout.flush()
-    except BrokenPipeError:  # whoever read the output has seen enough, as in `dfs estimate --list-settings | head`
+    except BrokenPipeError:  # the reader has closed the pipe, as in `dfs estimate --list-settings | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ValueError, TypeError, OSError, MemoryError) as error:
@@ -90,7 +90,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
 
 
 def _module(module_name: str, command: str) -> Any:
-    """Module of a command; None, with a message, if it is a command of the repository and this is none."""
+    """Import the module of a command; None, with a message, if it needs a clone."""
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -110,7 +110,7 @@ def _needs_clone(module_name: str) -> bool:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        # One line, as for all other wrong input; argparse would print its whole usage before it.
+        # One line, as for all other wrong input; argparse would print its whole usage first.
         raise ValueError(f"{message}; see `{self.prog} --help`")
 
 

@@ -1,4 +1,4 @@
-"""Monitor of a run from outside the depth node, by its messages alone."""
+"""Monitor of a run, by the messages of the depth node."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _RECENT = 100
 
 
 class Spread(NamedTuple):
-    """Seconds: median, 99th percentile and largest; NaN where nothing was measured."""
+    """Median, 99th percentile and largest, in seconds; NaN without measurements."""
 
     p50: float
     p99: float
@@ -49,19 +49,19 @@ class Spread(NamedTuple):
 
 
 class Monitor:
-    """Subscribes to depth and diagnostics of the depth node, and with `collect` to its whole results."""
+    """Monitor of depth and diagnostics; `collect` also subscribes to the whole results."""
 
     def __init__(self, transport: Transport, *, collect: bool) -> None:
         self._transport = transport
         self._collect = collect
         self.node = Diagnostic("STALE", "no diagnostics of the depth node yet")
         self.latencies_s: deque[float] = deque(maxlen=_LATENCIES_KEPT)
-        """From the newest image of a sweep to the depth image of that sweep, received here."""
+        """Latency from the newest image of a sweep to the reception of its depth image."""
         self.times_ns: deque[int] = deque(maxlen=_LATENCIES_KEPT)
-        """When depth images were received."""
+        """Times of reception of depth images."""
         self.depth_count = 0
         self.image_callback_ms: dict[str, float] = {}
-        """How long the node was at work on an image as it came, at most, of 99 % of the last ones; wall, processor."""
+        """99th percentile of the node's time for an image's callback, by clock: wall, processor."""
         self._focus: dict[int, FocusMetadata] = {}
         self._sweep_ends: dict[int, int] = {}
         self._sets = StampedSets(len(_PARTS))
@@ -81,25 +81,25 @@ class Monitor:
                 subscribe(topic, kind, partial(self._add_part, topic), quality)
 
     def restart(self) -> None:
-        """Count depth images, rates and latencies from now on."""
+        """Reset the counts of depth images, rates and latencies."""
         self.times_ns.clear()
         self.latencies_s.clear()
         self.depth_count = 0
 
     @property
     def depth_hz(self) -> float:
-        """Depth images a second of late; 0 before the second one."""
+        """Recent rate of depth images in Hz; 0 before the second one."""
         return rate_hz(list(islice(reversed(self.times_ns), _RECENT))[::-1], self._transport.now_ns())
 
     @property
     def mean_hz(self) -> float:
-        """Depth images a second between the first and the last."""
+        """Mean rate of depth images in Hz, from the first to the last."""
         times_ns = self.times_ns
         return (len(times_ns) - 1) * 1e9 / (times_ns[-1] - times_ns[0]) if len(times_ns) > 1 else 0.0
 
     @property
     def latency(self) -> Spread:
-        """From the newest image of a sweep to its depth."""
+        """Latency from the newest image of a sweep to its depth."""
         if not self.latencies_s:
             return Spread(math.nan, math.nan, math.nan)
         p50, p99, largest = np.percentile(np.array(self.latencies_s), [50, 99, 100])
@@ -107,13 +107,13 @@ class Monitor:
 
     @property
     def depth_publishers(self) -> int:
-        """How many nodes publish depth; more than one is a mix-up."""
+        """Number of nodes that publish depth; more than one is a mistake."""
         return self._depth.publisher_count()
 
     def result(self) -> DepthResult | None:
-        """The newest complete result that was received; None before there is one.
+        """Newest complete result received; None before the first.
 
-        Confidence is not published and NaN here.
+        Confidence is not published, so it is NaN here.
         """
         if not self._newest:
             return None
@@ -129,7 +129,7 @@ class Monitor:
         )
 
     def _camera(self, info: CameraInfo) -> Camera:
-        """The lens as the camera says it, with the intrinsics that came with the depth."""
+        """Lens from the camera's messages, with the intrinsics that came with the depth."""
         said = self._lens.described(self._newest_focus or self._last_focus)
         original = self._lens.info_at(info.stamp_ns)
         size = info.size if original is None else original.size
@@ -174,7 +174,7 @@ class Monitor:
 
 
 def _image_callback_ms(status: Diagnostic, topic: str) -> dict[str, float]:
-    """Of the diagnostics of a node's transport."""
+    """99th percentiles of the image callback, from the diagnostics of a node's transport."""
     found = {}
     for clock, name in (("wall", "callback_p99_ms"), ("processor", "callback_cpu_p99_ms")):
         for each in (f"{topic} {name}", f"{topic}/compressed {name}"):
@@ -184,7 +184,7 @@ def _image_callback_ms(status: Diagnostic, topic: str) -> dict[str, float]:
 
 
 def status_line(monitor: Monitor) -> str:
-    """Rates, latency, coverage and drops in one line."""
+    """Status line: rates, latency, coverage, drops."""
     node = monitor.node
     parts = [f"images {_number(number(node, 'images_hz'), '.1f', ' Hz')}", f"depth {monitor.depth_hz:.2g} Hz"]
     recent = list(monitor.latencies_s)[-10:]
@@ -196,7 +196,7 @@ def status_line(monitor: Monitor) -> str:
 
 
 def drops_text(node: Diagnostic) -> str:
-    """Drops by cause, and stacks given up because newer ones came."""
+    """Text of drops by cause, and of superseded stacks."""
     counts = ", ".join(f"{count} {cause.replace('_', ' ')}" for cause, count in drops(node).items())
     superseded = number(node, "superseded")
     skipped = f"; {superseded:.0f} stacks superseded" if superseded > 0 else ""
@@ -204,7 +204,7 @@ def drops_text(node: Diagnostic) -> str:
 
 
 def summary(monitor: Monitor) -> dict[str, Any]:
-    """What was measured, as plain values."""
+    """Measurements as plain values."""
     latency = monitor.latency
     superseded = number(monitor.node, "superseded")
     return {

@@ -1,6 +1,6 @@
 """Shared code of the native executables `ros2 run dfs_ros ...`, configured by ROS arguments alone.
 
-:func:`native_main` imports whatever takes time, so that a signal may interrupt it.
+:func:`native_main` imports all slow modules, so that a signal can interrupt the imports.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _LEVELS = ((logging.ERROR, "error"), (logging.WARNING, "warning"), (logging.INFO
 def native_main(
     node_name: str, doc: str, serve: Callable[[Transport], None], arguments: Sequence[str] | None = None
 ) -> int:
-    """Serve a native node until it is told to stop; returns the exit status: 0 good or stopped, 1 failed, 2 bad input.
+    """Serve a native node until a signal; return its exit status.
 
-    `arguments` None = the command line: ROS arguments behind `--ros-args`.
+    0 good or stopped, 1 failed, 2 bad input. `arguments` None = the command line: ROS arguments after `--ros-args`.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments and arguments[0] in ("-h", "--help"):
@@ -39,7 +39,7 @@ def native_main(
     try:
         _run(node_name, serve, arguments, stop)
     except BaseException as error:
-        if stop.told:  # a compiled module that was being imported makes an ImportError of it
+        if stop.told:  # a compiled module under import turns _Stopped into an ImportError
             return 0
         if isinstance(error, (ValueError, TypeError, OSError, MemoryError)):
             print(f"{node_name}: error: {str(error) or type(error).__name__}", file=sys.stderr)
@@ -52,9 +52,9 @@ def native_main(
 
 
 class _Stopped(BaseException):
-    """A signal said to stop.
+    """Raised by a signal that stops the process.
 
-    No KeyboardInterrupt: Python remembers one that passed through compiled code, and ends with the signal although it
+    Not a KeyboardInterrupt: Python remembers one that passed through compiled code, and dies of the signal although it
     was caught.
     """
 
@@ -70,7 +70,7 @@ class _Stop:
         raise _Stopped
 
     def check(self) -> None:
-        """Raise again what a module that was being imported may have swallowed."""
+        """Raise again after an import that may have swallowed the exception."""
         if self.told:
             raise _Stopped
 
@@ -90,7 +90,7 @@ def _run(node_name: str, serve: Callable[[Transport], None], arguments: Sequence
 
 @contextmanager
 def _python_log_to(transport: Transport) -> Iterator[None]:
-    """What the package logs by Python's logging goes where the node's own lines go."""
+    """Forward the package's Python log to the node's log."""
 
     class Forward(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

@@ -13,7 +13,7 @@ from dfs_ros.cli.participants import DEPTH_NODE, add_participant_arguments, part
 from dfs_ros.system.memory import keep_freed_memory
 from dfs_ros.transport.base import Transport
 
-# How long the thread that computes may keep the interpreter from the one that receives: Python's default is 5 ms.
+# Longest hold of the interpreter by the computing thread while the receiving one waits; Python's default is 5 ms.
 _SWITCH_INTERVAL_S = 0.0005
 
 

@@ -20,7 +20,7 @@ CAMERA_NODE, DEPTH_NODE, VIEWER_NODE, MONITOR_NODE = "dfs_camera", "dfs", "dfs_v
 
 
 def add_participant_arguments(parser: argparse.ArgumentParser, kinds: tuple[str, ...] = ("auto", "ros", "dds")) -> None:
-    """`--transport`, `--namespace`, `--remap`."""
+    """Add `--transport`, `--namespace`, `--remap`."""
     parser.add_argument(
         "--transport",
         choices=kinds,
@@ -35,7 +35,7 @@ def add_participant_arguments(parser: argparse.ArgumentParser, kinds: tuple[str,
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--source`, and shorthands of the settings of section camera."""
+    """Add `--source` and shorthands of section camera."""
     parser.add_argument(
         "--source",
         metavar=("sim|stack|v4l2", "DIR|DEVICE"),
@@ -62,7 +62,7 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def with_camera_arguments(config: Config, args: argparse.Namespace) -> Config:
-    """The configuration with what :func:`add_source_arguments` added. Raises ValueError for what makes no sense."""
+    """Apply the options of :func:`add_source_arguments`. Raises ValueError for invalid ones."""
     changes: dict[str, object] = {}
     if args.source:
         config = config.updated(_source_of(args.source))
@@ -78,7 +78,7 @@ def with_camera_arguments(config: Config, args: argparse.Namespace) -> Config:
 
 
 def _source_of(words: list[str]) -> dict[str, dict[str, object]]:
-    """The settings of `--source`."""
+    """Settings of `--source`."""
     kind, *rest = words
     if kind == "stack" and len(rest) == 1:
         return {"camera": {"source": kind, "stack": rest[0]}}
@@ -90,9 +90,9 @@ def _source_of(words: list[str]) -> dict[str, dict[str, object]]:
 
 
 def make_source(config: Config) -> FrameSource:
-    """The camera source of `camera.source`; renders simulated images, with progress, where they are not cached.
+    """Make the source of `camera.source`; render simulated images, with progress, if not cached.
 
-    Raises ValueError or OSError for a source that cannot be used.
+    Raises ValueError or OSError for an unusable source.
     """
     if config.camera.source == "stack":
         from dfs_ros.camera.recorded import RecordedSource
@@ -134,7 +134,7 @@ def _rendering_progress() -> Iterator[Callable[[float], None]]:
 
 @contextmanager
 def participant(args: argparse.Namespace, node_name: str, config: Config) -> Iterator[Transport]:
-    """A node on the transport that the options name. The block ends quietly on SIGINT, SIGTERM and SIGHUP."""
+    """Node on the transport of the options, until SIGINT, SIGTERM or SIGHUP."""
     transport = open_transport(
         args.transport,
         node_name,
@@ -149,7 +149,7 @@ def participant(args: argparse.Namespace, node_name: str, config: Config) -> Ite
 
 
 def _end_with_parent(transport: Transport) -> None:
-    """Stop when standard input ends, as it does when the process that holds its other end is gone, however it went."""
+    """Stop at the end of standard input: the parent, which holds its other end, has died."""
     while os.read(sys.stdin.fileno(), 4096):
         pass
     stop_soon(transport)

@@ -29,7 +29,7 @@ _THREAD_STOP_S = 15.0
 
 @dataclass(frozen=True)
 class Setup:
-    """What a run consists of. `arguments` have transport, namespace and remap."""
+    """Parts of a run. `arguments` have transport, namespace and remap."""
 
     arguments: argparse.Namespace
     config: Config
@@ -39,11 +39,11 @@ class Setup:
 
     @property
     def kind(self) -> str:
-        """The transport: ros, dds or local."""
+        """Transport: ros, dds or local."""
         return chosen_kind(self.arguments.transport)
 
     def open_transport(self, node_name: str) -> Transport:
-        """A node of this run in this process."""
+        """Open a node of this run in this process."""
         namespace, remappings = self.arguments.namespace, parse_remappings(self.arguments.remap)
         if self.kind == "local":
             return LocalTransport(node_name, self.bus, namespace=namespace, remappings=remappings, config=self.config)
@@ -51,18 +51,18 @@ class Setup:
 
 
 class Parts(ABC):
-    """Starts the parts at the beginning of a `with` block and has ended them all when it is left."""
+    """Context that starts the parts of a run, and ends all of them."""
 
     @abstractmethod
     def start(self) -> None: ...
 
     @abstractmethod
     def failure(self) -> str | None:
-        """What went wrong with a part that ended by itself; None while all are running."""
+        """Fault of a part that ended by itself; None while all are running."""
 
     @abstractmethod
     def stop(self) -> list[str]:
-        """End all; returns a line for each that did not end well. Harmless when repeated."""
+        """End all parts; return a line for each fault. May be repeated."""
 
     def __enter__(self) -> Parts:
         try:
@@ -79,9 +79,9 @@ class Parts(ABC):
 
 
 class ProcessParts(Parts):
-    """Each part a process, started as the sub-command of `dfs` that runs it alone.
+    """Parts as processes, each the sub-command of `dfs` that runs it alone.
 
-    `show` is called with the name of a part and each line that it writes.
+    `show` is called with the name of a part and each line of its output.
     """
 
     def __init__(self, setup: Setup, show: Callable[[str, str], None]) -> None:
@@ -110,7 +110,7 @@ class ProcessParts(Parts):
 
     def stop(self) -> list[str]:
         if self._stopped is None:
-            self._stopped = []  # from now on what they write is not shown
+            self._stopped = []  # hides their further output
             self._stopped = [
                 "\n".join([f"the {name} ended with status {status}", *lines[-5:]])
                 for name, status, lines in self.processes.stop()
@@ -125,7 +125,7 @@ class ProcessParts(Parts):
 
 
 class ThreadParts(Parts):
-    """Each part a thread of this process."""
+    """Parts as threads of this process."""
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup

@@ -1,4 +1,4 @@
-"""Child processes that start and end together with this one."""
+"""Child processes that start and end with this one."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 _STOP_TIMEOUT_S = 15.0
 _LINES_KEPT = 50
-_GOOD_ENDS = (0, 130, -signal.SIGINT)  # the latter two: told to stop before it had well begun
+_GOOD_ENDS = (0, 130, -signal.SIGINT)  # the latter two: stopped while starting
 
 
 class Ended(NamedTuple):
-    """A child that ended: its exit status, negative for a signal, and the last lines it wrote."""
+    """Ended child: exit status, negative for a signal, and its last lines of output."""
 
     name: str
     status: int
@@ -27,15 +27,15 @@ class Ended(NamedTuple):
 
 
 class Processes:
-    """Sub-commands of `dfs` as processes.
+    """Sub-commands of `dfs` as processes, none of which outlives this one.
 
-    None outlives this one: they are told to stop by SIGINT, killed if they do not, and end by themselves when this
-    process is gone, however it went. Each is in a process group of its own, so that Ctrl-C comes to this process alone.
+    They are stopped by SIGINT, killed if they do not end, and end by themselves when this process dies in any way. Each
+    has a process group of its own, so that Ctrl-C reaches this process alone.
 
     Parameters
     ----------
     show
-        Called with the name of a child and each line that it writes, from other threads.
+        Called with the name of a child and each line of its output, from other threads.
     """
 
     def __init__(self, show: Callable[[str, str], None]) -> None:
@@ -49,7 +49,7 @@ class Processes:
         """Start `dfs ARGUMENTS`."""
         child = subprocess.Popen(
             [sys.executable, "-u", "-m", "dfs_ros.cli.main", *arguments, "--exit-with-parent"],
-            stdin=subprocess.PIPE,  # its end tells the child that this process is gone
+            stdin=subprocess.PIPE,  # its end tells the child that this process has died
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -62,21 +62,21 @@ class Processes:
         self._readers[name].start()
 
     def pid(self, name: str) -> int:
-        """The process id of a child."""
+        """Process id of a child."""
         return self._children[name].pid
 
     def ended(self) -> Ended | None:
-        """A child that has ended by itself, or None."""
+        """Child that has ended by itself, or None."""
         for name, child in self._children.items():
             status = child.poll()
             if status is not None:
-                self._readers[name].join(1.0)  # what it wrote last
+                self._readers[name].join(1.0)  # for its last lines
                 self._reported.add(name)
                 return Ended(name, status, tuple(self._lines[name]))
         return None
 
     def stop(self, timeout_s: float = _STOP_TIMEOUT_S) -> list[Ended]:
-        """End all children; returns those that ended with an error now, or had to be killed."""
+        """End all children; return those that ended with an error now, or were killed."""
         for child in self._children.values():
             if child.poll() is None:
                 child.send_signal(signal.SIGINT)

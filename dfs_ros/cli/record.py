@@ -35,7 +35,7 @@ TYPES = {
     "/tf_static": _TF,
     **OUTPUTS,
 }
-_QOS = Qos(reliable=False, depth=100)  # matches every publisher; a slow disk may take its time
+_QOS = Qos(reliable=False, depth=100)  # matches every publisher; the depth buffers a slow disk
 _STATUS_PERIOD_S = 1.0
 
 
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def record(transport: Transport, writer: BagWriter, topics: list[str] | tuple[str, ...]) -> list[Subscription]:
-    """Write what a node receives on `topics`, some of :data:`TYPES`, into a bag while it spins."""
+    """Write messages on `topics`, some of :data:`TYPES`, into a bag while the node spins."""
 
     def write_to(topic: str, type_name: str) -> Callable[[Message], None]:
         return lambda msg: writer.write(topic, type_name, transport.now_ns(), serialize(msg, type_name))

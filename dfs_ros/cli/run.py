@@ -34,7 +34,7 @@ from dfs_ros.transport.base import Transport
 from dfs_ros.transport.names import parse_remappings
 
 STARTUP_S = 120.0
-"""Without depth after this long, a run with --duration gives up."""
+"""Time without depth after which a run with --duration gives up."""
 _STATUS_PERIOD_S = 1.0
 
 
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         from dfs_ros.io.results import prepare_output
 
         prepare_output(args.output)
-    source = make_source(config)  # wrong input is found, and images are rendered, before anything starts
+    source = make_source(config)  # finds wrong input and renders images before the parts start
     setup = Setup(args, fitted(config, source.frames_per_sweep), source, not args.no_viewer)
     status = StatusLine()
     parts = ThreadParts(setup) if args.transport == "local" else ProcessParts(setup, status.print_from)
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def fitted(config: Config, frames_per_sweep: int) -> Config:
-    """The configuration with times that suit the camera: how long a stack may take, when silence is reported."""
+    """Configuration with stack span and silence that suit the camera's rate."""
     period_s = 1.0 / config.camera.rate_hz
     return config.updated(
         {
@@ -99,7 +99,7 @@ def _watch(
     stop: list[int],
     duration_s: float | None,
 ) -> str | None:
-    """Show how it goes until a signal or the end of the duration; returns what went wrong."""
+    """Show the status until a signal or the end of the duration; return a failure."""
     ends_at: float | None = None
     began = time.monotonic()
     shown_at, warned = began, False
@@ -143,7 +143,7 @@ def _closing_words(monitor: Monitor) -> str:
 
 
 def _write(monitor: Monitor, setup: Setup) -> bool:
-    """Write the newest result; whether there was one."""
+    """Write the newest result; False without one."""
     from dfs_ros.io.results import write_result
 
     result, output = monitor.result(), Path(setup.arguments.output)

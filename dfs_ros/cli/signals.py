@@ -20,9 +20,10 @@ def on_signals(
     signals: tuple[signal.Signals, ...] = STOP_SIGNALS,
     later: signal.Handlers | None = None,
 ) -> Iterator[None]:
-    """Call `act` with the number of each signal that comes within the block; then the earlier handlers are back.
+    """Call `act` with the number of each signal within the block.
 
-    `later`: what becomes of further signals, `SIG_DFL` (they end the process) or `SIG_IGN`; None = `act` again.
+    The earlier handlers return afterwards. `later`: handler of further signals, `SIG_DFL` (they end the process) or
+    `SIG_IGN`; None = `act` again.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -41,7 +42,7 @@ def on_signals(
 
 @contextmanager
 def signals_noted() -> Iterator[list[int]]:
-    """The signals that have come. A second one ends this process at once; its children notice."""
+    """Signals received so far. A second one ends this process at once; its children notice."""
     noted: list[int] = []
     with on_signals(noted.append, later=signal.SIG_DFL):
         yield noted
@@ -49,7 +50,7 @@ def signals_noted() -> Iterator[list[int]]:
 
 @contextmanager
 def interrupted_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the block as Ctrl-C does, so that nothing is left behind."""
+    """Turn SIGTERM and SIGHUP into KeyboardInterrupt, so that the block cleans up."""
 
     def interrupt(number: int) -> None:
         raise KeyboardInterrupt
@@ -59,7 +60,7 @@ def interrupted_by_signals() -> Iterator[None]:
 
 
 class _Stop(Exception):
-    """Leaves the block of :func:`stopped_by_signals`."""
+    """Raised to leave the block of :func:`stopped_by_signals`."""
 
 
 def stop_soon(transport: Transport) -> None:
@@ -69,9 +70,9 @@ def stop_soon(transport: Transport) -> None:
 
 @contextmanager
 def stopped_by_signals(transport: Transport, *, insist: bool = True) -> Iterator[None]:
-    """Leave the block, which spins, between two callbacks when a signal comes.
+    """Leave the block, which spins, between two callbacks after a signal.
 
-    With `insist` a second signal ends the process; `ros2 launch` may send the same one twice.
+    With `insist` a second signal ends the process; without it, not, as `ros2 launch` may repeat a signal.
     """
     later = signal.SIG_DFL if insist else signal.SIG_IGN
     try:

@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     if folder.is_dir() and any(folder.iterdir()):
         raise ValueError(f"--output {folder}: expected a new or empty folder, received one with files in it")
 
-    # Rendered from a finer scene: exact blur and smooth edges.
+    # A finer scene gives exact blur and smooth edges.
     size = (width * _OVERSAMPLING, height * _OVERSAMPLING)
     fx_px = _OVERSAMPLING * camera.focal_length_m / camera.pixel_pitch_m
     scene: Scene

@@ -12,9 +12,9 @@ _PLAIN_PERIOD_S = 5.0
 
 
 class StatusLine:
-    """Writes to standard output: on a terminal the status stays in one place, elsewhere it is a line now and then.
+    """Status on standard output: one line in place on a terminal, else periodic lines.
 
-    Any thread may print. Use as a context: at its end the status stays as a line of its own.
+    Any thread may print. Use it as a context; the last status remains on its own line.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class StatusLine:
         self._shown_at = -_PLAIN_PERIOD_S
 
     def show(self, status: str) -> None:
-        """The status now."""
+        """Show a status."""
         with self._lock:
             self._status = status
             if self._terminal:
@@ -34,7 +34,7 @@ class StatusLine:
                 print(status, flush=True)
 
     def print(self, text: str) -> None:
-        """A line, above the status."""
+        """Print a line above the status."""
         with self._lock:
             if self._terminal and self._status:
                 print(f"\r\x1b[K{text}")
@@ -43,7 +43,7 @@ class StatusLine:
                 print(text, flush=True)
 
     def print_from(self, name: str, line: str) -> None:
-        """A line that the process `name` wrote."""
+        """Print a line of output of the process `name`."""
         if line.strip():
             self.print(f"{name + ':':<8}{line.removeprefix('I ')}")
 

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_port_argument(parser: argparse.ArgumentParser) -> None:
-    """`--port`."""
+    """Add `--port`."""
     default = ViewerConfig.port
     parser.add_argument(
         "--port", metavar="PORT", type=int, help=f"TCP port of the viewer; 0: any free port (default: {default})"
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def with_port(config: Config, port: int | None) -> Config:
-    """The configuration with the port of `--port`, where that is given."""
+    """Configuration with the port of `--port`, if given."""
     return config if port is None else config.updated({"viewer": {"port": port}})
 
 

@@ -1,4 +1,4 @@
-"""How a node reaches the world: one interface (:mod:`~dfs_ros.transport.base`), several carriers.
+"""Transports of a node behind one interface (:mod:`~dfs_ros.transport.base`).
 
 `ros`: native ROS 2 (rclpy). `dds`: a ROS 2 participant from pip packages alone. `local`: within one process.
 """
@@ -26,14 +26,14 @@ def open_transport(
     config: Config | None = None,
     arguments: Sequence[str] = (),
 ) -> Transport:
-    """A node of that name on a transport of `kind`: one of :data:`KINDS`.
+    """Open a node on a transport of `kind`, one of :data:`KINDS`.
 
-    `arguments`, for native ROS 2 alone: a command line with `--ros-args`.
+    `arguments`: a command line with `--ros-args`, for native ROS 2 alone.
 
-    `auto` takes native ROS 2 where rclpy imports, else DDS. `local` is a bus of its own: nodes of one process that
-    are to talk use :class:`dfs_ros.transport.local.LocalTransport` with one bus.
+    `auto` takes native ROS 2 if rclpy can be imported, else DDS. `local` opens a bus of its own: nodes of one process
+    that exchange messages use :class:`dfs_ros.transport.local.LocalTransport` with one bus.
 
-    Raises TransportError, which says what to install, where the transport cannot be opened.
+    Raises TransportError, with what to install, if the transport cannot be opened.
     """
     if kind not in KINDS:
         raise ValueError(f"transport: expected one of {', '.join(KINDS)}, received {kind!r}")
@@ -58,14 +58,14 @@ def open_transport(
 
 
 def chosen_kind(kind: str) -> str:
-    """What `auto` means on this machine, ros or dds; any other kind is itself."""
+    """Resolve `auto` to ros or dds on this machine; any other kind stays."""
     if kind != "auto":
         return kind
     return "dds" if _native_transport()[0] is None else "ros"
 
 
 def _native_transport() -> tuple[Any, str]:
-    """(RosTransport, "") or (None, why not and what helps)."""
+    """(RosTransport, "") or (None, reason and remedy)."""
     try:
         importlib.import_module("rclpy")
     except ImportError as error:

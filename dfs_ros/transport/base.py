@@ -1,4 +1,4 @@
-"""What a node is written against: topics, timers, services, parameters, log, diagnostics, whatever carries them.
+"""Interface of a node to any transport: topics, timers, services, parameters, log, diagnostics.
 
     def main() -> None:
         with open_transport("auto", "blink") as transport:
@@ -7,12 +7,12 @@
             transport.create_subscription("image", IMAGE, lambda msg: transport.log("info", msg.encoding), SENSOR_DATA)
             transport.spin()
 
-Threads: every callback (message, timer, service, parameter change, diagnostic) is called by the one thread that calls
-:meth:`Transport.spin` or :meth:`Transport.spin_once`, never two at once. `publish`, `log`, `call_soon`,
-`call_service`, `parameters.set` and `shutdown` may be called from any thread.
+Threads: the thread that calls :meth:`Transport.spin` or :meth:`Transport.spin_once` makes every callback (message,
+timer, service, parameter change, diagnostic), never two at once. `publish`, `log`, `call_soon`, `call_service`,
+`parameters.set` and `shutdown` may be called from any thread.
 
-Messages are instances of the classes of :mod:`dfs_ros.messages.definitions`, in every transport. Who publishes or
-receives one must not write to it: in one process it may be shared.
+Messages are instances of the classes of :mod:`dfs_ros.messages.definitions`, in every transport. Publishers and
+receivers must not write to them: within one process they may be shared.
 """
 
 from __future__ import annotations
@@ -45,23 +45,23 @@ _LEVELS = {
 
 
 Handler = Callable[[Message], "Message | Future[Message]"]
-"""Answers requests of a service."""
+"""Function that answers requests of a service."""
 
 _Self = TypeVar("_Self", bound="Transport")
 _CALLBACKS_TIMED = 1000
 
 
 class TransportError(ConnectionError):
-    """A transport cannot be opened or used; the message says why and what helps."""
+    """Failure to open or use a transport, with reason and remedy."""
 
 
 @dataclass(frozen=True)
 class Qos:
-    """How messages are carried.
+    """Quality of service of a topic.
 
-    `reliable`: repeated until they arrive, else sent once. `depth`: how many wait for a slow receiver; older ones are
-    dropped. `latched` (ROS: transient local): the last `depth` are also given to subscriptions that come later.
-    A reliable subscription does not match a best-effort publisher, nor a latched one a publisher that is not.
+    `reliable`: messages are repeated until they arrive, else sent once. `depth`: length of a slow receiver's queue;
+    older messages are dropped. `latched` (ROS: transient local): later subscriptions get the last `depth` messages,
+    too. A reliable subscription does not match a best-effort publisher, nor a latched one a publisher that is not.
     """
 
     reliable: bool
@@ -73,22 +73,22 @@ class Qos:
             raise ValueError(f"qos.depth: expected 1 or more, received {self.depth}")
 
     def offers(self, requested: Qos) -> bool:
-        """Whether a publisher of this profile matches a subscription of profile `requested`."""
+        """True if a publisher of this profile matches a subscription of profile `requested`."""
         return (self.reliable or not requested.reliable) and (self.latched or not requested.latched)
 
 
 SENSOR_DATA = Qos(reliable=False, depth=5)
-"""For what comes in: matches every publisher."""
+"""Profile of inputs: matches every publisher."""
 RELIABLE = Qos(reliable=True, depth=5)
-"""For what goes out: matches every subscription but latched ones, RViz's of either kind among them."""
+"""Profile of outputs: matches every subscription but latched ones, so both kinds of RViz's."""
 LATCHED = Qos(reliable=True, depth=1, latched=True)
-"""For what is published once."""
+"""Profile of topics that are published once."""
 
 
 class Publisher(ABC):
-    """One topic, outgoing, with its counts: `published` messages, and `dropped` ones that could not be sent.
+    """Outgoing topic, with counts of `published` and `dropped` (not sent) messages.
 
-    Publishing does not wait for slow subscribers: what they miss is dropped on their side.
+    Publishing does not wait for slow subscribers: messages they miss are dropped on their side.
     """
 
     def __init__(self, topic: str, type_name: str, qos: Qos) -> None:
@@ -100,21 +100,21 @@ class Publisher(ABC):
 
     @abstractmethod
     def publish(self, msg: Message) -> None:
-        """Send a message, from any thread; nothing happens after the transport's shutdown.
+        """Send a message, from any thread; after the transport's shutdown, do nothing.
 
-        Raises ValueError where `msg` is not of the topic's type or a value does not fit its field.
+        Raises ValueError for a message of another type or a value that does not fit its field.
         """
 
     @abstractmethod
     def subscription_count(self) -> int:
-        """How many subscriptions receive this; work for a topic that nobody receives can be left out."""
+        """Number of subscriptions that receive this; without any, its computation can be skipped."""
 
 
 class Subscription(ABC):
-    """One topic, incoming, with its counts.
+    """Incoming topic, with its counts.
 
-    `received` messages that arrived; of these `dropped` because the node was busy and newer ones came, `malformed`
-    that could not be decoded, `refused` that the callback refused by raising ValueError.
+    `received`: messages that arrived; `dropped`: displaced by newer ones while the node was busy, or lost by the
+    network; `malformed`: not decodable; `refused`: refused by the callback with a ValueError.
     """
 
     def __init__(self, topic: str, type_name: str, qos: Qos, callback: Callable[[Message], None]) -> None:
@@ -125,7 +125,7 @@ class Subscription(ABC):
         self.malformed = 0
         self.refused = 0
         self.callback_seconds: deque[tuple[float, float]] = deque(maxlen=_CALLBACKS_TIMED)
-        """How long the last callbacks took, and for how much of that they had a processor."""
+        """Wall time and processor time of the last callbacks, in seconds."""
 
     @property
     @abstractmethod
@@ -135,19 +135,19 @@ class Subscription(ABC):
     @property
     @abstractmethod
     def dropped(self) -> int:
-        """Messages that newer ones displaced before the node came to them."""
+        """Messages displaced by newer ones, or lost by the network as far as the middleware knows."""
 
     @abstractmethod
     def publisher_count(self) -> int:
-        """How many publishers this receives from."""
+        """Number of publishers that this receives from."""
 
     @abstractmethod
     def close(self) -> None:
-        """Receive no more."""
+        """Stop receiving."""
 
 
 def when_answered(answer: Message | Future[Message], reply: Callable[[Message], None]) -> None:
-    """Call `reply(response)` as soon as a :data:`Handler` has its answer; from whatever thread gives it."""
+    """Call `reply(response)` when a :data:`Handler` has its answer, from the thread that gives it."""
     if not isinstance(answer, Future):
         reply(answer)
         return
@@ -160,47 +160,47 @@ def when_answered(answer: Message | Future[Message], reply: Callable[[Message], 
 
 
 class Timer(Protocol):
-    """What :meth:`Transport.create_timer` returns."""
+    """Timer of :meth:`Transport.create_timer`."""
 
     def cancel(self) -> None:
-        """No more calls."""
+        """Stop the calls."""
 
 
 class Managed(Protocol):
-    """What a node is for, and how it follows the node's lifecycle, see :meth:`Transport.manage`."""
+    """Work of a node, which follows its lifecycle, see :meth:`Transport.manage`."""
 
     def configure(self) -> None:
-        """Get ready; may take minutes, and is called by another thread than the one that spins.
+        """Prepare; may take minutes, on another thread than the one that spins.
 
-        Raises ValueError or OSError where that cannot be.
+        Raises ValueError or OSError on failure.
         """
 
     def activate(self) -> None:
-        """Begin; takes no time."""
+        """Start; returns at once."""
 
     def deactivate(self) -> None:
-        """Pause: take nothing in, give nothing out."""
+        """Pause inputs and outputs."""
 
     def close(self) -> None:
-        """Deactivate, and give up what :meth:`configure` made."""
+        """Deactivate, and release the resources of :meth:`configure`."""
 
 
 class Transport(ABC):
-    """A node's connection to the world, see the head of this module.
+    """Connection of a node, see the head of this module.
 
     Parameters
     ----------
     node_name, namespace
-        Where relative names (`image` -> `/namespace/image`) and private ones (`~/capture` -> `/namespace/node/capture`)
-        belong.
+        Base of relative names (`image` -> `/namespace/image`) and private ones (`~/capture` ->
+        `/namespace/node/capture`).
     remappings
-        Names as the node writes them -> other names, see :func:`dfs_ros.transport.names.resolve_name`.
+        Names in the node's code -> other names, see :func:`dfs_ros.transport.names.resolve_name`.
     config
         The node's parameters.
     """
 
     repeatable = False
-    """Whether what goes out has to be the same each time: how long the machine took is then left out."""
+    """True if outputs must be the same in every run: measured times are then left out."""
 
     def __init__(
         self,
@@ -220,25 +220,25 @@ class Transport(ABC):
         self._diagnostics: dict[str, Callable[[], Diagnostic]] = {}
         self._logger = logging.getLogger(f"dfs_ros.{node_name}")
         self._logged_at: dict[str, float] = {}
-        self._closing = threading.RLock()  # a signal may shut down what is shutting down
+        self._closing = threading.RLock()  # a signal may interrupt a shutdown by another one
         self._is_shutdown = False
 
     @abstractmethod
     def create_publisher(self, topic: str, type_name: str, qos: Qos = RELIABLE) -> Publisher:
-        """Announce a topic of messages `type_name` (`sensor_msgs/msg/Image`)."""
+        """Announce a topic of type `type_name` (`sensor_msgs/msg/Image`)."""
 
     @abstractmethod
     def create_subscription(
         self, topic: str, type_name: str, callback: Callable[[Message], None], qos: Qos = SENSOR_DATA
     ) -> Subscription:
-        """Have `callback(msg)` called for each message of a topic.
+        """Call `callback(msg)` for each message of a topic.
 
-        A ValueError from the callback refuses the message: it is counted and logged, and the node goes on. Other
-        exceptions end the spinning.
+        A ValueError from the callback refuses the message: it is counted and logged, and the node continues. Other
+        exceptions end :meth:`spin`.
         """
 
     def create_timer(self, period_s: float, callback: Callable[[], None]) -> Timer:
-        """Have `callback()` called every `period_s` of this transport's clock."""
+        """Call `callback()` every `period_s` of this transport's clock."""
         if not period_s > 0:
             raise ValueError(f"period_s: expected over 0, received {period_s}")
         return self.executor.timer(round(period_s * 1e9), callback)
@@ -247,31 +247,34 @@ class Transport(ABC):
     def create_service(self, name: str, service_type: str, callback: Handler) -> None:
         """Answer a service (`std_srvs/srv/Trigger`) by `callback(request) -> response`.
 
-        A callback that cannot answer at once returns a Future of the response, and the node goes on meanwhile.
+        A callback that cannot answer at once returns a Future of the response, and the node continues.
         """
 
     @abstractmethod
     def call_service(self, name: str, service_type: str, request: Message, timeout_s: float) -> Message:
-        """Ask a service and wait for its answer, from another thread than the one that answers.
+        """Call a service and wait for its answer, from another thread than the one that answers.
 
-        Raises TimeoutError where no answer comes within `timeout_s`.
+        Raises TimeoutError without an answer within `timeout_s`.
         """
 
     def call_soon(self, callback: Callable[[], None]) -> None:
-        """Have `callback()` called by the spin thread."""
+        """Call `callback()` on the thread that spins."""
         self.executor.call_soon(callback)
 
     @abstractmethod
     def now_ns(self) -> int:
-        """The time that stamps are in: nanoseconds since 1970, or a bag's time."""
+        """Time of the stamps: nanoseconds since 1970, or a bag's time."""
 
     def spin_once(self, timeout_s: float | None = None) -> bool:
-        """Wait up to `timeout_s` (None: for ever) for the next callback and make it; whether there was one."""
+        """Make the next callback, after a wait of up to `timeout_s` (None: for ever).
+
+        Returns False without a callback.
+        """
         return self.executor.run_once(timeout_s)
 
     def shutdown(self) -> None:
-        """Leave: :meth:`spin` returns, nothing is sent or called any more. Harmless when repeated."""
-        with self._closing:  # who calls second waits until all is done
+        """Close the connection: :meth:`spin` returns, sending and callbacks end. May be repeated."""
+        with self._closing:  # a second caller waits for the end
             if not self._is_shutdown:
                 self._is_shutdown = True
                 self.executor.stop()
@@ -279,11 +282,11 @@ class Transport(ABC):
 
     @abstractmethod
     def _close(self) -> None:
-        """What shutting down takes besides stopping the executor; called once."""
+        """Release the transport's resources, after the executor has stopped; called once."""
 
     @property
     def is_shutdown(self) -> bool:
-        """Whether :meth:`shutdown` was called."""
+        """True after :meth:`shutdown`."""
         return self._is_shutdown
 
     def unsubscribe(self, subscription: Subscription) -> None:
@@ -293,10 +296,10 @@ class Transport(ABC):
             self.subscriptions.remove(subscription)
 
     def manage(self, managed: Managed) -> None:
-        """Begin with what this node is for.
+        """Start the node's work.
 
-        Native ROS 2 nodes then have a lifecycle (`ros2 lifecycle`), which `managed` follows; others activate it and
-        are done.
+        A native ROS 2 node gets a lifecycle (`ros2 lifecycle`), which `managed` follows; other transports activate it
+        at once.
         """
         managed.activate()
 
@@ -306,16 +309,19 @@ class Transport(ABC):
             self.spin_once(None)
 
     def resolve(self, name: str) -> str:
-        """The absolute name behind a relative (`image`), private (`~/capture`) or absolute one, after remapping."""
+        """Resolve a relative (`image`), private (`~/capture`) or absolute name, with remapping."""
         return resolve_name(name, self.node_name, self.namespace, self.remappings)
 
     @property
     def full_name(self) -> str:
-        """The node's name with its namespace: `/robot/dfs`."""
+        """Name of the node with its namespace: `/robot/dfs`."""
         return self.namespace.rstrip("/") + "/" + self.node_name
 
     def log(self, level: str, text: str, *, key: str = "", every_s: float = 0.0) -> None:
-        """Log a line at `level` debug, info, warning, error or fatal; lines of one `key` at most once in `every_s`."""
+        """Log a line; lines of one `key` at most once in `every_s`.
+
+        `level`: debug, info, warning, error or fatal.
+        """
         if level not in _LEVELS:
             raise ValueError(f"level: expected one of {', '.join(_LEVELS)}, received {level!r}")
         if every_s:
@@ -326,11 +332,11 @@ class Transport(ABC):
         self._write_log(level, text)
 
     def _write_log(self, level: str, text: str) -> None:
-        """Write a line to Python's log; transports by which others can see it show it to them."""
+        """Write a line to Python's log; some transports publish it, too."""
         self._logger.log(_LEVELS[level], "%s", text)
 
     def add_diagnostic(self, name: str, callback: Callable[[], Diagnostic]) -> None:
-        """Publish what `callback()` returns on `/diagnostics` once a second; the transport's own counts go with it."""
+        """Publish the result of `callback()`, with the transport's counts, on `/diagnostics` every second."""
         if not self._diagnostics:
             publisher = self.create_publisher("/diagnostics", DIAGNOSTICS)
             self._diagnostics["transport"] = _TransportDiagnostic(self)
@@ -364,7 +370,7 @@ class Transport(ABC):
 
 
 class _TransportDiagnostic:
-    """The counts of all topics; a warning while messages get lost."""
+    """Counts of all topics; a warning while messages are lost."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -386,6 +392,6 @@ class _TransportDiagnostic:
             values[f"{publisher.topic} undelivered"] = publisher.dropped
             lost += publisher.dropped
         newly_lost, self._lost = lost - self._lost, lost
-        if newly_lost > 0:  # less than before: a subscription was closed
+        if newly_lost > 0:  # negative after a subscription was closed
             return Diagnostic("WARN", f"{newly_lost} messages dropped or refused in the last period", values)
         return Diagnostic("OK", "all messages passed on", values)

@@ -1,4 +1,4 @@
-"""A subscription whose messages come as CDR on other threads and wait in a bounded queue: DDS and rclpy share it."""
+"""Subscription that queues CDR from other threads, for DDS and rclpy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dfs_ros.transport.base import Qos, Subscription, Transport
 
 
 class CdrSubscription(Subscription):
-    """Decodes on the thread that spins; what cannot be decoded is counted and logged.
+    """Subscription that decodes on the thread that spins; failures are counted and logged.
 
     Put CDR into `mailbox`, from any thread: newer messages displace older ones.
     """
@@ -37,9 +37,9 @@ class CdrSubscription(Subscription):
 
     @property
     def dropped(self) -> int:
-        """Those that newer ones displaced here, and those of a best-effort publisher that the network lost."""
+        """Messages displaced by newer ones here, and those lost by the network."""
         return self.mailbox.dropped + self.lost()
 
     @abstractmethod
     def lost(self) -> int:
-        """Messages that the network lost, as far as the middleware knows."""
+        """Messages of best-effort publishers lost by the network, as far as the middleware knows."""

@@ -1,6 +1,6 @@
-"""Runs the callbacks of a node, one at a time, in the order in which their messages came and their timers fell due.
+"""Executor of a node's callbacks, one at a time, in order of arrival and due time.
 
-Every transport has one. Any thread may put work in; the one thread that calls :meth:`Executor.run_once` does it.
+Every transport has one. Any thread may queue work; the one thread that calls :meth:`Executor.run_once` does it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class Mailbox:
-    """A bounded queue in front of a handler: when it is full, the oldest item is dropped and counted."""
+    """Bounded queue of a handler; a full queue drops and counts its oldest item."""
 
     def __init__(self, executor: Executor, handler: Callable[[Any], None], depth: int | None) -> None:
         self.handler = handler
@@ -24,7 +24,7 @@ class Mailbox:
         self._items: deque[tuple[int, int, Any]] = deque()
 
     def put(self, item: Any) -> None:
-        """Queue an item, from any thread; it is lost without a count after :meth:`close`."""
+        """Queue an item, from any thread; after :meth:`close` it is dropped without a count."""
         with self._executor.condition:
             if self not in self._executor.mailboxes:
                 return
@@ -36,24 +36,24 @@ class Mailbox:
             self._executor.condition.notify()
 
     def close(self) -> None:
-        """Throw away what waits, and whatever comes."""
+        """Drop all items, present and later."""
         with self._executor.condition:
             if self in self._executor.mailboxes:
                 self._executor.mailboxes.remove(self)
             self._items.clear()
 
     def head(self) -> tuple[int, int] | None:
-        """When the oldest item came: (ns, order); None if there is none."""
+        """Arrival of the oldest item: (ns, order); None for an empty queue."""
         return self._items[0][:2] if self._items else None
 
     def take(self) -> Callable[[], None]:
-        """The work on the oldest item."""
+        """Take the oldest item; return the work on it."""
         item = self._items.popleft()[2]
         return lambda: self.handler(item)
 
 
 class Timer:
-    """Calls back every `period_ns`; calls that were missed because others took long are left out, not made up for."""
+    """Periodic timer; calls missed by a busy thread are skipped."""
 
     def __init__(self, executor: Executor, period_ns: int, callback: Callable[[], None]) -> None:
         self._executor = executor
@@ -63,17 +63,17 @@ class Timer:
         self._due_ns = now + period_ns
 
     def cancel(self) -> None:
-        """No more calls."""
+        """Stop the calls."""
         with self._executor.condition:
             if self in self._executor.timers:
                 self._executor.timers.remove(self)
 
     def head(self) -> tuple[int, int]:
-        """When the next call is due: (ns, order)."""
+        """Due time of the next call: (ns, order)."""
         return self._due_ns, self._order
 
     def take(self) -> Callable[[], None]:
-        """The work now due; schedules the next."""
+        """Return the work now due; schedule the next."""
         now, self._order = self._executor.ticket()
         periods_behind = (now - self._due_ns) // self._period_ns
         self._due_ns += (periods_behind + 1) * self._period_ns
@@ -81,10 +81,10 @@ class Timer:
 
 
 class Executor:
-    """The queues and timers of one node.
+    """Queues and timers of one node.
 
-    `now_ns` is the clock of the timers; `wall_clock` False = a clock that others set, with which nobody can sleep
-    until a time: a waiting :meth:`run_once` is woken by :meth:`wake`.
+    `now_ns`: clock of the timers; `wall_clock` False: a clock set by others, for which no thread can sleep until a
+    time; :meth:`wake` then wakes a waiting :meth:`run_once`.
     """
 
     def __init__(self, now_ns: Callable[[], int] = time.monotonic_ns, wall_clock: bool = True) -> None:
@@ -99,13 +99,13 @@ class Executor:
         self._soon = self.mailbox(lambda callback: callback(), None)
 
     def ticket(self) -> tuple[int, int]:
-        """Now, and a number that grows: what comes first is done first."""
+        """Time and a growing number, by which work is ordered."""
         with self.condition:
             self._order += 1
             return self._now_ns(), self._order
 
     def mailbox(self, handler: Callable[[Any], None], depth: int | None) -> Mailbox:
-        """A queue of at most `depth` items (None: any number) whose items are handled by `handler`."""
+        """Make a queue of at most `depth` items (None: unlimited) for `handler`."""
         mailbox = Mailbox(self, handler, depth)
         with self.condition:
             self.mailboxes.append(mailbox)
@@ -120,27 +120,30 @@ class Executor:
         return timer
 
     def call_soon(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called by the thread that runs this executor."""
+        """Call `callback` on the thread that runs this executor."""
         self._soon.put(callback)
 
     def next_timer_ns(self) -> int | None:
-        """When the next timer falls due; None if there is none."""
+        """Due time of the next timer; None without timers."""
         with self.condition:
             return min((timer.head()[0] for timer in self.timers), default=None)
 
     def wake(self) -> None:
-        """Look at the clock again."""
+        """Make a waiting :meth:`run_once` read the clock again."""
         with self.condition:
             self.condition.notify_all()
 
     def stop(self) -> None:
-        """Make a waiting :meth:`run_once` return, and all later ones do nothing."""
+        """Make a waiting :meth:`run_once` return, and all later ones return at once."""
         with self.condition:
             self._stopped = True
             self.condition.notify_all()
 
     def run_once(self, timeout_s: float | None = None) -> bool:
-        """Do the oldest work there is, waiting for it up to `timeout_s` (None: for ever); whether there was any."""
+        """Do the oldest work, after a wait of up to `timeout_s` (None: for ever).
+
+        Returns False without work.
+        """
         with self.condition:
             if self._running:
                 raise RuntimeError("spin: this node is spun already; spin from one thread, and not from a callback")

@@ -1,7 +1,7 @@
-"""The transport within one process: for tests, offline work, and a camera and a node in one program.
+"""Transport within one process, for tests, offline work, and programs of several nodes.
 
-Messages are passed by reference. Matching, queue depths, latching and drops are those of DDS. With a clock that the
-caller sets (``LocalBus(start_ns=...)``), the same calls give the same callbacks in the same order, every time.
+Messages are passed by reference. Matching, queue depths, latching and drops are those of DDS. With a settable clock
+(``LocalBus(start_ns=...)``), the same calls give the same callbacks in the same order, every time.
 
 >>> bus = LocalBus(start_ns=0)
 >>> talker, listener = LocalTransport("talker", bus), LocalTransport("listener", bus)
@@ -39,9 +39,9 @@ __all__ = ["LocalBus", "LocalTransport", "message"]
 
 
 class LocalBus:
-    """What connects the nodes of one process, and their clock.
+    """Bus that connects the nodes of one process, with their clock.
 
-    `start_ns` None = the clock of the machine; a number = a clock that stands there until :meth:`advance_to`.
+    `start_ns` None: the machine's clock; a number: a clock that stands there until :meth:`advance_to`.
     """
 
     def __init__(self, start_ns: int | None = None) -> None:
@@ -53,11 +53,11 @@ class LocalBus:
         self._time_ns = start_ns
 
     def now_ns(self) -> int:
-        """The time of all nodes of this bus."""
+        """Time of all nodes of this bus."""
         return time.time_ns() if self._time_ns is None else self._time_ns
 
     def advance_to(self, stamp_ns: int) -> None:
-        """Set the clock of a bus made with `start_ns`; timers that are due by then are called by the next spin."""
+        """Set the clock (only with `start_ns`); the next spin makes due timer calls."""
         if self._time_ns is None:
             raise ValueError("this bus runs on the machine's clock; set the time of a LocalBus(start_ns=...)")
         if stamp_ns < self._time_ns:
@@ -67,7 +67,7 @@ class LocalBus:
             executor.wake()
 
     def executor(self) -> Executor:
-        """An executor on this bus's clock."""
+        """Make an executor on this bus's clock."""
         executor = Executor() if self._time_ns is None else Executor(self.now_ns, wall_clock=False)
         self.executors.append(executor)
         return executor
@@ -115,7 +115,7 @@ class _LocalSubscription(Subscription):
         return self.mailbox.dropped
 
     def matches(self, publisher: _LocalPublisher) -> bool:
-        """Whether messages of that publisher come here."""
+        """True if messages of `publisher` arrive here."""
         return (self.topic, self.type_name) == (publisher.topic, publisher.type_name) and publisher.qos.offers(self.qos)
 
     def publisher_count(self) -> int:
@@ -130,7 +130,7 @@ class _LocalSubscription(Subscription):
 
 
 class LocalTransport(Transport):
-    """A node on a :class:`LocalBus`."""
+    """Node on a :class:`LocalBus`."""
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ _TOKEN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 def check_node_name(name: str) -> str:
-    """`name` if it is a valid node name (letters, digits, underscores), else ValueError."""
+    """Return `name` if it is a valid node name (letters, digits, underscores), else ValueError."""
     if not _TOKEN.match(name):
         raise ValueError(
             f"node name: expected letters, digits and underscores, not starting with a digit, received {name!r}"
@@ -18,7 +18,10 @@ def check_node_name(name: str) -> str:
 
 
 def check_namespace(namespace: str) -> str:
-    """`namespace` with a leading slash and no trailing one; "" and "/" are the root. ValueError if it is not valid."""
+    """Normalise a namespace: leading slash, no trailing one; "" and "/" are the root.
+
+    Raises ValueError for an invalid one.
+    """
     full = "/" + namespace.strip("/")
     if full != "/":
         _check_tokens(full, "namespace")
@@ -26,9 +29,9 @@ def check_namespace(namespace: str) -> str:
 
 
 def resolve_name(name: str, node_name: str, namespace: str, remappings: Mapping[str, str] | None = None) -> str:
-    """The absolute name of a topic, service or parameter of a node.
+    """Resolve the name of a topic, service or parameter of a node to an absolute one.
 
-    `remappings` map a name as the node writes it, or its absolute form, to another name, which is resolved in turn.
+    `remappings` map a name in the node's code, or its absolute form, to another name, which is resolved in turn.
 
     >>> resolve_name("depth/image", "dfs", "/robot"), resolve_name("~/capture", "dfs", "/robot")
     ('/robot/depth/image', '/robot/dfs/capture')
@@ -45,7 +48,7 @@ def resolve_name(name: str, node_name: str, namespace: str, remappings: Mapping[
 
 
 def parse_remappings(texts: Iterable[str]) -> dict[str, str]:
-    """`FROM:=TO` texts, as on a ROS command line, to a mapping.
+    """Parse `FROM:=TO` texts, as on a ROS command line.
 
     >>> parse_remappings(["image:=/camera/image_raw"])
     {'image': '/camera/image_raw'}

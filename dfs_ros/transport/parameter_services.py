@@ -1,4 +1,4 @@
-"""The services by which `ros2 param` and rqt read and change the parameters of a node."""
+"""Parameter services of a node, for `ros2 param` and rqt."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TYPES: dict[type, tuple[int, str]] = {
 
 
 def serve_parameters(transport: Transport) -> None:
-    """Serve `~/get_parameters` and its like from `transport.parameters`."""
+    """Serve `~/get_parameters` and its siblings from `transport.parameters`."""
     parameters = transport.parameters
 
     def reply(service: str, **fields: Any) -> Message:

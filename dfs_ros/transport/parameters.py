@@ -1,4 +1,4 @@
-"""The parameters of a node: its :class:`~dfs_ros.config.Config`, whose live settings may change while it runs."""
+"""Parameters of a node: its :class:`~dfs_ros.config.Config`, with changes of live settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from dfs_ros.config import Config, sections
 
 
 class ParameterDescription(NamedTuple):
-    """What ROS tools show of a parameter; `kind` is bool, int, float or str, `bounds` its range where it has one."""
+    """Description of a parameter for ROS tools.
+
+    `kind` is bool, int, float or str; `bounds` is its range, if it has one.
+    """
 
     kind: type
     text: str
@@ -21,9 +24,9 @@ class ParameterDescription(NamedTuple):
 
 
 class Parameters:
-    """A configuration that can change, by names such as `hypotheses.count`.
+    """Configuration with changes by name, such as `hypotheses.count`.
 
-    The configuration itself is frozen: :attr:`config` is a consistent whole at any time, from any thread.
+    Each configuration is frozen: :attr:`config` is a consistent whole at any time, from any thread.
     """
 
     def __init__(self, config: Config, call_soon: Callable[[Callable[[], None]], None]) -> None:
@@ -37,29 +40,29 @@ class Parameters:
 
     @property
     def config(self) -> Config:
-        """The configuration as it is now."""
+        """Current configuration."""
         return self._config
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All parameters."""
+        """Names of all parameters."""
         return tuple(self._metadata)
 
     def metadata(self, name: str) -> Mapping[str, Any]:
-        """`doc`, `unit`, `low`, `high`, `choices` and `live` of a parameter; ValueError if there is no such."""
+        """`doc`, `unit`, `low`, `high`, `choices` and `live` of a parameter; ValueError if unknown."""
         if name not in self._metadata:
             raise ValueError(f"parameter: no {name!r} here; see `dfs run --list-settings`")
         return self._metadata[name]
 
     def get(self, name: str) -> bool | int | float | str:
-        """The value of a parameter; ValueError if there is no such."""
+        """Value of a parameter; ValueError if unknown."""
         self.metadata(name)
         section, _, key = name.partition(".")
         value: bool | int | float | str = getattr(getattr(self._config, section), key)
         return value
 
     def describe(self, name: str) -> ParameterDescription:
-        """The description of a parameter; ValueError if there is no such."""
+        """Description of a parameter; ValueError if unknown."""
         meta, kind = self.metadata(name), type(self.get(name))
         low, high = meta["low"], meta["high"]
         return ParameterDescription(
@@ -71,9 +74,10 @@ class Parameters:
         )
 
     def set(self, values: Mapping[str, Any]) -> None:
-        """Change live parameters, all or none; the callbacks of :meth:`on_change` are then called by the spin thread.
+        """Change live parameters, all or none.
 
-        Raises ValueError for unknown names, settings that cannot change while running, and values out of range.
+        The thread that spins then makes the callbacks of :meth:`on_change`. Raises ValueError for unknown names,
+        settings that cannot change while running, and values out of range.
         """
         changes: dict[str, dict[str, Any]] = {}
         for name, value in values.items():
@@ -86,7 +90,7 @@ class Parameters:
         self._call_soon(self._notify)
 
     def on_change(self, callback: Callable[[Config], None]) -> None:
-        """Have `callback(config)` called after each change."""
+        """Call `callback(config)` after each change."""
         self._callbacks.append(callback)
 
     def _notify(self) -> None:

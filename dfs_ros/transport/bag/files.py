@@ -1,4 +1,7 @@
-"""Bags (rosbag2, sqlite3 and mcap) as files, by rosbags: read with clear errors, written to open in any ROS 2."""
+"""Bag files (rosbag2, sqlite3 and mcap), by rosbags; written for every ROS 2.
+
+Errors of reading are made clear.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,8 @@ if TYPE_CHECKING:
 
 METADATA_FILE = "metadata.yaml"
 STORAGES = {"mcap": ".mcap", "sqlite3": ".db3"}
-# Metadata of this version is read by every ROS 2 of today, with type hashes; from 9 on QoS is written in words, which
-# older ones do not understand.
+# Every current ROS 2 reads metadata of this version, with type hashes; from 9 on QoS is written in words, which older
+# ones do not understand.
 _METADATA_VERSION: Literal[8] = 8
 _FOREVER = (9223372036, 854775807)  # seconds and nanoseconds of an infinite time in ROS
 
@@ -27,7 +30,7 @@ _Self = TypeVar("_Self", bound="BagWriter")
 
 
 class BagTopic(NamedTuple):
-    """A topic in a bag: its messages' type and their number. `connection` is rosbags' own."""
+    """Topic in a bag: type and number of its messages. `connection` is rosbags' own."""
 
     name: str
     type_name: str
@@ -36,7 +39,7 @@ class BagTopic(NamedTuple):
 
 
 class BagMessage(NamedTuple):
-    """A message as it was recorded: CDR `data`, received at `stamp_ns`."""
+    """Recorded message: CDR `data`, received at `stamp_ns`."""
 
     topic: BagTopic
     stamp_ns: int
@@ -44,12 +47,13 @@ class BagMessage(NamedTuple):
 
 
 class BagReader:
-    """A bag: the folder with its `metadata.yaml`, or a single .mcap or .db3 file. Use it in a `with` statement.
+    """Reader of a bag: a folder with `metadata.yaml`, or one .mcap or .db3 file.
 
-    Bags compressed by zstd (file or message) and mcap chunks of zstd or lz4 are read as well.
+    Use it in a `with` statement. It also reads bags compressed by zstd (file or message) and mcap chunks of zstd or
+    lz4.
 
-    Raises FileNotFoundError where there is none, and ValueError where it cannot be read: no ROS 2 bag, damaged,
-    truncated, of a storage or compression that rosbags does not know.
+    Raises FileNotFoundError without a bag, and ValueError for an unreadable one: not of ROS 2, damaged, truncated, of a
+    storage or compression unknown to rosbags.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -61,7 +65,7 @@ class BagReader:
             self._reader = Reader(self.path)
             self._reader.open()
         self.topics = [BagTopic(c.topic, c.msgtype, c.msgcount, c) for c in self._reader.connections]
-        """In the order of the bag. A topic of two types is there twice."""
+        """Topics in the order of the bag. A topic of two types is there twice."""
 
     @property
     def count(self) -> int:
@@ -70,20 +74,20 @@ class BagReader:
 
     @property
     def start_ns(self) -> int:
-        """When the first message was received."""
+        """Time of reception of the first message."""
         return self._reader.start_time
 
     @property
     def end_ns(self) -> int:
-        """Just after the last message was received."""
+        """Time just after the reception of the last message."""
         return self._reader.end_time
 
     def messages(
         self, topics: Collection[BagTopic], start_ns: int | None = None, stop_ns: int | None = None
     ) -> Iterator[BagMessage]:
-        """Messages of some topics, from `start_ns` until before `stop_ns`, in the order in which they were received.
+        """Iterate over messages of some topics from `start_ns` to before `stop_ns`, in order.
 
-        Raises ValueError where the bag is damaged, at the end also where there were fewer messages than it says.
+        The order is that of reception. Raises ValueError for a damaged bag, at the end also for missing messages.
         """
         if not topics:
             return
@@ -107,12 +111,12 @@ class BagReader:
                 )
 
     def listing(self) -> str:
-        """The topics, one a line, for error messages."""
+        """List of the topics, one a line, for error messages."""
         lines = [f"  {topic.name}  {topic.type_name}  {topic.messages} messages" for topic in self.topics]
         return "\n".join(sorted(lines)) or "  none"
 
     def close(self) -> None:
-        """Give the files back."""
+        """Close the files."""
         if self._reader.is_open:
             self._reader.close()
 
@@ -140,7 +144,7 @@ class BagReader:
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
-        """Whatever rosbags, SQLite or a decompressor throw at damaged files becomes one ValueError."""
+        """Turn any exception of rosbags, SQLite or a decompressor into one ValueError."""
         try:
             yield
         except (KeyboardInterrupt, MemoryError, PermissionError):
@@ -151,10 +155,10 @@ class BagReader:
 
 
 class BagWriter:
-    """Writes a bag into `folder`, which must not be there yet; its file gets the name of the folder.
+    """Writer of a bag into a new `folder`; its file has the name of the folder.
 
-    The same calls give the same bytes. Use it in a `with` statement: after an exception the folder is without
-    `metadata.yaml`, no bag.
+    The same calls give the same bytes. Use it in a `with` statement: after an exception the folder has no
+    `metadata.yaml` and is no bag.
     """
 
     def __init__(self, folder: Path, storage: str = "mcap") -> None:
@@ -168,14 +172,14 @@ class BagWriter:
         """Messages written, by topic."""
 
     def announce(self, topic: str, type_name: str, qos: Qos) -> None:
-        """Have the topic in the bag, with the quality of service that a player is to publish it with."""
+        """Add a topic to the bag, with the quality of service for players."""
         if (topic, type_name) not in self._connections:
             self._add(topic, type_name, typestore=type_store(), offered_qos_profiles=[_ros_qos(qos)])
 
     def announce_copy(self, topic: BagTopic) -> None:
-        """Have a topic of another bag in this one, as it is there.
+        """Add a topic of another bag to this one, unchanged.
 
-        Raises ValueError where neither that bag nor this package knows the definition of its messages.
+        Raises ValueError if neither that bag nor this package knows the definition of its messages.
         """
         if (topic.name, topic.type_name) in self._connections:
             return
@@ -184,7 +188,7 @@ class BagWriter:
         self._add(topic.name, topic.type_name, typestore=_store_of(topic), **options)
 
     def write(self, topic: str, type_name: str, stamp_ns: int, data: bytes | bytearray) -> None:
-        """A message of an announced topic, received at `stamp_ns`."""
+        """Write a message of an announced topic, received at `stamp_ns`."""
         with _writing(self._writer.path):
             self._writer.write(self._connections[topic, type_name], stamp_ns, memoryview(data))
         self.counts[topic] += 1
@@ -219,7 +223,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def _store_of(topic: BagTopic) -> Any:
-    """A store of types that knows those of a topic: ours, or what the bag itself says."""
+    """Type store with the types of a topic: this package's, or that of the bag's definition."""
     from rosbags.interfaces import MessageDefinitionFormat
     from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 

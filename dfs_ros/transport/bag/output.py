@@ -1,4 +1,4 @@
-"""Bags that appear complete or not at all."""
+"""Atomic output of bags: complete or not at all."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from dfs_ros.transport.bag.files import METADATA_FILE, STORAGES, BagWriter
 def bag_output(
     output: str | Path, storage: str | None = None, overwrite: bool = False, *, source: Path | None = None
 ) -> Iterator[BagWriter]:
-    """A writer whose bag is at `output` when the block ends without an exception; else nothing is.
+    """Writer of a bag that appears at `output` if the block ends without an exception.
 
     Parameters
     ----------
     output
-        A folder to make, or with the suffix .mcap or .db3 a single file.
+        New folder, or with the suffix .mcap or .db3 a single file.
     storage
         mcap or sqlite3; None = by the suffix, else mcap.
     overwrite
-        Replace a bag that is there.
+        Replace an existing bag.
     source
-        A bag that is read meanwhile, and must stay.
+        Bag that is read meanwhile, and must not be overwritten.
 
-    Raises ValueError where something is there already, or nothing can be written.
+    Raises ValueError if `output` exists already or cannot be written.
     """
     output = Path(output)
     by_suffix = {suffix: name for name, suffix in STORAGES.items()}.get(output.suffix)
@@ -57,7 +57,7 @@ def bag_output(
 
 
 def _check_output(output: Path, source: Path | None, overwrite: bool) -> list[Path]:
-    """The files of a bag at `output`, which are to be replaced. Raises ValueError where something else is there."""
+    """Files of a bag at `output`, to be replaced. Raises ValueError for anything else there."""
     here, there = output.resolve(), source.resolve() if source is not None else None
     if there is not None and (here in (there, there.parent) or there in here.parents):
         raise ValueError(f"output {output}: lies where the bag is that is replayed, which stays as it is; name another")

@@ -1,4 +1,4 @@
-"""Which topics of a bag the depth node is to listen to: as named, else found by type and by what lies beside what."""
+"""Choice of the depth node's inputs in a bag, by name, type and neighbourhood."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _DIAGNOSTICS_PEEKED = 200
 
 @dataclass(frozen=True)
 class ChosenTopics:
-    """Topics of a bag as inputs of the depth node, with the remappings and the configuration that go with them.
+    """Inputs of the depth node in a bag, with matching remappings and configuration.
 
-    `camera_info` None: settings say what it would; `focus` None: the focus is scheduled.
+    `camera_info` None: the settings replace it; `focus` None: the focus is scheduled.
     """
 
     image: BagTopic
@@ -30,25 +30,25 @@ class ChosenTopics:
 
     @property
     def topics(self) -> list[BagTopic]:
-        """All that there are."""
+        """All chosen topics."""
         return [topic for topic in (self.image, self.camera_info, self.focus) if topic is not None]
 
 
 def choose_topics(
     bag: BagReader, resolve: Callable[[str], str], remappings: Mapping[str, str], config: Config
 ) -> ChosenTopics:
-    """The inputs of the depth node in a bag.
+    """Choose the inputs of the depth node in a bag.
 
-    What `remappings` name is taken and must be there. The rest is searched: the image that is alone of its type or
-    lies beside the only focus topic; `camera_info` and `focus` beside the image, or alone of their types. Without
-    FrameFocus, camera_ros' LensPosition on /diagnostics is taken.
+    Topics named by `remappings` must exist. The others are searched: the image that is alone of its type or has the
+    name prefix of the only focus topic; `camera_info` and `focus` with the prefix of the image, or alone of their
+    types. Without FrameFocus, camera_ros' LensPosition on /diagnostics is taken.
 
     Parameters
     ----------
     resolve
-        Gives the absolute name, after remapping, of a name such as `image`.
+        Function from a name such as `image` to the absolute name, after remapping.
 
-    Raises ValueError, with a list of the bag's topics, where there is none to be found or more than one.
+    Raises ValueError, with a list of the bag's topics, if no topic or more than one fits.
     """
     return _Chooser(bag, resolve, remappings, config).choose()
 
@@ -114,7 +114,7 @@ class _Chooser:
         return found
 
     def _focus(self, beside: str) -> tuple[BagTopic | None, str]:
-        """The topic of the focus, and the setting `node.focus_source` that goes with it."""
+        """Topic of the focus, and the matching setting `node.focus_source`."""
         source = self._config.node.focus_source
         if source == "schedule":
             return None, source
@@ -144,7 +144,7 @@ class _Chooser:
         return False
 
     def _by_name(self, name: str, type_name: str, beside: str) -> BagTopic | None:
-        """The topic that is named, lies in the folder `beside`, has the node's own name for it, or is the only one."""
+        """Topic by remapping, by prefix `beside`, by the node's own name, or as the only one."""
         resolved = self._resolve(name)
         if name in self._named:
             if (found := self._find(resolved, type_name)) is None:
@@ -174,7 +174,7 @@ def _folder(name: str) -> str:
 
 
 def _check_definition(topic: BagTopic) -> None:
-    """Raise ValueError where the bag's messages have other fields than those of this package."""
+    """Raise ValueError if the bag's messages have other fields than those of this package."""
     recorded = topic.connection.digest
     ours = type_store().hash_rihs01(topic.type_name)
     if recorded and recorded != ours:

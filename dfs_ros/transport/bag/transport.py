@@ -1,8 +1,7 @@
-"""A node on a recorded bag: what it subscribes to comes from the bag, what it publishes goes into another.
+"""Node on a recorded bag: inputs come from the bag, outputs go into another.
 
-The clock is the bag's: it stands while the node works and moves on to the time at which the next message was
-received, by way of every timer that falls due until then. Nothing depends on the machine's speed; the same bag gives
-the same calls in the same order.
+The clock is the bag's: it stands while the node works, then advances to the reception of the next message, by way of
+every timer due until then. Nothing depends on the machine's speed; the same bag gives the same calls in the same order.
 """
 
 from __future__ import annotations
@@ -15,21 +14,21 @@ from dfs_ros.transport.bag.files import BagMessage, BagWriter
 from dfs_ros.transport.base import RELIABLE, Publisher, Qos
 from dfs_ros.transport.local import LocalBus, LocalTransport
 
-# In a longer silence timers are not called one by one: a clock that jumps by years must not take hours.
+# In a longer silence timer calls are skipped: a clock that jumps by years must not take hours.
 _MOST_TIMER_CALLS = 1000
 
 
 class BagTransport(LocalTransport):
-    """See the head of this module.
+    """Node on a bag, see the head of this module.
 
     Parameters
     ----------
     writer
-        Where published messages go; None = nowhere.
+        Writer of the published messages; None: they are not written.
     start_ns
-        The time at first.
+        Initial time.
     recorded
-        Asked for each topic whether it is recorded; what is not, nobody subscribes to.
+        Function: True if a topic is recorded; other topics have no subscription.
     """
 
     repeatable = True
@@ -54,7 +53,7 @@ class BagTransport(LocalTransport):
         super().__init__(node_name, bus, namespace=namespace, remappings=remappings, config=config)
 
     def watch(self, topic: str, callback: Callable[[Message], None]) -> None:
-        """Have `callback(msg)` called with what the node publishes on an absolute topic, recorded or not."""
+        """Call `callback(msg)` for messages of the node on an absolute topic, recorded or not."""
         self._watchers[topic] = callback
 
     def create_publisher(self, topic: str, type_name: str, qos: Qos = RELIABLE) -> Publisher:
@@ -66,18 +65,18 @@ class BagTransport(LocalTransport):
         return publisher
 
     def passed_on(self, publisher: _BagPublisher, msg: Message, data: bytearray) -> None:
-        """What a publisher of this node has sent."""
+        """Pass a message of this node to its watcher and the writer."""
         if publisher.topic in self._watchers:
             self._watchers[publisher.topic](msg)
         if self.writer is not None and publisher.wanted:
             self.writer.write(publisher.topic, publisher.type_name, self.now_ns(), data)
 
     def receivers(self, publisher: _BagPublisher) -> int:
-        """How many take what a publisher of this node sends."""
+        """Number of receivers of a publisher of this node."""
         return int(publisher.wanted) + (publisher.topic in self._watchers)
 
     def advance_to(self, stamp_ns: int) -> None:
-        """Let time pass, and the node do what falls due. A time in the past is now: time never goes back."""
+        """Advance the clock and do the due work. A time in the past means now."""
         for _ in range(_MOST_TIMER_CALLS):
             due_ns = self.executor.next_timer_ns()
             if due_ns is None or due_ns > stamp_ns:
@@ -88,9 +87,9 @@ class BagTransport(LocalTransport):
         self._work()
 
     def play(self, recorded: BagMessage) -> None:
-        """Let time pass until a message was received, and give it to the subscriptions of its topic and type.
+        """Advance to the reception of a message, and deliver it to its subscriptions.
 
-        A message that cannot be decoded is counted as malformed.
+        An undecodable message is counted as malformed.
         """
         self.advance_to(recorded.stamp_ns)
         topic, type_name = recorded.topic.name, recorded.topic.type_name
@@ -108,7 +107,7 @@ class BagTransport(LocalTransport):
         self._work()
 
     def _player_of(self, topic: str, type_name: str) -> Publisher:
-        """Who publishes a topic of the bag, so that the node sees a publisher."""
+        """Publisher of a topic of the bag, visible to the node."""
         key = (topic, type_name)
         if key not in self._played:
             self._played[key] = self._player.create_publisher(topic, type_name)

@@ -1,8 +1,8 @@
-"""How Cyclone DDS is set up: domain, who is discovered, buffers. As rmw_cyclonedds does it, but for this host alone.
+"""Configuration of Cyclone DDS: domain, discovery, buffers, like rmw_cyclonedds.
 
-ROS_DOMAIN_ID, ROS_AUTOMATIC_DISCOVERY_RANGE, ROS_STATIC_PEERS, ROS_LOCALHOST_ONLY and CYCLONEDDS_URI are honoured; the
-settings of :class:`~dfs_ros.config.DdsConfig` come before them. Where neither says, discovery is limited to this
-host: ROS nodes of this host are found, whatever their own range.
+The settings of :class:`~dfs_ros.config.DdsConfig` override ROS_DOMAIN_ID, ROS_AUTOMATIC_DISCOVERY_RANGE and
+ROS_LOCALHOST_ONLY; static peers are those of the settings and of ROS_STATIC_PEERS; CYCLONEDDS_URI overrides all. By
+default discovery is limited to this host, and finds its ROS nodes whatever their own range.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from dfs_ros.config import DdsConfig
 from dfs_ros.transport.base import TransportError
 
 RANGES = ("localhost", "subnet", "off", "system_default")
-# As in rmw_cyclonedds: how many processes of one host can find each other without multicast.
+# As in rmw_cyclonedds: number of processes on one host that find each other without multicast.
 MAX_PARTICIPANT_INDEX = 32
 ANNOUNCE_S = 2
 
 
 class Discovery(NamedTuple):
-    """Who is discovered: one of :data:`RANGES`, and hosts beyond that."""
+    """Discovery: one of :data:`RANGES`, and further hosts."""
 
     range: str
     static_peers: tuple[str, ...]
 
 
 def domain_id(config: DdsConfig, environment: Mapping[str, str] = os.environ) -> int:
-    """The ROS domain, 0 to 232; ValueError if ROS_DOMAIN_ID is no such number."""
+    """Number of the ROS domain, 0 to 232; ValueError for an invalid ROS_DOMAIN_ID."""
     if config.domain_id >= 0:
         return config.domain_id
     text = environment.get("ROS_DOMAIN_ID", "").strip() or "0"
@@ -40,7 +40,7 @@ def domain_id(config: DdsConfig, environment: Mapping[str, str] = os.environ) ->
 
 
 def discovery(config: DdsConfig, environment: Mapping[str, str] = os.environ) -> Discovery:
-    """Who is discovered; ValueError if ROS_AUTOMATIC_DISCOVERY_RANGE is no range that ROS 2 knows."""
+    """Range and peers of discovery; ValueError for an invalid ROS_AUTOMATIC_DISCOVERY_RANGE."""
     chosen = config.discovery_range
     if chosen == "auto":
         named = environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "").strip()
@@ -55,7 +55,7 @@ def discovery(config: DdsConfig, environment: Mapping[str, str] = os.environ) ->
 
 
 def domain_xml(config: DdsConfig, environment: Mapping[str, str] = os.environ) -> str:
-    """The configuration of the Cyclone DDS domain; what CYCLONEDDS_URI says comes last and so prevails."""
+    """XML of the Cyclone DDS domain; CYCLONEDDS_URI comes last and so prevails."""
     who = discovery(config, environment)
     packets, buffers = _sizes(config)
     general = [packets]
@@ -71,7 +71,10 @@ def domain_xml(config: DdsConfig, environment: Mapping[str, str] = os.environ) -
 
 
 def large_messages_xml(config: DdsConfig) -> str:
-    """What a Cyclone DDS domain that ROS makes needs for large images: without, most of 1080p is lost on the way."""
+    """XML for a Cyclone DDS domain made by ROS, to carry large images.
+
+    Without it most 1080p images are lost.
+    """
     packets, buffers = _sizes(config)
     return f"<CycloneDDS><Domain><General>{packets}</General>{buffers}</Domain></CycloneDDS>"
 
@@ -89,26 +92,29 @@ def _discovery_xml(who: Discovery) -> str:
     if who.range == "system_default":
         return ""
     if who.range == "off":
-        # A tag of its own: nobody else speaks to this process.
+        # A unique tag isolates this process.
         tag = f"ros_discovery_off_{os.getpid()}"
         return f"<Discovery><ParticipantIndex>none</ParticipantIndex><Tag>{tag}</Tag></Discovery>"
     peers = (("localhost",) if who.range == "localhost" else ()) + who.static_peers
     items = [
         "<ParticipantIndex>auto</ParticipantIndex>",
         f"<MaxAutoParticipantIndex>{MAX_PARTICIPANT_INDEX}</MaxAutoParticipantIndex>",
-        # Cyclone DDS 11 would forget a peer that does not answer within 30 s; it may start later.
+        # Cyclone DDS 11 forgets a peer that does not answer within 30 s; it may start later.
         "<InitialLocatorPruneDelay>inf</InitialLocatorPruneDelay>",
     ]
     if peers:
         items.append("<Peers>" + "".join(f"<Peer address={quoteattr(peer)}/>" for peer in peers) + "</Peers>")
     if who.range == "localhost":
-        # A ROS node of this host with the range subnet sends to no peers: it is found by sending to it, and often.
+        # A ROS node of this host with the range subnet sends to no peers: frequent announcements to it reveal it.
         items.append(f"<SPDPInterval>{ANNOUNCE_S} s</SPDPInterval>")
     return f"<Discovery>{''.join(items)}</Discovery>"
 
 
 class SharedDomain:
-    """A Cyclone DDS domain of this process, shared by all its nodes: DDS has one for each number, with one setup."""
+    """Cyclone DDS domain of this process, shared by its nodes.
+
+    DDS has one domain for each number, with one configuration.
+    """
 
     _open: dict[int, SharedDomain] = {}  # noqa: RUF012
     _lock = threading.Lock()
@@ -123,7 +129,7 @@ class SharedDomain:
 
     @classmethod
     def acquire(cls, config: DdsConfig) -> SharedDomain:
-        """The domain of a configuration; give it back with :meth:`release`."""
+        """Domain of a configuration, to be returned by :meth:`release`."""
         number, xml = domain_id(config), domain_xml(config)
         with cls._lock:
             domain = cls._open.get(number)
@@ -143,7 +149,7 @@ class SharedDomain:
             self._users -= 1
             if not self._users:
                 self._open.pop(self.number)
-                self._domain = None  # Cyclone's wrapper deletes what nothing refers to
+                self._domain = None  # Cyclone's wrapper deletes unreferenced entities
 
 
 def _create(number: int, xml: str) -> SharedDomain:

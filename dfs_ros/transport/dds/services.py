@@ -1,6 +1,6 @@
-"""Services over DDS as rmw_cyclonedds maps them: topics `rq/<name>Request` and `rr/<name>Reply`.
+"""Services over DDS in rmw_cyclonedds's mapping: `rq/<name>Request`, `rr/<name>Reply`.
 
-A request and its reply begin with the client's guid and a number that the client counts up.
+A request and its reply begin with the client's guid and its sequence number.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SERVICE_QOS = Qos(reliable=True, depth=10)
 
 
 class Participant(Protocol):
-    """What a service needs of the transport."""
+    """Interface of services to the transport."""
 
     executor: Any
 
@@ -36,7 +36,7 @@ class Participant(Protocol):
 
 
 class ServiceClient:
-    """The asking side of a service. Answers come on the receiving thread."""
+    """Client of a service. Answers arrive on the receiving thread."""
 
     def __init__(self, transport: Participant, name: str, service_type: str) -> None:
         (request_topic, self._request), (reply_topic, self._response) = service_topics(name, service_type)
@@ -73,7 +73,7 @@ class ServiceClient:
 
 
 class ServiceServer:
-    """The answering side of a service. Requests are answered by the thread that spins."""
+    """Server of a service. The thread that spins answers requests."""
 
     def __init__(self, transport: Participant, name: str, service_type: str, callback: Handler) -> None:
         (request_topic, self._request), (reply_topic, self._response) = service_topics(name, service_type)
@@ -119,7 +119,10 @@ class ServiceServer:
         self._transport.log("error", f"service {self._name}: {error}", key=self._name, every_s=5.0)
 
     def _wait_for_client(self, request_writer: int) -> None:
-        """A request may come before its client's reader is discovered, and the reply be lost: wait, as ROS does."""
+        """Wait up to 0.1 s for the discovery of the client's reader.
+
+        A request may arrive before it, and the reply would be lost; ROS waits, too.
+        """
         client = user_data_value(self.receiver.reader.get_matched_publication_data(request_writer), "clientid")
         deadline = time.monotonic() + 0.1
         while client and time.monotonic() < deadline:

@@ -1,8 +1,8 @@
-"""A ROS 2 participant without ROS 2: DDS by the Python package cyclonedds, CDR by rosbags.
+"""ROS 2 participant without ROS 2: DDS by the package cyclonedds, CDR by rosbags.
 
 `ros2 node list`, `topic echo`, `topic hz`, `service call` and `param` see a ROS 2 node: topic and type names, type
-hashes, `ros_discovery_info` and services are as rmw_cyclonedds has them. One thread of the transport receives;
-callbacks are called by the thread that spins. See :mod:`dfs_ros.transport.dds.domain` for who is discovered.
+hashes, `ros_discovery_info` and services are those of rmw_cyclonedds. A thread of the transport receives; the thread
+that spins makes callbacks. See :mod:`dfs_ros.transport.dds.domain` for discovery.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class _DdsPublisher(Publisher):
         if writer is None:
             return
         if not (self.qos.latched or self.subscription_count()):
-            return  # nobody to serialise for
+            return  # no subscription: not serialised
         code = write(writer, serialize(msg, self.type_name))
         if code == 0:
             self.published += 1
@@ -105,9 +105,9 @@ class _DdsSubscription(CdrSubscription):
 
 
 class DdsTransport(Transport):
-    """A node on DDS; settings in section `dds` of the configuration.
+    """Node on DDS; settings in section `dds` of the configuration.
 
-    Raises TransportError where cyclonedds is missing or DDS cannot be opened.
+    Raises TransportError if cyclonedds is missing or DDS cannot be opened.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class DdsTransport(Transport):
         self._waitset.attach(self._wake_up)
         self._wait_ns = duration(seconds=_HOUSEKEEPING_S)
         self._announce: Any = None
-        # Not one of the endpoints that it lists, as in rmw_cyclonedds.
+        # The announcer does not list itself, as in rmw_cyclonedds.
         announcer = self.make_writer("ros_discovery_info", DISCOVERY_INFO, Qos(reliable=True, depth=1, latched=True))
         with self._lock:
             self._writers.remove(announcer)
@@ -186,7 +186,7 @@ class DdsTransport(Transport):
         self._wake_up.set(True)
         self._thread.join()
         self._publish_discovery_info(nodes=False)
-        # Cyclone's wrapper deletes an entity when nothing refers to it: what refers to others goes first.
+        # Cyclone's wrapper deletes unreferenced entities: those that refer to others go first.
         for publisher in (*self.publishers, self._log_publisher):
             publisher.writer = None  # type: ignore[attr-defined]
         for subscription in self.subscriptions:
@@ -211,14 +211,14 @@ class DdsTransport(Transport):
             message(_LOG, stamp=stamp, level=getattr(levels, name), name=self.full_name.strip("/"), msg=text)
         )
 
-    # What follows is for the endpoints above.
+    # For the endpoints above:
 
     def new_endpoint_id(self) -> str:
-        """An id for a service or client."""
+        """Id for a service or client."""
         return endpoint_id(self._participant, next(self._endpoint_numbers))
 
     def make_writer(self, topic: str, type_name: str, qos: Qos, user_data: str = "") -> Any:
-        """A cyclonedds DataWriter, announced to ROS."""
+        """Make a cyclonedds DataWriter, announced to ROS."""
         from cyclonedds.pub import DataWriter
 
         with self._lock:
@@ -231,7 +231,7 @@ class DdsTransport(Transport):
     def make_receiver(
         self, topic: str, type_name: str, qos: Qos, deliver: Callable[[bytes, Any], None], user_data: str = ""
     ) -> Receiver:
-        """A reader on the receiving thread, announced to ROS."""
+        """Make a reader on the receiving thread, announced to ROS."""
         with self._lock:
             settings = dds_qos(qos, type_name, user_data)
             receiver = Receiver(self._participant, self._topic(topic, type_name), settings, qos.depth, deliver)
@@ -241,7 +241,7 @@ class DdsTransport(Transport):
         return receiver
 
     def drop_receiver(self, receiver: Receiver) -> None:
-        """Stop receiving."""
+        """Close a reader."""
         with self._lock:
             if receiver in self._receivers:
                 self._receivers.remove(receiver)
@@ -260,7 +260,7 @@ class DdsTransport(Transport):
         return topic
 
     def _publish_discovery_info(self, nodes: bool = True) -> None:
-        """Tell ROS which endpoints belong to this node: without it, `ros2 node list` would not show it."""
+        """Announce the endpoints of this node to ROS, for `ros2 node list`."""
         if self._announce is None:
             return
         gid = "rmw_dds_common/msg/Gid"
@@ -283,7 +283,7 @@ class DdsTransport(Transport):
         write(self._announce, serialize(everything, DISCOVERY_INFO))
 
     def _receive(self) -> None:
-        """The receiving thread: samples to queues, once a second a look at refused connections."""
+        """Loop of the receiving thread: queue samples, check QoS mismatches every second."""
         looked_at = time.monotonic()
         while not self._is_shutdown:
             self._waitset.wait(self._wait_ns)
@@ -292,7 +292,7 @@ class DdsTransport(Transport):
             for receiver in receivers:
                 try:
                     receiver.receive()
-                except Exception as error:  # whatever a peer sent, the thread that receives for all goes on
+                except Exception as error:  # bad data of one peer must not stop the receiving thread
                     self.log("error", f"{receiver.reader.topic.name}: {error!r}", key="receive", every_s=5.0)
             if time.monotonic() - looked_at >= _HOUSEKEEPING_S:
                 looked_at = time.monotonic()

@@ -1,7 +1,7 @@
-"""DDS types and quality of service of ROS messages: what Cyclone DDS must know to carry our CDR as ROS 2 does.
+"""DDS types and quality of service of ROS messages, for Cyclone DDS.
 
 Topic `rt/camera/image`, type `sensor_msgs::msg::dds_::Image_`, final, XCDR1. Cyclone DDS checks every sample against
-the type before it is delivered, so that CDR that does not fit never arrives.
+the type before delivery, so CDR that does not fit never arrives.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 from dfs_ros.messages.definitions import ros_distro, service_parts, type_store
 from dfs_ros.transport.base import Qos
 
-# rmw_cyclonedds puts these before the fields of a service's request and response.
+# Precedes the fields of a service's request and response in rmw_cyclonedds.
 SERVICE_HEADER_BYTES = 16
 _SERVICE_HEADER = (("client_guid", "uint64"), ("sequence_number", "int64"))
 
 
 def idl_type(type_name: str, with_service_header: bool = False) -> Any:
-    """The cyclonedds IdlStruct of a message type."""
+    """cyclonedds IdlStruct of a message type."""
     return _idl_type(type_name, with_service_header, ros_distro())
 
 
@@ -58,7 +58,7 @@ def _base_type(name: str) -> Any:
 
 
 def type_hash(type_name: str) -> str:
-    """The REP 2016 hash of a message type, `RIHS01_...`."""
+    """REP 2016 hash of a message type, `RIHS01_...`."""
     return type_store().hash_rihs01(type_name)
 
 
@@ -68,20 +68,23 @@ def topic_name(name: str) -> str:
 
 
 def service_topics(name: str, service_type: str) -> tuple[tuple[str, str], tuple[str, str]]:
-    """(DDS topic, message type) of the requests and of the replies of an absolute ROS service name."""
+    """(DDS topic, message type) of requests and of replies of a service.
+
+    `name` is absolute.
+    """
     request, response = service_parts(service_type)
     return (f"rq{name}Request", request), (f"rr{name}Reply", response)
 
 
 def dds_qos(qos: Qos, type_name: str, user_data: str = "") -> Any:
-    """The cyclonedds Qos of an endpoint; `user_data` comes before the type hash."""
+    """cyclonedds Qos of an endpoint; `user_data` precedes the type hash."""
     from cyclonedds.qos import Policy
     from cyclonedds.qos import Qos as DdsQos
     from cyclonedds.util import duration
 
     history = Policy.History.KeepLast(qos.depth)
     policies = [
-        # The longest time to block has no effect: a writer that keeps the last ones never waits for slow readers.
+        # The blocking time has no effect: a KeepLast writer never waits for slow readers.
         Policy.Reliability.Reliable(duration(infinite=True)) if qos.reliable else Policy.Reliability.BestEffort,
         Policy.Durability.TransientLocal if qos.latched else Policy.Durability.Volatile,
         history,

@@ -1,7 +1,7 @@
-"""Raw CDR in and out of Cyclone DDS, and the ids that ROS 2 wants to see.
+"""Raw CDR input and output of Cyclone DDS, and ROS 2 ids of its endpoints.
 
-cyclonedds' own serialiser takes 0.3 s for one 1080p image, so bytes are passed as they are. Writing goes through
-the C library by ctypes, which lets other threads run meanwhile: a large image takes milliseconds.
+cyclonedds' own serialiser takes 0.3 s for one 1080p image, so bytes are passed unchanged. Writing calls the C library
+by ctypes, which lets other threads run meanwhile: a large image takes milliseconds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _POLICY_NAMES = {2: "durability", 11: "reliability", 23: "data representation", 
 
 
 def require_cyclonedds() -> None:
-    """Raise TransportError unless the Python package cyclonedds, of a version with raw access, can be used."""
+    """Raise TransportError without a usable cyclonedds with raw access."""
     try:
         from cyclonedds import _clayer
         from cyclonedds.core import DDSException  # noqa: F401 - loads the C library
@@ -33,7 +33,7 @@ def require_cyclonedds() -> None:
 
 
 def write(writer: Any, cdr: bytearray) -> int:
-    """Publish CDR whose length is a multiple of 4; returns the DDS return code, 0 = good."""
+    """Publish CDR of a length divisible by 4; return the DDS code, 0 = good."""
     from cyclonedds.internal import DDS
     from cyclonedds.topic import Sample
 
@@ -45,7 +45,7 @@ def write(writer: Any, cdr: bytearray) -> int:
 
 
 def take(reader: Any, count: int) -> list[tuple[bytes, Any]]:
-    """Up to `count` waiting samples as (CDR, cyclonedds SampleInfo), oldest first; they leave the reader."""
+    """Take up to `count` samples from the reader as (CDR, SampleInfo), oldest first."""
     from cyclonedds._clayer import ddspy_take
     from cyclonedds.core import InstanceState, SampleState, ViewState
 
@@ -56,7 +56,7 @@ def take(reader: Any, count: int) -> list[tuple[bytes, Any]]:
 
 
 class Receiver:
-    """A reader whose samples are handed to `deliver(cdr, info)` by the receiving thread."""
+    """Reader that passes samples to `deliver(cdr, info)` on the receiving thread."""
 
     def __init__(
         self, participant: Any, topic: Any, qos: Any, depth: int, deliver: Callable[[bytes, Any], None]
@@ -70,17 +70,17 @@ class Receiver:
         self._deliver = deliver
 
     def receive(self) -> None:
-        """Hand over what waits."""
+        """Deliver the waiting samples."""
         for data, info in take(self.reader, self._depth):
             self._deliver(data, info)
 
     def lost(self) -> int:
-        """Samples of best-effort writers that the network lost."""
+        """Samples of best-effort writers lost by the network."""
         return int(self.reader.get_sample_lost_status().total_count)
 
 
 def incompatible_qos(endpoint: Any) -> str:
-    """The policy for which a reader or writer newly refused its counterpart; "" if it refused none."""
+    """QoS policy of a new mismatch of a reader or writer; "" without one."""
     if hasattr(endpoint, "get_requested_incompatible_qos_status"):
         status = endpoint.get_requested_incompatible_qos_status()
     else:
@@ -91,7 +91,7 @@ def incompatible_qos(endpoint: Any) -> str:
 
 
 def service_header(cdr: bytes) -> tuple[int, int]:
-    """(client guid, sequence number) of a request or reply; ValueError if it is too short."""
+    """(client guid, sequence number) of a request or reply; ValueError if too short."""
     try:
         guid, sequence = struct.unpack_from("<Qq" if cdr[1] & 1 else ">Qq", cdr, 4)
     except (struct.error, IndexError) as error:
@@ -100,7 +100,10 @@ def service_header(cdr: bytes) -> tuple[int, int]:
 
 
 def user_data_value(endpoint: Any, key: str) -> str:
-    """A value of the user data `key=value;...` of a discovered endpoint, "" if it is not there."""
+    """Value of `key` in the user data of a discovered endpoint; "" if missing.
+
+    User data are `key=value;...`.
+    """
     from cyclonedds.qos import Policy
 
     if endpoint is None or Policy.Userdata not in endpoint.qos:
@@ -111,6 +114,6 @@ def user_data_value(endpoint: Any, key: str) -> str:
 
 
 def endpoint_id(participant: Any, number: int) -> str:
-    """How rmw_cyclonedds names a service or client, so that its reader and writer are known to belong together."""
+    """Id of a service or client in rmw_cyclonedds, which pairs its reader and writer."""
     raw = participant.guid.bytes[:12] + struct.pack(">I", number)
     return f"{raw[0]:2x}" + "".join(f".{byte:x}" for byte in raw[1:])

@@ -1,9 +1,9 @@
-"""The lifecycle of a native ROS 2 node: the states of `ros2 lifecycle`, and what is done between them.
+"""Lifecycle of a native ROS 2 node: states of `ros2 lifecycle` and their transitions.
 
     unconfigured --configure--> inactive --activate--> active --deactivate--> inactive --cleanup--> unconfigured
 
-Configuring loads the network and may take minutes, in a thread of its own: everything else goes on meanwhile. The other
-transitions are made by the thread that spins. With parameter `node.autostart` the node configures and activates itself.
+Configuring loads the network and may take minutes; it has its own thread, so that everything else continues. The thread
+that spins makes the other transitions. With parameter `node.autostart` the node configures and activates itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dfs_ros.transport.parameters import Parameters
 
 
 class Spinner(Protocol):
-    """What a lifecycle needs of the transport."""
+    """Interface of a lifecycle to the transport."""
 
     parameters: Parameters
 
@@ -34,7 +34,7 @@ class Spinner(Protocol):
 
 
 class Lifecycle:
-    """Gives the node of a transport a lifecycle, which `managed` follows."""
+    """Lifecycle of a transport's node, which `managed` follows."""
 
     def __init__(self, transport: Spinner, managed: Managed) -> None:
         self._transport = transport
@@ -61,7 +61,7 @@ class Lifecycle:
         from rclpy.callback_groups import ReentrantCallbackGroup
         from rclpy.lifecycle import LifecycleNodeMixin
 
-        # Reentrant: the state can be asked for while a transition takes its time.
+        # Reentrant: the state can be queried during a long transition.
         LifecycleNodeMixin.__init__(self._node, callback_group=ReentrantCallbackGroup())
         services = [service for service in self._node.services if service.srv_name.endswith("/change_state")]
         for service in services:
@@ -69,7 +69,7 @@ class Lifecycle:
         self._transport.wake()
 
     def _change_state(self, change: Callable[[Any, Any], Any], request: Any, response: Any) -> Any:
-        """Answer `~/change_state`. rclpy raises for a transition that the state does not have: that is a refusal."""
+        """Answer `~/change_state`; an exception of rclpy, for an invalid transition, is a refusal."""
         response.success = False
         if not self._in_transition.acquire(blocking=False):
             self._transport.log("warning", "lifecycle: refused: another transition is under way")
@@ -96,7 +96,7 @@ class Lifecycle:
         return TransitionCallbackReturn.SUCCESS
 
     def _start(self) -> None:
-        """Configure and activate. Where that fails, spinning ends with the exception."""
+        """Configure and activate; on failure, end spinning with the exception."""
         from rclpy.lifecycle import TransitionCallbackReturn
 
         try:

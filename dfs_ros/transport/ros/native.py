@@ -1,4 +1,4 @@
-"""The rclpy node behind :mod:`dfs_ros.transport.ros.transport`: its parameters, message classes and QoS.
+"""rclpy node of :mod:`dfs_ros.transport.ros.transport`: parameters, classes, QoS.
 
 Imports without rclpy; every function here needs it.
 """
@@ -18,16 +18,15 @@ from dfs_ros.transport.dds.domain import large_messages_xml
 from dfs_ros.transport.names import check_namespace, check_node_name
 from dfs_ros.transport.parameters import Parameters
 
-_ELSEWHERE = ("dds.", "viewer.")  # sections that mean nothing to a native node
+_ELSEWHERE = ("dds.", "viewer.")  # sections that do not apply to a native node
 _OF_RCLPY = ("use_sim_time", "qos_overrides.", "start_type_description_service")
 
 
 def open_context(arguments: Sequence[str], dds: DdsConfig) -> Any:
-    """A ROS context of its own, with the ROS arguments (`--ros-args ...`) of a command line; no signal handlers.
+    """Open a ROS context with the ROS arguments (`--ros-args ...`) of a command line.
 
-    Where ROS uses Cyclone DDS, this process has it carry large images (`CYCLONEDDS_URI` prevails).
-
-    Raises ValueError for arguments that ROS refuses, TransportError where the middleware cannot be used.
+    It has no signal handlers. If ROS uses Cyclone DDS, this process sets it up for large images (`CYCLONEDDS_URI`
+    prevails). Raises ValueError for arguments that ROS refuses, TransportError for an unusable middleware.
     """
     import rclpy
     from rclpy.context import Context
@@ -47,7 +46,7 @@ def open_context(arguments: Sequence[str], dds: DdsConfig) -> Any:
 
 
 def open_node(context: Any, name: str, namespace: str, remappings: Mapping[str, str]) -> Any:
-    """A node, as its command line may rename it, with all parameters declared that it was given.
+    """Open a node, with the names of its command line and all given parameters declared.
 
     Raises ValueError for names that ROS does not allow.
     """
@@ -70,7 +69,7 @@ def _node_class() -> type:
     from rclpy.parameter import Parameter
 
     class _Node(LifecycleNodeMixin, Node):  # type: ignore[misc]
-        """A node that :class:`dfs_ros.transport.ros.lifecycle.Lifecycle` can give a lifecycle, and lenient numbers."""
+        """Node for :class:`dfs_ros.transport.ros.lifecycle.Lifecycle`; takes integers for doubles."""
 
         def __init__(self, name: str, **options: Any) -> None:
             Node.__init__(self, name, **options)
@@ -89,9 +88,9 @@ def _node_class() -> type:
 
 
 def config_of_node(node: Any, base: Config) -> Config:
-    """The configuration with the parameters that a node was given by its command line and its parameter files.
+    """Configuration with the parameters from a node's command line and parameter files.
 
-    Raises ValueError for parameters that are unknown, of another type, or out of range.
+    Raises ValueError for unknown parameters, other types and values out of range.
     """
     changes: dict[str, dict[str, Any]] = {}
     for name, parameter in node.get_parameters_by_prefix("").items():
@@ -101,12 +100,15 @@ def config_of_node(node: Any, base: Config) -> Config:
         if name.startswith(_ELSEWHERE) or not dot:
             raise ValueError(f"parameter {name}: no such parameter of this node; `ros2 param list` shows all")
         changes.setdefault(section, {})[key] = parameter.value
-        node.undeclare_parameter(name)  # to be declared with its description
+        node.undeclare_parameter(name)  # declared again later, with its description
     return base.updated(changes)
 
 
 def declare_parameters(node: Any, parameters: Parameters) -> None:
-    """Declare the settings as parameters of a node, with descriptions and ranges; those that are live may change."""
+    """Declare the settings as parameters of a node, with descriptions and ranges.
+
+    Live ones may change.
+    """
     from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 
     for name in parameters.names:
@@ -137,7 +139,7 @@ def declare_parameters(node: Any, parameters: Parameters) -> None:
 
 
 def native_class(type_name: str) -> Any:
-    """The rclpy class of a type such as `sensor_msgs/msg/Image` or `std_srvs/srv/Trigger`."""
+    """rclpy class of a type such as `sensor_msgs/msg/Image` or `std_srvs/srv/Trigger`."""
     package, kind, name = type_name.split("/")
     try:
         return getattr(importlib.import_module(f"{package}.{kind}"), name)
@@ -151,27 +153,27 @@ def native_class(type_name: str) -> Any:
 
 
 def to_native(msg: Message, type_name: str, kind: Any) -> Any:
-    """An instance of the rclpy class `kind` of a message of :mod:`~dfs_ros.messages.definitions`."""
+    """Convert a message of :mod:`~dfs_ros.messages.definitions` to the rclpy class `kind`."""
     from rclpy.serialization import deserialize_message
 
     return deserialize_message(bytes(serialize(msg, type_name)), kind)
 
 
 def from_native(msg: Any, type_name: str) -> Message:
-    """A message of :mod:`~dfs_ros.messages.definitions` from one of rclpy."""
+    """Convert an rclpy message to one of :mod:`~dfs_ros.messages.definitions`."""
     from rclpy.serialization import serialize_message
 
     return deserialize(serialize_message(msg), type_name)
 
 
 def check_service(service_type: str) -> tuple[str, str]:
-    """Names of request and response of a service, whose definitions are known here."""
+    """Names of a service's request and response; ValueError without their definitions."""
     request, response = service_parts(service_type)
     return check_type(request), check_type(response)
 
 
 def native_qos(qos: Qos) -> Any:
-    """The QoSProfile of a profile."""
+    """Convert a profile to a QoSProfile."""
     from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
     return QoSProfile(
@@ -183,7 +185,7 @@ def native_qos(qos: Qos) -> Any:
 
 
 def qos_of(profile: Any) -> Qos:
-    """The profile of a QoSProfile."""
+    """Convert a QoSProfile to a profile."""
     from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 
     return Qos(
@@ -194,7 +196,7 @@ def qos_of(profile: Any) -> Qos:
 
 
 def qos_overrides() -> Any:
-    """Parameters `qos_overrides.TOPIC.publisher.reliability` and so on, for users to change the profile of a topic."""
+    """Options for the parameters `qos_overrides.TOPIC.publisher.reliability` and so on."""
     from rclpy.qos import QoSPolicyKind
     from rclpy.qos_overriding_options import QoSOverridingOptions
 

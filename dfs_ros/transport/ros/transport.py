@@ -1,11 +1,10 @@
-"""Native ROS 2: a node of rclpy, whose callbacks are called by the one thread that spins.
+"""Native ROS 2: rclpy node whose callbacks run on the one thread that spins.
 
-A pool of threads of rclpy takes messages, as CDR, and puts them into bounded queues, where newer ones displace older
-ones; it serves parameters, time and lifecycle whatever the spinning thread is at. Messages are the classes of
-:mod:`dfs_ros.messages.definitions`: to have rclpy make and fill its own takes a second for a large image.
+A thread pool of rclpy takes messages, as CDR, into bounded queues, where newer ones displace older ones; it serves
+parameters, time and lifecycle even while the spinning thread is busy. Messages are the classes of
+:mod:`dfs_ros.messages.definitions`: rclpy's own take a second for a large image.
 
-Every topic has parameters `qos_overrides.TOPIC...`. `use_sim_time` makes stamps those of `/clock`, and timers that are
-made from then on.
+Every topic has parameters `qos_overrides.TOPIC...`. `use_sim_time` takes stamps, and timers made later, from `/clock`.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ class _RosPublisher(Publisher):
         if not isinstance(msg, self._class):
             raise ValueError(f"{self.topic}: expected a {self.type_name}, received {type(msg).__name__}")
         if self._transport.is_shutdown or not (self.qos.latched or self.subscription_count()):
-            return  # nobody to serialise for
+            return  # no subscription: not serialised
         cdr = bytes(serialize(msg, self.type_name))
         try:
             self.native.publish(cdr)
@@ -115,7 +114,7 @@ class _RosSubscription(CdrSubscription):
 
         try:
             return subscribe(SubscriptionEventCallbacks(message_lost=self._count_lost))
-        except UnsupportedEventTypeError:  # not every middleware knows what it lost
+        except UnsupportedEventTypeError:  # not every middleware counts losses
             return subscribe(SubscriptionEventCallbacks())
 
     def _count_lost(self, event: Any) -> None:
@@ -133,32 +132,32 @@ class _RosSubscription(CdrSubscription):
 
 
 class _SimulationTimer:
-    """A timer of rclpy: it follows /clock, at a thousandth of a second of work for each call."""
+    """rclpy timer on /clock; each call costs 1 ms."""
 
     def __init__(self, transport: RosTransport, period_s: float, callback: Callable[[], None]) -> None:
         from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 
         self._node = transport.native_node
-        # Of one: calls that were missed because others took long are left out.
+        # Depth 1: calls missed by a busy thread are skipped.
         self._mailbox = transport.executor.mailbox(lambda _: callback(), 1)
         group = MutuallyExclusiveCallbackGroup()
         self._timer = self._node.create_timer(period_s, lambda: self._mailbox.put(None), callback_group=group)
 
     def cancel(self) -> None:
-        """No more calls."""
+        """Stop the calls."""
         self._mailbox.close()
         self._node.destroy_timer(self._timer)
 
 
 class RosTransport(Transport):
-    """A node of rclpy, in a context of its own.
+    """Node of rclpy, in its own context.
 
     Parameters
     ----------
     arguments
         Command line with `--ros-args`, which may rename the node, remap topics and set parameters.
 
-    Raises ValueError for arguments and parameters that make no sense, TransportError where ROS 2 cannot be used.
+    Raises ValueError for invalid arguments and parameters, TransportError if ROS 2 cannot be used.
     """
 
     def __init__(
@@ -201,21 +200,21 @@ class RosTransport(Transport):
         self._thread.start()
 
     def _receive(self) -> None:
-        """The thread that waits for rclpy's callbacks and hands them to the pool."""
+        """Loop of the thread that waits for rclpy's callbacks and gives them to the pool."""
         while not self._is_shutdown and self._context.ok():
             try:
                 self._native_executor.spin_once()
-            except Exception as error:  # whatever one callback raised, the others go on
+            except Exception as error:  # an exception of one callback must not stop the others
                 if not self._is_shutdown:
                     self.log("error", f"rclpy: {error!r}", key="receive", every_s=5.0)
-        if not self._is_shutdown:  # the context was shut down by somebody else
+        if not self._is_shutdown:  # the context was shut down from outside
             self.call_soon(self.shutdown)
 
     def _clock_jumped(self, jump: Any) -> None:
         self.log("warning", f"the clock was set back by {-jump.delta.nanoseconds * 1e-9:.3f} s")
 
     def wake(self) -> None:
-        """Have rclpy notice what was added to the node behind its back."""
+        """Make rclpy notice entities that were added to the node directly."""
         self._native_executor.wake()
 
     def create_publisher(self, topic: str, type_name: str, qos: Qos = RELIABLE) -> Publisher:
@@ -265,7 +264,7 @@ class RosTransport(Transport):
         return from_native(future.result(), response_type)
 
     def manage(self, managed: Managed) -> None:
-        """Give the node a lifecycle, which `managed` follows; see :mod:`dfs_ros.transport.ros.lifecycle`."""
+        """Give the node a lifecycle for `managed`; see :mod:`dfs_ros.transport.ros.lifecycle`."""
         self._lifecycle = Lifecycle(self, managed)
 
     def now_ns(self) -> int:
@@ -275,9 +274,9 @@ class RosTransport(Transport):
         return str(self.native_node.resolve_topic_name(name))
 
     def _close(self) -> None:
-        self._native_executor.create_task(lambda: None)  # wakes the thread, which then ends
+        self._native_executor.create_task(lambda: None)  # wakes the thread, so that it ends
         self._thread.join()
-        # Callbacks under way end before what they use is gone; rclpy's own shutdown does not wait up to Jazzy.
+        # Running callbacks end before their resources are gone; rclpy's own shutdown does not wait up to Jazzy.
         self._native_executor._executor.shutdown(wait=True)
         self._native_executor.shutdown()
         self._jumps.unregister()
@@ -289,7 +288,7 @@ class RosTransport(Transport):
         if self._is_shutdown:
             super()._write_log(level, text)
             return
-        # A branch each: rclpy refuses another level from the same place.
+        # A branch for each: rclpy refuses two levels from one place.
         logger = self.native_node.get_logger()
         if level == "debug":
             logger.debug(text)
@@ -302,10 +301,10 @@ class RosTransport(Transport):
         else:
             logger.fatal(text)
 
-    # What follows is for threads of rclpy, which must not be held by work that never ends.
+    # For threads of rclpy, which must not be held by work that never ends:
 
     def run_in_spin(self, work: Callable[[], _Result | Future[_Result]]) -> _Result:
-        """Have the thread that spins do some work; returns its result, or raises what it raised."""
+        """Do work on the thread that spins; return its result or raise its exception."""
         done: Future[_Result] = Future()
 
         def run() -> None:
@@ -318,7 +317,7 @@ class RosTransport(Transport):
         return self._outcome(done)
 
     def run_apart(self, work: Callable[[], _Result]) -> _Result:
-        """Do work that may take minutes, in a thread that does not keep the process from ending."""
+        """Do long work on a daemon thread; return its result or raise its exception."""
         done: Future[_Result] = Future()
 
         def run() -> None:
@@ -339,7 +338,7 @@ class RosTransport(Transport):
 
 @contextmanager
 def _refusals(topic: str) -> Iterator[None]:
-    """What rclpy says of a name or a QoS override becomes ValueError."""
+    """Turn rclpy's refusal of a name or a QoS override into ValueError."""
     try:
         yield
     except TransportError:

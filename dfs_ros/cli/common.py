@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from typing import Any
 
 import yaml
 
-from dfs_ros.config import Config, sections
+from dfs_ros.config import Config
+from dfs_ros.config.commented import commented_yaml
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,30 +87,10 @@ def _value(value: str, text: str) -> Any:
         raise ValueError(f"--set {text}: expected a number, a word, true or false, or text in quotes") from None
 
 
-def describe_settings(config: Config) -> str:
-    """All settings as commented YAML: valid input for `--config`."""
-    lines = []
-    for name, section in sections(config):
-        lines.append(f"{name}:  # {(type(section).__doc__ or '').splitlines()[0]}")
-        for setting in dataclasses.fields(section):
-            meta = setting.metadata
-            notes = [meta["doc"]]
-            if meta["unit"]:
-                notes.append(f"[{meta['unit']}]")
-            if meta["choices"]:
-                notes.append("one of " + ", ".join(meta["choices"]))
-            elif meta["low"] is not None or meta["high"] is not None:
-                notes.append(f"{meta['low']} to {meta['high']}")
-            # Not str: YAML reads a bare `off` as false and `1e-05` as text.
-            value = yaml.safe_dump(getattr(section, setting.name)).splitlines()[0]
-            lines.append(f"  {setting.name}: {value}  # {'; '.join(notes)}")
-    return "\n".join(lines)
-
-
 class _ListSettings(argparse.Action):
     def __init__(self, option_strings: Any, dest: str, **kwargs: Any) -> None:
         super().__init__(option_strings, dest, nargs=0, **kwargs)
 
     def __call__(self, parser: argparse.ArgumentParser, *unused: Any) -> None:
-        print(describe_settings(Config()))
+        print(commented_yaml(Config()))
         parser.exit(0)

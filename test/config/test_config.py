@@ -14,8 +14,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfs_ros.cli.common import add_config_arguments, config_from_arguments, describe_settings
+from dfs_ros.cli.common import add_config_arguments, config_from_arguments
 from dfs_ros.config import Config, sections
+from dfs_ros.config.commented import commented_yaml
 
 Field = dataclasses.Field[Any]
 
@@ -204,15 +205,11 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
 
 
 def test_the_printed_settings_are_complete_and_load_to_the_defaults(tmp_path: Path) -> None:
-    text = describe_settings(Config())
+    text = commented_yaml(Config())
     assert Config.from_dict(yaml.safe_load(text)) == Config()
-    lines = text.splitlines()
-    assert len(lines) == len(SETTINGS) + len(list(sections(Config())))
+    described = " ".join(line.removeprefix("  # ") for line in text.splitlines())
     for name, _, field in SETTINGS:
-        line = next(
-            line for line in lines if line.startswith(f"  {name.partition('.')[2]}: ") and field.metadata["doc"] in line
-        )
-        assert f"[{field.metadata['unit']}]" in line or not field.metadata["unit"]
+        assert f"{field.metadata['doc']} [" in described or f"{field.metadata['doc']}   " in described, name
     file = tmp_path / "settings.yaml"
     file.write_text(text)
     assert Config.load(file) == Config()
@@ -230,11 +227,11 @@ def test_any_settings_survive_being_printed(data: st.DataObject) -> None:
             bool: st.booleans(),
             int: st.integers(low, high) if kind is int else st.none(),
             float: st.floats(low, high) if kind is float else st.none(),
-            str: st.sampled_from(choices) if choices else st.text("abc123: #'\"-~&*[]{}\\/ö", max_size=12),
+            str: st.sampled_from(choices) if choices else st.text("abc123: #'\"-~&*[]{}\\/ö", max_size=120),
         }
         values.setdefault(section, {})[key] = data.draw(drawn[kind])
     config = Config.from_dict(values)
-    assert Config.from_dict(yaml.safe_load(describe_settings(config))) == config
+    assert Config.from_dict(yaml.safe_load(commented_yaml(config))) == config
 
 
 def parse(*argv: str) -> Config:

@@ -243,7 +243,7 @@ def measure(report: dict[str, Any], kernels: Any, device: Any, network: str, rep
             for n, r in report["networks"].items()
             if "difference" in r and not r["difference"] <= r["tolerance"]
         ),
-        *(f"{n}: {text}" for n, r in report["networks"].items() for text in r.get("problems", [])),
+        *(f"{n}: {text}" for n, r in report["networks"].items() for text in r.get("faults", [])),
         *(f"{n}: depth is not finite" for n, r in report["end_to_end"].items() if not r["depth_finite"]),
     ]
 

@@ -146,7 +146,7 @@ def measure_network(
         "ran": made.description,
         "difference": golden.difference(answer),
         "tolerance": golden.tolerance,
-        "problems": [problem.text for problem in made.problems if problem.level != "note"],
+        "faults": [fault.text for fault in made.faults if fault.level != "note"],
         **time_ms(lambda: made.run_tensors(*tensors), repeats),
     }
 

@@ -122,7 +122,7 @@ def measure_here(case: LiveCase) -> dict[str, Any]:
             "cpu_peak": peak_bytes() / 1e6,
             **gpu_memory_mb(),
         },
-        "problems": [problem.text for problem in estimator.problems],
+        "network_faults": [fault.text for fault in estimator.network_faults],
         "warnings": last.report["warnings"],
         "depth_m": float(np.nanmedian(last.depth_m)),
     }

@@ -100,5 +100,5 @@ def describe(live: dict[str, Any], args: argparse.Namespace) -> str:
             f"{record['first_depth_after_s']:.1f} s; {memory['cpu_peak']:.0f} MB at most{gpu}"
         )
         lines.append(f"  {shares}")
-        lines += [f"  problem: {text}" for text in record["problems"]]
+        lines += [f"  network: {text}" for text in record["network_faults"]]
     return "\n".join(lines)

@@ -88,7 +88,7 @@ def _why_network(network: Network | None) -> str:
     if network is None:
         return "the default"
     lacking = ["what needs a GPU is left out, as there is none to use"] if cuda.why_not() else []
-    lacking += [problem.text for problem in network.problems]
+    lacking += [fault.text for fault in network.faults]
     return "; ".join([f"the chain is {' -> '.join(network.chain)}", *lacking])
 
 

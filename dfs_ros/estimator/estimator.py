@@ -19,7 +19,7 @@ from dfs_ros.types import DepthResult, FocalStack
 if TYPE_CHECKING:
     from dfs_ros.estimator.gpu import GpuSteps
     from dfs_ros.network import Network
-    from dfs_ros.network.runners.base import Problem
+    from dfs_ros.network.runners.base import RunnerFault
 
 _log = logging.getLogger(__name__)
 
@@ -59,9 +59,9 @@ class DepthEstimator:
         return "" if self._network is None else self._network.preparing
 
     @property
-    def problems(self) -> list[Problem]:
+    def network_faults(self) -> list[RunnerFault]:
         """Faults of network runners so far, although one works."""
-        return [] if self._network is None else self._network.problems
+        return [] if self._network is None else self._network.faults
 
     def estimate(
         self,

@@ -14,7 +14,7 @@ from dfs_ros.network.weights import known_models, load_weights, model_file, sigm
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dfs_ros.network.runners.base import Problem, Progress, Runner
+    from dfs_ros.network.runners.base import Progress, Runner, RunnerFault
 
 Volume = NDArray[np.float32]
 Plane = NDArray[np.float32]
@@ -56,9 +56,9 @@ class Network:
         return f"{self.name}, {self._runner.description}"
 
     @property
-    def problems(self) -> list[Problem]:
+    def faults(self) -> list[RunnerFault]:
         """Faults of runners so far, for diagnostics; another runner works."""
-        return self._runner.problems
+        return self._runner.faults
 
     def probability(self, energy: Volume, smoothed: Volume, guide: Plane, image: NDArray[np.uint8]) -> Volume:
         """Probability of every hypothesis, float32 (D, H, W), sum 1 over D.

@@ -366,7 +366,7 @@ class DepthNode:
                 superseded=self._superseded + (worker.superseded if worker is not None else 0),
                 counts=self._assembler.counts,
                 preparing="" if self._estimator is None else self._estimator.preparing,
-                problems=() if self._estimator is None else self._estimator.problems,
+                network_faults=() if self._estimator is None else self._estimator.network_faults,
             )
         )
         setup = {

@@ -15,7 +15,7 @@ from dfs_ros.types import DepthResult
 
 if TYPE_CHECKING:
     from dfs_ros.estimator.estimator import DepthEstimator
-    from dfs_ros.network.runners.base import Problem
+    from dfs_ros.network.runners.base import RunnerFault
 
 WINDOW_S = 10.0
 _HARDLY_ANY = 0.01
@@ -39,7 +39,7 @@ class Situation(NamedTuple):
     """Of the StackAssembler."""
     preparing: str = ""
     """What the network waits for, an engine that is built; nothing is published meanwhile."""
-    problems: Sequence[Problem] = ()
+    network_faults: Sequence[RunnerFault] = ()
     """What went wrong with runners of the network though one works."""
 
 
@@ -125,7 +125,7 @@ class Health:
 
     def _judge(self, now: Situation, new: Counter[str]) -> tuple[str, str]:
         errors = [f"{self._fault_texts[cause]} ({new[cause]} times)" for cause in FAULTS if new[cause]]
-        errors += [f"network: {text}" for level, text in now.problems if level == "error"]
+        errors += [f"network: {text}" for level, text in now.network_faults if level == "error"]
         silence_s = self._silence_s()
         if silence_s > now.silence_s:
             who = "" if now.image_publishers else ": nobody publishes it"
@@ -139,7 +139,7 @@ class Health:
             return "ERROR", "; ".join(errors)
         warnings = [f"{_MEANING[name]} ({new[name]})" for name in _WORTH_A_WARNING if new[name]]
         warnings += self._warnings[:3]
-        warnings += [f"network: {text}" for level, text in now.problems if level == "warning"]
+        warnings += [f"network: {text}" for level, text in now.network_faults if level == "warning"]
         if now.preparing:
             warnings.append(f"no depth until the network is ready: {now.preparing}")
         if now.working and self._coverage < _HARDLY_ANY:
@@ -161,8 +161,8 @@ class Health:
             "published": self._published_count,
             "superseded": situation.superseded,
         }
-        if situation.problems:
-            values["network_problems"] = "; ".join(text for _, text in situation.problems)
+        if situation.network_faults:
+            values["network_problems"] = "; ".join(text for _, text in situation.network_faults)
         if latencies:
             values["latency_s"] = f"{sum(latencies) / len(latencies):.3f}"
             values["latency_max_s"] = f"{max(latencies):.3f}"

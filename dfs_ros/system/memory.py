@@ -14,6 +14,8 @@ _ALLOCATION_FAILED = (
     "CUDNN_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
     "CUBLAS_STATUS_ALLOC_FAILED",
+    "Failed to allocate memory for requested buffer",  # ONNX Runtime
+    "CUDA failure 2: out of memory",
 )
 
 
@@ -32,7 +34,7 @@ def keep_freed_memory() -> bool:
     return False
 
 
-def is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException | None) -> bool:
     """Whether torch, or a library of CUDA through it, found too little device memory. Does not import torch."""
     if any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
         return True

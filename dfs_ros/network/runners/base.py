@@ -30,13 +30,17 @@ class RunnerMissing(RunnerError):
     level = "note"
 
 
+class OutOfDeviceMemory(RunnerError):
+    """Too little memory on the device at this moment; later there may be enough."""
+
+
 class WrongAnswer(RunnerError):
     """A runner whose depth is not the reference's. It must not be used."""
 
     level = "error"
 
 
-class Problem(NamedTuple):
+class RunnerFault(NamedTuple):
     """Fault of a runner although there is an answer; level: note, warning, error."""
 
     level: str
@@ -75,7 +79,7 @@ class Runner(ABC):
         """Runner and device, for reports: "torch on cpu"."""
 
     @property
-    def problems(self) -> list[Problem]:
+    def faults(self) -> list[RunnerFault]:
         """Faults so far although there is an answer, for diagnostics."""
         return []
 

@@ -1,12 +1,13 @@
-"""Runners one after the other: the first that works runs the network; what failed before is kept for diagnostics."""
+"""Runners one after the other: the first that works runs the network; earlier failures are kept for diagnostics."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from dfs_ros.network.runners.base import Array, Problem, Runner, RunnerError
+from dfs_ros.network.runners.base import Array, OutOfDeviceMemory, Runner, RunnerError, RunnerFault
 from dfs_ros.system.memory import is_out_of_memory
 
 if TYPE_CHECKING:
@@ -14,31 +15,49 @@ if TYPE_CHECKING:
 
 Output = TypeVar("Output")
 
+FIRST_PAUSE, LONGEST_PAUSE = 8, 512
+"""Calls that a runner without memory sits out; doubled each time that it finds none again."""
+
 _log = logging.getLogger(__name__)
 _LOG_LEVELS = {"note": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-class ChainRunner(Runner):
-    """The first of `links` (name, what makes the runner) that works, found anew whenever the one in use fails.
+@dataclass
+class _Link:
+    """A runner of the chain: not made yet, in use, out of memory for `pause` calls, or `failed` for good."""
 
-    A runner may turn out not to work when it is made, at its first volume, when its engine is built, or when the
-    device's memory does not suffice. Raises RunnerError with every reason where none is left.
+    name: str
+    make: Callable[[], Runner]
+    runner: Runner | None = None
+    fault: RunnerFault | None = None
+    failed: bool = False
+    pause: int = 0
+    next_pause: int = FIRST_PAUSE
+
+
+class ChainRunner(Runner):
+    """The first of `links` (name, what makes the runner) that works.
+
+    A runner may turn out not to work when it is made, at its first volume, or when its engine is built; it is not used
+    again. One that finds too little device memory sits out some calls, and is tried again: others may have freed it.
+    Raises RunnerError with every reason where no runner works.
     """
 
     def __init__(self, links: Sequence[tuple[str, Callable[[], Runner]]]) -> None:
         self.names = tuple(name for name, _ in links)
-        """What it tries, in this order."""
-        self._links = list(links)
-        self._problems: list[Problem] = []
-        self._runner = self._next()
+        """The runners in the order of preference."""
+        self._links = [_Link(*link) for link in links]
+        self._runner: Runner | None = None  # the last that worked
+        self._until_one_works(lambda runner: None)
 
     @property
     def description(self) -> str:
-        return self._runner.description
+        return "" if self._runner is None else self._runner.description
 
     @property
-    def problems(self) -> list[Problem]:
-        return [*self._problems, *self._runner.problems]
+    def faults(self) -> list[RunnerFault]:
+        faults = [link.fault for link in self._links if link.fault is not None]
+        return faults if self._runner is None else [*faults, *self._runner.faults]
 
     def run(self, *inputs: Array) -> Array:
         return self._until_one_works(lambda runner: runner.run(*inputs))
@@ -47,37 +66,41 @@ class ChainRunner(Runner):
         return self._until_one_works(lambda runner: runner.run_tensors(*inputs))
 
     def _until_one_works(self, call: Callable[[Runner], Output]) -> Output:
-        while True:
-            try:
-                return call(self._runner)
-            except RuntimeError as error:
-                self._report(self._runner.description, as_runner_error(error))
-            # Outside of `except`: the error holds on to what had been allocated.
-            self._runner = self._next()
-
-    def _next(self) -> Runner:
-        while self._links:
-            name, make = self._links.pop(0)
-            try:
-                runner = make()
-            except RuntimeError as error:
-                self._report(name, as_runner_error(error))
+        for link in self._links:
+            if link.failed:
                 continue
-            reason = "the ones before it cannot be used" if self._problems else "the first choice here"
-            _log.info("network runs in %s: %s", runner.description, reason)
-            return runner
-        raise RunnerError("nothing can run the network here:\n" + "\n".join(f" - {p.text}" for p in self._problems))
+            if link.pause > 0:
+                link.pause -= 1
+                continue
+            try:
+                runner = link.runner = link.runner or link.make()
+                answer = call(runner)
+            except RuntimeError as error:
+                self._report(link, as_runner_error(error))
+                continue  # outside of `except`: the error holds on to what had been allocated
+            link.fault, link.next_pause = None, FIRST_PAUSE
+            if runner is not self._runner:
+                self._runner = runner
+                reason = "the first choice here" if link is self._links[0] else "the ones before it cannot be used"
+                _log.info("network runs in %s: %s", runner.description, reason)
+            return answer
+        raise RunnerError("nothing can run the network here:\n" + "\n".join(f" - {f.text}" for f in self.faults))
 
-    def _report(self, name: str, error: RunnerError) -> None:
+    def _report(self, link: _Link, error: RunnerError) -> None:
+        name = link.name if link.runner is None else link.runner.description
         text = str(error)
-        self._problems.append(Problem(error.level, text if text.startswith(name) else f"{name}: {text}"))
-        _log.log(_LOG_LEVELS[error.level], "network: %s", self._problems[-1].text)
+        if isinstance(error, OutOfDeviceMemory):
+            link.pause, link.next_pause = link.next_pause, min(2 * link.next_pause, LONGEST_PAUSE)
+        else:
+            link.runner, link.failed = None, True
+        link.fault = RunnerFault(error.level, text if text.startswith(name) else f"{name}: {text}")
+        _log.log(_LOG_LEVELS[error.level], "network: %s", link.fault.text)
 
 
 def as_runner_error(error: RuntimeError) -> RunnerError:
     """The error itself, or what too little device memory means for a runner. Raises all others again."""
+    if is_out_of_memory(error) or is_out_of_memory(error.__cause__):
+        return OutOfDeviceMemory(f"out of device memory ({error})")
     if isinstance(error, RunnerError):
         return error
-    if is_out_of_memory(error):
-        return RunnerError(f"out of device memory ({error})")
     raise error

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dfs_ros.network.runners.base import Array, Golden, Progress, Runner, RunnerError, RunnerMissing
+from dfs_ros.network.runners.base import Array, Golden, OutOfDeviceMemory, Progress, Runner, RunnerError, RunnerMissing
 from dfs_ros.network.runners.engine_cache import EngineCache, EngineKey
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class _Loaded:
         self._compiling, self._context = execution_context(self._engine, compiled)
         self._compiled_bytes = 0 if compiled is None else len(compiled)
         if self._context is None:
-            raise RunnerError(f"no execution context (out of device memory?): {log.told()}")
+            raise OutOfDeviceMemory(f"no execution context (out of device memory?): {log.told()}")
         self._inputs, self._output, self._log = inputs, outputs[0], log
 
     def run(self, inputs: tuple[Tensor, ...] | list[Tensor], stream: Any) -> Tensor:

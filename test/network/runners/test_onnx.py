@@ -34,7 +34,7 @@ def test_onnx_runtime_by_name_answers_as_torch_at_any_size() -> None:
         p, q = onnx.probability(*arrays), reference.probability(*arrays)
         assert p.shape == size
         np.testing.assert_allclose(p, q, atol=1e-4)
-    assert onnx.problems == []
+    assert onnx.faults == []
 
 
 @needs_onnx
@@ -59,7 +59,7 @@ def test_onnx_with_other_inputs_is_refused_and_torch_takes_over() -> None:
         OnnxRunner(lambda: model, INPUTS, "cpu").run(*golden_inputs(Shape(8, 96, 64)))
     chain = ChainRunner([("onnx", lambda: wrong), ("torch", lambda: TorchRunner(light(), "cpu"))])
     assert chain.run(*inputs).shape == (8, 64, 96)
-    assert chain.description == "torch on cpu" and "expected inputs" in chain.problems[0].text
+    assert chain.description == "torch on cpu" and "expected inputs" in chain.faults[0].text
 
 
 @needs_onnx
@@ -69,8 +69,8 @@ def test_a_file_that_answers_wrong_is_not_used(monkeypatch) -> None:
     network = load_network(NetworkConfig(runner="onnx", precision="fp32"), "cpu")
     expected = load_network(NetworkConfig(runner="torch", precision="fp32"), "cpu").probability(*images(7, 33, 40))
     np.testing.assert_array_equal(network.probability(*images(7, 33, 40)), expected)
-    (problem,) = network.problems
-    assert problem.level == "error" and "its depth differs from PyTorch's by" in problem.text
+    (fault,) = network.faults
+    assert fault.level == "error" and "its depth differs from PyTorch's by" in fault.text
     assert network.description == "light, torch on cpu"
 
 
@@ -80,8 +80,8 @@ def test_a_file_that_is_cut_short_is_not_used(monkeypatch) -> None:
     monkeypatch.setattr("dfs_ros.network.runners.choose.onnx_of", lambda *_: right[: len(right) // 2])
     network = load_network(NetworkConfig(runner="onnx", precision="fp32"), "cpu")
     assert network.probability(*images(4, 32, 32)).shape == (4, 32, 32)
-    (problem,) = network.problems
-    assert problem.level == "warning" and "the model cannot be loaded" in problem.text
+    (fault,) = network.faults
+    assert fault.level == "warning" and "the model cannot be loaded" in fault.text
 
 
 @needs_onnx
@@ -89,7 +89,7 @@ def test_precision_of_onnx_runtime() -> None:
     expected = load_network(NetworkConfig(runner="torch", precision="fp32"), "cpu").probability(*images(8, 64, 64))
     network = load_network(NetworkConfig(runner="onnx", precision="fp16"), "cpu")
     half = network.probability(*images(8, 64, 64))
-    assert " fp16 on cpu" in network.description and network.problems == []
+    assert " fp16 on cpu" in network.description and network.faults == []
     assert 1e-7 < np.abs(half - expected).max() < 0.05  # another precision, and not another answer
 
 
@@ -115,7 +115,7 @@ def test_a_network_that_cannot_be_exported_runs_in_torch(monkeypatch, tmp_path) 
     network = load_network(NetworkConfig(name=str(file), runner="onnx", precision="fp32"), "cpu")
     assert network.probability(*images(4, 32, 32)).shape == (4, 32, 32)
     assert network.description.endswith("torch on cpu")
-    assert "needs the package onnx" in network.problems[0].text and network.problems[0].level == "warning"
+    assert "needs the package onnx" in network.faults[0].text and network.faults[0].level == "warning"
 
 
 def test_shipped_files_serve_where_the_package_onnx_is_missing(monkeypatch) -> None:
@@ -126,7 +126,7 @@ def test_shipped_files_serve_where_the_package_onnx_is_missing(monkeypatch) -> N
     network = load_network(NetworkConfig(runner="onnx", precision="fp32"), "cpu")
     expected = load_network(NetworkConfig(runner="torch", precision="fp32"), "cpu").probability(*images(7, 50, 75))
     np.testing.assert_allclose(network.probability(*images(7, 50, 75)), expected, atol=1e-4)
-    assert "onnxruntime" in network.description and network.problems == []
+    assert "onnxruntime" in network.description and network.faults == []
     module = load_weights(model_file("light"))
     for precision in ("fp32", "fp16"):
         model = engine_model(module, precision, 7, 32, 64, file=model_file("light"))
@@ -142,4 +142,4 @@ def test_a_file_of_other_weights_beside_them_is_not_used(monkeypatch, tmp_path) 
     network = load_network(NetworkConfig(name=str(file), runner="onnx", precision="fp32"), "cpu")
     expected = load_network(NetworkConfig(runner="torch", precision="fp32"), "cpu").probability(*images(4, 32, 32))
     np.testing.assert_array_equal(network.probability(*images(4, 32, 32)), expected)
-    assert [problem.level for problem in network.problems] == ["error"]
+    assert [fault.level for fault in network.faults] == ["error"]

@@ -186,7 +186,7 @@ def test_an_engine_answers_as_pytorch_and_is_kept(machine: Machine) -> None:
     assert runner.description == "tensorrt_rtx 1.0 fp16 on cuda"
     for _ in range(2):
         np.testing.assert_allclose(runner.run(*inputs), expected, atol=0.02)
-    assert machine.built == ["fp16"] and runner.problems == []
+    assert machine.built == ["fp16"] and runner.faults == []
     assert told[0] == ("preparing the network", 0.0) and told[-1] == ("building engine", 1.0)
     answer = runner.run_tensors(*(torch.from_numpy(array) for array in inputs))
     np.testing.assert_allclose(answer.numpy(), expected, atol=0.02)
@@ -209,8 +209,8 @@ def test_a_wrong_engine_is_not_used_fp32_is(machine: Machine, tmp_path: Path) ->
     runner = chain()
     np.testing.assert_allclose(runner.run(*inputs), pytorch().run(*inputs), atol=1e-5)
     assert runner.description == "tensorrt_rtx 1.0 fp32 on cuda" and machine.built == ["fp16", "fp32"]
-    (problem,) = Network("light", runner).problems
-    assert problem.level == "error" and "tensorrt_rtx 1.0 fp16 on cuda: its depth differs from" in problem.text
+    (fault,) = Network("light", runner).faults
+    assert fault.level == "error" and "tensorrt_rtx 1.0 fp16 on cuda: its depth differs from" in fault.text
     assert len(list(tmp_path.rglob("*.plan"))) == 1  # of fp32
 
 
@@ -219,7 +219,7 @@ def test_where_both_are_wrong_pytorch_runs(machine: Machine) -> None:
     machine.wrong = {"fp16", "fp32"}
     runner = chain()
     np.testing.assert_array_equal(runner.run(*inputs), pytorch().run(*inputs))
-    assert [problem.level for problem in runner.problems] == ["error", "error"]
+    assert [fault.level for fault in runner.faults] == ["error", "error"]
 
 
 def test_an_engine_that_fails_when_executed_moves_the_chain_on(machine: Machine) -> None:
@@ -228,8 +228,8 @@ def test_an_engine_that_fails_when_executed_moves_the_chain_on(machine: Machine)
     runner.run(*inputs)
     machine.failing = {"fp16", "fp32"}
     np.testing.assert_array_equal(runner.run(*inputs), pytorch().run(*inputs))
-    assert [problem.level for problem in runner.problems] == ["warning", "warning"]
-    assert all("execution failed" in problem.text for problem in runner.problems)
+    assert [fault.level for fault in runner.faults] == ["warning", "warning"]
+    assert all("execution failed" in fault.text for fault in runner.faults)
 
 
 @pytest.mark.parametrize("damage", ["cut", "foreign"])
@@ -256,7 +256,7 @@ def test_another_size_is_another_engine_and_the_old_one_is_released(machine: Mac
         inputs = golden_inputs(shape, seed=4)
         np.testing.assert_allclose(runner.run(*inputs), pytorch().run(*inputs), atol=0.02)
     assert machine.built == ["fp16", "fp16"]
-    (cache,) = [runner._runner._cache]  # type: ignore[attr-defined]
+    cache = runner._runner._cache  # type: ignore[union-attr]
     assert len(cache._in_use) == 1
 
 
@@ -265,8 +265,8 @@ def test_a_gpu_that_tensorrt_for_rtx_knows_nothing_of(machine: Machine, monkeypa
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: hopper)
     runner = chain()
     assert runner.description == "torch on cpu" and machine.built == []
-    assert [problem.level for problem in runner.problems] == ["note", "note"]
-    assert "tensorrt_rtx: has no engines for H200 (sm_90)" in runner.problems[0].text
+    assert [fault.level for fault in runner.faults] == ["note", "note"]
+    assert "tensorrt_rtx: has no engines for H200 (sm_90)" in runner.faults[0].text
 
 
 def test_whoever_ends_the_building_gets_the_exception(machine: Machine) -> None:
@@ -281,4 +281,4 @@ def test_whoever_ends_the_building_gets_the_exception(machine: Machine) -> None:
     runner = ChainRunner([*links, ("torch", lambda: pytorch())])
     with pytest.raises(Stop):
         runner.run(*golden_inputs(SHAPE))
-    assert machine.built == [] and runner.problems == []
+    assert machine.built == [] and runner.faults == []

@@ -266,7 +266,8 @@ def _run_stacks(args: argparse.Namespace) -> int:
 
     from dfs_research.evaluation.provenance import markdown_lines, provenance
     from dfs_research.evaluation.real import estimate_stack, reference_rows, reference_table, stack_picture
-    from dfs_ros.io.stack_folder import load_reference_depth, load_stack
+    from dfs_ros.io.stack_description import read_description
+    from dfs_ros.io.stack_folder import read_reference_depth, read_stack
     from dfs_ros.system.atomic import prepare_output, staged
 
     if args.output:
@@ -277,9 +278,10 @@ def _run_stacks(args: argparse.Namespace) -> int:
         for path in args.stack:
             place = Path(path).resolve()
             name = place.name if place.is_dir() else place.parent.name
-            stack = load_stack(path, config.lens, config.processing.max_input_megapixels)
+            description = read_description(path, config.lens)
+            stack = read_stack(description, config.processing.max_input_megapixels)
             results = estimate_stack(stack, names, config)
-            rows += reference_rows(name, results, load_reference_depth(path))
+            rows += reference_rows(name, results, read_reference_depth(description))
             if folder is not None:
                 stack_picture(stack, results, name).savefig(folder / f"{name}.png")
         table = reference_table(rows)

@@ -27,7 +27,8 @@ def run(args: argparse.Namespace) -> int:
     config = config_from_arguments(args)
 
     from dfs_ros.io.results import prepare_output, write_result
-    from dfs_ros.io.stack_folder import load_reference_depth, load_stack
+    from dfs_ros.io.stack_description import read_description
+    from dfs_ros.io.stack_folder import read_reference_depth, read_stack
 
     # Find all faults of the input before the long work.
     folder = _stack_folder(args.stack)
@@ -35,8 +36,9 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(
             f"--output {args.output}: is the folder of the stack, whose files stay as they are; name another"
         )
-    stack = load_stack(args.stack, config.lens, config.processing.max_input_megapixels)
-    reference_m = load_reference_depth(args.stack)
+    description = read_description(args.stack, config.lens)
+    stack = read_stack(description, config.processing.max_input_megapixels)
+    reference_m = read_reference_depth(description)
 
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm

@@ -21,7 +21,7 @@ from typing import Any
 
 from PIL import ExifTags
 
-from dfs_ros.io.images import opened_image
+from dfs_ros.io.images import ImageFile
 
 _DIAGONAL_35MM_M = math.hypot(36e-3, 24e-3)
 _METRES_PER_UNIT = {2: 25.4e-3, 3: 1e-2, 4: 1e-3, 5: 1e-6}  # FocalPlaneResolutionUnit; inches where it is absent
@@ -43,10 +43,9 @@ class PhotoExif:
 
 
 def read_exif(path: Path, max_megapixels: float) -> PhotoExif:
-    """EXIF values of an image file; errors as `dfs_ros.io.images.read_header`."""
-    with opened_image(path, max_megapixels) as image:
-        tags = dict(image.getexif().get_ifd(ExifTags.IFD.Exif))
-        width_px, height_px = image.size
+    """EXIF values of an image file; errors as `dfs_ros.io.images.ImageFile`."""
+    with ImageFile(path, max_megapixels) as file:
+        tags, width_px, height_px = file.exif(), file.header.width_px, file.header.height_px
     focal_length_m = _rational(tags, ExifTags.Base.FocalLength) * 1e-3
     f_number = _rational(tags, ExifTags.Base.FNumber)
     if math.isnan(f_number):

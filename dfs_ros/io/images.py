@@ -14,14 +14,14 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from dfs_ros.config import ProcessingConfig
 
@@ -47,85 +47,120 @@ class ImageHeader:
     width_px: int
     height_px: int
     colour: bool
-    orientation: int
+    sixteen_bit: bool
 
 
-def read_header(path: Path, max_megapixels: float = ProcessingConfig.max_input_megapixels) -> ImageHeader:
-    """Size, colour and EXIF orientation of an image, without decoding it.
+class ImageFile:
+    """An image file, opened once: its header is read at once, its pixels when they are asked for.
 
-    Raises FileNotFoundError where there is no such file, ValueError where it is no image, larger than
-    `max_megapixels`, or of an unsupported pixel type.
+    Raises FileNotFoundError where there is no such file, ValueError where it is no image, larger than `max_megapixels`,
+    or of an unsupported pixel type.
     """
-    with opened_image(path, max_megapixels) as image:
-        orientation = int(image.getexif().get(_EXIF_ORIENTATION, 1))
-        return ImageHeader(image.width, image.height, image.mode not in _GREY_MODES, orientation)
+
+    def __init__(self, path: Path, max_megapixels: float = ProcessingConfig.max_input_megapixels) -> None:
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such image file")
+        self.path = path
+        self._max_megapixels = max_megapixels
+        with ExitStack() as opened, self._told():
+            self._file = opened.enter_context(path.open("rb"))
+            self._image = _parsed(self._file)
+            opened.callback(self._image.close)  # which lets go of its pixels too
+            self._check_kind(self._image)
+            self._opened = opened.pop_all()
+        mode = self._image.mode
+        sixteen_bit = mode[0] == "I" or "16" in str(getattr(self._image, "tile", ""))
+        self.header = ImageHeader(self._image.width, self._image.height, mode not in _GREY_MODES, sixteen_bit)
+        self.orientation = 1
+        """EXIF orientation; known when the pixels are read, as in a PNG it may come behind them."""
+
+    def __enter__(self) -> ImageFile:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; harmless when repeated."""
+        self._opened.close()
+
+    def exif(self) -> dict[int, Any]:
+        """The tags of the EXIF block, by number."""
+        with self._told():
+            return dict(self._image.getexif().get_ifd(ExifTags.IFD.Exif))
+
+    def pixels(self, colour: bool = True) -> NDArray[np.uint8]:
+        """The whole image, upright, uint8: (H, W, 3) RGB with `colour`, else (H, W). See the module for the rules.
+
+        Raises ValueError where the file is truncated or damaged.
+        """
+        with self._told():
+            self._load()
+            self.orientation = int(self._image.getexif().get(_EXIF_ORIENTATION, 1))
+            upright = ImageOps.exif_transpose(self._image)
+            if upright.mode[0] == "I":
+                pixels = _upper_byte(np.asarray(upright), self.path)
+                return np.repeat(pixels[..., None], 3, axis=2) if colour else pixels
+            pixels = np.array(upright.convert("RGB" if colour else "L"))
+        if self.header.sixteen_bit:  # Pillow has taken the upper byte already
+            _check_exposed(int(pixels.max()), self.path)
+        return pixels
+
+    def sixteen_bit_grey(self) -> NDArray[np.int32] | None:
+        """(H, W) samples of a 16-bit grey image as they are stored, not turned upright; None for any other."""
+        if self._image.mode[0] != "I":
+            return None
+        with self._told():
+            self._load()
+            return np.asarray(self._image).astype(np.int32)
+
+    def _load(self) -> None:
+        self._image.load()
+        if self._image.format == "PNG":
+            # Decoding stops at the last pixel; the check sums and the end mark behind it are looked at here.
+            self._file.seek(0)
+            _parsed(self._file).verify()
+
+    def _check_kind(self, image: Image.Image) -> None:
+        megapixels = image.width * image.height / 1e6
+        if megapixels > self._max_megapixels:
+            raise _Refused(
+                f"{self.path}: expected at most {self._max_megapixels:g} megapixels, received {megapixels:.1f} "
+                f"({image.width} x {image.height}); reduce the image or raise processing.max_input_megapixels"
+            )
+        if image.mode not in _GREY_MODES + _COLOUR_MODES:
+            raise _Refused(f"{self.path}: expected 8- or 16-bit grey or colour, received pixels of type '{image.mode}'")
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What goes wrong inside is told as this module's errors."""
+        try:
+            with warnings.catch_warnings():
+                # Pillow warns of sizes below our own limit and of damaged EXIF blocks: neither matters here.
+                warnings.simplefilter("ignore")
+                yield
+        except _Refused:
+            raise
+        except Image.DecompressionBombError as error:
+            raise ValueError(f"{self.path}: expected at most {self._max_megapixels:g} megapixels; {error}") from error
+        except UnidentifiedImageError as error:
+            raise ValueError(
+                f"{self.path}: expected an image ({', '.join(FORMATS)}), received something else or only the start of "
+                "one"
+            ) from error
+        except _DECODER_ERRORS as error:
+            raise ValueError(
+                f"{self.path}: the image is truncated or damaged ({error}); copy or save it again"
+            ) from error
 
 
-def read_image(
-    path: Path, colour: bool = True, max_megapixels: float = ProcessingConfig.max_input_megapixels
-) -> NDArray[np.uint8]:
-    """The whole image, upright, uint8: (H, W, 3) RGB with `colour`, else (H, W). See the module for the rules.
-
-    Raises as :func:`read_header`, and ValueError where the file is truncated or damaged.
-    """
-    with opened_image(path, max_megapixels) as image:
-        if image.format == "PNG":
-            _check_png_complete(path)
-        sixteen_bit = image.mode[0] == "I" or "16" in str(getattr(image, "tile", ""))
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode[0] == "I":
-            pixels = _upper_byte(np.asarray(upright), path)
-            return np.repeat(pixels[..., None], 3, axis=2) if colour else pixels
-        pixels = np.array(upright.convert("RGB" if colour else "L"))
-    if sixteen_bit:  # Pillow has taken the upper byte already
-        _check_exposed(int(pixels.max()), path)
-    return pixels
-
-
-@contextmanager
-def opened_image(path: Path, max_megapixels: float) -> Iterator[Image.Image]:
-    """The image file of Pillow, not decoded yet; what goes wrong inside is told as this module's errors."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such image file")
-    try:
-        with warnings.catch_warnings(), _image_file(path) as image:
-            megapixels = image.width * image.height / 1e6
-            if megapixels > max_megapixels:
-                raise _Refused(
-                    f"{path}: expected at most {max_megapixels:g} megapixels, received {megapixels:.1f} "
-                    f"({image.width} x {image.height}); reduce the image or raise processing.max_input_megapixels"
-                )
-            if image.mode not in _GREY_MODES + _COLOUR_MODES:
-                raise _Refused(f"{path}: expected 8- or 16-bit grey or colour, received pixels of type '{image.mode}'")
-            yield image
-    except _Refused:
-        raise
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{path}: expected at most {max_megapixels:g} megapixels; {error}") from error
-    except UnidentifiedImageError as error:
-        raise ValueError(
-            f"{path}: expected an image ({', '.join(FORMATS)}), received something else or only the start of one"
-        ) from error
-    except _DECODER_ERRORS as error:
-        raise ValueError(f"{path}: the image is truncated or damaged ({error}); copy or save it again") from error
-
-
-def _image_file(path: Path) -> Image.Image:
-    # Pillow warns of sizes below our own limit and of damaged EXIF blocks: neither matters here.
-    warnings.simplefilter("ignore")
+def _parsed(file: BinaryIO) -> Image.Image:
     Image.init()  # else formats that Pillow loads late are unknown
-    return Image.open(path, formats=FORMATS)
+    return Image.open(file, formats=FORMATS)
 
 
 class _Refused(ValueError):
     """Our own message, not to be taken for a decoder's."""
-
-
-def _check_png_complete(path: Path) -> None:
-    # Decoding stops at the last pixel; the check sums and the end mark behind it are looked at here.
-    with _image_file(path) as image:
-        image.verify()
 
 
 def _upper_byte(values: NDArray[np.integer[Any]], path: Path) -> NDArray[np.uint8]:

@@ -23,7 +23,7 @@ How images are read (orientation, 16 bit, sizes refused) is said in :mod:`dfs_ro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 
 import cv2
@@ -31,12 +31,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.config import LensConfig, ProcessingConfig
-from dfs_ros.io.images import ImageHeader, read_header, read_image
+from dfs_ros.io.images import ImageFile
 from dfs_ros.io.stack_description import (
     DESCRIPTION_FILE,
     FrameEntry,
     StackDescription,
-    collect_description,
     collecting,
     combined,
     read_description,
@@ -45,14 +44,6 @@ from dfs_ros.io.stack_description import (
 )
 from dfs_ros.system.atomic import staged
 from dfs_ros.types import FocalStack
-
-
-@dataclass(frozen=True)
-class StackCheck:
-    """What :func:`validate_stack` found: each problem in words (none: the stack loads), and what there is."""
-
-    problems: tuple[str, ...]
-    summary: str
 
 
 def load_stack(
@@ -81,19 +72,27 @@ def load_stack(
     FileNotFoundError, ValueError
         Names file and entry, what was expected and received, and how to mend it; all problems of `stack.yaml` at once.
     """
-    description = read_description(path, lens)
+    return read_stack(read_description(path, lens), max_megapixels)
+
+
+def read_stack(
+    description: StackDescription, max_megapixels: float = ProcessingConfig.max_input_megapixels
+) -> FocalStack:
+    """The stack that a folder's description is of; every image file is opened once. As :func:`load_stack`."""
     errors: list[Exception] = []
-    headers = _check_headers(description, max_megapixels, errors)
-    if errors:
-        raise combined(errors)
-    colour = any(h.colour for h in headers.values())
     images: NDArray[np.uint8] = np.empty((0, 0, 0), np.uint8)
-    for i, frame in enumerate(description.frames):
-        pixels = read_image(description.path(frame.file), colour, max_megapixels)
-        if i == 0:
-            images = np.empty((len(description.frames), *pixels.shape), np.uint8)
-        _check_size(description, i, pixels.shape, images.shape[1:])
-        images[i] = pixels
+    with ExitStack() as opened:
+        files = _open_images(description, max_megapixels, opened, errors)
+        if errors:
+            raise combined(errors)
+        colour = any(file.header.colour for file in files.values())
+        for i, file in files.items():
+            pixels = file.pixels(colour)
+            file.close()
+            if i == 0:
+                images = np.empty((len(files), *pixels.shape), np.uint8)
+            _check_alike(description, file, pixels.shape, files[0].orientation, images.shape[1:])
+            images[i] = pixels
     frames = description.frames
     return FocalStack(
         images=images,
@@ -105,61 +104,30 @@ def load_stack(
     )
 
 
-def validate_stack(
-    path: str | Path,
-    lens: LensConfig | None = None,
-    max_megapixels: float = ProcessingConfig.max_input_megapixels,
-) -> StackCheck:
-    """Check all that :func:`load_stack` checks, images included, and report every problem instead of raising."""
-    errors: list[Exception] = []
-    summary = f"{path}: not a usable focal stack"
-    description = collect_description(path, lens, errors)
-    if description is not None:
-        shape = check_images(description, max_megapixels, errors)
-        if shape is not None:
-            summary = _summary(description, shape)
-    return StackCheck(tuple(map(str, errors)), summary)
+def check_images(description: StackDescription, max_megapixels: float, errors: list[Exception]) -> None:
+    """Check all images of a stack, decoding one at a time; errors are appended."""
+    first: tuple[int, tuple[int, ...]] | None = None
+    with ExitStack() as opened:
+        for file in _open_images(description, max_megapixels, opened, errors).values():
+            with collecting(errors), file:
+                shape = file.pixels().shape
+                first = first or (file.orientation, shape)
+                _check_alike(description, file, shape, *first)
 
 
-def check_images(
-    description: StackDescription, max_megapixels: float, errors: list[Exception]
-) -> tuple[int, ...] | None:
-    """Check all images of a stack, decoding one at a time; errors are appended.
-
-    Returns the shape of the first sound one.
-    """
-    headers = _check_headers(description, max_megapixels, errors)
-    shape: tuple[int, ...] | None = None
-    for i in headers:
-        with collecting(errors):
-            pixels = read_image(description.path(description.frames[i].file), True, max_megapixels)
-            shape = shape or pixels.shape
-            _check_size(description, i, pixels.shape, shape)
-    return shape
-
-
-def _check_headers(
-    description: StackDescription, max_megapixels: float, errors: list[Exception]
-) -> dict[int, ImageHeader]:
-    """Check all images without decoding them: present, not too large, of one EXIF orientation; by index."""
-    headers = {}
+def _open_images(
+    description: StackDescription, max_megapixels: float, opened: ExitStack, errors: list[Exception]
+) -> dict[int, ImageFile]:
+    """The image files, not decoded, by index; those that are missing or too large are added to `errors`."""
+    files = {}
     for i, frame in enumerate(description.frames):
         with collecting(errors):
-            headers[i] = read_header(description.path(frame.file), max_megapixels)
-    orientations = sorted({h.orientation for h in headers.values()})
-    if len(orientations) > 1:
-        errors.append(
-            ValueError(
-                f"{description.folder}: expected images of one EXIF orientation, received {orientations}: the camera "
-                "changed its mind about which way is up; give all of them the same orientation tag"
-            )
-        )
-    return headers
+            files[i] = opened.enter_context(ImageFile(description.path(frame.file), max_megapixels))
+    return files
 
 
-def load_reference_depth(path: str | Path) -> NDArray[np.float32] | None:
+def read_reference_depth(description: StackDescription) -> NDArray[np.float32] | None:
     """The reference depth of a stack in metres, float32 (h, w) of any size, NaN = unknown; None where it has none."""
-    description = read_description(path)
     if not description.reference_depth:
         return None
     file = description.path(description.reference_depth)
@@ -170,9 +138,9 @@ def load_reference_depth(path: str | Path) -> NDArray[np.float32] | None:
         except (ValueError, OSError, EOFError) as error:
             raise ValueError(f"{file}: expected a whole .npy file of numbers ({error})") from error
     else:
-        read_header(file)
-        millimetres = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
-        if millimetres is None or millimetres.dtype != np.uint16:
+        with ImageFile(file) as image:
+            millimetres = image.sixteen_bit_grey()
+        if millimetres is None:
             raise ValueError(f"{file}: expected a .npy file or a 16-bit PNG with millimetres")
         depth = millimetres.astype(np.float32) / np.float32(1000)
     if depth.ndim != 2:
@@ -215,25 +183,24 @@ def save_stack(
     return folder
 
 
-def _check_size(description: StackDescription, i: int, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+def _check_alike(
+    description: StackDescription,
+    file: ImageFile,
+    shape: tuple[int, ...],
+    orientation: int,
+    expected: tuple[int, ...],
+) -> None:
+    """Raise ValueError for an image too small, or of another EXIF orientation or size than the first one."""
+    first = description.frames[0].file
+    if file.orientation != orientation:
+        raise ValueError(
+            f"{file.path}: expected the EXIF orientation of {first}, {orientation}, received {file.orientation}: the "
+            "camera changed its mind about which way is up; give all images the same orientation tag"
+        )
     if shape[:2] != expected[:2]:
         raise ValueError(
-            f"{description.path(description.frames[i].file)}: expected {expected[1]} x {expected[0]} pixels as in "
-            f"{description.frames[0].file}, received {shape[1]} x {shape[0]}; images of a stack must have one size"
+            f"{file.path}: expected {expected[1]} x {expected[0]} pixels as in {first}, "
+            f"received {shape[1]} x {shape[0]}; images of a stack must have one size"
         )
     if min(shape[:2]) < 16:
-        raise ValueError(
-            f"{description.path(description.frames[i].file)}: expected at least 16 x 16 pixels, "
-            f"received {shape[1]} x {shape[0]}"
-        )
-
-
-def _summary(description: StackDescription, shape: tuple[int, ...]) -> str:
-    focus = sorted(f.focus_diopters for f in description.frames)
-    camera = description.camera
-    far = "infinity" if focus[0] == 0 else f"{1 / focus[0]:.3g} m"
-    return (
-        f"{len(focus)} images of {shape[1]} x {shape[0]}, focus {focus[0]:.3g} to {focus[-1]:.3g} dioptres "
-        f"({far} to {1 / focus[-1]:.3g} m), lens {camera.focal_length_m * 1e3:.4g} mm f/{camera.f_number:g}, "
-        f"pixel {camera.pixel_pitch_m * 1e6:.3g} um"
-    )
+        raise ValueError(f"{file.path}: expected at least 16 x 16 pixels, received {shape[1]} x {shape[0]}")

@@ -16,7 +16,8 @@ from dfs_ros.camera.simulator import SimulatedSource, loop_of_shots
 from dfs_ros.camera.source import SourceFrame, SweepCamera
 from dfs_ros.cli.main import main
 from dfs_ros.config import CameraConfig, LensConfig
-from dfs_ros.io.stack_folder import load_reference_depth, load_stack, save_stack
+from dfs_ros.io.stack_description import read_description
+from dfs_ros.io.stack_folder import load_stack, read_reference_depth, save_stack
 from dfs_ros.messages.convert import (
     CAMERA_INFO,
     FOCUS,
@@ -181,7 +182,7 @@ def test_simulate_writes_a_stack_with_its_true_depth(tmp_path: Path, capsys: pyt
     assert stack.camera.pixel_pitch_m == pytest.approx(12.8e-3 / 64)
     depth_m = np.load(out / "true_depth.npy")
     np.testing.assert_allclose(depth_m, 0.8, rtol=1e-6)
-    reference = load_reference_depth(out)
+    reference = read_reference_depth(read_description(out))
     assert reference is not None
     np.testing.assert_array_equal(reference, depth_m)
     assert sorted(p.name for p in out.iterdir()) == [

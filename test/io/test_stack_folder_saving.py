@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,31 +11,36 @@ import pytest
 from PIL import Image
 from stack_folder_rig import textured, write_folder
 
-from dfs_ros.io.stack_folder import load_reference_depth, save_stack
+from dfs_ros.io.stack_description import read_description
+from dfs_ros.io.stack_folder import read_reference_depth, save_stack
 from dfs_ros.types import Camera, FocalStack
 
 # ---- reference depth -------------------------------------------------------------------------------------------------
 
 
+def reference_of(folder: Path) -> Any:
+    return read_reference_depth(read_description(folder))
+
+
 def test_reference_depth(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "s", reference_depth="d.npy")
     np.save(folder / "d.npy", np.array([[1.5, 0.0], [np.nan, np.inf]], np.float64))
-    np.testing.assert_array_equal(load_reference_depth(folder), np.array([[1.5, np.nan], [np.nan, np.nan]], np.float32))
+    np.testing.assert_array_equal(reference_of(folder), np.array([[1.5, np.nan], [np.nan, np.nan]], np.float32))
     (folder / "d.npy").write_bytes((folder / "d.npy").read_bytes()[:-8])
     with pytest.raises(ValueError, match=r"d\.npy: expected a whole \.npy file"):
-        load_reference_depth(folder)
+        reference_of(folder)
     np.save(folder / "d.npy", np.array([{"a": 1}], object), allow_pickle=True)
     with pytest.raises(ValueError, match=r"d\.npy: expected a whole \.npy file"):
-        load_reference_depth(folder)
+        reference_of(folder)
     np.save(folder / "d.npy", np.ones((2, 2, 2)))
     with pytest.raises(ValueError, match=r"expected depth of shape \(height, width\), received \(2, 2, 2\)"):
-        load_reference_depth(folder)
+        reference_of(folder)
     folder = write_folder(tmp_path / "p", reference_depth="d.png")
     (folder / "d.png").write_bytes(cv2.imencode(".png", np.array([[1500, 0]], np.uint16))[1].tobytes())
-    np.testing.assert_array_equal(load_reference_depth(folder), np.array([[1.5, np.nan]], np.float32))
+    np.testing.assert_array_equal(reference_of(folder), np.array([[1.5, np.nan]], np.float32))
     Image.fromarray(textured()).save(folder / "d.png")
     with pytest.raises(ValueError, match=r"16-bit PNG with millimetres"):
-        load_reference_depth(folder)
+        reference_of(folder)
 
 
 # ---- saving ----------------------------------------------------------------------------------------------------------

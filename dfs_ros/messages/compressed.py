@@ -1,4 +1,4 @@
-"""sensor_msgs/CompressedImage (JPEG and PNG, as image_transport's `compressed` sends them) <-> numpy."""
+"""sensor_msgs/CompressedImage (JPEG and PNG of image_transport's `compressed`) <-> numpy."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ _REDUCED = {  # colour and grey
     4: (cv2.IMREAD_REDUCED_COLOR_4, cv2.IMREAD_REDUCED_GRAYSCALE_4),
     8: (cv2.IMREAD_REDUCED_COLOR_8, cv2.IMREAD_REDUCED_GRAYSCALE_8),
 }
-_TAIL_BYTES = 64  # drivers may fill up the end
+_TAIL_BYTES = 64  # drivers may pad the end
 
 
 def compressed_message(
     image: NDArray[np.uint8], stamp_ns: int, frame_id: str, file_format: str = "jpeg", quality: int = 95
 ) -> Message:
-    """A sensor_msgs/CompressedImage of RGB (H, W, 3) or mono (H, W) uint8; `quality` of JPEG, 1 to 100."""
+    """Make a sensor_msgs/CompressedImage of RGB (H, W, 3) or mono (H, W) uint8.
+
+    `quality` is that of JPEG, 1 to 100.
+    """
     if file_format not in COMPRESSED_FORMATS:
         raise ValueError(f"file_format: expected one of {', '.join(COMPRESSED_FORMATS)}, received {file_format!r}")
     colour = image.ndim == 3
@@ -51,13 +54,13 @@ def compressed_size(msg: Message) -> tuple[int, int]:
 
 
 def _header(msg: Message) -> tuple[int, int, bool]:
-    """Height, width, and whether it is grey."""
+    """(height, width, True for grey)."""
     from PIL import Image, UnidentifiedImageError
 
     data = _checked(msg)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of large images: the caller has a limit of its own
+            warnings.simplefilter("ignore")  # of large images: callers have their own limit
             with Image.open(io.BytesIO(data)) as image:
                 return image.height, image.width, image.mode == "L"
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -65,13 +68,12 @@ def _header(msg: Message) -> tuple[int, int, bool]:
 
 
 def image_from_compressed(msg: Message, least_size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-    """RGB (H, W, 3) or mono (H, W), uint8, of a sensor_msgs/CompressedImage with a JPEG or PNG in it.
+    """Decode a sensor_msgs/CompressedImage to RGB (H, W, 3) or mono (H, W), uint8.
 
-    `least_size` (height, width): a JPEG may come smaller, down to this, as the means of 2, 4 or 8 pixels each way where
-    these divide its size; decoding then takes a third of the time. Others come at their full size.
-
-    16-bit samples are scaled to 8 bits, an alpha channel is left out, Bayer patterns are interpolated. The image is as
-    it is stored: an orientation tag is not followed. Raises ValueError for anything else, and for truncated data.
+    `least_size` (height, width): a JPEG may be decoded smaller, down to this, as means over 2, 4 or 8 pixels each way
+    that divide its size, in a third of the time. Other images keep their size.
+    16-bit samples are scaled to 8 bits, an alpha channel is dropped, Bayer patterns are interpolated. Orientation tags
+    are ignored. Raises ValueError for anything else, and for truncated data.
     """
     data = _checked(msg)
     flags = cv2.IMREAD_UNCHANGED
@@ -95,7 +97,7 @@ def image_from_compressed(msg: Message, least_size: tuple[int, int] | None = Non
 
 
 def _checked(msg: Message) -> bytes:
-    """The data, which begins as JPEG or PNG and ends as such; a decoder would fill up what is missing with grey."""
+    """Return the data of a whole JPEG or PNG; decoders would fill missing parts with grey."""
     data = np.asarray(msg.data, np.uint8).tobytes()
     if "compressedDepth" in msg.format:
         raise ValueError(f"compressed image: expected a photo, received a depth image ({msg.format!r})")

@@ -1,7 +1,7 @@
-"""Our types <-> ROS messages. Everything that nodes and sources need of messages is imported from here.
+"""Conversion of our types <-> ROS messages; import message functions from here.
 
 Messages are built from the definitions of :mod:`dfs_ros.messages.definitions`; images are in
-:mod:`dfs_ros.messages.images`. What comes from the wire is refused with ValueError where it makes no sense.
+:mod:`dfs_ros.messages.images`. Invalid received values are refused with ValueError.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ TRIGGER = "std_srvs/srv/Trigger"
 
 
 class CameraInfo(NamedTuple):
-    """What a sensor_msgs/CameraInfo says of the images beside it: size in pixels, pinhole, lens distortion."""
+    """Content of a sensor_msgs/CameraInfo: image size in pixels, pinhole, distortion."""
 
     stamp_ns: int
     frame_id: str
@@ -91,7 +91,10 @@ class CameraInfo(NamedTuple):
 def camera_info_message(
     intrinsics: Intrinsics, size: tuple[int, int], stamp_ns: int, frame_id: str, distortion: Iterable[float] = ()
 ) -> Message:
-    """A sensor_msgs/CameraInfo of images of `size` (height, width); `distortion` plumb_bob k1, k2, t1, t2, k3."""
+    """Make a sensor_msgs/CameraInfo of images of `size` (height, width).
+
+    `distortion`: plumb_bob k1, k2, t1, t2, k3.
+    """
     fx, fy, cx, cy = (float(v) for v in intrinsics)
     coefficients = np.array(list(distortion) or [0.0] * 5, np.float64)
     return message(
@@ -108,10 +111,10 @@ def camera_info_message(
 
 
 def camera_info_from_message(msg: Message) -> CameraInfo:
-    """Size and intrinsics of the images beside a sensor_msgs/CameraInfo, after its binning and region of interest.
+    """Size and intrinsics from a sensor_msgs/CameraInfo, after binning and region of interest.
 
-    Raises ValueError for an uncalibrated camera (k of zeros, as drivers without a calibration publish) and for
-    numbers that make no sense.
+    Raises ValueError for an uncalibrated camera (k of zeros, as drivers without a calibration publish) and for invalid
+    numbers.
     """
     fx, fy, cx, cy = (float(msg.k[i]) for i in (0, 4, 2, 5))
     height, width = int(msg.height), int(msg.width)
@@ -149,7 +152,10 @@ def focus_message(
     raw_position: float = math.nan,
     raw_unit: str = "",
 ) -> Message:
-    """A dfs_ros/FrameFocus; `calibration` and `source` by the names of its constants in msg/FrameFocus.msg."""
+    """Make a dfs_ros/FrameFocus.
+
+    `calibration` and `source`: names of the constants in msg/FrameFocus.msg.
+    """
     constants = message_class(FOCUS)
     for name, value, known in (
         ("calibration", calibration, ("UNCALIBRATED", "APPROXIMATE", "CALIBRATED")),
@@ -181,9 +187,9 @@ def focus_message(
 
 
 def focus_from_message(msg: Message) -> FocusMetadata:
-    """The focus metadata of a dfs_ros/FrameFocus, as it is: what makes no sense is counted where it is used.
+    """Focus metadata of a dfs_ros/FrameFocus, without validation, which is the assembler's.
 
-    An UNCALIBRATED lens reports no dioptres, so its focus is NaN.
+    The focus of an UNCALIBRATED lens is NaN.
     """
     uncalibrated = msg.calibration == message_class(FOCUS).UNCALIBRATED  # type: ignore[attr-defined]
     unknown = math.nan
@@ -205,10 +211,10 @@ def focus_from_message(msg: Message) -> FocusMetadata:
 
 
 def focus_from_diagnostics(msg: Message) -> FocusMetadata | None:
-    """The lens position that camera_ros publishes with each image as a DiagnosticArray; None where there is none.
+    """Focus metadata from camera_ros' DiagnosticArray; None without a lens position.
 
-    The header is the image's; the values are libcamera's metadata by name: LensPosition in dioptres, ExposureTime in
-    microseconds, AfState 1 while autofocus scans.
+    camera_ros publishes one with each image. The header is the image's; the values are libcamera's metadata by name:
+    LensPosition in dioptres, ExposureTime in microseconds, AfState 1 during an autofocus scan.
     """
     values = {pair.key: pair.value for status in msg.status for pair in status.values}
     if "LensPosition" not in values:
@@ -226,7 +232,9 @@ def focus_from_diagnostics(msg: Message) -> FocusMetadata | None:
 def points_message(
     points_m: NDArray[np.float32], stamp_ns: int, frame_id: str, rgb: NDArray[np.uint8] | None = None
 ) -> Message:
-    """An organised sensor_msgs/PointCloud2 of points (H, W, 3) in metres, NaN = no point; `rgb` (H, W, 3) or None.
+    """Make an organised sensor_msgs/PointCloud2 of points (H, W, 3) in metres.
+
+    NaN = no point; `rgb` (H, W, 3) or None.
 
     16 bytes a point (x y z and padding), 32 with colour (rgb at offset 16), little endian.
     """
@@ -258,7 +266,10 @@ _LEVELS = ("OK", "WARN", "ERROR", "STALE")  # as DiagnosticStatus numbers them
 
 
 class Diagnostic(NamedTuple):
-    """State of one part of a node: level OK, WARN, ERROR or STALE, a line of text, and named values."""
+    """State of a part of a node: level, line of text, named values.
+
+    `level`: OK, WARN, ERROR or STALE.
+    """
 
     level: str
     message: str
@@ -266,7 +277,7 @@ class Diagnostic(NamedTuple):
 
 
 def diagnostics_message(diagnostics: Mapping[str, Diagnostic], stamp_ns: int, hardware_id: str = "") -> Message:
-    """A diagnostic_msgs/DiagnosticArray of diagnostics by name."""
+    """Make a diagnostic_msgs/DiagnosticArray of diagnostics by name."""
     return message(
         DIAGNOSTICS,
         header=header(stamp_ns, ""),
@@ -288,7 +299,7 @@ def diagnostics_message(diagnostics: Mapping[str, Diagnostic], stamp_ns: int, ha
 
 
 def diagnostics_from_message(msg: Message) -> dict[str, Diagnostic]:
-    """The diagnostics by name; values as text."""
+    """Diagnostics by name; values as text."""
     return {
         status.name: Diagnostic(
             _LEVELS[min(int(status.level), len(_LEVELS) - 1)],
@@ -300,7 +311,7 @@ def diagnostics_from_message(msg: Message) -> dict[str, Diagnostic]:
 
 
 def trigger_response(success: bool, text: str = "") -> Message:
-    """The answer of a std_srvs/Trigger service."""
+    """Make the answer of a std_srvs/Trigger service."""
     return message(f"{TRIGGER}_Response", success=success, message=text)
 
 

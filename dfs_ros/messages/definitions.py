@@ -1,8 +1,8 @@
 """Message definitions and CDR: one source for every transport.
 
-ROS messages come from rosbags, for the distribution named by ROS_DISTRO (Jazzy where it is unset or unknown);
-dfs_ros/FrameFocus comes from `msg/FrameFocus.msg`; service types that rosbags lacks are below. A message is the
-dataclass that rosbags makes of its definition: `message.header.stamp.sec`, sequences of numbers as numpy arrays.
+Definitions of ROS messages are those of rosbags for the distribution in ROS_DISTRO (Jazzy if unset or unknown);
+dfs_ros/FrameFocus comes from `msg/FrameFocus.msg`; service types that rosbags lacks are below. A message is an instance
+of rosbags' dataclass: `message.header.stamp.sec`, with sequences of numbers as numpy arrays.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 DEFAULT_DISTRO = "jazzy"
 
 Message = Any
-"""An instance of a class of :func:`message_class`; mypy cannot know classes made at run time."""
+"""Instance of a class of :func:`message_class`; mypy cannot know classes made at run time."""
 
-# An empty request has this member on the wire, as IDL knows no empty structure.
+# An empty request has this member on the wire, as IDL has no empty structure.
 _EMPTY = "uint8 structure_needs_at_least_one_member"
 
 _SERVICES = {
@@ -51,7 +51,7 @@ _SERVICES = {
 
 
 def ros_distro() -> str:
-    """Name of the ROS 2 distribution whose definitions are used: ROS_DISTRO where rosbags knows it, else jazzy."""
+    """ROS 2 distribution of the definitions: ROS_DISTRO if rosbags knows it, else jazzy."""
     from rosbags.typesys import Stores
 
     distro = os.environ.get("ROS_DISTRO", "").lower()
@@ -59,7 +59,7 @@ def ros_distro() -> str:
 
 
 def type_store() -> Typestore:
-    """The definitions, of the distribution that is set now."""
+    """Definitions of the current distribution."""
     return _type_store(ros_distro())
 
 
@@ -73,7 +73,7 @@ def _type_store(distro: str) -> Typestore:
     for service, texts in _SERVICES.items():
         for definition, part in zip(texts, ("Request", "Response"), strict=True):
             name = f"{service}_{part}"
-            # rosbags files every definition under `msg`
+            # rosbags registers every definition under `msg`
             (fields,) = get_types_from_msg(definition, name).values()
             store.register({name: fields})
     return store
@@ -87,19 +87,19 @@ def service_parts(service_type: str) -> tuple[str, str]:
 
 
 def check_type(type_name: str) -> str:
-    """`type_name` if it is a known `package/msg/Name`, else ValueError."""
+    """Return `type_name` if it is a known `package/msg/Name`, else ValueError."""
     if type_name not in type_store().fielddefs:
         raise ValueError(f"message type: expected a ROS 2 type such as sensor_msgs/msg/Image, received {type_name!r}")
     return type_name
 
 
 def message_class(type_name: str) -> type:
-    """The dataclass of a message type, with its constants as class attributes."""
+    """Dataclass of a message type, with its constants as class attributes."""
     return type_store().types[check_type(type_name)]
 
 
 def message(type_name: str, **fields: Message) -> Message:
-    """A message of zeros, empty strings and empty sequences, but for `fields`.
+    """Make a message of zeros, empty strings and empty sequences, but for `fields`.
 
     >>> message("geometry_msgs/msg/Point", z=2.5)
     geometry_msgs__msg__Point(x=0.0, y=0.0, z=2.5, __msgtype__='geometry_msgs/msg/Point')
@@ -115,9 +115,10 @@ def message(type_name: str, **fields: Message) -> Message:
 
 
 def serialize(msg: Message, type_name: str, prefix: bytes = b"") -> bytearray:
-    """CDR of a message: 4 bytes of header, `prefix` (a multiple of 8 bytes), the fields, padding to a multiple of 4.
+    """Serialise a message to CDR.
 
-    Raises ValueError where a value does not fit its field.
+    Layout: 4 bytes of header, `prefix` (a multiple of 8 bytes), the fields, padding to a multiple of 4. Raises
+    ValueError for a value that does not fit its field.
     """
     store = type_store()
     definition = store.get_msgdef(check_type(type_name))
@@ -136,9 +137,9 @@ def serialize(msg: Message, type_name: str, prefix: bytes = b"") -> bytearray:
 
 
 def deserialize(data: bytes | memoryview, type_name: str, prefix_bytes: int = 0) -> Message:
-    """The message in CDR `data`, of either byte order; number arrays are read-only views of `data`, not copies.
+    """Deserialise a message from CDR of either byte order.
 
-    Raises ValueError for data that is not a whole message of this type.
+    Number arrays are read-only views of `data`. Raises ValueError for data that is not a whole message of this type.
     """
     from rosbags.serde import SerdeError
 
@@ -154,7 +155,7 @@ def deserialize(data: bytes | memoryview, type_name: str, prefix_bytes: int = 0)
 
 
 def time_message(stamp_ns: int) -> Message:
-    """builtin_interfaces/Time of integer nanoseconds; ValueError beyond the year 2038, where its seconds end."""
+    """builtin_interfaces/Time of integer nanoseconds; ValueError beyond 2038, where its seconds end."""
     seconds, nanoseconds = divmod(int(stamp_ns), 10**9)
     if not -(2**31) <= seconds < 2**31:
         raise ValueError(f"stamp_ns: expected nanoseconds whose seconds fit 32 bits, received {stamp_ns}")
@@ -167,7 +168,7 @@ def stamp_ns(time: Message) -> int:
 
 
 def header(stamp_ns: int, frame_id: str) -> Message:
-    """A std_msgs/Header."""
+    """Make a std_msgs/Header."""
     return message("std_msgs/msg/Header", stamp=time_message(stamp_ns), frame_id=frame_id)
 
 

@@ -12,11 +12,11 @@ from dfs_ros.messages.definitions import Message, header, message
 
 
 class _Layout(NamedTuple):
-    """How the bytes of an encoding lie: samples of `dtype`, `channels` of them a pixel; how they become RGB or mono."""
+    """Layout of an encoding: sample type, samples per pixel, conversion to RGB or mono."""
 
     dtype: str
     channels: int
-    to_rgb: int | None = None  # OpenCV conversion code; None = as it is
+    to_rgb: int | None = None  # OpenCV conversion code; None = none needed
 
 
 _LAYOUTS = {
@@ -62,15 +62,17 @@ _DEFAULT_ENCODING = {
 def image_message(
     image: NDArray[np.uint8] | NDArray[np.uint16], stamp_ns: int, frame_id: str, encoding: str = ""
 ) -> Message:
-    """A sensor_msgs/Image of an array, whose memory it shares: do not write to the array afterwards.
+    """Make a sensor_msgs/Image that shares the memory of an array.
+
+    Do not write to the array afterwards.
 
     Parameters
     ----------
     image
-        uint8 or uint16, (H, W) or (H, W, channels) as `encoding` has them; (H, W, 2) for packed YUV, (H * 3 / 2, W)
-        for nv12 and nv21.
+        uint8 or uint16, (H, W) or (H, W, channels) as `encoding` needs; (H, W, 2) for packed YUV, (H * 3 / 2, W) for
+        nv12 and nv21.
     encoding
-        One of :data:`IMAGE_ENCODINGS`; "" = mono8, rgb8, rgba8, mono16 or rgb16, as the array is.
+        One of :data:`IMAGE_ENCODINGS`; "" = mono8, rgb8, rgba8, mono16 or rgb16, by the array.
 
     Raises ValueError for an array that the encoding cannot hold.
     """
@@ -95,12 +97,12 @@ def image_message(
 
 
 def image_from_message(msg: Message) -> NDArray[np.uint8]:
-    """RGB (H, W, 3) or mono (H, W), uint8, of a sensor_msgs/Image of any of :data:`IMAGE_ENCODINGS`.
+    """Convert a sensor_msgs/Image of :data:`IMAGE_ENCODINGS` to RGB (H, W, 3) or mono (H, W), uint8.
 
     16-bit samples are scaled to 8 bits (65535 -> 255), YUV is ITU-R BT.601 with Y from 16 to 235, Bayer patterns are
-    interpolated. Where the message has the wanted layout already, the result is a (maybe read-only) view of its data.
+    interpolated. For a message in the wanted layout the result is a view of its data, perhaps read-only.
 
-    Raises ValueError for an encoding that is not supported and for sizes that do not fit the data.
+    Raises ValueError for an unsupported encoding and for sizes that do not fit the data.
     """
     layout = _layout(msg.encoding)
     samples = _samples(msg, layout)
@@ -116,10 +118,10 @@ def image_from_message(msg: Message) -> NDArray[np.uint8]:
 
 
 def depth_message(depth_m: NDArray[np.float32], stamp_ns: int, frame_id: str, encoding: str = "32FC1") -> Message:
-    """A depth image as REP 118 has it, of metres (H, W), NaN = unknown.
+    """Make a depth image (REP 118) of metres (H, W), NaN = unknown.
 
-    `encoding` 32FC1: metres, NaN where unknown (float32 arrays are shared, not copied); 16UC1: millimetres, 0 where
-    unknown or beyond 65.535 m.
+    `encoding` 32FC1: metres, NaN = unknown (float32 arrays are shared, not copied); 16UC1: millimetres, 0 = unknown or
+    beyond 65.535 m.
     """
     depth_m = np.asarray(depth_m)
     if depth_m.ndim != 2 or depth_m.dtype.kind != "f":
@@ -136,7 +138,10 @@ def depth_message(depth_m: NDArray[np.float32], stamp_ns: int, frame_id: str, en
 
 
 def depth_from_message(msg: Message) -> NDArray[np.float32]:
-    """Metres (H, W) float32, NaN = unknown, of a depth image: 32FC1 in metres, 16UC1 in millimetres with 0 unknown."""
+    """Depth in metres (H, W), float32, NaN = unknown, from a depth image.
+
+    32FC1 holds metres, 16UC1 millimetres with 0 = unknown.
+    """
     if msg.encoding == "32FC1":
         return _samples(msg, _Layout("f4", 1))
     if msg.encoding == "16UC1":
@@ -152,7 +157,7 @@ def _layout(encoding: str) -> _Layout:
 
 
 def _samples(msg: Message, layout: _Layout) -> NDArray[Any]:
-    """The pixels as (H, W) or (H, W, channels) in the byte order of this machine, row padding left out."""
+    """Pixels (H, W) or (H, W, channels) in native byte order, without row padding."""
     height, width, step = int(msg.height), int(msg.width), int(msg.step)
     rows = height
     if msg.encoding in ("nv12", "nv21"):

@@ -1,4 +1,4 @@
-"""Counts in the diagnostics of the depth node: images and stacks that gave no depth, by cause."""
+"""Counts of unused images and stacks in the depth node's diagnostics, by cause."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ FAULTS: Mapping[str, str] = {
     "no_lens": "stacks without a known lens",
     "failed": "stacks of which no depth could be computed",
 }
-"""Causes that keep a node from computing depth, counted; each message or stack at most once."""
+"""Causes that prevent depth, counted; each message or stack at most once."""
 
 MAX_LATENCY_S = 60.0
-"""More is another clock: a recording with its old stamps."""
+"""Largest plausible latency; more means another clock, as of a recording with its old stamps."""
 
 DROP_CAUSES = (*(name for name in OUTCOMES if name != "used"), "dropped", *FAULTS)
-"""Keys of the counts of images, messages and stacks not used."""
+"""Keys of the counts of unused images, messages and stacks."""
 
 
 def number(status: Diagnostic, key: str) -> float:
-    """A value as a number; NaN where it is not there."""
+    """Number of a value; NaN if missing."""
     try:
         return float(str(status.values.get(key, "")))
     except ValueError:
@@ -33,5 +33,5 @@ def number(status: Diagnostic, key: str) -> float:
 
 
 def drops(status: Diagnostic) -> dict[str, int]:
-    """Images, messages and stacks not used, by cause, without zeros."""
+    """Unused images, messages and stacks, by cause, without zeros."""
     return {cause: int(count) for cause in DROP_CAUSES if (count := number(status, cause)) > 0}

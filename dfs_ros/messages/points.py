@@ -22,9 +22,10 @@ XYZRGB_FIELDS = (*XYZ_FIELDS, ("rgb", 16, FLOAT32, 1))
 
 
 def pack_xyz(points_m: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The `data` of a PointCloud2 with :data:`XYZ_FIELDS`: x, y, z and 4 bytes of padding a point, little endian.
+    """Pack points into the `data` of a PointCloud2 with :data:`XYZ_FIELDS`.
 
-    `points_m` (..., 3), e.g. (H, W, 3) for an organised cloud; returns uint8 (number of points * 16,).
+    x, y, z and 4 bytes of padding for each point, little endian. `points_m` (..., 3), e.g. (H, W, 3) for an organised
+    cloud; returns uint8 (number of points * 16,).
     """
     points = _as_points(points_m)
     packed = np.zeros((len(points), XYZ_POINT_STEP // 4), "<f4")
@@ -33,10 +34,11 @@ def pack_xyz(points_m: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def pack_xyzrgb(points_m: NDArray[np.float32], rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The `data` of a PointCloud2 with fields :data:`XYZRGB_FIELDS`, 32 bytes a point, little endian.
+    """Pack coloured points into the `data` of a PointCloud2 with :data:`XYZRGB_FIELDS`.
 
-    x, y, z at offset 0, 4, 8; colour at offset 16 as the bytes b, g, r, 0, which is what RViz and PCL read from a float
-    field named `rgb`. `points_m` (..., 3), `rgb` uint8 of the same shape; returns uint8 (number of points * 32,).
+    32 bytes for each point, little endian: x, y, z at offset 0, 4, 8; colour at offset 16 as the bytes b, g, r, 0,
+    which RViz and PCL read from a float field `rgb`. `points_m` (..., 3), `rgb` uint8 of the same shape; returns uint8
+    (number of points * 32,).
     """
     points = _as_points(points_m)
     if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8:

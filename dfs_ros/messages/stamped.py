@@ -1,4 +1,4 @@
-"""Messages of several topics, put together by their stamps."""
+"""Collection of messages of several topics by their stamps."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ Parts = dict[str, Any]
 
 
 class StampedSets:
-    """Sets of one part from each topic, all of one stamp, each given out once.
+    """Sets of messages, one from each topic, of one stamp, each set given out once.
 
     Parameters
     ----------
     whole
         Number of parts of a whole set, which is given out at once.
     enough
-        Whether an incomplete set is worth giving out; None = it is not.
+        Function: True if an incomplete set may be given out; None = never.
     newer
-        Number of newer waiting sets at which an incomplete one goes.
+        Number of newer waiting sets after which an incomplete one is given out.
     most
-        Number of sets that wait; the oldest of more are forgotten.
+        Largest number of waiting sets; the oldest beyond it are dropped.
 
     >>> sets = StampedSets(2, lambda parts: "image" in parts)
     >>> sets.add("image", 10, "a"), sets.add("image", 20, "b"), sets.add("focus", 20, 0.5)
@@ -36,7 +36,7 @@ class StampedSets:
         self._given: deque[int] = deque(maxlen=most)
 
     def add(self, topic: str, stamp_ns: int, part: Any) -> list[tuple[int, Parts]]:
-        """Stamp and parts of each set that is given out now."""
+        """Add a part; return stamp and parts of each set that is complete now."""
         if stamp_ns in self._given:  # too late for its set
             return []
         begins = stamp_ns not in self._waiting

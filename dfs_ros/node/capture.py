@@ -1,4 +1,4 @@
-"""A stack of the depth node, written to disk when somebody asks for it, in a thread of its own."""
+"""Capture of the depth node's stacks to disk, on request, in a separate thread."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_WAITING = 2
 
 
 class NextStack:
-    """The stack that somebody waits for; all who ask before it comes get one answer. Not for several threads."""
+    """Requests for the next stack, with one common answer. Not thread-safe."""
 
     def __init__(self) -> None:
         self._answer: Future[Message] | None = None
@@ -26,29 +26,29 @@ class NextStack:
 
     @property
     def awaited(self) -> bool:
-        """Whether somebody waits."""
+        """True while a request waits."""
         return self._answer is not None
 
     def ask(self, now_ns: int) -> Future[Message]:
-        """Wait for the next stack; the response is in the future once it is there."""
+        """Request the next stack; the future holds the response."""
         if self._answer is None:
             self._answer, self._asked_ns = Future(), now_ns
         return self._answer
 
     def waited_s(self, now_ns: int) -> float:
-        """Time since the first who waits has asked; 0 where nobody does. The clock may be set back."""
+        """Waiting time of the oldest request, 0 without any. The clock may be set back."""
         self._asked_ns = min(self._asked_ns, now_ns)
         return (now_ns - self._asked_ns) * 1e-9 if self.awaited else 0.0
 
     def give(self, response: Message | Future[Message]) -> None:
-        """Answer all who wait, now or when `response` is there."""
+        """Answer all requests, now or when `response` is done."""
         answer, self._answer = self._answer, None
         if answer is not None:
             when_answered(response, answer.set_result)
 
 
 class Capture:
-    """Writes stacks one after the other; more than :data:`MOST_WAITING` at a time are refused.
+    """Writer of stacks, one after the other; over :data:`MOST_WAITING` at a time are refused.
 
     A stack's folder appears when it is complete.
     """
@@ -60,7 +60,7 @@ class Capture:
         self._waiting = 0
 
     def write(self, sweep: Sweep, camera: Camera, folder: Path) -> Message | Future[Message]:
-        """Write a stack into a new folder in `folder`; the answer to whoever asked, when it is written or is not."""
+        """Write a stack into a new folder in `folder`; return the answer, or its future."""
         with self._lock:
             if self._waiting >= MOST_WAITING:
                 return trigger_response(False, f"{self._waiting} stacks are still being written; ask again later")
@@ -70,7 +70,7 @@ class Capture:
             return self._thread.submit(self._write, sweep, camera, folder)
 
     def close(self) -> None:
-        """Wait until what was asked for is written."""
+        """Wait until all requested stacks are written."""
         with self._lock:
             thread, self._thread = self._thread, None
         if thread is not None:
@@ -80,7 +80,7 @@ class Capture:
         try:
             stack = FocalStack.from_frames(list(sweep.frames), camera)
             path = save_stack(stack, _unused(folder / _name(sweep)))
-        except Exception as error:  # whatever it is, who asked wants to know
+        except Exception as error:  # the caller must learn of any failure
             self._log("error", f"nothing captured: {error}")
             return trigger_response(False, str(error) or type(error).__name__)
         finally:
@@ -96,6 +96,6 @@ def _name(sweep: Sweep) -> str:
 
 
 def _unused(path: Path) -> Path:
-    """`path`, or with a number behind it where that is there already."""
+    """Return `path`, with a number appended if it exists."""
     names = [path, *(path.with_name(f"{path.name}_{i}") for i in range(2, 1000))]
     return next((name for name in names if not name.exists()), path)

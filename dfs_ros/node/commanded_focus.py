@@ -1,7 +1,7 @@
-"""Focus of images whose camera reports none: what the lens was commanded to when they were exposed.
+"""Focus of images from lens commands, for cameras that do not report it.
 
-An image is exposed from its stamp on for `schedule.exposure_s`. Where a command was given during that time, or less
-than `schedule.settle_s` before it, the lens moved.
+An image is exposed for `schedule.exposure_s` from its stamp. The lens moved if a command was given during that time, or
+less than `schedule.settle_s` before it.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from dfs_ros.config import ScheduleConfig
 from dfs_ros.types import MAX_FRAMES, FocusMetadata, LensState, check_focus
 
 _COMMANDS_KEPT = 256
-# How far from a whole number of periods two stamps may be apart, in periods.
+# Largest deviation of two stamps from a whole number of periods, in periods.
 _JITTER = 0.3
 _CLOCK_RESET_PERIODS = 15
-# After a longer pause the true rate may have added up to another number.
+# Over a longer pause the rate's error may add up to a whole period.
 _LONGEST_GAP_PERIODS = 300
 
 
 class CommandedFocus(Protocol):
-    """Where the lens was told to be."""
+    """Focus from lens commands."""
 
     def focus_of(self, stamp_ns: int) -> FocusMetadata | None:
-        """The focus of the image with this stamp; None = not known. Asked for each image once, as they come."""
+        """Focus of the image with this stamp; None = unknown. Called once for each image, in order."""
 
 
 def schedule_of(settings: ScheduleConfig) -> CommandedFocus:
-    """The schedule of section `schedule`; ValueError where it makes no sense."""
+    """Schedule of section `schedule`; ValueError for an impossible one."""
     positions = _positions(settings.focus_diopters)
     if settings.trigger == "time":
         least_s = settings.settle_s + settings.exposure_s
@@ -55,11 +55,10 @@ def schedule_of(settings: ScheduleConfig) -> CommandedFocus:
 
 
 class TriggeredSchedule:
-    """Every `frames_per_step`-th image moves the lens on to the next position.
+    """Schedule by images: every `frames_per_step`-th image moves the lens to the next position.
 
-    Images are counted by their stamps, so that a lost one shifts nothing. Where the stamps do not tell how many were
-    lost, or after a long pause, the focus is NaN from then on; a clock that is set back means that camera and lens
-    started anew.
+    Images are counted by their stamps, so that a lost one shifts nothing. If the stamps do not show how many were lost,
+    or after a long pause, the focus is NaN from then on; a clock that is set back means a restart of camera and lens.
     """
 
     def __init__(self, settings: ScheduleConfig, positions: tuple[float, ...]) -> None:
@@ -69,7 +68,7 @@ class TriggeredSchedule:
         self._in_step = True
 
     def focus_of(self, stamp_ns: int) -> FocusMetadata | None:
-        """The focus by the image's number; numbered, so that lost images are counted."""
+        """Focus by the image's number; numbered, so that lost images are counted."""
         number = self._number(stamp_ns)
         if number is None:
             return FocusMetadata(stamp_ns, math.nan)
@@ -105,7 +104,7 @@ class TriggeredSchedule:
 
 
 class TimedSchedule:
-    """The lens moves on every `step_s`."""
+    """Schedule by time: the lens moves to the next position every `step_s`."""
 
     def __init__(self, settings: ScheduleConfig, positions: tuple[float, ...]) -> None:
         self._settings = settings
@@ -114,7 +113,7 @@ class TimedSchedule:
         self._start_ns = settings.start_ns or None
 
     def focus_of(self, stamp_ns: int) -> FocusMetadata | None:
-        """The focus by the image's time."""
+        """Focus by the image's time."""
         if self._start_ns is None:
             self._start_ns = stamp_ns
         step, since_command_ns = divmod(stamp_ns - self._start_ns, self._step_ns)
@@ -127,14 +126,14 @@ class TimedSchedule:
 
 
 class LensCommands:
-    """The newest commands to the lens, as they were published."""
+    """Newest published commands to the lens."""
 
     def __init__(self, settings: ScheduleConfig) -> None:
         self._settings = settings
         self._commands: deque[FocusMetadata] = deque(maxlen=_COMMANDS_KEPT)
 
     def add(self, command: FocusMetadata) -> None:
-        """A command, given at its stamp. Later ones that came before are of a clock that was set back."""
+        """Add a command, given at its stamp; drop later ones after a clock reset."""
         while self._commands and self._commands[-1].stamp_ns >= command.stamp_ns:
             self._commands.pop()
         if self._commands and self._commands[-1].focus_diopters == command.focus_diopters:
@@ -142,7 +141,7 @@ class LensCommands:
         self._commands.append(command)
 
     def focus_of(self, stamp_ns: int) -> FocusMetadata | None:
-        """The focus of the last command before the image was exposed; None where there was none."""
+        """Focus of the last command before the image's exposure; None without one."""
         next_ns: float = math.inf
         for command in reversed(self._commands):
             if command.stamp_ns <= stamp_ns:
@@ -155,7 +154,7 @@ class LensCommands:
 def _unnumbered(
     focus: FocusMetadata, settings: ScheduleConfig, since_command_ns: float, until_next_ns: float
 ) -> FocusMetadata:
-    """`focus` with what the lens did meanwhile, so many nanoseconds after a command and before the next."""
+    """Complete `focus` by the lens's state, from the times to the neighbouring commands."""
     exposure_ns = focus.exposure_ns or round(settings.exposure_s * 1e9)
     moving = since_command_ns < settings.settle_s * 1e9 or until_next_ns < exposure_ns
     return replace(

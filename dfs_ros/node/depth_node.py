@@ -1,21 +1,20 @@
-"""The depth node: images with focus metadata in; depth, points and an all-in-focus image out, whatever the transport.
+"""Depth node: images with focus metadata -> depth, points, all-in-focus image.
 
     image, focus, camera_info -> StackAssembler -> newest stack -> DepthEstimator -> topics
          callbacks: only parse and assemble        |            worker thread
 
-The callbacks take milliseconds. Depth takes longer than a sweep on a slow machine: then the newest stack wins and the
-others are counted as superseded. Nothing is computed that nobody subscribes to: without a subscriber to any output and
-without a `~/capture` that waits, images are counted and not even decoded; who comes then gets the next whole sweep.
+The callbacks take milliseconds. If depth takes longer than a sweep, the newest stack wins and the others are counted as
+superseded. Outputs without subscribers are not computed: without a subscriber to any output and without a waiting
+`~/capture`, images are counted and not even decoded; a new subscriber gets the next whole sweep.
+Inputs: `image` (or `image/compressed`, setting `node.image_transport`), `camera_info` and `focus` (or `/diagnostics`
+for the lens position, or none for a lens on a schedule, setting `node.focus_source`). Outputs: `depth/image`,
+`depth/camera_info`, `depth/points`, `depth/sigma`, `all_in_focus/image`, `all_in_focus/camera_info`, with stamp and
+frame_id of the reference image, and `/diagnostics`. `~/capture` writes a stack to disk: the newest, or the next if no
+output is subscribed.
 
-Subscribes to `image` (or `image/compressed`, setting `node.image_transport`), `camera_info` and `focus` (or to
-`/diagnostics` for the lens position, or to nothing where the lens is commanded by a schedule, setting
-`node.focus_source`); publishes `depth/image`, `depth/camera_info`, `depth/points`, `depth/sigma`, `all_in_focus/image`,
-`all_in_focus/camera_info` with the stamp and the frame of the image that they are in the geometry of, and
-`/diagnostics`; `~/capture` writes a stack to disk: the newest, or the next where nobody subscribes.
-
-Images over `processing.max_megapixels` are reduced to it once, by the worker; everything is published at that working
-size, with its camera_info. A captured stack has the images as they were decoded: as they came, or a JPEG over twice the
-working size at half, a quarter or an eighth of its size.
+The worker reduces images over `processing.max_megapixels` once; everything is published at that working size, with its
+camera_info. A captured stack has the decoded images: at their own size, or a JPEG over twice the working size at half,
+a quarter or an eighth of its size.
 """
 
 from __future__ import annotations
@@ -61,16 +60,16 @@ if TYPE_CHECKING:
     from dfs_ros.estimator.estimator import DepthEstimator
 
 _Self = TypeVar("_Self", bound="DepthNode")
-# Sensor data, with room for a third of a second at 30 Hz: a busy machine may let the receiving threads wait that long.
+# Sensor data, with a queue of a third of a second at 30 Hz, as long as a busy machine may hold the receiving threads.
 _INPUT = Qos(reliable=False, depth=10)
-_COMMANDS = Qos(reliable=True, depth=50)  # one that got lost would make wrong depth of the images that follow
-# Longest stacks that `~/capture` waits for: one that is under way, the next, and the silence that ends it.
+_COMMANDS = Qos(reliable=True, depth=50)  # a lost one would make the following depth wrong
+# Longest spans that `~/capture` waits for: the stack under way, the next, and the silence that ends it.
 _CAPTURE_SPANS = 3
 
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """A stack to compute, with the camera of its original images."""
+    """Stack to compute, with the camera of its original images."""
 
     sweep: Sweep
     camera: Camera
@@ -79,18 +78,18 @@ class _Job:
 
 
 class _Interrupted(Exception):
-    """The node was told to stop while it computed."""
+    """Raised to stop a running computation."""
 
 
 class DepthNode:
-    """See the head of this module.
+    """Depth node, see the head of this module.
 
     Parameters
     ----------
     transport
-        The node's connection, with its parameters. Whoever makes the node spins it.
+        Connection of the node, with its parameters; its owner spins it.
     inline
-        Compute each stack within the callback that completes it, and give none up: for recordings, whose results then
+        Compute each stack within the callback that completes it, and supersede none: for recordings, whose results then
         do not depend on the speed of the machine.
     """
 
@@ -110,7 +109,7 @@ class DepthNode:
         self._next = NextStack()
         self._newest: Sweep | None = None
         self._worker: LatestWorker[_Job] | None = None
-        self._superseded = 0  # by workers of the past
+        self._superseded = 0  # by earlier workers
         self._estimator: DepthEstimator | None = None
         self._alignment = LastAlignment(config.stack.focus_tolerance_diopters)
         self._active = False
@@ -123,9 +122,9 @@ class DepthNode:
         transport.add_diagnostic("depth", self._diagnostic)
 
     def configure(self) -> None:
-        """Load the network now: with TensorRT, building its engine may take minutes.
+        """Load the network; an engine build of TensorRT may take minutes.
 
-        Raises ValueError or FileNotFoundError where that cannot be.
+        Raises ValueError or FileNotFoundError on failure.
         """
         self._loading = True
         try:
@@ -134,9 +133,9 @@ class DepthNode:
             self._loading = False
 
     def activate(self) -> None:
-        """Take images and compute depth. The network is loaded first, in the worker's thread.
+        """Start taking images and computing depth; the worker's thread loads the network first.
 
-        A network that cannot be loaded ends the spinning of the transport with the exception.
+        If loading fails, the exception ends the spinning of the transport.
         """
         if self._active:
             return
@@ -149,7 +148,7 @@ class DepthNode:
             self._worker = LatestWorker("depth", self._prepare_work, self._fail)
 
     def deactivate(self) -> None:
-        """Take no more images and forget what was taken; returns when nothing is computed any more."""
+        """Stop taking images and forget all; return after the last computation has ended."""
         self._active = False
         for subscription in self._subscriptions:
             self._transport.unsubscribe(subscription)
@@ -164,11 +163,11 @@ class DepthNode:
         self._next.give(trigger_response(False, "the node was deactivated"))
 
     def finish(self) -> None:
-        """Nothing more will come: the stack at hand is taken as it is."""
+        """End the current stack and compute it, after the last image."""
         self._take(self._assembler.flush())
 
     def close(self) -> None:
-        """Deactivate, and give the network up; the transport is its owner's to shut down."""
+        """Deactivate and release the network; the transport's owner shuts it down."""
         self.deactivate()
         self._capturing.close()
         self._estimator = None
@@ -180,10 +179,10 @@ class DepthNode:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    # -- what comes in: on the thread that spins ------------------------------------------------------------------
+    # -- inputs: on the thread that spins -------------------------------------------------------------------------
 
     def _subscribe(self) -> list[Subscription]:
-        """All that comes in; the images first."""
+        """Subscribe to all inputs; the images come first."""
         subscribe = self._transport.create_subscription
         settings = self._transport.parameters.config.node
         if settings.image_transport == "compressed":
@@ -231,7 +230,7 @@ class DepthNode:
             self._take(self._assembler.add_focus(self._lens.described(focus)))
 
     def _is_wanted(self) -> bool:
-        """Whether somebody waits for what is made of the images that come now."""
+        """True if a capture waits, or an output has a subscriber and the network is loaded."""
         return self._next.awaited or (self._estimator is not None and bool(self._outputs.wanted()))
 
     def _on_camera_info(self, msg: Message) -> None:
@@ -311,7 +310,7 @@ class DepthNode:
         except _Interrupted:
             return
         except Exception as error:
-            # Whatever is wrong with one stack, or with the device for a moment, must not end the node.
+            # A fault of one stack, or a passing one of the device, must not end the node.
             self._alignment.forget()
             self._health.add_fault("failed", f"{type(error).__name__}: {error}")
             self._transport.log("error", f"no depth of this stack: {error}", key="failed", every_s=5.0)
@@ -321,7 +320,7 @@ class DepthNode:
 
     def _estimate(self, estimator: DepthEstimator, job: _Job, sharpen: bool) -> DepthResult:
         most = estimator.config.processing.max_megapixels
-        # In focus order, so that sweeps there and back are alike and the last alignment is a start for the next.
+        # In focus order, so that sweeps of both directions are alike and share initial alignments.
         frames = sorted((self._working.of(frame, most) for frame in job.sweep.frames), key=lambda f: f.focus_diopters)
         stack = FocalStack.from_frames(frames, job.camera)
         result = estimator.estimate(
@@ -335,7 +334,7 @@ class DepthNode:
         return result
 
     def _reference(self, frames: list[Frame]) -> int | None:
-        """Sliding stacks: the newest frame, so that each result has a stamp of its own; else the estimator's choice."""
+        """Reference: the newest frame of a sliding stack, for distinct stamps; else None."""
         if self._stack_settings.mode != "sliding":
             return None
         return max(range(len(frames)), key=lambda i: frames[i].stamp_ns)

@@ -1,4 +1,4 @@
-"""How the depth node is doing, in numbers and plain words, as /diagnostics shows it."""
+"""Health of the depth node for /diagnostics: numbers and a plain sentence."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 WINDOW_S = 10.0
 _HARDLY_ANY = 0.01
-# Outcomes of images that point to something wrong with the camera or on the way from it.
+# Outcomes of images that point to a fault of the camera or of the connection.
 _WORTH_A_WARNING = ("dropped", "late", "duplicate", "no_focus", "invalid_focus", "wrong_size", "clock_reset")
 _MEANING = {**OUTCOMES, **EVENTS}
-# A camera that has just been started, or a lens that moves on, makes some of these; only these is another matter.
+# A starting camera or a moving lens makes some of these; only these is a fault.
 _USELESS = ("no_focus", "invalid_focus", "moving", "same_focus", "incomplete")
 
 
 class Situation(NamedTuple):
-    """What the node knows of itself: its state in a few words, whether it should be computing, and its counts."""
+    """Situation of the node: state in words, whether it should compute, counts."""
 
     state: str
     working: bool
@@ -36,15 +36,15 @@ class Situation(NamedTuple):
     silence_s: float
     superseded: int
     counts: Mapping[str, int]
-    """Of the StackAssembler."""
+    """Counts of the StackAssembler."""
     preparing: str = ""
-    """What the network waits for, an engine that is built; nothing is published meanwhile."""
+    """Engine build that the network waits for; no depth is published meanwhile."""
     network_faults: Sequence[RunnerFault] = ()
-    """What went wrong with runners of the network though one works."""
+    """Faults of network runners, although one works."""
 
 
 def state_of(active: bool, estimator: DepthEstimator | None, wanted: bool) -> str:
-    """The state of a node in a few words."""
+    """State of a node in a few words."""
     if not active:
         return "inactive"
     if estimator is None:
@@ -55,9 +55,9 @@ def state_of(active: bool, estimator: DepthEstimator | None, wanted: bool) -> st
 
 
 class Health:
-    """Rates, latencies and faults; what arrives and what is published is told to it, from any thread.
+    """Rates, latencies and faults of a node, reported from any thread.
 
-    `timed` False = how long the machine takes is left out: for recordings, which are to give the same each time.
+    `timed` False: measured times are left out, for recordings with repeatable results.
     """
 
     def __init__(self, now_ns: Callable[[], int], timed: bool = True) -> None:
@@ -77,19 +77,19 @@ class Health:
         self._before: Counter[str] = Counter()
 
     def start(self) -> None:
-        """From now on images are expected."""
+        """Expect images from now on."""
         with self._lock:
             self._quiet_since_ns = self._now_ns()
 
     def add_image(self) -> None:
-        """An image arrived."""
+        """Count an image that arrived."""
         with self._lock:
             self._quiet_since_ns = self._now_ns()
             self._images_ns.append(self._quiet_since_ns)
             self._forget()
 
     def add_result(self, result: DepthResult, newest_stamp_ns: int) -> None:
-        """A depth image was published, of a stack whose newest image has that stamp."""
+        """Count a published depth image; its stack's newest image has `newest_stamp_ns`."""
         now_ns = self._now_ns()
         latency_s = (now_ns - newest_stamp_ns) * 1e-9
         with self._lock:
@@ -102,18 +102,18 @@ class Health:
             self._forget()
 
     def add_fault(self, cause: str, text: str) -> None:
-        """Something of :data:`FAULTS` happened."""
+        """Count a fault of :data:`FAULTS`."""
         with self._lock:
             self._faults[cause] += 1
             self._fault_texts[cause] = text
 
     def silence_s(self) -> float:
-        """How long no image has come."""
+        """Time since the last image."""
         with self._lock:
             return self._silence_s()
 
     def diagnostic(self, situation: Situation) -> Diagnostic:
-        """The state of things, compared with the last call of this."""
+        """Make the diagnostics; events count since the previous call."""
         with self._lock:
             self._forget()
             counts = Counter(situation.counts) + Counter()  # a copy without zeros
@@ -173,12 +173,12 @@ class Health:
 
     def _silence_s(self) -> float:
         now_ns = self._now_ns()
-        if now_ns < self._quiet_since_ns or self._quiet_since_ns == 0:  # set back; a simulation's, before it began
+        if now_ns < self._quiet_since_ns or self._quiet_since_ns == 0:  # set back, or before a simulation started
             self._quiet_since_ns = now_ns
         return (now_ns - self._quiet_since_ns) * 1e-9
 
     def _forget(self) -> None:
-        """Times of long ago, but for the last two; all of them where the clock was set back."""
+        """Drop times beyond the window but for two; all of them after a clock reset."""
         now_ns = self._now_ns()
         for times_ns in (self._images_ns, self._published_ns):
             if times_ns and times_ns[-1] > now_ns:
@@ -190,7 +190,7 @@ class Health:
 
 
 def rate_hz(times_ns: Sequence[int], now_ns: int) -> float:
-    """Events a second, from the last of their times: those of the last 10 s, or the last two; falls when they cease.
+    """Rate of events over the last 10 s, or from the last two; falls when they stop.
 
     >>> rate_hz([0, 20 * 10**9, 40 * 10**9], now_ns=45 * 10**9), rate_hz([0, 10**9], now_ns=11 * 10**9)
     (0.05, 0.1)

@@ -1,4 +1,4 @@
-"""The depth node's images: messages, raw or compressed, to pixels."""
+"""Images of the depth node: decoding of messages, and reduction to the working size."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from dfs_ros.types import Frame, check_image, reduced_frame, working_size
 
 
 def decoded(msg: Message, settings: ProcessingConfig) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """Pixels of a sensor_msgs/Image or CompressedImage, uint8 (H, W) or (H, W, 3), and (height, width) of the original.
+    """Decode a sensor_msgs/Image or CompressedImage.
 
-    A JPEG may be decoded at half, a quarter or an eighth of its size, down to the working size; other images come at
-    their own size. Raises ValueError where the image cannot be read or is too large.
+    Returns uint8 (H, W) or (H, W, 3), and (height, width) of the original. A JPEG may be decoded at half, a quarter or
+    an eighth of its size, down to the working size; other images keep their size. Raises ValueError for an unreadable
+    or too large image.
     """
     compressed = hasattr(msg, "format")
     size = compressed_size(msg) if compressed else (int(msg.height), int(msg.width))
@@ -36,14 +37,14 @@ def decoded(msg: Message, settings: ProcessingConfig) -> tuple[NDArray[np.uint8]
 
 
 class WorkingFrames:
-    """Frames at their working size; each is reduced once, however many sliding stacks share it."""
+    """Cache of frames at their working size, for sliding stacks that share them."""
 
     def __init__(self) -> None:
         self._reduced: WeakKeyDictionary[Frame, Frame] = WeakKeyDictionary()
 
     def of(self, frame: Frame, max_megapixels: float) -> Frame:
-        """The frame at its working size; itself where it is not larger."""
+        """Reduce a frame to its working size, once; a smaller one is returned itself."""
         small = self._reduced.get(frame) or reduced_frame(frame, max_megapixels)
-        if small is not frame:  # which would keep itself alive
+        if small is not frame:  # a frame as its own value would never be released
             self._reduced[frame] = small
         return small

@@ -1,4 +1,4 @@
-"""How the images of the last stack were aligned: where the search for the next begins."""
+"""Alignment of the last stack, as initial value for the next."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ class _Kept(NamedTuple):
 
 
 class LastAlignment:
-    """The alignment of the newest stack, for the next one of the same focus positions and image size."""
+    """Alignment of the newest stack, for stacks of the same focus positions and image size."""
 
     def __init__(self, tolerance_diopters: float) -> None:
         self._tolerance_diopters = tolerance_diopters
         self._last: _Kept | None = None
 
     def keep(self, stack: FocalStack, result: DepthResult) -> None:
-        """`stack` gave `result`."""
+        """Keep the alignment in the `result` of `stack`."""
         self._last = _Kept(stack.focus_diopters, stack.images.shape, result.alignment)
 
     def forget(self) -> None:
-        """The next stack has nothing to do with the last."""
+        """Forget the alignment."""
         self._last = None
 
     def of(self, stack: FocalStack) -> tuple[Any, ...] | None:
-        """The alignment of each frame of the last stack, if that had the same focus sequence."""
+        """Alignment of each frame of the last stack; None for another focus sequence or size."""
         if self._last is None:
             return None
         before = self._last

@@ -1,4 +1,4 @@
-"""The camera of a stack: lens by the settings or by its frames, pinhole by the camera_info of its time."""
+"""Camera of a stack: lens from settings or frames, pinhole from camera_info."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _INFOS_KEPT = 8
 
 
 class LensError(ValueError):
-    """No depth can be computed for want of a lens; `cause` is a name to count it by."""
+    """Missing or contradictory description of the lens; `cause` is its counter."""
 
     def __init__(self, cause: str, text: str) -> None:
         super().__init__(text)
@@ -26,7 +26,7 @@ class LensError(ValueError):
 
 
 class LensTracker:
-    """Settings of the lens, and the camera_info messages of late that differed from the one before them."""
+    """Tracker of the lens: its settings, and recent changes of camera_info."""
 
     def __init__(self, settings: LensConfig) -> None:
         self._settings = settings
@@ -34,7 +34,7 @@ class LensTracker:
         self._why_no_info = "no camera_info has come"
 
     def described(self, focus: FocusMetadata) -> FocusMetadata:
-        """`focus` with the lens of the settings, where these say it."""
+        """Replace the lens in `focus` by that of the settings, where set."""
         return dataclasses.replace(
             focus,
             focal_length_m=self._settings.focal_length_m or focus.focal_length_m,
@@ -42,22 +42,22 @@ class LensTracker:
         )
 
     def add_info(self, info: CameraInfo) -> None:
-        """Take the pinhole from a camera_info."""
+        """Add a camera_info, if it differs from the last."""
         if not self._infos or info._replace(stamp_ns=self._infos[-1].stamp_ns) != self._infos[-1]:
             self._infos.append(info)
 
     def refuse_info(self, reason: str) -> None:
-        """A camera_info came that makes no sense: what was known before holds no more."""
+        """Drop all camera_info after an invalid one."""
         self._infos.clear()
         self._why_no_info = reason
 
     def info_at(self, stamp_ns: int) -> CameraInfo | None:
-        """The last camera_info up to the stamp of an image, else the newest; None where there is none."""
+        """Last camera_info up to the stamp of an image, else the newest; None without any."""
         infos = [info for info in self._infos if info.stamp_ns <= stamp_ns] or self._infos
         return infos[-1] if infos else None
 
     def camera_of(self, frames: Sequence[Frame]) -> Camera:
-        """The camera of the original images of the frames of one stack, oldest first; as :meth:`camera`."""
+        """Camera of the original images of one stack's frames, oldest first; as :meth:`camera`."""
 
         def middle(values: Sequence[float]) -> float:
             known = [value for value in values if not math.isnan(value)]
@@ -71,9 +71,9 @@ class LensTracker:
         )
 
     def camera(self, size: tuple[int, int], focal_length_m: float, f_number: float, info: CameraInfo | None) -> Camera:
-        """The camera of images of `size` (height, width), as they came in; NaN and None = unknown.
+        """Make the camera of original images of `size` (height, width); NaN and None = unknown.
 
-        Raises LensError where the lens is unknown or camera_info is about images of another size.
+        Raises LensError for an unknown lens or a camera_info of another image size.
         """
         if info is not None and info.size != size:
             (height, width), (info_height, info_width) = size, info.size

@@ -1,4 +1,4 @@
-"""What the depth node publishes: depth, its standard deviation, points, and the all-in-focus image."""
+"""Outputs of the depth node: depth, standard deviation, points, all-in-focus image."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TOPICS = {
 
 
 class Outputs:
-    """The publishers of the depth node."""
+    """Publishers of the depth node."""
 
     def __init__(self, transport: Transport) -> None:
         self._publishers: dict[str, Publisher] = {
@@ -40,7 +40,7 @@ class Outputs:
         }
 
     def wanted(self) -> frozenset[str]:
-        """Topics that somebody subscribes to."""
+        """Topics with subscribers."""
         return frozenset(topic for topic, publisher in self._publishers.items() if publisher.subscription_count())
 
     def publish(
@@ -72,7 +72,7 @@ class Outputs:
 
 
 def cloud_message(result: DepthResult, pinhole: Intrinsics, frame_id: str, skip: int = 1) -> Message:
-    """The organised sensor_msgs/PointCloud2 of every `skip`-th pixel each way, coloured."""
+    """Make the organised, coloured PointCloud2 of every `skip`-th pixel each way."""
     depth_m = np.ascontiguousarray(result.depth_m[::skip, ::skip])
     fewer = Intrinsics(*(value / skip for value in pinhole))
     rgb = np.ascontiguousarray(result.all_in_focus[::skip, ::skip])

@@ -1,4 +1,7 @@
-"""A recorded bag through the depth node: the same node as live, the bag's time as clock, the same bytes each time."""
+"""Replay of a recorded bag through the depth node, repeatable to the byte.
+
+The node is the same as live; its clock is the bag's.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +27,10 @@ _TF = ("/tf", "/tf_static")
 
 @dataclass(frozen=True)
 class ReplayOptions:
-    """What is replayed, and what is written.
+    """Options of a replay.
 
-    `outputs`: the node's topics to write, None = all. `copy`: what else goes from the old bag into the new: none, tf
-    (/tf and /tf_static), inputs (and tf), or all. `start_s` after the start of the bag, for `duration_s`.
+    `outputs`: topics of the node to write, None = all. `copy`: further topics to copy from the old bag: none, tf (/tf
+    and /tf_static), inputs (and tf), or all. `start_s` after the start of the bag, for `duration_s`.
     """
 
     namespace: str = "/"
@@ -52,7 +55,7 @@ class ReplayOptions:
 
 @dataclass(frozen=True)
 class Replayed:
-    """What came of it: messages written by topic, the last diagnostics of the node, the inputs that were taken."""
+    """Result of a replay: messages written by topic, last diagnostics, inputs."""
 
     written: Mapping[str, int]
     values: Mapping[str, str]
@@ -69,23 +72,23 @@ def replay(
     overwrite: bool = False,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Replayed:
-    """Run a bag through the depth node and write what the node publishes into another.
+    """Run a bag through the depth node and write its outputs into another.
 
     Parameters
     ----------
     bag
         Folder with metadata.yaml, or a .mcap or .db3 file.
     output
-        A folder to make, or with the suffix .mcap or .db3 a single file. It appears complete or not at all.
+        New folder, or with the suffix .mcap or .db3 a single file. It appears complete or not at all.
     storage
         mcap or sqlite3; None = by the suffix of `output`, else mcap.
     overwrite
-        Replace a bag that is there.
+        Replace an existing bag.
     progress
-        Called with the share of the bag that is done.
+        Called with the completed share of the bag.
 
-    Raises FileNotFoundError and ValueError for a bag that cannot be read, without what is needed, or that gives no
-    depth at all, and for an output that is there or cannot be written.
+    Raises FileNotFoundError and ValueError for a bag that is unreadable, lacks inputs or gives no depth at all, and for
+    an output that exists or cannot be written.
     """
     options = options or ReplayOptions()
     with BagReader(bag) as reader, bag_output(output, storage, overwrite, source=reader.path) as writer:
@@ -137,7 +140,7 @@ def _play(
 
 
 def _copies(reader: BagReader, chosen: ChosenTopics, copy: str, taken: Collection[str]) -> list[BagTopic]:
-    """Topics to copy; none that the node publishes itself."""
+    """Topics to copy, without those that the node publishes."""
     if copy == "none":
         return []
     return [
@@ -149,7 +152,7 @@ def _copies(reader: BagReader, chosen: ChosenTopics, copy: str, taken: Collectio
 
 
 class _LastDiagnostics:
-    """The newest diagnostics of the depth node, and the newest that told of trouble."""
+    """Newest diagnostics of the depth node, and newest ones that reported trouble."""
 
     def __init__(self) -> None:
         self.values: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""A thread that works on the newest of what it is given."""
+"""Worker thread that processes the newest item."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ Item = TypeVar("Item")
 
 
 class LatestWorker(Generic[Item]):
-    """Calls `work(item)` in a thread of its own, always with the newest item; older ones that waited are given up.
+    """Worker that calls `work(item)` in its thread for the newest item, dropping older ones.
 
     Parameters
     ----------
     prepare
-        Called first, in the thread; returns `work`. Long preparations hold nobody up.
+        Called first, in the thread; returns `work`. A long preparation blocks no other thread.
     on_failure
         Called in the thread with the exception that ended it, from `prepare` or from `work`.
     """
@@ -34,28 +34,28 @@ class LatestWorker(Generic[Item]):
 
     @property
     def superseded(self) -> int:
-        """Items given up for a newer one."""
+        """Number of items dropped for a newer one."""
         return self._superseded
 
     @property
     def stopping(self) -> bool:
-        """Whether :meth:`close` was called: long work should end early."""
+        """True after :meth:`close`: long work should end early."""
         return self._stopping
 
     def put(self, item: Item) -> None:
-        """Work on `item` next; an item that still waits is given up."""
+        """Work on `item` next; drop an item that still waits."""
         with self._condition:
             self._superseded += self._waiting is not None
             self._waiting = item
             self._condition.notify()
 
     def clear(self) -> None:
-        """Give up the item that waits, without counting it."""
+        """Drop the waiting item, without counting it."""
         with self._condition:
             self._waiting = None
 
     def close(self) -> None:
-        """End the thread after the work at hand, and wait for that."""
+        """End the thread after the current work, and wait for it."""
         with self._condition:
             self._stopping = True
             self._waiting = None
@@ -73,6 +73,6 @@ class LatestWorker(Generic[Item]):
                 if self._stopping or item is None:
                     return
                 work(item)
-                item = None  # waits for nothing and need not be kept
+                item = None  # releases the item while waiting
         except BaseException as error:
             self._on_failure(error)

@@ -1,17 +1,17 @@
-"""Images and focus metadata, in whatever order they come -> the frames of focal stacks.
+"""Assembler: images and focus metadata, in any order, to focal stacks.
 
 1. **Pair**: an image and the focus metadata of its stamp make a :class:`~dfs_ros.types.Frame`.
-2. **Order**: a frame that directly follows the last one by the driver's numbering goes on at once; any other waits
+2. **Order**: a frame that directly follows the last one by the driver's numbering passes at once; any other waits
    until `reorder_frames` newer ones are there. From here on frames are in the order of their stamps.
-3. **Sort out** what must not be in a stack: see :data:`OUTCOMES`. A clock set back, another image size or another
-   lens (zoom, aperture) ends the stack at hand and starts anew.
-4. **Group** by sweep (:class:`WholeSweeps`) or in a sliding window (:class:`SlidingWindow`). Sweeps are the driver's;
-   where it numbers none, they are found from the focus: the lens turns round (triangular: the frame at the turn
-   belongs to both sweeps) or flies back (saw-tooth).
+3. **Sort out** unusable frames: see :data:`OUTCOMES`. A clock set back, another image size or another lens (zoom,
+   aperture) ends the current stack and starts a new one.
+4. **Group** by sweep (:class:`WholeSweeps`) or in a sliding window (:class:`SlidingWindow`). Sweeps are numbered by the
+   driver, or else found from the focus: the lens reverses (triangular: the frame at the turn belongs to both sweeps)
+   or flies back (saw-tooth).
 
 No stack ever holds two images of one focus position, of two sizes or lenses, with a moving lens, further apart than
 `max_span_s`, or from both sides of a clock reset. Every image has exactly one outcome in :attr:`StackAssembler.counts`.
-What waits is bounded. No clock, no threads, no ROS: the same calls give the same stacks.
+All queues are bounded. No clock, no threads, no ROS: the same calls give the same stacks.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ OUTCOMES: Mapping[str, str] = MappingProxyType(
         "given_up": "nobody wanted depth any more before its stack was complete",
     }
 )
-"""What becomes of an image: ``received`` is the sum of these and of what is still :attr:`~StackAssembler.pending`."""
+"""Outcomes of images: ``received`` is the sum of these counts and :attr:`~StackAssembler.pending`."""
 
 EVENTS: Mapping[str, str] = MappingProxyType(
     {
@@ -69,18 +69,18 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         "clock_reset": "times the images' clock was set back",
     }
 )
-"""The other counters."""
+"""Further counters."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The frames of one focal stack, oldest first, each at a focus position of its own.
+    """Frames of one focal stack, oldest first, each at its own focus position.
 
-    `complete`: all images that the driver or the setting `size` announced are there; where neither does, the lens went
-    through to the end. `sweep_id` is the driver's, of the newest frame. The stamp of a frame identifies it: sliding
-    stacks share frames (the very objects), so what was computed from a frame can be kept under its stamp.
+    `complete`: all images announced by the driver or the setting `size` are there; without such a number, the sweep
+    reached its end. `sweep_id`: the driver's, of the newest frame. The stamp of a frame identifies it: sliding stacks
+    share frames (the very objects), so results computed from a frame can be cached under its stamp.
     """
 
     frames: tuple[Frame, ...]
@@ -90,9 +90,9 @@ class Sweep:
 
 
 class StackAssembler:
-    """Puts frames together into stacks. Each call returns the stacks that it completed, mostly none or one.
+    """Assembler of focal stacks; each call returns the stacks that it completed.
 
-    Images are kept as they are, not copied: the caller must not write into them afterwards.
+    Images are kept without a copy: the caller must not write into them afterwards.
     """
 
     def __init__(self, config: StackConfig | None = None) -> None:
@@ -101,18 +101,18 @@ class StackAssembler:
             raise ValueError("stack.size: expected 0 (found from the focus) or 2 to 64 images, received 1")
         self._max_span_ns = round(self._settings.max_span_s * 1e9)
         self._ledger = Ledger((*OUTCOMES, *EVENTS))
-        self._ignored_ns: int | None = None  # stamp of the newest image, where that was ignored
+        self._ignored_ns: int | None = None  # stamp of the newest image, if it was ignored
         self._begin()
 
     def _begin(self) -> None:
         self._grouping = self._new_grouping()
-        self._images: dict[int, WaitingImage] = {}  # wait for their focus, by stamp
-        self._focus: dict[int, FocusMetadata] = {}  # wait for their image, by stamp
-        self._held: list[Frame] = []  # wait for older frames, in order of their stamps
+        self._images: dict[int, WaitingImage] = {}  # waiting for their focus, by stamp
+        self._focus: dict[int, FocusMetadata] = {}  # waiting for their image, by stamp
+        self._held: list[Frame] = []  # waiting for older frames, in order of stamps
         self._newest_image_ns: int | None = None
         self._newest_focus_ns: int | None = None
         self._first_focus_ns: int | None = None
-        self._received_ns: int | None = None  # of the newest image that a stack may wait for, by the receiver's clock
+        self._received_ns: int | None = None  # of the newest image of an open stack, by the receiver's clock
         self._start_order()
 
     def _new_grouping(self, midway: bool = False) -> Grouping:
@@ -122,19 +122,19 @@ class StackAssembler:
 
     def _start_order(self) -> None:
         self._last: Frame | None = None  # the newest frame passed on to the grouping
-        self._passed: deque[int] = deque(maxlen=64)  # its stamp and those before
+        self._passed: deque[int] = deque(maxlen=64)  # stamps of it and its predecessors
         self._numbering: Numbering | None = None
         self._joined = False  # a first frame came
         self._optics = Optics()
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How often each of :data:`OUTCOMES` and :data:`EVENTS` happened so far."""
+        """Counts of :data:`OUTCOMES` and :data:`EVENTS` so far."""
         return MappingProxyType(self._ledger.counts)
 
     @property
     def pending(self) -> int:
-        """Images without an outcome yet: they wait for their focus, for older frames or for the rest of their stack."""
+        """Number of images without an outcome yet, which wait for focus, order or their stack."""
         return len(self._images) + len(self._held) + len(self._ledger.unused)
 
     def add_image(
@@ -145,11 +145,11 @@ class StackAssembler:
         original_size_px: tuple[int, int] = (0, 0),
         received_ns: int | None = None,
     ) -> list[Sweep]:
-        """An image, uint8 (H, W) or (H, W, 3), whose focus metadata came before or will come.
+        """Add an image, uint8 (H, W) or (H, W, 3), before or after its focus metadata.
 
         `original_size_px` as in :class:`~dfs_ros.types.Frame`; `received_ns` by the clock of :meth:`end_on_silence`.
 
-        Raises TypeError or ValueError for anything else, and then has not counted it.
+        Raises TypeError or ValueError for anything else, without counting it.
         """
         stamp_ns = operator.index(stamp_ns)
         check_image(image, "image")
@@ -167,7 +167,7 @@ class StackAssembler:
         return stacks
 
     def add_focus(self, focus: FocusMetadata) -> list[Sweep]:
-        """Focus metadata whose image came before or will come."""
+        """Add focus metadata, before or after their image."""
         stamp_ns = operator.index(focus.stamp_ns)
         if self._newest_focus_ns is None:
             self._first_focus_ns = stamp_ns - self._settings.match_tolerance_ns
@@ -185,15 +185,15 @@ class StackAssembler:
         return []
 
     def add_frame(self, frame: Frame) -> list[Sweep]:
-        """An image whose focus is known already."""
+        """Add an image with known focus."""
         stacks = self._watch_image_clock(operator.index(frame.stamp_ns))
         return stacks if self._refused(frame.stamp_ns) else stacks + self._order(frame)
 
     def ignore_image(self, stamp_ns: int) -> None:
-        """Count an image that nobody wants; what was taken before is given up.
+        """Count an unwanted image; earlier ones are given up.
 
-        Images that are added later begin in the midst of a sweep, unless they come after a pause of `max_span_s`: from
-        whole sweeps, no stack is made of that first one.
+        Later images start within a sweep, unless they follow a pause of `max_span_s`: that first sweep makes no stack
+        in mode `sweep`.
         """
         if self._ignored_ns is None:
             self.restart()
@@ -201,9 +201,9 @@ class StackAssembler:
         self._ledger.count("ignored")
 
     def end_on_silence(self, now_ns: int) -> list[Sweep]:
-        """End the stack at hand where no image was received for more than `max_span_s`: none will complete it.
+        """End the current stack if no image was received for over `max_span_s`.
 
-        `now_ns` by the clock of `received_ns`, which may begin at 0 and be set back.
+        `now_ns` is by the clock of `received_ns`, which may begin at 0 and be set back.
         """
         if not self._received_ns or now_ns < self._received_ns:
             self._received_ns = None if self._received_ns is None else now_ns
@@ -211,14 +211,14 @@ class StackAssembler:
         return self.flush() if now_ns - self._received_ns > self._max_span_ns else []
 
     def flush(self) -> list[Sweep]:
-        """Nothing more will come, or not for a while: end the stack at hand and wait for nothing."""
+        """End the current stack and all waiting, before a pause or the end of the images."""
         self._received_ns = None
         self._drop_images()
         stacks = self._release(waiting=0)
         return stacks + self._give_out(self._grouping.end())
 
     def restart(self) -> None:
-        """Forget what was taken and begin anew, as one who joins while a sweep may be under way; counts go on."""
+        """Forget all images and restart, perhaps within a sweep; counts continue."""
         self._ledger.count("given_up", self.pending)
         self._ledger.unused.clear()
         self._drop_focus()
@@ -227,7 +227,7 @@ class StackAssembler:
     # -- pairing ------------------------------------------------------------------------------------------------
 
     def _nearest(self, waiting: Mapping[int, Any], stamp_ns: int) -> int | None:
-        """The stamp in `waiting` that belongs to `stamp_ns`."""
+        """Stamp in `waiting` that matches `stamp_ns`, or None."""
         tolerance = self._settings.match_tolerance_ns
         if stamp_ns in waiting or not tolerance or not waiting:
             return stamp_ns if stamp_ns in waiting else None
@@ -241,7 +241,7 @@ class StackAssembler:
     # -- order --------------------------------------------------------------------------------------------------
 
     def _watch_image_clock(self, stamp_ns: int) -> list[Sweep]:
-        """Count an image in; where its stamp jumps back, end what was before."""
+        """Count an image; if its stamp jumps back, end the current stack."""
         self._ledger.count("received")
         stacks: list[Sweep] = []
         if self._ignored_ns is not None:
@@ -252,7 +252,7 @@ class StackAssembler:
             self._start_order()
             self._newest_image_ns = None
             self._ledger.count("clock_reset")
-            if self._jumps_back(stamp_ns, self._newest_focus_ns):  # else they are of the new clock already
+            if self._jumps_back(stamp_ns, self._newest_focus_ns):  # else they belong to the new clock already
                 self._drop_focus()
         self._newest_image_ns = stamp_ns if self._newest_image_ns is None else max(stamp_ns, self._newest_image_ns)
         return stacks
@@ -260,7 +260,7 @@ class StackAssembler:
     def _watch_focus_clock(self, stamp_ns: int) -> None:
         if self._jumps_back(stamp_ns, self._newest_focus_ns):
             self._newest_focus_ns = None
-            self._first_focus_ns = None  # of a clock that is gone
+            self._first_focus_ns = None  # of the old clock
             self._drop_focus()
             if self._jumps_back(stamp_ns, self._newest_image_ns):
                 self._drop_images()
@@ -274,7 +274,7 @@ class StackAssembler:
             self._drop_image(stamp_ns)
 
     def _drop_image(self, stamp_ns: int) -> None:
-        """Give up waiting for the focus of an image."""
+        """Drop an image that waits for its focus."""
         del self._images[stamp_ns]
         early = self._first_focus_ns is not None and stamp_ns < self._first_focus_ns
         self._ledger.count("early" if early else "no_focus")
@@ -314,7 +314,7 @@ class StackAssembler:
         return stacks
 
     def _forget_passed(self) -> None:
-        """What still waits for its counterpart and is older than a frame passed on comes too late."""
+        """Drop unpaired images and metadata older than a frame passed on."""
         for stamp_ns in [s for s in self._images if self._is_passed(s)]:
             self._drop_image(stamp_ns)
         for stamp_ns in [s for s in self._focus if self._focus_is_late(s)]:
@@ -324,10 +324,10 @@ class StackAssembler:
     # -- grouping -----------------------------------------------------------------------------------------------
 
     def _group(self, frame: Frame) -> list[Sweep]:
-        """The next frame in the order of stamps."""
+        """Group the next frame in the order of stamps."""
         stacks: list[Sweep] = []
         self._ledger.open(frame)
-        if frame.lens_moving and place_of(frame) is None:  # between two images of a sweep, which goes on
+        if frame.lens_moving and place_of(frame) is None:  # between two images of a sweep, which continues
             self._ledger.drop(frame, "moving")
             return stacks
         sweep = self._numbering

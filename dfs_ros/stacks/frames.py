@@ -1,4 +1,4 @@
-"""One image and its focus metadata -> a frame; what tells frames of different cameras apart."""
+"""Frames from images and focus metadata; changes of lens and image size."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _UNKNOWN = (math.nan, math.nan)
 
 
 class WaitingImage(NamedTuple):
-    """An image without its focus yet; `original_size_px` as in :class:`~dfs_ros.types.Frame`."""
+    """Image that waits for its focus; `original_size_px` as in :class:`~dfs_ros.types.Frame`."""
 
     pixels: NDArray[np.uint8]
     original_size_px: tuple[int, int]
 
 
 def paired(stamp_ns: int, image: WaitingImage, focus: FocusMetadata, settings: StackConfig) -> Frame:
-    """The frame of an image and the focus metadata of its stamp."""
+    """Make a frame of an image and its focus metadata."""
     numbered = focus.count > 0
     swept = abs(focus.focus_end_diopters - focus.focus_start_diopters)
     moving = focus.lens_state == LensState.MOVING or (
@@ -50,7 +50,7 @@ def paired(stamp_ns: int, image: WaitingImage, focus: FocusMetadata, settings: S
 
 
 def can_focus(frame: Frame) -> bool:
-    """Whether the focus is finite, at infinity or nearer, and beyond the focal length where that is known."""
+    """True if the focus is finite, not beyond infinity, and outside the focal length if known."""
     try:
         check_focus(frame.focus_diopters, frame.focal_length_m)
     except ValueError:
@@ -63,10 +63,10 @@ class Optics:
 
     def __init__(self) -> None:
         self._sizes: tuple[tuple[int, ...], ...] | None = None
-        self._lens = _UNKNOWN  # focal length and f-number of the first frame that says them: a slow zoom adds up
+        self._lens = _UNKNOWN  # first known focal length and f-number: a slow zoom adds up
 
     def change(self, frame: Frame) -> str:
-        """Event by which a frame cannot be in one stack with those before it; empty where it can."""
+        """Event that separates a frame from the earlier ones; "" for none."""
         sizes, lens = (frame.image.shape, frame.original_size_px), (frame.focal_length_m, frame.f_number)
         resized = self._sizes not in (None, sizes)
         changed = any(abs(new - old) > _SAME_LENS * old for new, old in zip(lens, self._lens, strict=True))

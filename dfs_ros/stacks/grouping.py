@@ -1,6 +1,6 @@
-"""Frames in the order of their stamps -> the frames of one stack: by sweep, or in a sliding window.
+"""Grouping of frames into stacks, by sweep or in a sliding window.
 
-The second half of :mod:`.assembler`: everything here is fed usable frames of one size and strictly rising stamps.
+Second half of :mod:`.assembler`: all frames here are usable, of one size, and of strictly rising stamps.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dfs_ros.config import StackConfig
 from dfs_ros.types import MAX_FRAMES, Frame
 
 Group = tuple[list[Frame], bool]
-"""Frames of one stack, oldest first, and whether none is missing."""
+"""Frames of one stack, oldest first, and True if none is missing."""
 
 
 class Ledger:
-    """Counters, and the frames that wait to be used for the first time: each of them gets exactly one outcome."""
+    """Counters, and frames not used yet, each of which gets exactly one outcome."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self.counts: Counter[str] = Counter(dict.fromkeys(names, 0))
@@ -30,7 +30,7 @@ class Ledger:
         self.unused.add(frame.stamp_ns)
 
     def drop(self, frame: Frame, outcome: str) -> None:
-        """The frame will not be used again; no outcome if it was used before."""
+        """Give up a frame; it gets the outcome only if it was never used."""
         if frame.stamp_ns in self.unused:
             self.unused.remove(frame.stamp_ns)
             self.count(outcome)
@@ -41,26 +41,29 @@ class Ledger:
 
 
 class Grouping(Protocol):
-    """Each method returns the stacks it completes; the caller marks their frames as used before the next call."""
+    """Grouping of frames; each method returns the stacks it completes.
+
+    The caller marks their frames as used before the next call.
+    """
 
     def add(self, frame: Frame) -> list[Group]: ...
 
     def sweep_over(self) -> list[Group]:
-        """The driver goes on to another sweep."""
+        """Note that the driver starts another sweep."""
 
     def end(self) -> list[Group]:
-        """What comes next does not belong together with what came before."""
+        """End the group: later frames do not belong to earlier ones."""
 
 
 def place_of(frame: Frame) -> tuple[int, int, int] | None:
-    """Where the driver puts the frame: sweep id, index, count; None unless it says all three."""
+    """Driver's place of a frame: (sweep id, index, count); None unless all are known."""
     if frame.sweep_id is None or frame.index is None or not frame.count:
         return None
     return frame.sweep_id, frame.index, frame.count
 
 
 def directly_follows(previous: Frame | None, frame: Frame) -> bool:
-    """Whether, by the driver's numbering, nothing lies between the two."""
+    """True if `frame` is the next one by the driver's numbering."""
     here = place_of(frame)
     before = None if previous is None else place_of(previous)
     if here is None or before is None:
@@ -72,9 +75,9 @@ def directly_follows(previous: Frame | None, frame: Frame) -> bool:
 
 
 class Numbering:
-    """The driver's present sweep (None where it numbers none), and which of its frames have come.
+    """Numbering of the driver's current sweep, with the frames received.
 
-    `joined`: the first sweep that is seen, maybe not from its start.
+    Frames without numbers form one sweep without end. `joined`: first sweep seen, perhaps not from its start.
     """
 
     def __init__(self, first: Frame, joined: bool = False) -> None:
@@ -86,14 +89,17 @@ class Numbering:
         self._joined = joined
 
     def holds(self, frame: Frame, max_span_ns: int) -> bool:
-        """Whether the frame is of this sweep. Time counts too: a sweep id that never changes must not hold for ever."""
+        """True if the frame belongs to this sweep, also in time.
+
+        A sweep id that never changes must not hold for ever.
+        """
         place = place_of(frame)
         if place is None or self._sweep is None:
             return place is None and self._sweep is None
         return place[0] == self._sweep and frame.stamp_ns - self._since_ns <= max_span_ns
 
     def add(self, frame: Frame) -> bool:
-        """False if the index had come before."""
+        """Add a frame; False for a repeated index."""
         place = place_of(frame)
         if place is None:
             return True
@@ -109,9 +115,9 @@ class Numbering:
 
     @property
     def lost(self) -> int:
-        """Frames that should have come: the missing ones, without what may have been sent before the sweep was joined.
+        """Number of missing frames, without those sent before the sweep was joined.
 
-        That is what lies behind the first frame, seen in the direction in which the numbers went on.
+        The latter lie behind the first frame, against the direction of the numbers.
         """
         if not self._joined:
             return self.missing
@@ -127,7 +133,10 @@ class Numbering:
 
 
 class SlidingWindow:
-    """With each frame a stack of the newest frame at every focus position, none older than `max_span_s`."""
+    """Sliding window: for each frame a stack of the newest frames at all focus positions.
+
+    None is older than `max_span_s`.
+    """
 
     def __init__(self, settings: StackConfig, ledger: Ledger) -> None:
         self._settings = settings
@@ -145,7 +154,7 @@ class SlidingWindow:
             else:
                 kept.append(other)
         most = self._settings.size or MAX_FRAMES
-        self._window = [*kept, frame][-most:]  # what falls out at the old end has been in a stack
+        self._window = [*kept, frame][-most:]  # frames that fall out have been in a stack
         if len(self._window) < min(self._settings.min_frames, most):
             return []
         return [(self._window, len(self._window) >= _announced(frame, self._settings))]
@@ -161,9 +170,10 @@ class SlidingWindow:
 
 
 class WholeSweeps:
-    """One stack a sweep: the driver's, or where it numbers none, from one turn or fly-back of the lens to the next.
+    """Whole sweeps: one stack for each sweep of the driver or the lens.
 
-    `midway`: the first frame comes in the midst of a sweep, which makes no stack unless it is known to be whole.
+    Without the driver's numbers a sweep lasts from one turn or fly-back of the lens to the next. `midway`: the first
+    frame comes within a sweep, which makes no stack unless it is known to be whole.
     """
 
     def __init__(self, settings: StackConfig, ledger: Ledger, midway: bool = False) -> None:
@@ -172,8 +182,8 @@ class WholeSweeps:
         self._midway = midway
         self._max_span_ns = round(settings.max_span_s * 1e9)
         self._frames: list[Frame] = []  # of the open sweep
-        self._repeat: Frame | None = None  # newest frame at the focus of the last one, which may start the next sweep
-        self._given_out = False  # the open sweep, as it reached its size; its end is still to be seen
+        self._repeat: Frame | None = None  # newest frame at the last focus; may start the next sweep
+        self._given_out = False  # the open sweep has reached its size, but not its end
         self._usual_range = 0.0  # dioptres
 
     def add(self, frame: Frame) -> list[Group]:
@@ -230,7 +240,7 @@ class WholeSweeps:
         return (frame.focus_diopters - last) * (last - before) < 0
 
     def _carried_over(self, frame: Frame, turned: bool) -> Frame | None:
-        """The frame at the end of the open sweep with which the next one starts, before `frame`."""
+        """Last frame of the open sweep, if it also starts the next one, before `frame`."""
         carried = self._repeat
         if turned:
             to_before = abs(frame.focus_diopters - self._frames[-2].focus_diopters)
@@ -248,7 +258,7 @@ class WholeSweeps:
         self._frames = [f for f in (carried, frame) if f is not None]
 
     def _close(self, went_through: bool, carried: Frame | None = None) -> list[Group]:
-        """The open sweep as a stack, if it will do; it stays open for what it tells about the next one."""
+        """Give out the open sweep if it suffices; keep it for the search of the next."""
         frames = self._frames
         if not frames or self._given_out:
             return []
@@ -258,7 +268,7 @@ class WholeSweeps:
         covered = max(focus) - min(focus)
         enough = len(frames) >= self._settings.min_frames and covered >= self._settings.min_coverage * self._usual_range
         enough, self._midway = enough and not self._midway, False
-        # The usual range forgets slowly: a lens that from now on sweeps less must not be refused for ever.
+        # The usual range shrinks slowly: a lens that now sweeps less must not be refused for ever.
         self._usual_range = max(covered, self._settings.min_coverage * self._usual_range)
         if enough or (complete and announced > 0 and len(frames) > 1):
             return [(frames, complete)]
@@ -273,6 +283,6 @@ def _same_focus(a: Frame, b: Frame, settings: StackConfig) -> bool:
 
 
 def _announced(frame: Frame, settings: StackConfig) -> int:
-    """Number of frames that a complete stack has, 0 = nobody says."""
+    """Number of frames of a complete stack, 0 = unknown."""
     place = place_of(frame)
     return settings.size if place is None else place[2]

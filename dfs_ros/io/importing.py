@@ -1,9 +1,9 @@
-"""Make a focal stack from a folder of photos, with the focus of each from a CSV file or from EXIF.
+"""Import of a focal stack from a folder of photos.
 
-The CSV file has a line of names, separated by comma, semicolon or tab: `file` and one of `focus_diopters` and
-`focus_distance_m` (`inf` = infinity), and if wanted `stamp_ns` and `magnification`. The photos it lists are taken, in
-its order. Without it all photos of the folder are taken by name, with the focus from EXIF SubjectDistance. The lens is
-taken from the arguments, else from EXIF, see :mod:`dfs_ros.io.exif`.
+The CSV file has a line of names, separated by comma, semicolon or tab: `file`, one of `focus_diopters` and
+`focus_distance_m` (`inf` = infinity), and optionally `stamp_ns` and `magnification`. The stack has the listed photos,
+in this order. Without the file it has all photos of the folder by name, with the focus from EXIF SubjectDistance. The
+lens is taken from the arguments, else from EXIF, see :mod:`dfs_ros.io.exif`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _CSV_COLUMNS = ("file", "focus_diopters", "focus_distance_m", "stamp_ns", "magni
 
 @dataclass(frozen=True)
 class ImportedStack:
-    """What :func:`import_folder` made: the stack, where each lens value came from, and the photos left out."""
+    """Result of :func:`import_folder`: stack, origin of each lens value, photos left out."""
 
     description: StackDescription
     origins: dict[str, str]
@@ -66,21 +66,21 @@ def import_folder(
     Parameters
     ----------
     folder
-        Where the photos are.
+        Folder of the photos.
     output
         New or empty folder for `stack.yaml` and copies of the photos, byte for byte. None = `stack.yaml` is written
         beside the photos, and nothing is copied.
     csv
         File with the focus of each photo (see the module); None = from EXIF.
     focal_length_m, f_number, pixel_pitch_m
-        The lens and the size of an image pixel on the sensor; None = from EXIF.
+        Lens, and size of an image pixel on the sensor; None = from EXIF.
     focus_unit
-        What EXIF SubjectDistance is in: 'metres' (the standard) or 'diopters' (as some devices have it).
+        Unit of EXIF SubjectDistance: 'metres' (the standard) or 'diopters' (some devices).
 
     Raises
     ------
     FileNotFoundError, ValueError
-        Nothing has been written then. Every image is decoded once: a damaged one is found here.
+        Nothing has been written then. Every image is decoded once, which finds damaged ones.
     """
     if focus_unit not in FOCUS_UNITS:
         raise ValueError(f"focus_unit: expected one of {', '.join(FOCUS_UNITS)}, received {focus_unit!r}")
@@ -221,7 +221,7 @@ def _camera(
     f_number: float | None,
     pixel_pitch_m: float | None,
 ) -> tuple[Camera, dict[str, str]]:
-    """The lens from the arguments, else from the photos, which must agree; and where each value came from."""
+    """Lens from the arguments, else from the photos, which must agree; and its origins."""
     origins = {}
 
     def value(given: float | None, what: str, option: str, tag: str, of: Callable[[PhotoExif], float]) -> float:

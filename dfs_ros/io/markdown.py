@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[object]], decimals: int = 3) -> str:
-    """The rows under their headings; floats with so many decimals, NaN as `-`.
+    """Table of rows under headings; floats with `decimals`, NaN as `-`.
 
     >>> print(markdown_table(["step", "time [s]"], [["align", 0.1234], ["sharpen", math.nan]]))
     | step | time [s] |

@@ -1,7 +1,7 @@
-"""Pictures a person can read: depth in colour with a scale in metres, images side by side, a stack at a glance.
+"""Pictures for people: depth in colour with a scale, images side by side, contact sheets.
 
-Depth is coloured evenly in inverse depth, as it is measured: near is red, far is blue. Pixels without depth are hatched
-in grey, which no depth is. Everything takes and returns uint8 RGB arrays; the live viewer uses the same functions.
+Colours are uniform in inverse depth, as depth is measured: near is red, far is blue. Pixels without depth are hatched
+in grey, a colour of no depth. All functions take and return uint8 RGB arrays; the live viewer uses them, too.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ def colorize_depth(depth_m: NDArray[np.float32], min_m: float, max_m: float) -> 
 
 
 def depth_range(depth_m: NDArray[np.float32]) -> tuple[float, float]:
-    """(min, max) in metres that suit the colours of a depth image: its 1st and 99th percentile.
+    """Range (min, max) of depth colours in metres: 1st and 99th percentile.
 
-    Widened to at least a factor of 1.05; the default hypotheses' range where there is no depth at all.
+    It is widened to at least a factor of 1.05; without any depth it is the default hypotheses' range.
     """
     depth = np.asarray(depth_m)
     values = depth[np.isfinite(depth) & (depth > 0)]
@@ -77,10 +77,10 @@ def depth_picture(
     min_m: float | None = None,
     max_m: float | None = None,
 ) -> Picture:
-    """A depth image in colour with title, colour bar in metres, and the share of pixels without depth.
+    """Depth image in colour with title, colour bar and share of unknown pixels.
 
-    `depth_m` (H, W) metres, NaN = unknown; the range is that of :func:`depth_range` where not given. Small images are
-    enlarged by whole pixels so that the scale can be read. Returns uint8 RGB, larger than the depth image.
+    `depth_m` (H, W) metres, NaN = unknown; the default range is that of :func:`depth_range`. Small images are enlarged
+    by whole pixels to keep the scale legible. Returns uint8 RGB, larger than the depth image.
     """
     auto_min, auto_max = depth_range(depth_m)
     low, high = min_m if min_m is not None else auto_min, max_m if max_m is not None else auto_max
@@ -118,10 +118,10 @@ def side_by_side(
     columns: int | None = None,
     width_px: int | None = None,
 ) -> Picture:
-    """Images in a row (or a grid of `columns`), each with its label above.
+    """Images in a row (or a grid of `columns`), each below its label.
 
-    `images` uint8 (H, W, 3) or (H, W) of any sizes, brought to one height; `width_px` is the most the whole picture may
-    measure across (None = as large as the largest image asks for). Returns uint8 RGB.
+    `images` uint8 (H, W, 3) or (H, W) of any sizes, scaled to one height; `width_px`: largest width of the whole
+    picture (None = by the largest image). Returns uint8 RGB.
     """
     if len(images) == 0 or len(images) != len(labels):
         raise ValueError(
@@ -162,7 +162,7 @@ def stack_contact_sheet(stack: FocalStack, width_px: int = 1600, title: str = ""
 
 
 def focus_text(focus_diopters: float) -> str:
-    """A focus in words.
+    """Text of a focus.
 
     >>> focus_text(0.8), focus_text(0.0)
     ('0.8 dioptres = 1.25 m', '0 dioptres = infinity')
@@ -172,9 +172,9 @@ def focus_text(focus_diopters: float) -> str:
 
 
 def metre_ticks(min_m: float, max_m: float, length_px: float, gap_px: float) -> list[float]:
-    """Depths to write on a scale that is even in inverse depth: both ends, and between them the roundest that fit.
+    """Ticks of a scale uniform in inverse depth: both ends and the roundest depths between.
 
-    `gap_px` is the least distance of two ticks on a scale of `length_px`. In metres, near to far.
+    `gap_px`: least distance of two ticks on a scale of `length_px`. In metres, near to far.
     """
     span = 1 / min_m - 1 / max_m
 
@@ -190,7 +190,7 @@ def metre_ticks(min_m: float, max_m: float, length_px: float, gap_px: float) -> 
                 ticks.append(value)
         positions = sorted(position(tick) for tick in ticks)
         if len(ticks) >= 5 and np.diff(positions).max() <= max(0.4 * length_px, 2 * gap_px):
-            break  # rounder is better than more
+            break  # prefers few round ticks to many
     return sorted(ticks)
 
 
@@ -223,7 +223,7 @@ def _stripe_px(height: int, width: int) -> int:
 
 
 def _colour_bar(min_m: float, max_m: float, height: int, em: int) -> Picture:
-    """Far on top, near below, as the floor in front of a camera."""
+    """Colour bar with far on top, like the floor in front of a camera."""
     ticks = metre_ticks(min_m, max_m, height, 2 * em)
     font = _font(em)
     labels = [f"{tick:.3g} m" for tick in ticks]
@@ -237,7 +237,7 @@ def _colour_bar(min_m: float, max_m: float, height: int, em: int) -> Picture:
     for tick, label in zip(ticks, labels, strict=True):
         y = (1 / tick - 1 / max_m) / (1 / min_m - 1 / max_m) * (height - 1)
         draw.line([(bar_width, y), (bar_width + em // 4, y)], _INK, max(1, em // 12))
-        text_y = min(max(y, em * 0.55), height - em * 0.55)  # the labels of the ends stay inside
+        text_y = min(max(y, em * 0.55), height - em * 0.55)  # keeps the labels of the ends inside
         draw.text((bar_width + em // 2, text_y), label, _INK, font, anchor="lm")
     return np.array(canvas)
 
@@ -266,13 +266,13 @@ def _enlarged(depth_m: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _em(height: int) -> int:
-    """Size of the letters in a picture of that height."""
+    """Font size for a picture of that height."""
     return min(max(round(height / 26), 13), 40)
 
 
 @lru_cache(maxsize=64)
 def _font(size: int, text: str = "", room_px: int = 0) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own font; smaller where `text` would not fit in `room_px`."""
+    """Font of Pillow, smaller if `text` does not fit in `room_px`."""
     font = ImageFont.load_default(size)
     if text and font.getlength(text) > room_px:
         font = ImageFont.load_default(max(8, math.floor(size * room_px / font.getlength(text))))

@@ -1,4 +1,4 @@
-"""The files of an estimate: depth, sigma, pictures, point cloud, report. All of them are written, or none.
+"""Files of an estimate: depth, sigma, pictures, point cloud, report; all or none.
 
 ==================== ==========================================================================================
 depth.npy            float32 (H, W), metres, NaN where unknown
@@ -7,7 +7,7 @@ depth.png            depth in colour with a scale in metres; hatched where unkno
 depth_mm.png         uint16 (H, W), millimetres, 0 where unknown or beyond 65.5 m
 points.ply           binary point cloud in the optical frame (x right, y down, z forward, metres) with colours
 all_in_focus.png     RGB
-report.json          what was done and how long it took; written last, so that where it is, the set is complete
+report.json          report as in docs/formats.md; written last, so it marks a complete set
 ==================== ==========================================================================================
 """
 
@@ -45,7 +45,7 @@ def write_result(
     max_m: float | None = None,
     title: str = "Depth",
 ) -> Path:
-    """Write the files listed in the module to `folder`, made if need be; files of an earlier result are replaced.
+    """Write the files of the module's list to `folder`, replacing an earlier result.
 
     Parameters
     ----------
@@ -56,8 +56,8 @@ def write_result(
 
     Returns
     -------
-    The folder. Raises ValueError where it cannot be written (call :func:`prepare_output` before long work) or where the
-    result contradicts itself. Interrupted or failed, it leaves no file half-written.
+    The folder, created if missing. Raises ValueError if it cannot be written (call :func:`prepare_output` before long
+    work) or if the result contradicts itself. After an interruption or a failure no file is half-written.
     """
     depth = np.ascontiguousarray(result.depth_m, np.float32)
     sigma = np.ascontiguousarray(result.sigma_m, np.float32)
@@ -79,7 +79,7 @@ def write_result(
 
 
 def depth_millimetres(depth_m: NDArray[np.float32]) -> tuple[NDArray[np.uint16], int]:
-    """Depth as uint16 millimetres, 0 = unknown (REP 118), and the number of pixels whose depth does not fit in it."""
+    """Depth as uint16 millimetres, 0 = unknown (REP 118), and number of unfitting pixels."""
     known = np.isfinite(depth_m) & (depth_m > 0)
     millimetres = np.rint(np.where(known, depth_m, 0).astype(np.float64) * 1000)
     fits = (millimetres >= 1) & (millimetres <= 65535)
@@ -87,9 +87,9 @@ def depth_millimetres(depth_m: NDArray[np.float32]) -> tuple[NDArray[np.uint16],
 
 
 def write_ply(path: Path, points_m: NDArray[np.float32], rgb: NDArray[np.uint8]) -> int:
-    """Write points (..., 3) in metres with colours (..., 3) as binary little-endian PLY, points with NaN left out.
+    """Write coloured points as binary little-endian PLY; return their number.
 
-    Returns the number of points written.
+    Points (..., 3) in metres, colours (..., 3); points with NaN are left out.
     """
     if points_m.shape != rgb.shape or points_m.shape[-1:] != (3,):
         raise ValueError(
@@ -113,7 +113,7 @@ def write_ply(path: Path, points_m: NDArray[np.float32], rgb: NDArray[np.uint8])
 
 
 def plain(value: Any) -> Any:
-    """A value as strict JSON can hold it: arrays as lists, paths as text, NaN and infinity as null."""
+    """Convert a value to strict JSON: lists, text for paths, null for NaN and infinity."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return plain(dataclasses.asdict(value))
     if isinstance(value, Mapping):
@@ -165,6 +165,6 @@ def _report(result: DepthResult, out_of_range: int) -> dict[str, Any]:
 
 
 def _write_png(path: Path, image: NDArray[Any]) -> None:
-    # Not cv2.imwrite, which returns False for a full disk and does not say why.
+    # Not cv2.imwrite, which returns False for a full disk, without a reason.
     _, data = cv2.imencode(".png", image if image.ndim == 2 else image[..., ::-1])
     path.write_bytes(data.tobytes())

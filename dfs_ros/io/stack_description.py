@@ -1,4 +1,4 @@
-"""`stack.yaml` of focal-stack/1: read, checked in full, and written. The format is described in `stack_folder.py`."""
+"""`stack.yaml` of focal-stack/1: reading, validation, writing; see `stack_folder.py`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _SHORT.maxstring = 60
 
 @dataclass(frozen=True)
 class FrameEntry:
-    """One image of a stack; `file` as `stack.yaml` has it, `stamp_ns` 0 and `magnification` NaN where unknown."""
+    """Entry of one image in `stack.yaml`; unknown: `stamp_ns` 0, `magnification` NaN."""
 
     file: str
     focus_diopters: float
@@ -46,7 +46,7 @@ class FrameEntry:
 
 @dataclass(frozen=True)
 class StackDescription:
-    """What a checked `stack.yaml` says; every path in it lies inside `folder`."""
+    """Content of a valid `stack.yaml`; every path in it lies inside `folder`."""
 
     folder: Path
     camera: Camera
@@ -55,12 +55,12 @@ class StackDescription:
     reference_depth: str = ""
 
     def path(self, file: str) -> Path:
-        """Where a file of the stack lies."""
+        """Path of a file of the stack."""
         return self.folder / file
 
 
 def read_description(path: str | Path, lens: LensConfig | None = None) -> StackDescription:
-    """Read and check `stack.yaml` alone: everything but the images. Arguments and errors as `load_stack`."""
+    """Read and check `stack.yaml`, without the images. Arguments and errors as `load_stack`."""
     errors: list[Exception] = []
     description = collect_description(path, lens, errors)
     if description is None:
@@ -69,7 +69,7 @@ def read_description(path: str | Path, lens: LensConfig | None = None) -> StackD
 
 
 def collect_description(path: str | Path, lens: LensConfig | None, errors: list[Exception]) -> StackDescription | None:
-    """As :func:`read_description`, with every error appended to `errors`; None if there was one."""
+    """Read as :func:`read_description`, but append errors to `errors`; None after any."""
     with collecting(errors):
         source = description_file(path)
         return check_document(source, _read_yaml(source), lens, errors)
@@ -79,9 +79,9 @@ def collect_description(path: str | Path, lens: LensConfig | None, errors: list[
 def check_document(
     source: Path, document: Mapping[str, Any], lens: LensConfig | None, errors: list[Exception]
 ) -> StackDescription | None:
-    """Check what `source` holds or is going to hold; images are not opened, but must be there.
+    """Check the content of `source`, existing or planned; images must exist, but stay closed.
 
-    Errors are appended to `errors`; None if there are any.
+    Errors are appended to `errors`; the result is None after any.
     """
     before = len(errors)
     folder = source.parent
@@ -109,7 +109,7 @@ def check_document(
 
 
 def stack_document(camera: Camera, frames: list[FrameEntry], note: str = "") -> dict[str, Any]:
-    """What `stack.yaml` holds, as plain values; what is unknown or at its default is left out."""
+    """Content of `stack.yaml` as plain values, without unknown and default ones."""
     document: dict[str, Any] = {"format": FORMAT}
     if note:
         document["note"] = note
@@ -135,7 +135,7 @@ def write_description(document: Mapping[str, Any], path: Path) -> None:
 
 
 def combined(errors: list[Exception]) -> Exception:
-    """One exception for several: FileNotFoundError if all are, else ValueError; a single one as it is."""
+    """Combine errors: FileNotFoundError if all are, else ValueError; a single one stays."""
     if len(errors) == 1:
         return errors[0]
     kind = FileNotFoundError if all(isinstance(e, FileNotFoundError) for e in errors) else ValueError
@@ -144,7 +144,7 @@ def combined(errors: list[Exception]) -> Exception:
 
 @contextmanager
 def collecting(errors: list[Exception]) -> Iterator[None]:
-    """Put what goes wrong in the block into `errors` and go on behind it."""
+    """Collect an error of the block into `errors`, and continue after it."""
     try:
         yield
     except (ValueError, TypeError, FileNotFoundError) as error:
@@ -152,7 +152,7 @@ def collecting(errors: list[Exception]) -> Iterator[None]:
 
 
 def description_file(path: str | Path) -> Path:
-    """The `stack.yaml` that `path` (it, or its folder) means; FileNotFoundError if there is none."""
+    """Find `stack.yaml` from its path or its folder; FileNotFoundError if missing."""
     path = Path(path)
     source = path / DESCRIPTION_FILE if path.is_dir() else path
     if not source.is_file():
@@ -243,7 +243,7 @@ def _frame(entry: Any, name: str, folder: Path) -> FrameEntry:
 
 
 def _check_stack(camera: Camera, frames: list[FrameEntry], source: Path) -> None:
-    # What a FocalStack refuses (too few images, focus inside the focal length, ...) is known before any image is read.
+    # Finds errors of a FocalStack (too few images, focus inside the focal length, ...) before images are read.
     blank = np.zeros((len(frames), 16, 16), np.uint8)
     try:
         FocalStack(blank, np.array([frame.focus_diopters for frame in frames]), camera)
@@ -252,14 +252,14 @@ def _check_stack(camera: Camera, frames: list[FrameEntry], source: Path) -> None
 
 
 def check_keys(values: Mapping[Any, Any], known: tuple[str, ...], name: str) -> None:
-    """Raise ValueError for a key that is not known, with the nearest that is."""
+    """Raise ValueError for an unknown key, with the nearest known one."""
     for key in values:
         if key not in known:
             raise ValueError(f"{name}: {unknown_name(str(key), known, 'key')}")
 
 
 def check_file(folder: Path, file: Any, name: str) -> Path:
-    """The path of a file that must lie inside `folder`, symbolic links followed; ValueError, FileNotFoundError."""
+    """Path of a file inside `folder`, links resolved; else ValueError or FileNotFoundError."""
     if not isinstance(file, str) or not file.strip() or "\0" in file:
         raise ValueError(f"{name}: expected a file name (in quotes if it is a number), received {_show(file)}")
     path = folder / file
@@ -273,7 +273,7 @@ def check_file(folder: Path, file: Any, name: str) -> Path:
 
 
 def number(value: Any, name: str) -> float:
-    """A finite number; also from text, as YAML reads `5e-6` (for want of a point)."""
+    """Parse a finite number, also from text: YAML reads `5e-6`, without a point, as text."""
     try:
         result = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -284,5 +284,5 @@ def number(value: Any, name: str) -> float:
 
 
 def _show(value: Any) -> str:
-    # Shortened: YAML aliases can make a small file into an endless text.
+    # Shortened: YAML aliases can expand a small file into an endless text.
     return "nothing" if value is None else _SHORT.repr(value)

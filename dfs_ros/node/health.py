@@ -190,7 +190,7 @@ class Health:
 
 
 def rate_hz(times_ns: Sequence[int], now_ns: int) -> float:
-    """Rate of events over the last 10 s, or from the last two; falls when they stop.
+    """Rate of events over 10 s, or of the last two; falls when they stop.
 
     >>> rate_hz([0, 20 * 10**9, 40 * 10**9], now_ns=45 * 10**9), rate_hz([0, 10**9], now_ns=11 * 10**9)
     (0.05, 0.1)

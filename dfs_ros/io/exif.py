@@ -1,12 +1,12 @@
-"""What a photo's EXIF block says of lens, pixel size and focus distance.
+"""EXIF values of a photo: lens, pixel pitch, focus distance.
 
-Tags, the first that is present and usable wins:
+Tags; the first one present and usable counts:
 
 ============== =================================================================================================
 focal length   FocalLength (mm)
 f-number       FNumber, then ApertureValue (APEX: ``N = 2^(A / 2)``)
-pixel pitch    FocalPlaneXResolution with FocalPlaneResolutionUnit, corrected by PixelXDimension / width where the photo
-               was resized since; then FocalLengthIn35mmFilm by the diagonal, ``p = 43.27 mm f / f35 / diagonal``
+pixel pitch    FocalPlaneXResolution with FocalPlaneResolutionUnit, corrected by PixelXDimension / width if the photo
+               was resized; then FocalLengthIn35mmFilm by the diagonal, ``p = 43.27 mm f / f35 / diagonal``
                (f35 is a whole number: good to some percent)
 focus          SubjectDistance: metres by the standard, 0 = unknown, 0xFFFFFFFF = infinity; some devices write dioptres
 ============== =================================================================================================
@@ -29,10 +29,10 @@ _METRES_PER_UNIT = {2: 25.4e-3, 3: 1e-2, 4: 1e-3, 5: 1e-6}  # FocalPlaneResoluti
 
 @dataclass(frozen=True)
 class PhotoExif:
-    """EXIF values of a photo, NaN where it does not say.
+    """EXIF values of a photo, NaN = unknown.
 
-    `subject_distance` is the tag's number as it stands, infinity for its mark of infinity. `pixel_pitch_tag` names the
-    tag that the pixel pitch comes from.
+    `subject_distance` is the tag's number, or infinity for its mark of infinity; `pixel_pitch_tag`: source of the pixel
+    pitch.
     """
 
     focal_length_m: float = math.nan
@@ -72,7 +72,7 @@ def _focal_plane_pitch(tags: dict[int, Any], width_px: int, height_px: int) -> f
     if math.isnan(taken_width) or math.isnan(taken_height):
         return unit_m / per_unit
     if abs(taken_width / taken_height / (width_px / height_px) - 1) > 0.02:
-        return math.nan  # cropped or turned: how much was also resized cannot be told
+        return math.nan  # cropped or turned, so that the factor of any resizing is unknown
     return unit_m / per_unit * taken_width / width_px
 
 
@@ -89,7 +89,7 @@ def _subject_distance(tags: dict[int, Any]) -> float:
 
 
 def _rational(tags: dict[int, Any], tag: int) -> float:
-    """A positive number, else NaN."""
+    """Positive number of a tag, else NaN."""
     try:
         value = float(tags[tag])
     except (KeyError, TypeError, ValueError, ZeroDivisionError):

@@ -1,11 +1,11 @@
-"""Reading the images of a stack: refused when too large before they are decoded, and when anything of them is missing.
+"""Reader of image files; refuses too large, truncated and damaged ones.
 
 Rules, for every image:
 
-- The EXIF orientation is applied: pixels come upright, and intrinsics in `stack.yaml` are those of the upright image.
-- 16-bit images keep their upper byte (65535 becomes 255). Below 1/16 of full scale they are refused: 10- or 12-bit
-  data that was not scaled up would be left with a few grey levels.
-- Transparency is dropped, palettes and CMYK become RGB; of several pictures in one file the first is taken.
+- The EXIF orientation is applied: images are upright, and intrinsics in `stack.yaml` are those of the upright image.
+- 16-bit images keep their upper byte (65535 becomes 255). Images below 1/16 of full scale are refused: unscaled 10- or
+  12-bit data would be left with a few grey levels.
+- Transparency is dropped, palettes and CMYK become RGB; of several pictures in one file the first is read.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _EXIF_ORIENTATION = 0x0112
 _GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _COLOUR_MODES = ("RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV")
 
-# What Pillow's decoders raise for files that end early or are damaged.
+# Exceptions of Pillow's decoders for truncated or damaged files.
 _DECODER_ERRORS = (
     *(OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError),
     *(struct.error, zlib.error),
@@ -42,7 +42,7 @@ _DECODER_ERRORS = (
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What a file says of its image before it is decoded; `width_px` and `height_px` before orientation."""
+    """Header of an image file; `width_px` and `height_px` before orientation."""
 
     width_px: int
     height_px: int
@@ -51,10 +51,10 @@ class ImageHeader:
 
 
 class ImageFile:
-    """An image file, opened once: its header is read at once, its pixels when they are asked for.
+    """Image file, opened once: the header is read at once, the pixels on request.
 
-    Raises FileNotFoundError where there is no such file, ValueError where it is no image, larger than `max_megapixels`,
-    or of an unsupported pixel type.
+    Raises FileNotFoundError for a missing file, ValueError for a file that is no image, an image larger than
+    `max_megapixels`, or an unsupported pixel type.
     """
 
     def __init__(self, path: Path, max_megapixels: float = ProcessingConfig.max_input_megapixels) -> None:
@@ -65,14 +65,14 @@ class ImageFile:
         with ExitStack() as opened, self._told():
             self._file = opened.enter_context(path.open("rb"))
             self._image = _parsed(self._file)
-            opened.callback(self._image.close)  # which lets go of its pixels too
+            opened.callback(self._image.close)  # which also frees its pixels
             self._check_kind(self._image)
             self._opened = opened.pop_all()
         mode = self._image.mode
         sixteen_bit = mode[0] == "I" or "16" in str(getattr(self._image, "tile", ""))
         self.header = ImageHeader(self._image.width, self._image.height, mode not in _GREY_MODES, sixteen_bit)
         self.orientation = 1
-        """EXIF orientation; known when the pixels are read, as in a PNG it may come behind them."""
+        """EXIF orientation, known after the pixels are read: in a PNG it may follow them."""
 
     def __enter__(self) -> ImageFile:
         return self
@@ -81,18 +81,18 @@ class ImageFile:
         self.close()
 
     def close(self) -> None:
-        """Close the file; harmless when repeated."""
+        """Close the file; may be repeated."""
         self._opened.close()
 
     def exif(self) -> dict[int, Any]:
-        """The tags of the EXIF block, by number."""
+        """Tags of the EXIF block, by number."""
         with self._told():
             return dict(self._image.getexif().get_ifd(ExifTags.IFD.Exif))
 
     def pixels(self, colour: bool = True) -> NDArray[np.uint8]:
-        """The whole image, upright, uint8: (H, W, 3) RGB with `colour`, else (H, W). See the module for the rules.
+        """Decode the upright image, uint8: (H, W, 3) RGB with `colour`, else (H, W).
 
-        Raises ValueError where the file is truncated or damaged.
+        The rules of the module apply. Raises ValueError for a truncated or damaged file.
         """
         with self._told():
             self._load()
@@ -107,7 +107,7 @@ class ImageFile:
         return pixels
 
     def sixteen_bit_grey(self) -> NDArray[np.int32] | None:
-        """(H, W) samples of a 16-bit grey image as they are stored, not turned upright; None for any other."""
+        """Samples (H, W) of a 16-bit grey image, not turned upright; None for any other."""
         if self._image.mode[0] != "I":
             return None
         with self._told():
@@ -117,7 +117,7 @@ class ImageFile:
     def _load(self) -> None:
         self._image.load()
         if self._image.format == "PNG":
-            # Decoding stops at the last pixel; the check sums and the end mark behind it are looked at here.
+            # Decoding stops at the last pixel; this checks the checksums and the end mark behind it.
             self._file.seek(0)
             _parsed(self._file).verify()
 
@@ -133,10 +133,10 @@ class ImageFile:
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """What goes wrong inside is told as this module's errors."""
+        """Turn errors of the block into this module's errors."""
         try:
             with warnings.catch_warnings():
-                # Pillow warns of sizes below our own limit and of damaged EXIF blocks: neither matters here.
+                # Pillow warns of sizes below our own limit and of damaged EXIF blocks, which do not matter here.
                 warnings.simplefilter("ignore")
                 yield
         except _Refused:
@@ -160,7 +160,7 @@ def _parsed(file: BinaryIO) -> Image.Image:
 
 
 class _Refused(ValueError):
-    """Our own message, not to be taken for a decoder's."""
+    """Error with our own message, distinct from a decoder's."""
 
 
 def _upper_byte(values: NDArray[np.integer[Any]], path: Path) -> NDArray[np.uint8]:

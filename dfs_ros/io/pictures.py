@@ -154,7 +154,7 @@ def side_by_side(
 
 
 def stack_contact_sheet(stack: FocalStack, width_px: int = 1600, title: str = "") -> Picture:
-    """All images of a stack, far focus first, each with its focus in dioptres and metres; uint8 RGB."""
+    """Contact sheet of a stack, far focus first, with focus labels; uint8 RGB."""
     order = np.argsort(stack.focus_diopters, kind="stable")
     labels = [focus_text(float(stack.focus_diopters[i])) for i in order]
     columns = min(len(order), 5 if len(order) in (5, 9, 10) else 4)

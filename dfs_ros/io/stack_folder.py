@@ -14,11 +14,11 @@
     - file: 000.jpg                    # inside this folder
       focus_diopters: 0.198            # 1 / metres, 0 = infinity
       stamp_ns: 0                      # optional
-      magnification: 1.0               # optional: image scale as the driver or a calibration knows it
-      blur_scale: 1.0                  # optional: how much alignment has enlarged this image
+      magnification: 1.0               # optional: image scale from the driver or a calibration
+      blur_scale: 1.0                  # optional: enlargement of this image by alignment
     reference_depth: depth.npy         # optional: float metres (.npy) or uint16 millimetres (.png), 0 or NaN = unknown
 
-How images are read (orientation, 16 bit, sizes refused) is said in :mod:`dfs_ros.io.images`.
+:mod:`dfs_ros.io.images` has the rules for images (orientation, 16 bit, refused sizes).
 """
 
 from __future__ import annotations
@@ -58,19 +58,19 @@ def load_stack(
     path
         The folder or its `stack.yaml`.
     lens
-        Fills what the file does not say of the lens; what the file says wins.
+        Values for the lens that the file lacks; the file has precedence.
     max_megapixels
-        Larger images are refused before they are decoded.
+        Largest image size; larger ones are refused before decoding.
 
     Returns
     -------
     FocalStack
-        Images in the order of the file, RGB, or grey where all are grey.
+        Images in the order of the file, RGB, or grey if all are grey.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        Names file and entry, what was expected and received, and how to mend it; all problems of `stack.yaml` at once.
+        With file and entry, expected and received value, and remedy; all problems of `stack.yaml` at once.
     """
     return read_stack(read_description(path, lens), max_megapixels)
 
@@ -78,7 +78,7 @@ def load_stack(
 def read_stack(
     description: StackDescription, max_megapixels: float = ProcessingConfig.max_input_megapixels
 ) -> FocalStack:
-    """The stack that a folder's description is of; every image file is opened once. As :func:`load_stack`."""
+    """Read the stack of a description; every image file is opened once. See :func:`load_stack`."""
     errors: list[Exception] = []
     images: NDArray[np.uint8] = np.empty((0, 0, 0), np.uint8)
     with ExitStack() as opened:
@@ -105,7 +105,7 @@ def read_stack(
 
 
 def check_images(description: StackDescription, max_megapixels: float, errors: list[Exception]) -> None:
-    """Check all images of a stack, decoding one at a time; errors are appended."""
+    """Check all images of a stack, decoding one at a time; append errors."""
     first: tuple[int, tuple[int, ...]] | None = None
     with ExitStack() as opened:
         for file in _open_images(description, max_megapixels, opened, errors).values():
@@ -118,7 +118,7 @@ def check_images(description: StackDescription, max_megapixels: float, errors: l
 def _open_images(
     description: StackDescription, max_megapixels: float, opened: ExitStack, errors: list[Exception]
 ) -> dict[int, ImageFile]:
-    """The image files, not decoded, by index; those that are missing or too large are added to `errors`."""
+    """Open the image files by index, without decoding; append errors to `errors`."""
     files = {}
     for i, frame in enumerate(description.frames):
         with collecting(errors):
@@ -127,13 +127,16 @@ def _open_images(
 
 
 def read_reference_depth(description: StackDescription) -> NDArray[np.float32] | None:
-    """The reference depth of a stack in metres, float32 (h, w) of any size, NaN = unknown; None where it has none."""
+    """Read the reference depth of a stack in metres; None without one.
+
+    Returns float32 (h, w) of any size, NaN = unknown.
+    """
     if not description.reference_depth:
         return None
     file = description.path(description.reference_depth)
     if file.suffix == ".npy":
         try:
-            # Mapped first: a header that promises more than the file holds is an error, not an allocation.
+            # Mapped first: a header larger than the file becomes an error, not an allocation.
             depth = np.array(np.load(file, mmap_mode="r", allow_pickle=False), np.float32)
         except (ValueError, OSError, EOFError) as error:
             raise ValueError(f"{file}: expected a whole .npy file of numbers ({error})") from error
@@ -156,12 +159,11 @@ def save_stack(
     reference_depth_m: NDArray[np.float32] | None = None,
     reference_depth_file: str = "reference_depth.npy",
 ) -> Path:
-    """Write a stack as a focal-stack/1 folder with PNG images; :func:`load_stack` gives back the same, bit for bit.
+    """Write a stack as a focal-stack/1 folder with PNG images; return the folder.
 
-    `reference_depth_m` (H, W) metres, NaN = unknown, goes with it as `reference_depth_file`.
-
-    The folder appears complete or not at all. Returns it. Raises ValueError where it cannot be written or is there
-    already with something in it.
+    :func:`load_stack` gives back the same stack, bit for bit. `reference_depth_m` (H, W) metres, NaN = unknown, is
+    saved as `reference_depth_file`. The folder appears complete or not at all. Raises ValueError if it cannot be
+    written or is not empty.
     """
     folder = Path(path).absolute()
     if folder.is_dir() and any(folder.iterdir()):
@@ -170,7 +172,7 @@ def save_stack(
     with staged(folder, last=DESCRIPTION_FILE) as staging:
         for i, image in enumerate(stack.images):
             file = f"{i:03d}.png"
-            # Not cv2.imwrite, which returns False for a full disk and does not say why.
+            # Not cv2.imwrite, which returns False for a full disk, without a reason.
             _, data = cv2.imencode(".png", image if image.ndim == 2 else image[..., ::-1])
             (staging / file).write_bytes(data.tobytes())
             focus, stamp = float(stack.focus_diopters[i]), int(stack.stamp_ns[i])
@@ -190,7 +192,7 @@ def _check_alike(
     orientation: int,
     expected: tuple[int, ...],
 ) -> None:
-    """Raise ValueError for an image too small, or of another EXIF orientation or size than the first one."""
+    """Raise ValueError for a small image, another orientation or another size than the first."""
     first = description.frames[0].file
     if file.orientation != orientation:
         raise ValueError(

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 
 import dfs_ros
 from dfs_research.commands import evaluate_in_use
+from dfs_research.evaluation.protocol import SETTINGS
 from dfs_ros.cli.common import add_config_arguments, config_from_arguments
 from dfs_ros.config import Config
 
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from dfs_research.evaluation.table import Score
 
 
-_PROTOCOL = {"hypotheses": {"min_depth_m": 0.31, "max_depth_m": 10.0, "count": 64}}
-"""The range is given, not found: the same for every method and scene."""
 _METHODS = "released,residual,none,light"
 _REPORT_METHODS = "laplacian,ring,released,paper,residual,direct,ddfs,dualfocus,none,light"
 _STACK_METHODS = "none,light,laplacian"
@@ -109,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.stack:
         return _run_stacks(args)
-    config = config_from_arguments(args, Config.from_dict(_PROTOCOL))
+    config = config_from_arguments(args, Config.from_dict(SETTINGS))
     names = _names(args.methods or (_REPORT_METHODS if args.report else _METHODS), "--methods")
     cameras, robust = _names(args.cameras, "--cameras"), _robust_names(args.robustness, names, bool(args.report))
     if args.width < 32:

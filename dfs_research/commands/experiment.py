@@ -100,6 +100,7 @@ def _invariance(args: argparse.Namespace) -> str:
 
 def _ablation(args: argparse.Namespace) -> str:
     from dfs_research.evaluation.figures import new_figure
+    from dfs_research.evaluation.protocol import FARTHEST_M, NEAREST_M
     from dfs_research.experiments import ablation
 
     stacks = _stacks(args)
@@ -116,7 +117,7 @@ def _ablation(args: argparse.Namespace) -> str:
     axes.legend()
     Path(args.output).mkdir(parents=True, exist_ok=True)
     figure.savefig(Path(args.output) / "ablation.png")
-    about = f"{_tested(args, stacks)}, hypotheses from 0.31 to 10 m, dense; mean Abs Rel."
+    about = f"{_tested(args, stacks)}, hypotheses from {NEAREST_M:g} to {FARTHEST_M:g} m, dense; mean Abs Rel."
     return "\n\n".join(
         [
             "# Ablations of the cost volume",
@@ -137,6 +138,7 @@ def _ablation(args: argparse.Namespace) -> str:
 def _learned(args: argparse.Namespace) -> str:
     import dataclasses
 
+    from dfs_research.evaluation import protocol
     from dfs_research.experiments import learned
     from dfs_research.experiments.settings import LEARNED, LEARNED_CHANCE_SEED
     from dfs_research.experiments.training import trained
@@ -153,7 +155,7 @@ def _learned(args: argparse.Namespace) -> str:
     about = (
         f"The light network, {LEARNED.steps} steps of {LEARNED.hypotheses_per_step} hypotheses on {LEARNED.stacks} "
         f"stacks, crops of {LEARNED.crop_px} px, with the same seed and samples for all but the second, which shows "
-        f"what chance does. Tested on {_tested(args, stacks)}, {learned.HYPOTHESES} hypotheses, dense."
+        f"what chance does. Tested on {_tested(args, stacks)}, {protocol.HYPOTHESES} hypotheses, dense."
     )
     table = learned.markdown(dict(zip(learned.VARIANTS, found, strict=False)), found[-1])
     return "\n\n".join(["# The light network trained on other volumes", _CPU_SIZED, about, table])

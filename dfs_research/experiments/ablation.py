@@ -15,7 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dfs_research.evaluation import protocol
 from dfs_research.evaluation.methods import make_method
+from dfs_research.evaluation.protocol import FARTHEST_M, NEAREST_M
 from dfs_research.evaluation.rendered import RenderedStack
 from dfs_research.experiments.training import Progress
 from dfs_ros.config import Config, CostConfig, HypothesesConfig, RegularizationConfig
@@ -33,8 +35,6 @@ from dfs_ros.scoring import metrics
 Volume = NDArray[np.float32]
 
 HYPOTHESES = (8, 16, 32, 64, 128)
-STANDARD_HYPOTHESES = 64
-_NEAR_M, _FAR_M = 0.31, 10.0
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def steps_table(stacks: Sequence[RenderedStack], progress: Progress) -> str:
     """Mean Abs Rel of every step, raw and regularised, in Markdown."""
     errors: dict[Step, list[tuple[float, float]]] = {step: [] for step in STEPS}
     for rendered in stacks:
-        depths_m = depth_hypotheses(_NEAR_M, _FAR_M, STANDARD_HYPOTHESES)
+        depths_m = depth_hypotheses(NEAREST_M, FARTHEST_M, protocol.HYPOTHESES)
         for volume in dict.fromkeys(step.volume for step in STEPS):
             cost = CostConfig(method=volume)
             misfit = misfits(rendered, depths_m, cost)
@@ -112,7 +112,7 @@ def hypotheses_errors(stacks: Iterable[RenderedStack], progress: Progress) -> di
     found: dict[str, dict[int, list[float]]] = {}
     for rendered in stacks:
         for count in HYPOTHESES:
-            depths_m = depth_hypotheses(_NEAR_M, _FAR_M, count)
+            depths_m = depth_hypotheses(NEAREST_M, FARTHEST_M, count)
             for volume, energy in best.items():
                 misfit = misfits(rendered, depths_m, CostConfig(method=volume))
                 step = Step(volume, "", energy)
@@ -134,7 +134,7 @@ def network_errors(stacks: Iterable[RenderedStack], progress: Progress) -> dict[
     methods = {}
     for way, least in ways.items():
         for count in HYPOTHESES:
-            hypotheses = {"min_depth_m": _NEAR_M, "max_depth_m": _FAR_M, "count": count, "interpolate_to": least}
+            hypotheses = {"min_depth_m": NEAREST_M, "max_depth_m": FARTHEST_M, "count": count, "interpolate_to": least}
             methods[way, count] = make_method("light", Config.from_dict({"hypotheses": hypotheses}))
     for rendered in stacks:
         for (way, count), method in methods.items():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dfs_research.evaluation import protocol
 from dfs_research.evaluation.methods import make_method
 from dfs_research.evaluation.predictions import PredictionFolder, predict
 from dfs_research.evaluation.rendered import RenderedStack
@@ -22,7 +23,7 @@ def measure(
     weights: Mapping[str, Path], stacks: Sequence[RenderedStack], folder: str | Path, progress: Progress
 ) -> dict[str, dict[str, float]]:
     """Means of the measures in COLUMNS over the stacks, by training."""
-    config = Config.from_dict({"hypotheses": {"min_depth_m": 0.31, "max_depth_m": 10.0, "count": 64}})
+    config = Config.from_dict(protocol.SETTINGS)
     table = {}
     for name, file in weights.items():
         stored = PredictionFolder(folder, str(file), config)

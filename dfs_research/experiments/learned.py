@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dfs_research.evaluation.protocol import FARTHEST_M, HYPOTHESES, NEAREST_M
 from dfs_research.evaluation.rendered import RenderedStack
 from dfs_research.experiments.ablation import STEPS, Step, energy_of
 from dfs_research.experiments.training import Progress
@@ -32,8 +33,6 @@ from dfs_ros.types import FocalStack
 
 Volume = NDArray[np.float32]
 
-HYPOTHESES = 64
-_NEAR_M, _FAR_M = 0.31, 10.0
 _TRAINED = (
     ("residual", "logarithm (ours)"),
     ("residual", "as it is"),
@@ -53,7 +52,7 @@ def energies_of(step: Step) -> Energies:
 def error(weights: Path, step: Step, stacks: Sequence[RenderedStack], progress: Progress) -> float:
     """Mean Abs Rel of weights that were trained after that step."""
     network = load_weights(weights).eval()
-    depths_m = depth_hypotheses(_NEAR_M, _FAR_M, HYPOTHESES)
+    depths_m = depth_hypotheses(NEAREST_M, FARTHEST_M, HYPOTHESES)
     found = []
     for rendered in stacks:
         images = rendered.stack.images

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from dfs_research.evaluation.protocol import FARTHEST_M, NEAREST_M
 from dfs_research.evaluation.rendered import EVALUATION_CAMERAS, EvaluationCamera
 from dfs_research.training.cameras import training_camera
 from dfs_research.training.settings import PRESETS, TrainingSettings
@@ -64,8 +65,8 @@ INVARIANCE = (
             ),
             TestSetting("camera C", EVALUATION_CAMERAS["C"]),
         ),
-        0.31,
-        10.0,
+        NEAREST_M,
+        FARTHEST_M,
         {},
     ),
     InvarianceCase(

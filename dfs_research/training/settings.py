@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from dfs_research.evaluation.protocol import FARTHEST_M, NEAREST_M
 from dfs_research.training.cameras import TRAINING_CAMERAS
 from dfs_ros.config import setting
 
@@ -47,8 +48,8 @@ class TrainingSettings:
     hypotheses: int = setting(64, "ddfs: number of depths, which are channels of it", low=2, high=512)
     wiring: str = setting("released", "ddfs: wiring of the decoder", choices=("released", "paper"))
     spacing: str = setting("inverse", "ddfs: spacing of the depths", choices=("inverse", "linear"))
-    min_depth_m: float = setting(0.31, "ddfs: nearest depth", unit="m", low=0.001, high=1000)
-    max_depth_m: float = setting(10.0, "ddfs: farthest depth", unit="m", low=0.01, high=10000)
+    min_depth_m: float = setting(NEAREST_M, "ddfs: nearest depth", unit="m", low=0.001, high=1000)
+    max_depth_m: float = setting(FARTHEST_M, "ddfs: farthest depth", unit="m", low=0.01, high=10000)
     scale_augmentation: bool = setting(
         False, "ddfs: depth and camera times 1.0, 1.5 ... 9.0, which leaves the images as they are"
     )

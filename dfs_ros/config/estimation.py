@@ -52,7 +52,11 @@ class LensConfig:
 
 
 NEAREST_DEPTH_M = 0.31
-"""Default of the nearest hypothesis, in metres; a stack focused nearer lowers it."""
+"""Default of the nearest hypothesis, in metres; a stack focused nearer lowers it.
+
+From here to 10 m the 64 hypotheses of the default lie 1/20 dioptre apart. A nearer default would set them wider apart
+in every stack, also where nothing is that near.
+"""
 
 
 @dataclass(frozen=True)

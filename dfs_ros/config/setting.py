@@ -10,6 +10,8 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import numpy as np
+
 
 def setting(
     default: Any,
@@ -78,6 +80,8 @@ def _hints(section: type) -> dict[str, Any]:
 
 
 def _as_meant(value: Any, expected: type, choices: tuple[str, ...]) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
     # YAML 1.1 reads `1e-3` as text, for want of a point, and `off` as false.
     if expected is float and type(value) in (int, str):
         try:

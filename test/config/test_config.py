@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given
@@ -196,6 +197,27 @@ def test_files_that_are_no_settings_are_refused(tmp_path: Path, text: bytes, mes
     with pytest.raises(ValueError, match=message) as caught:
         Config.load(file)
     assert str(caught.value).startswith(f"configuration {file}: ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.int8, np.uint16, np.int64, float, int])
+def test_numbers_of_numpy_are_numbers(kind: type) -> None:
+    value = Config.from_dict({"hypotheses": {"min_depth_m": kind(2)}}).hypotheses.min_depth_m
+    assert type(value) is float and value == 2.0
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint16, np.int64])
+def test_counts_of_numpy_are_counts(kind: type) -> None:
+    count = Config.from_dict({"hypotheses": {"count": kind(32)}}).hypotheses.count
+    assert type(count) is int and count == 32
+    with pytest.raises(ValueError, match=r"hypotheses.count: expected int, received 32\.0"):
+        Config.from_dict({"hypotheses": {"count": np.float64(32)}})
+
+
+def test_truth_of_numpy_is_no_number() -> None:
+    assert Config.from_dict({"confidence": {"dense": np.True_}}).confidence.dense is True
+    for setting in ("min_depth_m", "count"):
+        with pytest.raises(ValueError, match=rf"hypotheses.{setting}: expected (float|int), received True"):
+            Config.from_dict({"hypotheses": {setting: np.True_}})
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:

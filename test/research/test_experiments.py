@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.speed import SpeedCase
+from dfs_research.evaluation.protocol import FARTHEST_M, NEAREST_M
 from dfs_research.evaluation.rendered import EVALUATION_CAMERAS, evaluation_stacks, procedural_stacks
 from dfs_research.experiments import ablation, constraints, invariance, learned, speed
 from dfs_research.experiments import settings as defined
@@ -80,7 +81,7 @@ def test_a_training_is_made_once(photos, tmp_path, monkeypatch):
 
 def test_steps_keep_the_order_of_costs_that_a_raw_argmin_sees(photos):
     (stack,) = evaluation_stacks(photos, ["B"], 64)
-    depths_m = depth_hypotheses(0.31, 10.0, 16)
+    depths_m = depth_hypotheses(NEAREST_M, FARTHEST_M, 16)
     misfit = ablation.misfits(stack, depths_m, CostConfig(method="residual"))
     for step in ablation.STEPS:
         energy = step.energy(misfit, float(misfit.max()))
@@ -133,7 +134,7 @@ def test_verdict_needs_more_than_chance():
 
 def test_command_writes_a_table_and_refuses_to_test_on_what_it_trains_on(photos, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(ablation, "HYPOTHESES", (8, 16))
-    monkeypatch.setattr(ablation, "STANDARD_HYPOTHESES", 8)
+    monkeypatch.setattr(ablation.protocol, "HYPOTHESES", 8)
     base = ["--rgbd", str(photos), "--work", str(tmp_path / "work"), "--output", str(tmp_path / "out")]
     assert main(["experiment", "ablation", *base, "--every", "2", "--width", "48"]) == 0
     text = (tmp_path / "out" / "ablation.md").read_text()

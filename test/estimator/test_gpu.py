@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -120,6 +121,43 @@ def test_kept_spectra_are_used(kernels: HostKernels, monkeypatch: pytest.MonkeyP
     again = estimator.estimate(stack)
     assert kernels.launched["light_planes"] == before["light_planes"]
     np.testing.assert_array_equal(again.depth_m, first.depth_m)
+
+
+class Interrupted:
+    """The kernels, with a call in the middle of the first volume: after its blur is set."""
+
+    def __init__(self, kernels: HostKernels, call: Callable[[], Any]) -> None:
+        self._kernels, self._call = kernels, call
+        self._begun = False
+
+    def launch(self, name: str, *arguments: Any) -> None:
+        if name == "noise_gains" and not self._begun:
+            self._begun = True
+            self._call()
+        self._kernels.launch(name, *arguments)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_two_estimators_of_one_size_each_have_their_own_answer(kernels: HostKernels, shared: bool) -> None:
+    config = config_of("none")
+    stacks = stack_of(), dataclasses.replace(stack_of(), camera=dataclasses.replace(CAMERA, f_number=2.8))
+    depths_m = hypotheses_for(stacks[0], config.hypotheses)
+
+    def volume(steps: GpuSteps, stack: FocalStack) -> torch.Tensor:
+        with steps.current():
+            images = steps.upload(stack.images)
+            return steps.cost_volume(aligned_as_is(stack, reference=1), images, depths_m, config.cost)
+
+    alone = [volume(GpuSteps(kernels, CPU, None), stack) for stack in stacks]
+    assert not torch.equal(*alone)
+    between: list[torch.Tensor] = []
+    both = Interrupted(kernels, lambda: between.append(volume(second, stacks[1])))
+    first, second = GpuSteps(both, CPU, None), GpuSteps(both, CPU, None)
+    if shared:
+        second._engines = first._engines
+    found = volume(first, stacks[0])
+    assert torch.equal(between[0], alone[1])
+    assert torch.equal(found, alone[0]) != shared  # engines in common would be noticed
 
 
 # --- CUDA graphs ----------------------------------------------------------------------------------------------------

@@ -1,12 +1,12 @@
-"""Focus breathing, motion and exposure differences of a stack, removed.
+"""Alignment of a stack: corrects focus breathing, motion and exposure differences.
 
-A lens images the scene larger the nearer it focuses (thin lens: ``1 / (1 - f D_f)``; phones twice as much, with a
-distortion that changes along), the camera or the hand moves, and auto exposure follows. All images are brought into
-the geometry of one of them, the reference, which is not resampled, and to its exposure:
+A lens images the scene larger the nearer it focuses (thin lens: ``1 / (1 - f D_f)``; phones up to twice as much, with a
+distortion that varies with focus), the camera or the hand moves, and auto exposure reacts. All images are mapped to the
+geometry of one of them, the reference, which is not resampled, and to its exposure:
 
 1. Frames are taken in focus order, from the reference outwards. Each starts where the lens model expects it beside its
    neighbour and is registered to the reference (:mod:`dfs_ros.alignment.registration`), so that errors do not add up.
-2. How much the lens breathes is learnt on the way, and stands in where there is no texture
+2. The breathing of the lens is estimated along with this, and used for frames without texture
    (:mod:`dfs_ros.alignment.matching`).
 3. A frame that does not show the same scene is dropped, with a warning.
 4. Exposure: the median ratio of light (:mod:`dfs_ros.alignment.exposure`). Then every image is resampled once.
@@ -35,31 +35,31 @@ __all__ = ["AlignedStack", "FrameAlignment", "align"]
 
 _log = logging.getLogger(__name__)
 
-_LEAST_MOTION_PX = 0.1  # less than this is left alone: resampling costs sharpness
+_LEAST_MOTION_PX = 0.1  # smaller motions are not corrected: resampling costs sharpness
 
 
 @dataclass(frozen=True, eq=False)
 class AlignedStack:
-    """A stack in one geometry and exposure.
+    """Stack in one geometry and exposure.
 
     Parameters
     ----------
     stack
-        The frames that were kept, in the order they came. `blur_scale` is how much each was enlarged times what it was;
-        the camera's intrinsics are those of the aligned images, so that their magnification is 1.
+        The frames kept, in input order. `blur_scale` is multiplied by the enlargement of each frame; the camera's
+        intrinsics are those of the aligned images, so that their magnification is 1.
     reference
-        Which frame of `stack` the others were brought to.
+        Index in `stack` of the reference frame.
     valid
         bool (H, W): pixels that every kept frame covers.
     kept
-        Indices into the stack that came in.
+        Indices of the frames in the input stack.
     estimates
-        One for each frame of the stack that came in; can be given as `initial` for the next stack of the same sweep.
+        One for each frame of the input stack; usable as `initial` for the next stack of the same sweep.
     breathing
-        How much the lens breathes in units of the lens model's breathing (1 = as modelled).
+        Breathing of the lens in units of the lens model's breathing (1 = as modelled).
     frame_keys
-        One for each frame of `stack`: equal for images with the same pixels, of the same camera. A frame without a
-        stamp is equal to no other.
+        One for each frame of `stack`: equal for images with the same pixels, of the same camera. The key of a frame
+        without a stamp is unique.
     """
 
     stack: FocalStack
@@ -71,7 +71,7 @@ class AlignedStack:
     frame_keys: tuple[Hashable, ...]
 
     def opened(self, aperture_scale: float) -> AlignedStack:
-        """The same, of a lens whose blur is `aperture_scale` times as wide."""
+        """Scale the described blur of the stack by `aperture_scale`."""
         return replace(self, stack=opened(self.stack, aperture_scale))
 
     def report(self) -> dict[str, Any]:
@@ -97,19 +97,19 @@ def align(
     Parameters
     ----------
     stack
-        As it came from the camera.
+        Stack from the camera.
     config
         Settings, see :class:`dfs_ros.config.AlignmentConfig`; None = defaults.
     reference
-        Index of the frame that the others are brought to; None = the middle of the focus order, or near it if that one
-        does not match the others.
+        Index of the reference frame; None = the middle of the focus order, or the nearest frame that matches the
+        others.
     initial
-        `estimates` of an earlier stack with the same focus sequence: less is left to find.
+        `estimates` of an earlier stack with the same focus sequence, to shorten the search.
 
     Raises
     ------
     ValueError
-        `reference` or `initial` do not go with the stack, or fewer than two frames show the same scene.
+        `reference` or `initial` do not fit the stack, or fewer than two frames show the same scene.
     """
     config = config or AlignmentConfig()
     count = len(stack)
@@ -138,7 +138,7 @@ def align(
 
 
 def aligned_as_is(stack: FocalStack, reference: int = 0) -> AlignedStack:
-    """A stack whose images are in one geometry and exposure already."""
+    """Wrap a stack that is already in one geometry and exposure."""
     keys = tuple(_frame_key(stamp_ns, None, 1.0) for stamp_ns in stack.stamp_ns)
     everywhere = np.ones(stack.size, np.bool_)
     return AlignedStack(stack, reference, everywhere, tuple(range(len(stack))), (), 1.0, keys)
@@ -157,7 +157,7 @@ def _with_gains(stack: FocalStack, match: Match, transfer_curve: str) -> Match:
 
 def _resampled(stack: FocalStack, config: AlignmentConfig, match: Match) -> AlignedStack:
     kept, lens = list(match.kept), match.breathing
-    # From the aligned images to the reference: nothing, unless the magnification of another focus is asked for.
+    # From the aligned images to the reference: identity, unless the magnification of another focus is required.
     to_reference = Motion.identity(stack.size)
     focus = focus_of_reference = float(stack.focus_diopters[match.reference])
     if config.target_focus_diopters >= 0:
@@ -200,7 +200,7 @@ def _frame_key(stamp_ns: np.int64, motion: Motion | None, gain: float) -> Hashab
 
 
 def _camera_at(stack: FocalStack, match: Match, focus_diopters: float) -> Camera:
-    """The camera with the intrinsics of the aligned images, whose magnification is that of `focus_diopters`."""
+    """Camera with the intrinsics of aligned images with the magnification of `focus_diopters`."""
     camera, lens, reference = stack.camera, match.breathing, match.reference
     focus_of_reference = float(stack.focus_diopters[reference])
     known = float(stack.magnification[reference])
@@ -227,9 +227,9 @@ def _resample(
     if motion.largest_displacement_px() >= _LEAST_MOTION_PX:
         map_x, map_y = motion.maps(motion.size)
         source = np.asarray(cv2.remap(source, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT))
-        # A pixel reaches half a pixel around its centre.
+        # A pixel extends half a pixel around its centre.
         inside = (map_x >= -0.5) & (map_x <= width - 0.5) & (map_y >= -0.5) & (map_y <= height - 0.5)
     if source.dtype != np.uint8:
-        # Rounds and saturates in one pass; OpenCV's stubs do not know of scalars.
+        # Rounds and saturates in one pass; OpenCV's stubs lack scalars.
         source = np.asarray(cv2.add(source, (0.0, 0.0, 0.0, 0.0), dtype=cv2.CV_8U))  # type: ignore[call-overload]
     return source.reshape(image.shape), inside

@@ -10,14 +10,14 @@ from dfs_ros.alignment.registration import Motion
 from dfs_ros.optics.srgb import light_table, pixel_value
 
 _LONGEST_PX = 160
-_BLUR_PX = 2.0  # differences of focus matter less in a blurred image
+_BLUR_PX = 2.0  # reduces the effect of different focus
 _BLACK, _SATURATED = 8, 245
-_MIN_SHARE = 0.02  # of the pixels, for a ratio to mean something
+_MIN_SHARE = 0.02  # least share of pixels for a meaningful ratio
 _SAME_WITHIN = 0.002  # gains this close to 1 are rounding
 
 
 class Exposure:
-    """An image reduced to what its brightness is compared by."""
+    """Image prepared for the comparison of brightness."""
 
     def __init__(self, image: NDArray[np.uint8], transfer_curve: str) -> None:
         step = max(1.0, max(image.shape[:2]) / _LONGEST_PX)
@@ -29,7 +29,7 @@ class Exposure:
             cv2.LUT(small, light_table(transfer_curve).astype(np.float32)), np.full((1, channels), 1.0 / channels)
         )
         self.light = cv2.GaussianBlur(light, (0, 0), _BLUR_PX)
-        # Blur spreads what is clipped.
+        # Blur spreads clipped values.
         self.usable = cv2.erode(usable, np.ones((5, 5), np.uint8))
 
 

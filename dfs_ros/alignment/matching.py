@@ -17,19 +17,19 @@ from dfs_ros.types import FocalStack
 
 Array = NDArray[np.float64]
 
-_SMALLEST_PX = 320  # images are not reduced below it: at half of it errors at the corners are twice as large
+_SMALLEST_PX = 320  # least size of reduced images: half of it doubles the errors at the corners
 _CHECKED_PX = 128  # frames are compared at this size, where differences of blur are small
 _LOCAL_PX = 320  # local motion is estimated at this size
 _LOCAL_ITERATIONS = 4
-# Differences of blur look like a little local motion: it is believed if it leaves at most this share of what the
-# global one did not explain, and if it is at least that large (root mean square, pixels of the images it is found in).
+# Differences of blur look like a small local motion. It is accepted if it leaves at most this share of the global
+# motion's residual, and if it is at least that large (root mean square, pixels of the images it is found in).
 _LOCAL_LEAVES, _LOCAL_LEAST_PX = 0.85, 0.2
 _LOCAL_WITHIN, _LOCAL_WITHIN_BELIEVED = 0.01, 0.03  # its standard deviation before and after, half longer sides
-_STILL_FITS_WITHIN = 0.05  # a motion explains an image as well as another if correlation is lower by no more
-_NOTHING_LEFT = 0.01  # less than this unexplained is not worth a search
+_STILL_FITS_WITHIN = 0.05  # largest loss of correlation at which two motions count as equal
+_NOTHING_LEFT = 0.01  # residuals below this need no further search
 _REFERENCES_TRIED = 3
-_BREATHING_WITHIN = 1.0  # standard deviation of a lens' breathing about the model's
-_KNOWN_WITHIN = 0.02  # the same where the driver knows the magnification
+_BREATHING_WITHIN = 1.0  # standard deviation of a lens's breathing about the model's
+_KNOWN_WITHIN = 0.02  # the same if the driver reports the magnification
 _RADIAL_WITHIN = 0.5  # standard deviation of the radial term per unit of log magnification
 _FRAME_WITHIN = 0.001  # standard deviation of one frame's log scale and radial term about a smooth lens
 
@@ -43,17 +43,17 @@ class FrameAlignment:
     motion
         From pixels of the reference to pixels of this frame.
     prior_scale
-        How much larger than in the reference the scene is in this frame, as the lens model or the driver says;
-        ``motion.scale`` is what was found.
+        Image scale of this frame relative to the reference, from the lens model or the driver; ``motion.scale`` is the
+        estimate.
     gain
-        What the frame's light was multiplied by to match the reference.
+        Factor on the frame's light to match the reference.
     correlation
-        With the reference, of locally normalised light, -1 to 1; NaN where there is no texture to compare, or
-        none was computed.
+        Correlation with the reference, of locally normalised light, -1 to 1; NaN without texture or if it was not
+        computed.
     source
-        Where the motion is from: ``reference`` (this is it), ``images``, ``prior`` (the lens model) or ``off``.
+        Source of the motion: ``reference`` (this is it), ``images``, ``prior`` (the lens model) or ``off``.
     dropped
-        Why the frame is not used; empty for those that are.
+        Reason for dropping the frame; empty if it is used.
     """
 
     motion: Motion
@@ -94,17 +94,17 @@ class Match:
 
 
 class Breathing:
-    """Focus breathing: what the lens model expects, corrected by what the frames seen so far show.
+    """Focus breathing: lens model, corrected by the frames matched so far.
 
-    Log scale and radial term of every frame are taken as proportional to the model's log magnification:
-    real lenses breathe up to twice as much as a thin lens, and their distortion changes along.
+    Log scale and radial term of a frame are modelled as proportional to the model's log magnification: real lenses
+    breathe up to twice as much as a thin lens, and their distortion varies with focus.
     """
 
     def __init__(self, stack: FocalStack, config: AlignmentConfig) -> None:
         self._stack, self._config = stack, config
         model = np.array([self._log_model(float(d)) for d in stack.focus_diopters])
         known = np.isfinite(stack.magnification) & (stack.magnification > 0)
-        self._of_model = 1.0  # what the driver says the lens breathes in units of the model's breathing
+        self._of_model = 1.0  # breathing reported by the driver, in units of the model's
         if known.any():
             measured = np.log(np.where(known, stack.magnification, 1.0))
             if np.ptp(model[known]) > 0:
@@ -133,7 +133,7 @@ class Breathing:
         return math.log(magnification)
 
     def growth(self, from_diopters: float, to_diopters: float) -> float:
-        """Logarithm of how much larger the image is at the second focus than at the first."""
+        """Log ratio of image scales, second focus over first."""
         return self.factor * (self._log_model(to_diopters) - self._log_model(from_diopters))
 
     def motion(self, size: tuple[int, int], from_diopters: float, to_diopters: float) -> Motion:
@@ -176,14 +176,14 @@ def match_frames(
     candidates = sorted(order, key=lambda i: abs(order.index(i) - middle)) if reference is None else [reference]
     if config.mode != "refine":
         return _without_images(stack, config, candidates[0])
-    # Half a large image is enough for a tenth of a pixel, and quicker; small images are needed whole.
+    # A large image at half size gives a tenth of a pixel, faster; small images are needed at full size.
     longest_px = min(config.estimation_px, max(max(stack.size) // 2, _SMALLEST_PX))
     features = [Features(image, longest_px, config.transfer_curve) for image in stack.images]
     matches = []
     for candidate in candidates[:_REFERENCES_TRIED]:
         matches.append(_Matcher(stack, config, features, candidate, initial).match(order))
         if len(matches[-1].kept) > len(order) / 2:
-            break  # otherwise the candidate may itself be the one that does not belong
+            break  # otherwise the candidate itself may be the foreign frame
     return max(matches, key=lambda match: len(match.kept))
 
 
@@ -199,7 +199,7 @@ def _without_images(stack: FocalStack, config: AlignmentConfig, reference: int) 
 
 
 class _Matcher:
-    """Matches the frames of one stack to one reference, in focus order from the reference outwards."""
+    """Matcher of a stack's frames to one reference, in focus order from it outwards."""
 
     def __init__(
         self,
@@ -214,7 +214,7 @@ class _Matcher:
         self._breathing = Breathing(stack, config)
         self._checked = features[0].level_near(_CHECKED_PX)
         self._template = Template(features[reference])
-        self._motions: dict[int, Motion] = {}  # of the frames whose images told it
+        self._motions: dict[int, Motion] = {}  # of frames matched by their images
 
     def match(self, order: list[int]) -> Match:
         identity = Motion.identity(self._stack.size)
@@ -242,7 +242,7 @@ class _Matcher:
             self._breathing.learn(self._reference, self._motions)
             motion = self._with_local(frame, motion)
             return replace(estimate, motion=motion, correlation=likeness, source="images")
-        # Where the images were misleading, the lens model explains them as well as what was found in them.
+        # If the images were misleading, the lens model explains them as well as the motion found in them.
         by_model = self._likeness(frame, expected)
         if by_model >= max(self._config.min_correlation, likeness - _STILL_FITS_WITHIN):
             return replace(estimate, correlation=by_model)
@@ -287,12 +287,12 @@ class _Matcher:
         return self._features[frame].contrast(self._checked) >= self._config.min_contrast
 
     def _untextured_reason(self, frame: int) -> str:
-        """Empty if blur explains why one image shows nothing of what the other does."""
+        """Reason to drop a frame of different texture; empty if blur explains it."""
         pair = [frame, self._reference]
         focus = self._stack.focus_diopters[pair]
         blur_px = float(np.ptp(focus) * thin_lens.coc_px_per_diopter(focus, self._stack.camera).max())
         reduced = self._features[frame].levels[self._checked].shape[0] / self._stack.size[0]
-        # No depth makes the difference of blur larger than this. A disk is as wide as a Gaussian of a quarter of its
+        # Largest difference of blur at any depth. A disk has the width of a Gaussian with sigma of a quarter of its
         # diameter.
         left = [self._features[i].contrast(self._checked, blur_px * reduced / 4.0) for i in pair]
         if max(left) < 2.0 * self._config.min_contrast:

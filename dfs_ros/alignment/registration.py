@@ -1,8 +1,8 @@
 """Registration of two images of one scene at different focus.
 
-Images are compared as locally normalised light, which neither a gain nor a slow change of brightness alters and in
-which a blurred edge still resembles the sharp one. A symmetric blur does not move the optimum, but it is symmetric in
-light only: in encoded pixel values what is bright grows when it is blurred, which costs up to 0.3 px.
+Images are compared as locally normalised light, which is invariant to gain and slow changes of brightness and in which
+a blurred edge still resembles the sharp one. A symmetric blur does not move the optimum, but it is symmetric in light
+only: in encoded pixel values bright areas grow with blur, which costs up to 0.3 px.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Array = NDArray[np.float64]
 Plane = NDArray[np.float32]
 
 _WINDOW_PX = 17  # neighbourhood of the local normalisation, at every level
-_NOISE = 0.05  # contrast, as a share of the image's mean light, below which a neighbourhood counts as flat
-_COARSEST_PX = 48  # a pyramid stops when its longest side is under this
+_NOISE = 0.05  # contrast of flat neighbourhoods, as a share of the image's mean light
+_COARSEST_PX = 48  # longest side of the coarsest level, at most
 _OUTSIDE, _INSIDE = 1e5, 1e3  # marks pixels from beyond the border, even when interpolated; features stay far below
 _MIN_OVERLAP = 0.25
-_OUTLIER = 3.0  # residuals of this many times the mean count a half
+_OUTLIER = 3.0  # residuals of this many times the mean count half
 _CONVERGED_PX = 0.03
-# Neighbouring residuals are alike, so an image holds fewer independent measurements than pixels.
+# Neighbouring residuals are correlated, so an image holds fewer independent measurements than pixels.
 _PIXELS_PER_MEASUREMENT = 64.0
 # Standard deviation, about what is expected, of shift x, shift y, log scale, rotation and radial term.
 _EXPECTED_WITHIN = (0.1, 0.1, 0.01, 0.05, 0.001)
@@ -47,9 +47,9 @@ class Motion:
     affine
         A, float64 (3, 3), homogeneous: scale, rotation and shift.
     radial
-        k: focusing changes a lens' distortion along with its magnification.
+        k: radial distortion, which varies with focus as the magnification does.
     local
-        u on a coarse grid over the image, float32 (rows, columns, 2), or None: what moves on its own.
+        u on a coarse grid over the image, float32 (rows, columns, 2), or None: independent local motion.
     """
 
     size: tuple[int, int]
@@ -101,11 +101,14 @@ class Motion:
         return 0.0 if self.local is None else float(np.sqrt(np.mean(np.sum(np.square(self.local), axis=-1))))
 
     def after(self, other: Motion) -> Motion:
-        """First `other`, then this one; exact but for the product of the radial terms. Local motion is left out."""
+        """Composition: first `other`, then this; exact but for the product of radial terms.
+
+        Local motion is left out.
+        """
         return Motion(self.size, self.affine @ other.affine, self.radial + other.radial)
 
     def inverse(self) -> Motion:
-        """The way back, to first order in the radial term. Local motion is left out."""
+        """Inverse map, to first order in the radial term, without local motion."""
         return Motion(self.size, np.asarray(np.linalg.inv(self.affine), np.float64), -self.radial)
 
     def maps(self, shape: tuple[int, int]) -> tuple[Plane, Plane]:
@@ -151,7 +154,7 @@ class Features:
     image
         uint8 (H, W, 3) RGB or (H, W).
     longest_px
-        The finest level's longest side, at most.
+        Longest side of the finest level, at most.
     transfer_curve
         ``srgb`` or ``linear``.
     """
@@ -167,7 +170,7 @@ class Features:
         self.levels = [_normalized(plane, noise) for plane in planes]
 
     def level_near(self, longest_px: int) -> int:
-        """The finest level whose longest side is at most that, or the coarsest."""
+        """Finest level with a longest side of at most `longest_px`, or the coarsest."""
         return max(0, sum(1 for p in self.levels if max(p.shape) <= longest_px) - 1)
 
     def contrast(self, level: int, blur_px: float = 0.0) -> float:
@@ -237,7 +240,7 @@ class Template:
 
 
 def correlation(moving: Features, template: Template, motion: Motion, level: int) -> float:
-    """Normalised correlation of features where both images reach; NaN where they hardly overlap or are flat."""
+    """Normalised correlation of features in the overlap; NaN for little overlap or flat images."""
     fixed = template.level(level)
     seen = moving.seen_through(motion, level).ravel()
     inside = (np.abs(seen) < _INSIDE).astype(np.float32)
@@ -249,7 +252,7 @@ def correlation(moving: Features, template: Template, motion: Motion, level: int
 
 
 def shifted(moving: Features, template: Template, motion: Motion, level: int) -> Motion:
-    """Add the shift found by phase correlation, exact to a pixel of that level."""
+    """Add the shift from phase correlation, accurate to a pixel of that level."""
     fixed = template.level(level)
     seen = moving.seen_through(motion, level)
     seen[np.abs(seen) > _INSIDE] = 0.0
@@ -269,11 +272,11 @@ def register(
     levels: range,
     iterations: int,
 ) -> Motion:
-    """The motion that makes `moving` look most like the template, by robust Gauss-Newton, coarse to fine.
+    """Estimate the motion of `moving` to the template, by robust Gauss-Newton, coarse to fine.
 
     Minimises ``sum rho(g n(x') - n_t(x)) / sigma^2`` over `levels`, at most `iterations` steps at each, plus a weak
-    pull towards `expected` that decides what the images leave open. g is the best gain of contrast and sigma^2 the
-    variance that remains. Inverse compositional: the derivatives are the template's (Baker, Matthews, IJCV 56, 2004).
+    prior `expected` for what the images leave undetermined. g is the best gain of contrast, sigma^2 the residual
+    variance. Inverse compositional: the derivatives are the template's (Baker, Matthews, IJCV 56, 2004).
     """
     motion = start
     for level in levels:
@@ -298,7 +301,7 @@ def _residual(fixed: _TemplateLevel, seen: Plane) -> tuple[Plane, Plane, float]:
     seen = seen * inside
     power = float(seen @ seen)
     gain = float(seen @ fixed.features) / power if power > 0 else 0.0
-    # An image that does not resemble the template must not look like a perfect match for gain 0.
+    # A dissimilar image must not count as a perfect match with gain 0.
     residual = np.float32(max(gain, 0.1)) * seen - fixed.features * inside
     count = max(float(inside.sum()), 1.0)
     typical = float(np.abs(residual).sum()) / count + 1e-6
@@ -330,10 +333,10 @@ def _moved(motion: Motion, step: Array) -> Motion:
 def register_local(
     moving: Features, template: Template, motion: Motion, level: int, iterations: int, within: float
 ) -> Motion:
-    """`motion` with what moves on its own added, on a coarse grid: parallax, rolling shutter.
+    """Add local motion to `motion`, on a coarse grid: parallax, rolling shutter.
 
-    Lucas-Kanade in wide windows, held to the global motion where there is little texture: `within` is the standard
-    deviation, in half longer sides, that is expected of local motion.
+    Lucas-Kanade in wide windows, kept near the global motion in areas of little texture; `within`: expected standard
+    deviation of local motion, in half longer sides.
     """
     fixed = template.level(level)
     shape = fixed.shape

@@ -4,10 +4,10 @@ Lee and Woo, "DualFocus: Depth from Focus with Spatio-Focal Dual Variational Con
 is not released; the sizes of the layers are ours.
 
     features        V_n of every image by the same 2-D encoder, at 1/4 of the size
-        focal volume    V*_n = [V_n, V_{n+1} - V_n], the last [V_N, V_N - V_{N-1}]: focus changes it, texture does not
+    focal volume    V*_n = [V_n, V_{n+1} - V_n], the last [V_N, V_N - V_{N-1}]: focus changes it, texture does not
     surface         gradient features Gamma_n of every plane, integrated: z*_n = (P^T P)^-1 P^T Gamma_n
     decoder         3-D convolutions over [V*, z*] along the planes and the image: probability p_n of every plane
-        depth           sum over n of p_n f_n, always between the focus planes
+    depth           sum over n of p_n f_n, always between the focus planes
 
 f_n is in dioptres here, where planes of a sweep are even and infinity is a number. The two variational constraints are
 losses, :mod:`dfs_research.training.variational`; they apply to any probability over depths.

@@ -1,7 +1,7 @@
-"""Cost volumes: how badly each depth hypothesis explains an aligned focal stack, around every pixel.
+"""Cost volumes: misfit between an aligned focal stack and each depth hypothesis, around every pixel.
 
-Three methods of one function, each as a readable float64 reference (:mod:`.reference`, read this for the formulas),
-a fast CPU path (:mod:`.cpu`) and a CUDA path (:mod:`.cuda`), with the same signature and held to the same goldens.
+One function has three methods, each as a readable float64 reference (:mod:`.reference`, read this for the formulas), a
+fast CPU path (:mod:`.cpu`) and a CUDA path (:mod:`.cuda`), with one signature and the same goldens.
 """
 
 from __future__ import annotations
@@ -58,10 +58,9 @@ def cost_volume(
     method
         `residual`, `paper` or `released`.
     device
-        `cpu`, `cuda`, or `auto` = CUDA where it can be used. Where a GPU's memory does not suffice, the CPU does it,
-        with a warning.
+        `cpu`, `cuda`, or `auto` = CUDA if usable. With too little GPU memory the CPU takes over, with a warning.
     max_coc_px
-        Blur diameters are clamped here, in pixels.
+        Largest blur diameter in pixels; larger ones are clamped.
     settings
         Any other of :class:`dfs_ros.config.CostConfig`: psf, eps, window_sigma_px, padding_px, transfer_curve,
         channels.
@@ -73,7 +72,7 @@ def cost_volume(
     Raises
     ------
     TypeError, ValueError
-        For unknown names, values out of range, depths that are not depths, and `cuda` where it cannot be used.
+        For unknown names, values out of range, invalid depths, and an unusable `cuda`.
     """
     if device not in DEVICES:
         raise ValueError(f"device: expected one of {', '.join(DEVICES)}, received {device!r}")
@@ -99,13 +98,13 @@ def cost_volume_from_config(
     Parameters
     ----------
     backend
-        `cpu` (float32), `cuda`, `auto` = CUDA where it can be used, or `reference` (slow, float64 inside).
+        `cpu` (float32), `cuda`, `auto` = CUDA if usable, or `reference` (slow, float64 inside).
         :func:`dfs_ros.cost_volume.cuda.cost_volume` leaves the volume on the device.
     threads
-        CPU threads, 0 = all cores this process may use.
+        CPU threads, 0 = all usable cores.
     spectra_cache, frame_keys
-        Frames met before, by the caller's own key for each ALIGNED image (F,), are not transformed again: stacks of
-        a sliding window overlap. Not for `reference`.
+        Cache of spectra under the caller's key for each ALIGNED image (F,): stacks of a sliding window share frames.
+        Not for `reference`.
     """
     problem = make_problem(stack, depths_m, cost)
     if backend == "reference":
@@ -124,9 +123,9 @@ def cost_volume_from_config(
 
 
 def chosen_device(device: str) -> str:
-    """`cpu` or `cuda`: what `auto` means here, once the kernels are loaded; the others are themselves.
+    """Resolve a device to `cpu` or `cuda`; `auto` loads the kernels to find out.
 
-    Raises ValueError for other names, and for `cuda` where it cannot be used.
+    Raises ValueError for other names, and for an unusable `cuda`.
     """
     if device not in DEVICES:
         raise ValueError(f"device: expected one of {', '.join(DEVICES)}, received {device!r}")

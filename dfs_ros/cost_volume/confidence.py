@@ -1,4 +1,4 @@
-"""Bounding of the DDFS cost volumes, as the authors trained with."""
+"""Bounding of the DDFS cost volumes, as in the authors' training."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _ROWS_AT_ONCE_BYTES = 1 << 22
 
 
 def raw_confidence(volume: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How clearly one hypothesis wins, ``median over d of (C - min C) / min C``, float32 (H, W), 0 = not at all.
+    """Distinctness of the best hypothesis, float32 (H, W), 0 = none.
 
-    Near 0 where the image has no texture or the lens no defocus; unbounded above.
+    ``median over d of (C - min C) / min C``: near 0 without texture or without defocus; unbounded above.
     """
     volume = _checked(volume)
     depths, height, width = volume.shape
@@ -32,7 +32,7 @@ def raw_confidence(volume: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def bound_and_scale(volume: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The DDFS volumes as the DDFS network takes them, float32 (D, H, W) in [0, 1].
+    """Scale DDFS volumes for the DDFS network, float32 (D, H, W) in [0, 1].
 
     Outliers are bounded, ``tanh(a C)`` with a = atanh(0.999) / 0.3; then each pixel is scaled over depth,
     ``(C - min) / (max - min + 1e-8)``.

@@ -1,8 +1,8 @@
-"""The cost volumes on CPU cores: float32, half spectra, one thread a hypothesis. Formulas: :mod:`.reference`.
+"""Cost volumes on CPU cores: float32, half spectra, hypotheses shared among threads.
 
-Spectra are held as float32 with real and imaginary parts alternating, and transfer functions, which are real, with
-every value twice: all spectral arithmetic is then plain float32 multiplication. Memory beside the volume is the spectra
-of the stack and, per thread, what one hypothesis needs; it does not grow with their number.
+Formulas: :mod:`.reference`. Spectra are float32 with alternating real and imaginary parts; transfer functions, which
+are real, hold every value twice: all spectral arithmetic is then plain float32 multiplication. Memory beside the
+volume: the spectra of the stack, and for each thread the arrays of one hypothesis, whatever their number.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def cost_volume(
 def for_each(work: Callable[[int], None], count: int, threads: int = 0) -> None:
     """Do ``work(0) ... work(count - 1)`` on `threads` threads (0 = the cores this process may use).
 
-    The first error, or Ctrl-C, drops what has not begun and is raised.
+    The first error, or Ctrl-C, cancels all pending work and is raised.
     """
     if threads <= 0:
         threads = usable_cores()
@@ -73,7 +73,7 @@ def _wiener_slice(problem: Problem, spectra: Spectra, transfer: TransferFunction
     denominator = quadrants * quadrants
     denominator += np.float32(cost.eps) * transfer.laplacian_squared
     wiener = transfer.expanded(quadrants / denominator)
-    # Sums of the differences to the first image and of their squares: no deblurred image need be kept.
+    # Sums of the differences to the first image and of their squares: no deblurred image is kept.
     first = to_pixels(wiener[0] * spectra[0], problem)
     total, squares, product = np.zeros_like(first), np.zeros_like(first), np.empty_like(spectra[0])
     for w, spectrum in zip(wiener[1:], spectra[1:], strict=True):
@@ -126,7 +126,7 @@ def to_pixels(spectrum: Real, problem: Problem) -> Real:
     """Inverse FFT without the border, float32 (C, H, W); overwrites the spectrum."""
     (top, _), (left, _) = problem.pad_px
     height, width = problem.stack.size
-    # One axis after the other: rows of the border need not be transformed along themselves.
+    # One axis after the other: rows of the border need no transform along themselves.
     rows = fft.ifft(spectrum.view(np.complex64), axis=-2, overwrite_x=True)[:, top : top + height]
     pixels = fft.irfft(rows, problem.padded_size[1], axis=-1)
     return np.asarray(pixels[..., left : left + width], np.float32)

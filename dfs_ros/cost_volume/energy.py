@@ -21,7 +21,7 @@ def log_energy(cost: Volume, method: str) -> Volume:
 
     It is minus the log-likelihood of a misfit of unknown variance.
 
-    So bright and dark, strong and faint texture weigh alike. `residual` volumes are squared already; `paper` and
+    Bright and dark, strong and faint texture then weigh alike. `residual` volumes are squared already; `paper` and
     `released` are sums of standard deviations.
     """
     energy: Volume = np.add(cost if method == "residual" else cost * cost, np.float32(COST_FLOOR), dtype=np.float32)
@@ -29,6 +29,6 @@ def log_energy(cost: Volume, method: str) -> Volume:
 
 
 def log_energy_tensor(cost: Tensor, method: str) -> Tensor:
-    """:func:`log_energy` of a tensor, on its device and in its memory: the cost is gone afterwards."""
+    """:func:`log_energy` of a tensor in place, on its device; the cost is overwritten."""
     squared = cost if method == "residual" else cost.mul_(cost)
     return squared.add_(COST_FLOOR).log_()

@@ -1,13 +1,13 @@
-"""Costs between hypotheses: what a step too wide for the blur leaves out, without computing it.
+"""Depth hypotheses, and interpolation of the costs between them.
 
 Near the true depth the `residual` cost is about a parabola of inverse depth: blur differs in proportion, misfit in
-proportion to that, and the cost is its square. So a cubic spline through the costs of a few hypotheses says what they
-are in between, and half of the computed hypotheses do nearly as well. Its logarithm, which is what is looked at later,
-has a sharp dip there instead, and of that a spline knows nothing.
+proportion to that, and the cost is its square. So a cubic spline through the costs of a few hypotheses gives the costs
+in between, and half of the computed hypotheses do nearly as well. The logarithm of the cost, which later steps use, has
+a sharp dip there instead, which a spline cannot follow.
 
     fine(x) = max(spline through (1 / depth, cost) at x, a quarter of the lesser of the two costs beside x)
 
-The bound keeps the spline, which may swing below 0 where the costs bend sharply, from inventing a minimum.
+The bound prevents false minima of the spline, which may swing below 0 at sharp bends of the costs.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ def hypotheses_for(stack: FocalStack, config: HypothesesConfig) -> NDArray[np.fl
 
 @dataclass(frozen=True, eq=False)
 class Subdivision:
-    """Finer hypotheses: `parts` for every step of those that were computed.
+    """Finer hypotheses: `parts` for every step of the computed ones.
 
-    `depths_m` (N,) in metres, float64, `weights` float32 (N, D): the costs there are weights times those computed.
+    `depths_m` (N,) in metres, float64; `weights` float32 (N, D): costs there = weights times the computed costs.
     """
 
     parts: int
@@ -88,12 +88,12 @@ def subdivision(depths_m: NDArray[np.float64], least: int) -> Subdivision | None
 
 
 def subdivision_for(config: Config, depths_m: NDArray[np.float64]) -> Subdivision | None:
-    """That of an estimator with this configuration."""
+    """Subdivision for an estimator with this configuration."""
     return subdivision(depths_m, config.hypotheses.interpolate_to if config.cost.method == "residual" else 0)
 
 
 def subdivided(cost: Volume, into: Subdivision) -> Volume:
-    """The cost volume float32 (D, H, W) at the finer hypotheses, (N, H, W). Formula in the module's text."""
+    """Interpolate a cost volume, float32 (D, H, W), to (N, H, W). Formula in the module's text."""
     fine = (into.weights @ cost.reshape(len(cost), -1)).reshape(-1, *cost.shape[1:])
     for step, (before, after) in enumerate(itertools.pairwise(cost)):
         bound = np.minimum(before, after)

@@ -19,7 +19,7 @@ LUMA_WEIGHTS = (0.2126, 0.7152, 0.0722)  # Rec. 709, of linear light
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A stack and its hypotheses, checked and ready for a backend.
+    """Stack and hypotheses, validated for a backend.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class Problem:
     depths_m
         float64 (D,).
     cost
-        Resolved: no `auto` is left in it.
+        Resolved: without any `auto`.
     coc_px
         float64 (D, F): blur diameter of each image at each hypothesis, clamped at `cost.max_coc_px`.
     pad_px
@@ -54,7 +54,7 @@ class Problem:
 
 
 def make_problem(stack: FocalStack, depths_m: ArrayLike, cost: CostConfig) -> Problem:
-    """Check the input and work out blur diameters and padding.
+    """Validate the input; compute blur diameters and padding.
 
     Raises TypeError or ValueError for anything but a FocalStack, a CostConfig in range and 1 or more depths that are
     finite, positive and strictly ascending or descending.
@@ -70,15 +70,15 @@ def make_problem(stack: FocalStack, depths_m: ArrayLike, cost: CostConfig) -> Pr
 
 
 def noise_gain(problem: Problem) -> Float:
-    """Energy that white noise of unit variance leaves in the `residual` of every hypothesis, float64 (D,).
+    """Energy of unit white noise left in the `residual` of every hypothesis, float64 (D,).
 
-    The joint sharp image takes up a part of the noise: all of one image's where k stays away from 0, less where all
-    images are blurred. Of F images F - 1 to F are left,
+    The joint sharp image absorbs a part of the noise: all of one image's where k stays away from 0, less if all
+    images are blurred. Of F images, F - 1 to F remain,
 
         N(d) = F - 1 + mean over frequency of (eps / (sum_f k_f^2 + eps))^2,
 
     the trace of the squared residual operator ``I - k k^T / (k^T k + eps)``. Without dividing by it, noise alone would
-    prefer hypotheses near the focus of an image. The disk stands for the tabulated disk too.
+    prefer hypotheses near the focus of an image. The disk replaces the tabulated disk, too.
     """
     model = thin_lens.gaussian_transfer if problem.cost.psf == "gaussian" else thin_lens.disk_transfer
     # One octant of the frequency square holds every radius with its share.
@@ -93,7 +93,7 @@ def noise_gain(problem: Problem) -> Float:
 
 
 def check_depths(depths_m: ArrayLike) -> Float:
-    """`depths_m` as float64 (D,), or ValueError that says what is wrong with it."""
+    """Return `depths_m` as float64 (D,); ValueError, with the fault, for invalid ones."""
     try:
         depths = np.asarray(depths_m, np.float64)
     except (TypeError, ValueError) as error:
@@ -113,7 +113,7 @@ def check_depths(depths_m: ArrayLike) -> Float:
 
 def _padding(size: tuple[int, int], padding_px: int) -> tuple[tuple[int, int], tuple[int, int]]:
     # Without padding the boundary is periodic at exactly the image's size, as in the DDFS code. With padding, a few
-    # rows more buy a size whose FFT is fast.
+    # more rows give a size with a fast FFT.
     if padding_px == 0:
         return (0, 0), (0, 0)
     height, width = (next_fast_len(n + 2 * padding_px, real=True) for n in size)

@@ -4,11 +4,11 @@ Notation: Y_f image f in light [0, 1]; k_f transfer function of its blur at hypo
 G a Gaussian of `window_sigma_px`, truncated at 4 sigma, reflected at the border.
 
     released, paper     X_f = IFFT( k_f* Y_f / (|k_f|^2 + eps |L|^2) )          every image deblurred on its own
-                        M = G(mean_f X_f),  V = G(mean_f (X_f - M)^2)           do they agree?
+                        M = G(mean_f X_f),  V = G(mean_f (X_f - M)^2)           their disagreement
                         C(d) = sum over colours of sqrt(V)
     residual            X = sum_f k_f* Y_f / (sum_f |k_f|^2 + eps)              one sharp image for the whole stack
-                        C(d) = G( sum over f and colours of IFFT(Y_f - k_f X)^2 ) / N(d)    what it fails to explain
-                        N(d) = what white noise would leave of itself, :func:`.problem.noise_gain`
+                        C(d) = G( sum over f and colours of IFFT(Y_f - k_f X)^2 ) / N(d)    its misfit
+                        N(d) = residual of white noise, :func:`.problem.noise_gain`
 
 `released` and `paper`: Fujimura et al., IJCV 2024, section 3.3. `released` is what the authors' code computes: its
 Gaussian also runs across the three colours (a scalar sigma on an H x W x 3 array). Both are returned before the
@@ -30,7 +30,7 @@ from dfs_ros.optics.srgb import light_table
 Float = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 
-TABLE_FIRST_RADIUS_PX = 0.5  # the authors' tabulated disk: nothing below, then steps of 0.1, linear in between
+TABLE_FIRST_RADIUS_PX = 0.5  # the authors' tabulated disk: identity below, then steps of 0.1, linear in between
 TABLE_STEP_PX = 0.1
 
 
@@ -68,7 +68,10 @@ def transfer_function(diameter_px: float, size: tuple[int, int], psf: str) -> Fl
 
 
 def table_psf(diameter_px: float) -> Float:
-    """The DDFS authors' PSF: exact-area disks at radius 0.5, 0.6, ... interpolated linearly, the identity below 0.5."""
+    """PSF of the DDFS authors: exact-area disks at radius 0.5, 0.6, ..., interpolated linearly.
+
+    Below 0.5 it is the identity.
+    """
     position = (diameter_px / 2.0 - TABLE_FIRST_RADIUS_PX) / TABLE_STEP_PX
     if position < 0:
         return np.ones((1, 1))

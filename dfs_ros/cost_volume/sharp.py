@@ -1,4 +1,4 @@
-"""The all-in-focus image, from the same joint sharp image that the residual cost volume tests."""
+"""All-in-focus image, from the joint sharp image of the residual cost volume."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dfs_ros.optics.srgb import encode_light
 from dfs_ros.types import FocalStack
 
 _SAME_DIOPTERS = 1e-6
-_FARTHEST_DIOPTERS = 1e-6  # a level at infinity must stay a finite number of metres
+_FARTHEST_DIOPTERS = 1e-6  # keeps the depth of a level at infinity finite
 _STEPS_PER_OCTAVE = 4
 
 
@@ -30,11 +30,11 @@ def all_in_focus(
     count: int = 12,
     threads: int = 0,
 ) -> NDArray[np.uint8]:
-    """The scene sharp everywhere, uint8 (H, W, 3) RGB (grey stacks: three equal channels).
+    """All-in-focus image, uint8 (H, W, 3) RGB (grey stacks: three equal channels).
 
-    The joint sharp image is worked out for at most `count` depths evenly spaced in inverse depth over the range of
-    `depth_m`, and read between the two nearest at each pixel. It depends on depth only where there is texture to tell
-    it, so pixels without depth borrow that of the nearest pixel that has one.
+    The joint sharp image is computed for at most `count` depths, uniform in inverse depth over the range of `depth_m`,
+    and interpolated between the two nearest at each pixel. It depends on depth only where there is texture, so pixels
+    without depth take that of the nearest pixel with depth.
 
     Parameters
     ----------
@@ -45,7 +45,8 @@ def all_in_focus(
     cost
         Its psf, max_coc_px, eps, padding_px and transfer_curve count, as for `residual`; None = the defaults.
     count
-        Most depths to work out, 1 or more: time and precision grow with it. Three or fewer: the mean depth alone.
+        Largest number of computed depths, 1 or more; time and accuracy grow with it. Three or fewer: the mean depth
+        alone.
     """
     if count < 1:
         raise ValueError(f"count: expected 1 depth or more, received {count}")
@@ -76,8 +77,8 @@ def all_in_focus(
 def _levels(low: float, high: float, count: int) -> tuple[NDArray[np.float64], float]:
     """Inverse depths (at most `count`) around a range, and their step.
 
-    Multiples of a step from a geometric series: the stacks of a still camera, whose ranges differ a little, get the
-    same levels, and so find their transfer functions again.
+    Multiples of a step from a geometric series: the stacks of a still camera, whose ranges differ a little, have the
+    same levels, and so use cached transfer functions.
     """
     if count < 4 or high - low <= _SAME_DIOPTERS:
         return np.array([(low + high) / 2]), np.inf
@@ -96,7 +97,7 @@ def _diopters_everywhere(depth_m: ArrayLike, stack: FocalStack) -> NDArray[np.fl
     if (depth[known] <= 0).any():
         raise ValueError(f"depth_m: expected metres over 0 or NaN, received {depth[known].min()}")
     if not known.any():
-        # Not the mean of the dioptres at infinity: a depth must stay a finite number of metres.
+        # Not the mean of the dioptres at infinity: the depth must be finite.
         return np.full(stack.size, max(float(np.median(stack.focus_diopters)), 1e-3))
     if not known.all():
         nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)

@@ -1,4 +1,4 @@
-"""Spectra of the images of a stack, kept between stacks that share frames."""
+"""Spectra of the images of a stack, cached for stacks that share frames."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ Kept = TypeVar("Kept", bound=Sized)
 class SpectraCache:
     """Cache of frame spectra by the caller's keys, at most `most_bytes`.
 
-    A key must identify the pixels of one ALIGNED image: a frame aligned to another reference is another image. Size,
-    padding, curve and channels need not be in the key. Safe to share between threads.
+    A key must identify the pixels of one ALIGNED image: a frame aligned to another reference is another image. The key
+    need not include size, padding, curve and channels. Thread-safe.
     """
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
@@ -53,7 +53,7 @@ class SpectraCache:
         self.misses = 0
 
     def get(self, key: Hashable, compute: Callable[[], Kept]) -> Kept:
-        """The spectrum kept under `key`, computed if there is none."""
+        """Spectrum of `key`, computed if missing."""
         with self._lock:
             if key in self._entries:
                 self.hits += 1
@@ -71,7 +71,7 @@ class SpectraCache:
         return spectrum
 
     def clear(self) -> None:
-        """Forget all frames."""
+        """Remove all frames."""
         with self._lock:
             self._entries.clear()
             self.bytes = 0

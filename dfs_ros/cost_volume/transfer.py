@@ -18,13 +18,13 @@ from dfs_ros.optics import thin_lens
 
 Real = NDArray[np.float32]
 
-_TABLE_ENTRIES_PER_UNIT = 1024.0  # of x = c rho: linear interpolation errs by less than 1e-6 where the peak is 1
+_TABLE_ENTRIES_PER_UNIT = 1024.0  # of x = c rho: error of linear interpolation under 1e-6 of the peak
 
 
 class TransferFunctions:
     """Transfer functions of a problem: camera setting, image size and hypotheses.
 
-    With `keep`, those of each focus are kept for later problems that share it, while there is room.
+    With `keep`, those of each focus are cached for later problems, within a limit.
     """
 
     def __init__(self, problem: Problem, keep: bool = False) -> None:
@@ -50,7 +50,7 @@ class TransferFunctions:
     def expanded(self, quadrants: Real) -> Real:
         """Half spectra (..., H', 2 (W' // 2 + 1)) from quadrants, every value twice.
 
-        Twice, so that one plain multiplication serves real and imaginary parts.
+        Real and imaginary parts then need one plain multiplication.
         """
         rows, columns = self._quadrant_size
         height = self._size[0]
@@ -86,7 +86,7 @@ class TransferFunctions:
 
     @functools.cached_property
     def _table(self) -> tuple[Real, Real]:
-        """The model over x = c rho in even steps, and its differences."""
+        """Table of the model over x = c rho in uniform steps, and its differences."""
         reach = float(self._frequency.max() * self._coc_px.max())
         x = np.arange(int(reach * _TABLE_ENTRIES_PER_UNIT) + 3) / _TABLE_ENTRIES_PER_UNIT
         values = thin_lens.disk_transfer(1.0, x) if self._psf == "disk" else thin_lens.gaussian_transfer(1.0, x)
@@ -119,7 +119,7 @@ class _Store:
         self._lock = threading.Lock()
 
     def columns(self, keys: list[object], hypotheses: int, bytes_each: int) -> list[list[Real | None]] | None:
-        """The lists of those keys, made where there are none; None if they do not fit."""
+        """Lists of these keys, made if missing; None if they do not fit."""
         if bytes_each * len(set(keys)) > self._most_bytes:
             return None
         with self._lock:

@@ -14,8 +14,8 @@ def confidence_of(aggregated: NDArray[np.float32]) -> Plane:
     """Confidence, float32 (H, W) in [0, 1]: misfit removed by the best depth.
 
     ``1 - exp(min E - mean E)`` over the hypotheses of the aggregated energy (D, H, W): the share of the typical
-    (geometric mean) misfit that the best one removes. Noise alone, which every hypothesis explains equally badly, gives
-    0.
+    (geometric mean) misfit that the best hypothesis removes. Noise alone, which all hypotheses explain equally badly,
+    gives 0.
     """
     # Rounding alone can put the mean of equal values below their minimum.
     return np.asarray(1.0 - np.exp(np.minimum(aggregated.min(axis=0) - aggregated.mean(axis=0), 0.0)))
@@ -24,10 +24,10 @@ def confidence_of(aggregated: NDArray[np.float32]) -> Plane:
 def known_pixels(
     depth_m: Plane, own_sigma_diopters: Plane, confidence: Plane, config: ConfidenceConfig
 ) -> NDArray[np.bool_]:
-    """Pixels of sufficient confidence and relative doubt, bool (H, W).
+    """Pixels of sufficient confidence and relative uncertainty, bool (H, W).
 
-    `own_sigma_diopters` is the doubt of the pixel alone, without that of its surroundings: depth beside a jump is worth
-    having.
+    `own_sigma_diopters` is the uncertainty of the pixel alone, without that of its surroundings: depth beside a jump is
+    kept.
     """
     unknown = confidence < config.min_confidence
     unknown |= own_sigma_diopters * depth_m > config.max_relative_sigma

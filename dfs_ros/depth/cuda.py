@@ -5,7 +5,7 @@
     semi-global     halved; paths_down, paths_across; enlarged and added                hypotheses last in memory
     readout         read_out
 
-As in volume.py, nothing here knows whether the kernels run on a GPU, and nothing waits for the device.
+As in volume.py, this code does not depend on whether the kernels run on a GPU, and does not wait for the device.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dfs_ros.cost_volume.cuda.driver import Kernels
 from dfs_ros.cost_volume.cuda.job import THREADS, Job, blocks, columns_grid, rows_grid, uploaded, with_arrays
 from dfs_ros.depth.parabola import vertex
 
-_BLOCK_BYTES = 32 << 20  # windowed rows and coefficients of the slices that are filtered at once
+_BLOCK_BYTES = 32 << 20  # windowed rows and coefficients of the slices filtered in one block
 _ENLARGED_AT_ONCE = 8
 _PARTS = 16  # as in aggregation.cuh
 _MOST_HYPOTHESES = 512  # two path costs of each, in shared memory
@@ -151,7 +151,7 @@ def halved(planes: Tensor) -> Tensor:
 
 
 def area_weights(size: int) -> NDArray[np.float32]:
-    """(half of `size` rounded up, `size`): the share that every pixel has in the larger ones."""
+    """Weights (half of `size` rounded up, `size`): share of each pixel in the larger ones."""
     count = math.ceil(size / 2)
     edges = np.arange(count + 1) * (size / count)
     begin, end = np.maximum(edges[:-1, None], np.arange(size)), np.minimum(edges[1:, None], np.arange(1, size + 1))
@@ -160,5 +160,5 @@ def area_weights(size: int) -> NDArray[np.float32]:
 
 @functools.lru_cache(maxsize=16)
 def _area_weights_on(size: int, device: torch.device) -> Tensor:
-    """Kept: a CUDA graph cannot upload what is new."""
+    """Weights on the device, cached: a CUDA graph cannot upload them."""
     return uploaded(area_weights(size), device)

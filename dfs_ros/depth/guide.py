@@ -16,7 +16,7 @@ Plane = NDArray[np.float32]
 def guide_image(images: NDArray[np.uint8]) -> Plane:
     """Mean brightness of an aligned stack, float32 (H, W) in [0, 1].
 
-    Its edges stay where they are whatever the focus, and it has little noise.
+    Its edges do not move with focus, and it has little noise.
     """
     total = images.sum(axis=0, dtype=np.uint32)
     if total.ndim == 3:  # channel by channel: numpy sums short rows slowly

@@ -11,7 +11,7 @@ import numpy as np
 def vertex(
     low: Any, mid: Any, high: Any, before: Any = 1.0, after: Any = 1.0, where: Callable[..., Any] = np.where
 ) -> tuple[Any, Any]:
-    """Position of the minimum beside the middle point, and the second derivative, of parabolas through three values.
+    """Position of the minimum and second derivative of parabolas through three values.
 
     ``offset = ((low - mid) after^2 - (high - mid) before^2) / (2 ((low - mid) after + (high - mid) before))``, 0 where
     the parabola has no minimum.

@@ -2,14 +2,14 @@
 
 In units of hypotheses, with p the probability, spread evenly over a cell from d - 1/2 to d + 1/2:
 
-    i     = median: half of the probability lies on either side
+    i     = median: half of the probability lies on each side
     sigma = s sqrt(pi / 2) sum over d of p_d |d - i|  +  0.02
 
-The median has the least expected absolute error of all estimates; a second, lesser peak cannot pull it. Sigma is
-the mean absolute deviation, as of a Gaussian. s calibrates it on scenes that were not trained with. Both become
-dioptres along the list of hypotheses. (To take from the deviation what two neighbouring hypotheses have that share all
-of the probability, since a surface between two of them is no doubt, makes the surest pixels less exact.)
-:func:`median_and_spread` here is for numpy; :mod:`dfs_ros.depth.readout_torch` has the same to differentiate.
+The median has the least expected absolute error of all estimates; a second, smaller peak does not pull it. Sigma is the
+standard deviation of a Gaussian with this mean absolute deviation; s calibrates it on scenes outside the training. Both
+are converted to dioptres along the list of hypotheses. (Subtracting the deviation of two neighbouring hypotheses that
+share all probability, since a surface between them is certain, makes the most certain pixels less accurate.)
+:func:`median_and_spread` here is for numpy; :mod:`dfs_ros.depth.readout_torch` has the differentiable form.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Array = NDArray[np.float32]
 
 SIGMA_PER_DEVIATION = math.sqrt(math.pi / 2.0)
 SIGMA_FLOOR = 0.02
-# Chosen on stacks of scenes kept from training: so ordered, the surest pixels are the most exact.
+# Chosen on stacks of scenes outside the training: in this order, the most certain pixels are the most accurate.
 _AROUND_PX = 6
 _JUMP_WEIGHT = 2.5
 
@@ -41,7 +41,7 @@ def read_out(probability: Array, depths_m: ArrayLike, sigma_scale: float = 1.0) 
     sigma_scale
         s of the module's text.
 
-    Raises ValueError where the two do not belong together.
+    Raises ValueError for shapes that do not match.
     """
     inverse = 1.0 / np.asarray(depths_m, np.float64)
     if not isinstance(probability, np.ndarray) or probability.ndim != 3 or inverse.shape != probability.shape[:1]:
@@ -58,11 +58,11 @@ def beside_jumps(sigma: Array, diopters: Array, scale: float) -> Array:
 
     ``hypot(sigma, 2.5 scale std)``, std of the inverse depth in 13 x 13 pixels.
 
-    Where depth jumps, it is the place of the jump that is wrong, by a pixel or two, which the probability of no single
-    pixel shows. Both are in dioptres or both in hypotheses; `scale` is the `sigma_scale` that `sigma` has in it.
+    Beside a depth jump the error is in the place of the jump, by a pixel or two, which no single pixel's probability
+    shows. Both inputs are in dioptres or both in hypotheses; `scale` is the `sigma_scale` included in `sigma`.
     """
     size = (2 * _AROUND_PX + 1, 2 * _AROUND_PX + 1)
-    exact = diopters.astype(np.float64)  # a small difference of squares follows
+    exact = diopters.astype(np.float64)  # for the small difference of squares below
     mean, square = (cv2.blur(x, size, borderType=cv2.BORDER_REFLECT) for x in (exact, exact * exact))
     deviation = np.sqrt(np.maximum(square - mean * mean, 0.0))
     return np.asarray(np.hypot(sigma, _JUMP_WEIGHT * scale * deviation), np.float32)
@@ -71,13 +71,13 @@ def beside_jumps(sigma: Array, diopters: Array, scale: float) -> Array:
 def median_and_spread(probability: Array, sigma_scale: float = 1.0) -> tuple[Array, Array]:
     """i and sigma of the module's text, float32 (H, W), in hypotheses."""
     last = len(probability) - 1
-    cell = np.zeros(probability.shape[1:], np.int16)  # the hypothesis that the median lies in
+    cell = np.zeros(probability.shape[1:], np.int16)  # hypothesis of the median
     total = np.zeros(probability.shape[1:], np.float32)
     for p in probability[:-1]:
         total += p
         cell += total < 0.5
     total += probability[-1]
-    before = np.zeros_like(total)  # probability of the hypotheses before that, and their first moment
+    before = np.zeros_like(total)  # probability of the hypotheses before it, and its first moment
     before_moment = np.zeros_like(total)
     for d in range(last):
         p = probability[d] * (cell > d)

@@ -1,4 +1,4 @@
-"""The readout of :mod:`dfs_ros.depth.readout` in PyTorch: on a device, and to differentiate."""
+"""Differentiable readout in PyTorch, as :mod:`dfs_ros.depth.readout`."""
 
 from __future__ import annotations
 

@@ -1,12 +1,13 @@
 """Regularization: energy -> probability over hypotheses, without a network.
 
-A pixel's own costs are noisy and flat where there is no texture. Two steps bring in the neighbourhood, and both respect
-the edges of the guide image, where depth may jump:
+The costs of a single pixel are noisy, and flat without texture. Two steps use the neighbourhood, and both respect the
+edges of the guide image, where depth may jump:
 
 1. aggregation: a guided filter (He et al., TPAMI 2013) on each slice of the logarithm of the cost;
-2. optimisation: semi-global matching (Hirschmueller, TPAMI 2008) along the four axis directions: it prefers surfaces.
+2. optimisation: semi-global matching (Hirschmueller, TPAMI 2008) along the four axis directions, which favours smooth
+   surfaces.
 
-The result is a probability over the hypotheses (softmax of the negative energy), in the form that a network gives.
+The result is a probability over the hypotheses (softmax of the negative energy), as from a network.
 """
 
 from __future__ import annotations
@@ -24,19 +25,20 @@ from dfs_ros.depth.parabola import vertex
 Volume = NDArray[np.float32]
 
 SIGMA_SCALE = 0.4
-"""Calibrates the sigma of this probability, for :func:`dfs_ros.depth.readout.read_out`: of errors on scenes kept for
-calibration and validation 68 % are within it."""
+"""Calibration of this probability's sigma, for :func:`dfs_ros.depth.readout.read_out`: 68 % of errors on scenes kept
+for calibration and validation are within it.
+"""
 
 
 def aggregated(energy: Volume, guide: NDArray[np.float32], config: RegularizationConfig, *, threads: int = 1) -> Volume:
-    """First step of the module's text, (D, H, W): the guided filter. Confidence is judged by it."""
+    """Guided filter, first step of the module's text, (D, H, W); input of the confidence."""
     return guided_filter(energy, guide, config.guided_radius_px, config.guided_eps, threads=threads)
 
 
 def optimized(
     aggregated: Volume, guide: NDArray[np.float32], config: RegularizationConfig, *, threads: int = 1
 ) -> Volume:
-    """Second step, (D, H, W): semi-global matching. A network sees it, and depth is read from it without one."""
+    """Semi-global matching, second step, (D, H, W); input of network or readout."""
     if config.smoothness == 0:
         return aggregated
     return semi_global_at_half(aggregated, guide, config.smoothness, config.edge_contrast, threads=threads)
@@ -81,7 +83,7 @@ def semi_global_at_half(
 ) -> Volume:
     """Semi-global matching at half size; its change is enlarged and added to `volume`.
 
-    As accurate for an aggregated volume, which has detail at the scale of a pixel only along edges; and those stay.
+    As accurate as at full size for an aggregated volume, whose pixel-scale detail is along edges, which stay.
     """
     height, width = guide.shape
     half = ((width + 1) // 2, (height + 1) // 2)
@@ -136,7 +138,7 @@ def _add_path_costs(costs: Volume, weights: NDArray[np.float32], smoothness: flo
 
     Costs (n, D, M), weights (n - 1, M)."""
     n = len(costs)
-    # Both ways at once, (2, D, M): arrays of one row are so small that numpy's calls would cost as much as the work.
+    # Both ways at once, (2, D, M): for arrays of one row numpy's call overhead would equal the arithmetic.
     path, best, stepped = (np.empty((2, *costs.shape[1:]), np.float32) for _ in range(3))
     small_steps = np.float32(smoothness) * np.stack([weights, weights[::-1]], axis=1)[:, :, None]
     for i in range(n):
@@ -153,7 +155,7 @@ def _add_path_costs(costs: Volume, weights: NDArray[np.float32], smoothness: flo
             best -= lowest
             np.add(best[0], costs[there], out=path[0])
             np.add(best[1], costs[back], out=path[1])
-        if there < back:  # neither row has been reached from the other side
+        if there < back:  # neither row was reached from the other side yet
             total[there], total[back] = path
         elif there == back:
             np.add(path[0], path[1], out=total[there])

@@ -2,10 +2,10 @@
 
     kernels.cu, *.cuh              everything but the FFTs, in CUDA C++
     build.py, driver.py, job.py    compiled at first use or ahead, launched through the CUDA driver: no torch headers
-    tables.py, volume.py           what the kernels look up, and in which order they run
-    engines.py                     one engine for each size, of one owner
+    tables.py, volume.py           lookup tables of the kernels, and their order
+    engines.py                     engines of one owner, one for each size
 
-Importing this needs no CUDA; torch is imported when a volume is asked for.
+Importing this package needs no CUDA; torch is imported for the first volume.
 """
 
 from __future__ import annotations
@@ -51,22 +51,22 @@ def cost_volume(
     device
         `cuda`, or one of several as `cuda:1`.
     images
-        uint8, the shape of the stack's: the images where they are on the device already; the stack's are then not read.
+        uint8, the stack's images in its shape, already on the device; the stack's own are then not read.
     output, dtype, block_bytes
         As in :class:`dfs_ros.cost_volume.cuda.volume.VolumeEngine`: `cost`, `log_energy` or `bounded`; torch.float32
         (the default) or torch.float16.
     graph
-        Record the launches when the same sizes come again, and replay them from then on. The volume is then overwritten
-        by the next one of the same sizes.
+        Record the launches when sizes repeat, and replay them from then on. The next volume of the same sizes then
+        overwrites this one.
     spectra_cache, frame_keys
         As in :func:`dfs_ros.cost_volume.cost_volume_from_config`. Used on one stream.
 
     Raises
     ------
     CudaUnavailable
-        Where there is no CUDA device, or the kernels cannot be compiled for it.
+        Without a CUDA device, or if the kernels cannot be compiled for it.
     torch.cuda.OutOfMemoryError
-        Where not even one hypothesis at a time fits into the device's memory.
+        If not even a single hypothesis fits into the device's memory.
     """
     cause = why_not()
     if cause is not None:

@@ -1,5 +1,5 @@
-// From the logarithm of a volume to depth. Formulas: ../../regularization.py, ../../network/readout.py; order of the
-// kernels: aggregation.py.
+// From the logarithm of a volume to depth. Formulas: ../../depth/regularization.py, ../../depth/readout.py; order of the
+// kernels: ../../depth/cuda.py.
 
 // --- guided filter: the window of kernels.cu, a box here, over costs and costs times guide --------------------------
 

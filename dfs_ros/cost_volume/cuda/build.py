@@ -2,9 +2,9 @@
 
     python -m dfs_ros.cost_volume.cuda.build --arch 87 --arch 90       ahead, on a machine with or without a GPU
 
-Kept under `$XDG_CACHE_HOME/dfs_ros/kernels`, named by the hash of source and options, architecture and compiler. A
-file that is damaged is made again; a folder that cannot be written costs compiling at every start and a warning.
-No header is needed: neither torch's nor CUDA's.
+Cached under `$XDG_CACHE_HOME/dfs_ros/kernels`, named by the hash of source and options, architecture and compiler. A
+damaged file is compiled again; without a writable folder every start compiles, with a warning. No headers are needed,
+neither torch's nor CUDA's.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 
 class CudaUnavailable(ValueError):
-    """CUDA was asked for and cannot be had here; the message names everything that was tried."""
+    """CUDA is requested, but unusable; the message names everything tried."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Compiler(Protocol):
 def codes(architecture: int, causes: list[str], folder: Path | None = None) -> Iterator[MachineCode]:
     """Yield machine code for a compute capability (times ten), best first.
 
-    `causes` is filled with what failed on the way. `folder`: of the cache.
+    Failures are appended to `causes`. `folder`: of the cache.
     """
     folder = folder or cache_folder("kernels")
     tried = set()
@@ -89,7 +89,7 @@ def codes(architecture: int, causes: list[str], folder: Path | None = None) -> I
                 continue
             keep(file, code)
         yield MachineCode(code, file.name)
-    # Made ahead, by a compiler that is not here.
+    # Compiled ahead, by a compiler that is not installed here.
     for file in sorted(folder.glob(file_name(architecture, False, "*"))):
         code = None if file.name in tried else read_kept(file)
         if code is not None:
@@ -97,9 +97,9 @@ def codes(architecture: int, causes: list[str], folder: Path | None = None) -> I
 
 
 def target_of(architecture: int, known: Sequence[int]) -> tuple[int, bool]:
-    """(architecture to compile for, whether as PTX) for a card, by a compiler that knows those.
+    """(architecture, True for PTX) to compile for a card, given a compiler's architectures.
 
-    A card newer than the compiler gets the PTX of the newest one known, which its driver compiles.
+    A card newer than the compiler gets the PTX of the newest one known, which the card's driver compiles.
     """
     if architecture in known:
         return architecture, False
@@ -111,7 +111,7 @@ def target_of(architecture: int, known: Sequence[int]) -> tuple[int, bool]:
 
 @functools.cache
 def sources() -> dict[str, str]:
-    """The text of the kernels, by file name."""
+    """Source text of the kernels, by file name."""
     here = Path(__file__).resolve().parent
     return {name: (here / name).read_text() for name in (KERNEL_FILE, *HEADER_FILES)}
 
@@ -124,7 +124,7 @@ def file_name(architecture: int, ptx: bool, compiler: str) -> str:
 
 
 def compilers(causes: list[str]) -> Iterator[Compiler]:
-    """NVRTC, wherever it lies, then nvcc; `causes` is filled with why others are not among them."""
+    """Available compilers, NVRTC first, then nvcc; reasons for missing ones go to `causes`."""
     libraries = _nvrtc_libraries()
     if not libraries:
         causes.append("NVRTC: no libnvrtc in the nvidia wheels, beside torch, in a CUDA toolkit or on the library path")
@@ -252,7 +252,7 @@ class Nvcc:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compile the kernels ahead; returns the exit status."""
+    """Compile the kernels ahead; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m dfs_ros.cost_volume.cuda.build", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(

@@ -18,13 +18,13 @@ class Kernels(Protocol):
     """Launcher of the kernels: a GPU or, in tests, their host build."""
 
     def launch(self, name: str, grid: Grid, threads: int, shared_bytes: int, job: ctypes.Structure) -> None:
-        """Run a kernel on `grid` blocks of `threads` threads, after all that was launched before."""
+        """Run a kernel on `grid` blocks of `threads` threads, after all earlier launches."""
 
 
 class CudaKernels:
     """Kernels in this thread's device context, for one compute capability.
 
-    `stream` tells the stream to launch on. Raises CudaUnavailable where no machine code can be had that loads.
+    `stream` returns the stream to launch on. Raises CudaUnavailable without loadable machine code.
     """
 
     def __init__(self, driver: Driver, architecture: int, stream: Callable[[], int]) -> None:
@@ -132,7 +132,7 @@ def why_not() -> str | None:
 
 
 class Driver:
-    """The functions of libcuda; every one that fails raises RuntimeError."""
+    """Functions of libcuda; a failure raises RuntimeError."""
 
     def __init__(self, library: str = "libcuda.so.1") -> None:
         self._lib: Any = ctypes.CDLL(library)

@@ -18,7 +18,7 @@ enum Epilogue { COST = 0, LOG_ENERGY = 1, BOUND = 2 };
 
 // What a kernel works on: the hypotheses of one block. Arrays are dense, last index fastest. `columns` is
 // padded_width / 2 + 1, `quadrant rows` padded_height / 2 + 1, `pairs` (frames * channels + 1) / 2: two real images
-// travel through one complex FFT as its real and imaginary part. Mirrored field by field in volume.py.
+// travel through one complex FFT as its real and imaginary part. Mirrored field by field in job.py.
 struct Job {
   int frames, channels, image_channels, depths;
   int height, width, padded_height, padded_width;

@@ -1,6 +1,6 @@
 """Volume engines of one owner, one for each size and setting.
 
-An engine holds the blur of one volume at a time; so owners do not share engines."""
+An engine holds the blur of one volume at a time, so owners do not share engines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST = 8
 
 
 class Engines:
-    """Volume engines of one device, the last eight sizes and settings kept. One thread at a time."""
+    """Cache of one device's volume engines, last eight sizes and settings. Not thread-safe."""
 
     def __init__(self, kernels: Kernels, device: torch.device) -> None:
         self._kernels, self._device = kernels, device

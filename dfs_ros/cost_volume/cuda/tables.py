@@ -16,7 +16,7 @@ from dfs_ros.optics.srgb import light_table
 
 Real = NDArray[np.float32]
 
-# Of x = c rho. A cubic in each cell errs by less than 1e-8, under the rounding of float32, and the table (15 kB for
+# Of x = c rho. The error of a cubic in each cell is under 1e-8, below float32 rounding, and the table (15 kB for
 # blur of 40 px) stays in the L1 cache.
 RADIAL_ENTRIES_PER_UNIT = 32.0
 _HIGHEST_FREQUENCY = 0.70711  # cycles per pixel, along the diagonal
@@ -26,8 +26,8 @@ _HIGHEST_FREQUENCY = 0.70711  # cycles per pixel, along the diagonal
 class Tables:
     """Tables of one transform size and CostConfig, float32, named as in `Job`.
 
-    Those of the tabulated disk (`disks` (entries, taps, taps), `row_cosines` (H' // 2 + 1, taps), `column_cosines`
-    (W' // 2 + 1, taps)) are empty where the PSF is another.
+    Tables of the tabulated disk (`disks` (entries, taps, taps), `row_cosines` (H' // 2 + 1, taps), `column_cosines`
+    (W' // 2 + 1, taps)) are empty for any other PSF.
     """
 
     light: Real
@@ -50,7 +50,7 @@ def make_tables(padded_size: tuple[int, int], cost: CostConfig, image_channels: 
     cosines = [
         np.cos(2.0 * np.pi * np.arange(q)[:, None] * taps / n) for q, n in zip(quadrant, padded_size, strict=True)
     ]
-    # The transforms are not normalised: the light is, once.
+    # The transforms are not normalised; the light is, once.
     light = light_table(cost.transfer_curve) / (padded_size[0] * padded_size[1])
     luma = image_channels == 3 and cost.channels == "luma"
     weights = np.array(LUMA_WEIGHTS) if luma else np.ones(3)
@@ -71,7 +71,7 @@ def radial_cubics(psf: str, max_coc_px: float) -> NDArray[np.float64]:
 
     In each cell ``a + b t + c t^2 + d t^3`` for t in [0, 1).
 
-    Through the exact values at t = 0, 1/3, 2/3 and 1. The analytic disk stands in for the tabulated one.
+    It goes through the exact values at t = 0, 1/3, 2/3 and 1. The analytic disk replaces the tabulated one.
     """
     model = thin_lens.gaussian_transfer if psf == "gaussian" else thin_lens.disk_transfer
     cells = int(max_coc_px * _HIGHEST_FREQUENCY * RADIAL_ENTRIES_PER_UNIT) + 2

@@ -10,7 +10,7 @@
       | mean_rows, mean_columns, variance_rows, variance_columns
     scale_over_depth                     for the bounded volumes
 
-Nothing here knows whether the kernels run on a GPU: tensors, FFTs and memory are torch's, on whatever device.
+This code does not depend on whether the kernels run on a GPU: tensors, FFTs and memory are torch's, on any device.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Result = TypeVar("Result")
 
 _SPECTRUM_THREADS = 128  # transfer functions of up to 64 images times this many floats fit in 48 kB of shared memory
 _OCTANT = 136
-_BLOCK_BYTES_BEYOND_L2 = 64 << 20  # where not even one hypothesis fits in the L2 cache
+_BLOCK_BYTES_BEYOND_L2 = 64 << 20  # if not even one hypothesis fits in the L2 cache
 _BLOCK_BYTES_UNKNOWN_L2 = 32 << 20
 
 _log = logging.getLogger(__name__)
@@ -56,15 +56,14 @@ class VolumeEngine:
     Parameters
     ----------
     problem
-        Any problem of these sizes; its images and blur diameters do not count here.
+        Any problem of these sizes; its images and blur diameters are not used.
     output
-        `cost`: as :func:`dfs_ros.cost_volume.cost_volume` has it. `log_energy`: its logarithm, as the networks take it
-        (:func:`dfs_ros.cost_volume.energy.log_energy`). `bounded`: as
-        :func:`dfs_ros.cost_volume.bound_and_scale` has it.
+        `cost`: as :func:`dfs_ros.cost_volume.cost_volume`. `log_energy`: its logarithm, for networks
+        (:func:`dfs_ros.cost_volume.energy.log_energy`). `bounded`: as :func:`dfs_ros.cost_volume.bound_and_scale`.
     dtype
         torch.float32 or torch.float16, of the volume; inside it is float32.
     block_bytes
-        Memory of the spectra and images of a block of hypotheses; 0 = what the device's L2 cache holds.
+        Memory of the spectra and images of a block of hypotheses; 0 = by the device's L2 cache.
     """
 
     def __init__(
@@ -103,9 +102,11 @@ class VolumeEngine:
         cache: SpectraCache | None = None,
         frame_keys: Sequence[Hashable] | None = None,
     ) -> torch.Tensor:
-        """Half spectra of images (F, H, W[, 3]), complex64 (F, C, H', W' // 2 + 1).
+        """Half spectra of images, complex64 (F, C, H', W' // 2 + 1).
 
-        With a cache, only images met for the first time are uploaded and transformed; keys as in
+        `images` (F, H, W[, 3]).
+
+        With a cache, only new images are uploaded and transformed; keys as in
         :func:`dfs_ros.cost_volume.spectra.stack_spectra`.
         """
         if tuple(images.shape) != self._images_shape:
@@ -125,8 +126,8 @@ class VolumeEngine:
     ) -> torch.Tensor:
         """Volume (D, H, W) on the device for blur diameters (D, F) in pixels.
 
-        With `graphs`, the launches are recorded when these sizes come again, and a volume is then overwritten by the
-        next one. Where the device's memory does not suffice, see :meth:`retried`.
+        With `graphs`, the launches are recorded when sizes repeat, and the next volume then overwrites this one. With
+        too little device memory, see :meth:`retried`.
         """
         self.set_blur(coc_px)
 
@@ -138,16 +139,16 @@ class VolumeEngine:
         return self.retried(attempt)
 
     def set_blur(self, coc_px: NDArray[np.float64]) -> None:
-        """Blur diameters (D, F) in pixels, at most `max_coc_px`, of the volumes from now on."""
+        """Set the blur diameters (D, F) in pixels, at most `max_coc_px`, of later volumes."""
         if coc_px.shape != tuple(self._diameters.shape):
             raise ValueError(f"coc_px: expected shape {tuple(self._diameters.shape)}, received {coc_px.shape}")
         self._diameters.copy_(uploaded(np.ascontiguousarray(coc_px, np.float32), self._device))
 
     def retried(self, attempt: Callable[[], Result]) -> Result:
-        """The result of `attempt`, which may use :meth:`compute`.
+        """Return the result of `attempt`, which may use :meth:`compute`.
 
-        Where the device's memory does not suffice for it, blocks of hypotheses are halved, with a warning, and it is
-        tried again; then torch.cuda.OutOfMemoryError.
+        With too little device memory, blocks of hypotheses are halved, with a warning, and it is repeated; at the end
+        torch.cuda.OutOfMemoryError is raised.
         """
         while True:
             try:
@@ -155,7 +156,7 @@ class VolumeEngine:
             except RuntimeError as error:
                 if not is_out_of_memory(error) or self._block == 1:
                     raise
-            # Outside of `except`: the error holds on to what had been allocated.
+            # Outside of `except`: the error keeps the allocations alive.
             self._block = (self._block + 1) // 2
             _log.warning("out of device memory: blocks of %d hypotheses from now on", self._block)
             if self._device.type == "cuda":
@@ -167,7 +168,7 @@ class VolumeEngine:
         return self._block
 
     def _constant_part(self, problem: Problem) -> Job:
-        """The job without what changes from block to block."""
+        """Fields of the job that are the same for all blocks."""
         cost = problem.cost
         job = Job(frames=len(problem.stack), channels=self._channels, image_channels=self._image_channels)
         (job.height, job.width), (job.padded_height, job.padded_width) = self._size, self._padded

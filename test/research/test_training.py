@@ -213,7 +213,7 @@ def test_loss_counts_known_pixels_only_and_prefers_the_truth():
 
 def test_training_learns(stacks):
     """On two stacks the loss of the same batches falls well below where it begins, which is no bad answer already."""
-    trainer = Trainer(small_settings(steps=80, learning_rate=8e-3, warmup_steps=5), stacks, SMALL)
+    trainer = Trainer(small_settings(steps=40, learning_rate=1.2e-2, warmup_steps=5), stacks, SMALL)
     batches = [trainer.recipe.batch(np.random.default_rng((9, i)), stacks) for i in range(8)]
 
     def loss() -> float:
@@ -222,7 +222,7 @@ def test_training_learns(stacks):
 
     before = loss()
     losses = [step.loss for step in trainer.run()]
-    assert len(losses) == 80 and np.isfinite(losses).all()
+    assert len(losses) == 40 and np.isfinite(losses).all()
     assert loss() < 0.87 * before
 
 
@@ -255,10 +255,10 @@ def test_checkpoints_of_other_trainings_are_refused(stacks, tmp_path):
 
 
 def test_time_limit_ends_the_training_early(stacks):
-    trainer = Trainer(small_settings(steps=100000, hours=2.0 / 3600.0), stacks, SMALL)
+    trainer = Trainer(small_settings(steps=100000, hours=0.5 / 3600.0), stacks, SMALL)
     steps = list(trainer.run())
-    assert 1 <= len(steps) < 2000 and steps[-1].learning_rate < steps[0].learning_rate * 2
-    assert steps[-1].elapsed_s >= 2.0
+    assert 1 <= len(steps) < 100000 and steps[-1].learning_rate < steps[0].learning_rate * 2
+    assert steps[-1].elapsed_s >= 0.5  # or it would have gone on
 
 
 def test_settings_are_checked():
@@ -288,7 +288,7 @@ def test_command_trains_and_writes_network_and_card(tmp_path, capsys):
     # Once more has nothing to train: it calibrates, and the card still tells how the training ended.
     assert main(arguments) == 0
     assert (tmp_path / "out" / "tiny.md").read_text() == card and "At the end, mean of the last 200 steps: loss" in card
-    assert main([*arguments, "--seed", "5"]) == 2
+    assert main([*arguments, "--bf16", "off"]) == 2
     assert "other settings" in capsys.readouterr().err
     assert main([*arguments[:-2], "--name", "../up"]) == 2
     assert main(["train", "--preset", "nonesuch", "--output", str(tmp_path / "out")]) == 2

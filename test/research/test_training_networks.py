@@ -179,9 +179,9 @@ def test_constraints_are_off_unless_weighed_and_then_count():
 # --- the loop
 
 
-@pytest.mark.parametrize("network", ["ddfs", "dualfocus", "direct"])
-def test_training_learns(network, stacks):
-    settings = settings_of(network, steps=60, learning_rate=4e-3, warmup_steps=5, samples_per_step=2)
+@pytest.mark.parametrize(("network", "steps"), [("ddfs", 30), ("dualfocus", 60), ("direct", 60)])
+def test_training_learns(network, steps, stacks):
+    settings = settings_of(network, steps=steps, learning_rate=4e-3, warmup_steps=5, samples_per_step=2)
     losses = [step.loss for step in Trainer(settings, stacks).run()]
     assert np.isfinite(losses).all() and np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
 
@@ -221,7 +221,7 @@ def test_kept_weights_are_a_mean_and_counters_are_counted(stacks):
 
 
 def run_command(folder, *more):
-    arguments = ["train", "--preset", "smoke", "--steps", "2", "--stacks", "2", "--threads", "1"]
+    arguments = ["train", "--preset", "smoke", "--steps", "2", "--stacks", "1", "--threads", "1"]
     arguments += ["--output", str(folder / "out"), "--cache", str(folder / "cache")]
     return main([*arguments, *more])
 
@@ -242,27 +242,26 @@ def test_command_trains_any_network_for_one_camera(tmp_path, capsys):
         (["--camera", "Z"], "camera: expected one of"),
         (["--dataset", "nyu"], "expected --data"),
         (["--dataset", "nyu", "--data", str(tmp_path / "no.mat")], "no such file"),
-        (["--network", "direct", "--camera", "B", "--seed", "7", "--focus-distances", "0.5,1,2"], "other settings"),
+        (["--network", "direct", "--camera", "B", "--bf16", "off", "--focus-distances", "0.5,1,2"], "other settings"),
     ]:
         assert run_command(tmp_path, *wrong) == 2
         assert message in capsys.readouterr().err
 
 
-@pytest.mark.timeout(240)
 def test_two_processes_train_as_one_with_both_batches(tmp_path):
     """torchrun on two processes: the weights are those of one process that sees both batches of every step."""
     options = ["--network", "direct", "--camera", "B", "--bf16", "off", "--restart"]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    command += ["dfs_ros.cli.main", "train", "--preset", "smoke", "--steps", "2", "--stacks", "2", "--threads", "2"]
+    command += ["dfs_ros.cli.main", "train", "--preset", "smoke", "--steps", "2", "--stacks", "1", "--threads", "2"]
     command += ["--output", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--device", "cpu", *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    result = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=250, env=environment)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("written:") == 1, "one process writes"
     assert "2 x cpu" in (tmp_path / "out" / "smoke.md").read_text()
 
-    settings = preset("smoke", network="direct", camera="B", bf16=False, steps=2, stacks=2)
-    data = StackSet(Sources.find(None), 2, folder=tmp_path / "cache", setup=training_camera("B"))
+    settings = preset("smoke", network="direct", camera="B", bf16=False, steps=2, stacks=1)
+    data = StackSet(Sources.find(None), 1, folder=tmp_path / "cache", setup=training_camera("B"))
     trainer = Trainer(settings, data.load())
 
     def both(step):

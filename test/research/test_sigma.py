@@ -22,8 +22,8 @@ SMALL = LightArchitecture(channels=(8, 8, 12, 16), image_channels=8)
 
 
 @pytest.fixture(scope="module")
-def stacks(tmp_path_factory):
-    return StackSet(Sources(), 2, seed=5, size_px=64, folder=tmp_path_factory.mktemp("stacks")).load()
+def stacks(rendered):
+    return StackSet(Sources(), 2, size_px=64, folder=rendered).load()
 
 
 @pytest.fixture(scope="module")

@@ -32,8 +32,8 @@ def small_settings(**changes):
 
 
 @pytest.fixture(scope="module")
-def stacks(tmp_path_factory):
-    return small_set(tmp_path_factory.mktemp("stacks")).load()
+def stacks(rendered):
+    return small_set(rendered).load()
 
 
 # --- stacks
@@ -274,9 +274,10 @@ def test_settings_are_checked():
 # --- command
 
 
-def test_command_trains_and_writes_network_and_card(tmp_path, capsys):
+def test_command_trains_and_writes_network_and_card(tmp_path, capsys, monkeypatch):
     from dfs_ros.cli.main import main
 
+    monkeypatch.setattr("dfs_research.training.sigma.WIDTH_PX", 96)  # of the scenes that calibrate
     arguments = ["train", "--preset", "smoke", "--steps", "2", "--stacks", "1", "--threads", "1"]
     arguments += ["--output", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--name", "tiny"]
     assert main(arguments) == 0

@@ -37,14 +37,13 @@ def settings_of(network, **changes):
 
 
 @pytest.fixture(scope="module")
-def stacks(tmp_path_factory):
-    setup = training_camera("B")
-    return StackSet(Sources(), 2, size_px=SIZE, folder=tmp_path_factory.mktemp("stacks"), setup=setup).load()
+def stacks(rendered):
+    return StackSet(Sources(), 2, size_px=SIZE, folder=rendered, setup=training_camera("B")).load()
 
 
 @pytest.fixture(scope="module")
-def any_stacks(tmp_path_factory):
-    return StackSet(Sources(), 4, size_px=SIZE, folder=tmp_path_factory.mktemp("any")).load()
+def any_stacks(rendered):
+    return StackSet(Sources(), 4, size_px=SIZE, folder=rendered).load()
 
 
 # --- one camera
@@ -226,14 +225,14 @@ def run_command(folder, *more):
     return main([*arguments, *more])
 
 
-def test_command_trains_any_network_for_one_camera(tmp_path, capsys):
+def test_command_trains_any_network_for_one_camera(tmp_path, rendered, capsys):
     assert run_command(tmp_path, "--network", "direct", "--camera", "B", "--focus-distances", "0.5,1,2") == 0
     card = (tmp_path / "out" / "smoke.md").read_text()
     assert "in the way of DefocusNet" in card and "focused at 2, 1, 0.5 dioptres" in card
     assert "- `network`: direct" in card and "- `focus_distances_m`: (0.5, 1.0, 2.0)" in card
     file = tmp_path / "out" / "smoke.safetensors"
     assert type(load_module(file)).__name__ == "DirectNetwork"
-    stack = StackSet(Sources(), 1, size_px=SIZE, folder=tmp_path, setup=training_camera("B")).load()[0].stack
+    stack = StackSet(Sources(), 1, size_px=SIZE, folder=rendered, setup=training_camera("B")).load()[0].stack
     depth, sigma = predictor(str(file))(stack, [0.5, 1.0, 2.0])
     assert depth.shape == (SIZE, SIZE) and (depth > 0).all() and sigma is None
     for wrong, message in [

@@ -24,7 +24,7 @@ def flat(depth_m: float, shape: tuple[int, int] = (48, 64)) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The cache of simulated cameras, so that the images of each are rendered once."""
+    """Cache of simulated cameras and training stacks: the images of each are rendered once."""
     return tmp_path_factory.mktemp("rendered")
 
 

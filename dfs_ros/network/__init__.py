@@ -23,7 +23,7 @@ __all__ = ["Network", "known_models", "load_network"]
 
 
 class Network:
-    """A trained network and what runs it. Make one with :func:`load_network`."""
+    """Trained network with its runners; made by :func:`load_network`."""
 
     def __init__(self, name: str, runner: Runner, sigma_scale: float = 1.0) -> None:
         self.name = name
@@ -32,7 +32,7 @@ class Network:
         self._runner = runner
         self._preparing = ""
         self.listener: Progress | None = None
-        """Told, beside :attr:`preparing`, about engines that are built; what it raises ends that."""
+        """Called, beside :attr:`preparing`, with progress of engine builds; its exceptions end the build."""
 
     @property
     def preparing(self) -> str:
@@ -40,14 +40,14 @@ class Network:
         return self._preparing
 
     def note_progress(self, what: str, share: float) -> None:
-        """For runners: `share` of `what` is done."""
+        """Note progress, for runners: `share` of `what` is done."""
         self._preparing = f"{what}, {100 * share:.0f} %"
         if self.listener is not None:
             self.listener(what, share)
 
     @property
     def chain(self) -> tuple[str, ...]:
-        """The runners that are tried, in this order."""
+        """Names of the runners, in the order of preference."""
         return getattr(self._runner, "names", (self._runner.description,))
 
     @property
@@ -73,9 +73,9 @@ class Network:
         guide
             float32 (H, W) in [0, 1], :func:`dfs_ros.depth.guide.guide_image` of the aligned stack.
         image
-            uint8 (H, W, 3) or (H, W): any one image of the aligned stack.
+            uint8 (H, W, 3) or (H, W): any image of the aligned stack.
 
-        Raises ValueError where these do not belong together.
+        Raises ValueError for inputs that do not match.
         """
         from dfs_ros.network.light import DOWNSAMPLING
 
@@ -100,7 +100,8 @@ class Network:
     def probability_of_tensors(self, energy: Tensor, smoothed: Tensor, planes: Tensor) -> Tensor:
         """:meth:`probability` of float32 tensors, which stay on their device.
 
-        `planes` (4, H, W) as of :func:`dfs_ros.depth.guide.image_planes`. On CUDA it may be overwritten by the next.
+        `planes` (4, H, W) as of :func:`dfs_ros.depth.guide.image_planes`. On CUDA the next call may overwrite the
+        result.
         """
         from torch.nn.functional import pad
 
@@ -118,12 +119,12 @@ class Network:
 
 
 def load_network(config: NetworkConfig, device: str = "auto", graphs: bool = True, threads: int = 0) -> Network:
-    """The network of a configuration, ready to run.
+    """Load the network of a configuration.
 
     `graphs`: on a GPU, use CUDA graphs. `threads`: on the CPU, 0 = all cores.
 
-    Raises FileNotFoundError for an unknown name (it lists those there are), ValueError for a file that is no network, a
-    runner that is not there, or the name `none`, which is no network.
+    Raises FileNotFoundError, with the known names, for an unknown one, ValueError for a file that is no network, an
+    unavailable runner, or the name `none`.
     """
     if config.name == "none":
         raise ValueError(
@@ -146,7 +147,7 @@ def load_network(config: NetworkConfig, device: str = "auto", graphs: bool = Tru
 
 
 def _padded(array: NDArray[np.float32], multiple: int) -> NDArray[np.float32]:
-    """(C, H, W) with its last row and column repeated until both are multiples."""
+    """Pad (C, H, W) with its last row and column to multiples."""
     height, width = array.shape[1:]
     below, right = -height % multiple, -width % multiple
     return np.pad(array, ((0, 0), (0, below), (0, right)), mode="edge") if below or right else array

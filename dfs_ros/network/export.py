@@ -1,9 +1,8 @@
-"""Networks as ONNX, the form that all runners but torch take.
+"""Export of networks as ONNX, the input of all runners but torch.
 
-Strongly typed: what is computed in which precision is written in the graph. Inputs, outputs, the energies' minimum, the
-last line of the network and its softmax are float32 in every variant; in fp16 the convolutions between are float16.
-Files are made when they are needed and kept in the user's cache, named by the hash of weights and recipe, so that they
-can never disagree with the weights.
+Graphs are strongly typed. Inputs, outputs, the energies' minimum, the last line of the network and its softmax are
+float32 in every variant; in fp16 the convolutions between are float16. Files are made on demand and cached, named by
+the hash of weights and recipe, so that they cannot disagree with the weights.
 """
 
 from __future__ import annotations
@@ -30,19 +29,19 @@ if TYPE_CHECKING:
     from dfs_ros.network.light import LightNetwork
 
 OPSET = 17
-"""As old as the network allows: TensorRT 10.3 and ONNX Runtime of 2023 read it."""
+"""Oldest opset that the network allows: TensorRT 10.3 and ONNX Runtime of 2023 read it."""
 
 INPUTS = ("energy", "smoothed", "image")
 OUTPUT = "probability"
 PRECISIONS = ("fp32", "fp16")
 TOLERANCE = {"fp32": 1e-3, "fp16": 5e-3}
-"""Largest :func:`difference` from PyTorch that is no error; fp16 in ONNX Runtime comes to 1e-4."""
+"""Largest acceptable :func:`difference` from PyTorch; fp16 in ONNX Runtime comes to 1e-4."""
 IMAGE_CHANNELS = 4
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Hypotheses, height and width of a volume; height and width multiples of the network's `DOWNSAMPLING`."""
+    """Shape of a volume: hypotheses, height, width (multiples of `DOWNSAMPLING`)."""
 
     hypotheses: int
     height: int
@@ -69,16 +68,16 @@ class Shape:
 
 
 def export_onnx(module: LightNetwork, shape: Shape, precision: str = "fp32", dynamic: bool = False) -> bytes:
-    """The network as ONNX. The same arguments give the same bytes.
+    """Export a network as ONNX. The same arguments give the same bytes.
 
     Parameters
     ----------
     module
-        The network; it stays as it is.
+        The network, which is not changed.
     shape
-        The only shape the graph takes, or with `dynamic` an example: any other is taken too.
+        The only shape the graph takes; with `dynamic` an example, and any other is taken, too.
 
-    Raises ValueError for an unknown precision, ImportError where this PyTorch cannot export.
+    Raises ValueError for an unknown precision, ImportError if this PyTorch cannot export.
     """
     import torch
 
@@ -93,10 +92,10 @@ def export_onnx(module: LightNetwork, shape: Shape, precision: str = "fp32", dyn
         image = {2: "height", 3: "width"}
         options["dynamic_axes"] = {"energy": volume, "smoothed": volume, "image": image, OUTPUT: volume}
     if "dynamo" in inspect.signature(torch.onnx.export).parameters:
-        options["dynamo"] = False  # the exporter that needs no further packages
+        options["dynamo"] = False  # this exporter needs no further packages
     file = io.BytesIO()
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter's own, and of sizes that it follows all the same
+        warnings.simplefilter("ignore")  # the exporter's own, and warnings of sizes that it traces anyway
         torch.onnx.export(
             module,
             tuple(torch.zeros(size) for size in shape.of_inputs().values()),
@@ -112,7 +111,7 @@ def export_onnx(module: LightNetwork, shape: Shape, precision: str = "fp32", dyn
 def onnx_of(
     module: LightNetwork, shape: Shape, precision: str = "fp32", dynamic: bool = False, folder: Path | None = None
 ) -> bytes:
-    """:func:`export_onnx`, from the cache where it is there. `folder`: of the cache."""
+    """:func:`export_onnx` with the cache in `folder`."""
     folder = folder or cache_folder("onnx")
     what = "dynamic" if dynamic else str(shape)
     file = folder / f"{_digest(module)}-{what}-{precision}.onnx"
@@ -143,13 +142,13 @@ def golden_inputs(shape: Shape, seed: int = 0) -> list[NDArray[np.float32]]:
 def difference(probability: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
     """Largest difference of depth between two probabilities, relative to the range.
 
-    NaN anywhere in `probability` is infinitely far. Depth is counted in hypotheses.
+    NaN anywhere in `probability` gives infinity. Depth is counted in hypotheses.
     """
     from dfs_ros.depth.readout import median_and_spread
 
     if probability.shape != reference.shape or not np.isfinite(probability).all():
         return float("inf")
-    # Where all of it is 0 the median would say something all the same.
+    # An all-zero probability has no valid median.
     if np.abs(probability.sum(axis=0) - 1.0).max() > 0.01:
         return float("inf")
     found, expected = median_and_spread(probability)[0], median_and_spread(reference)[0]
@@ -157,7 +156,7 @@ def difference(probability: NDArray[np.float32], reference: NDArray[np.float32])
 
 
 def halve(module: LightNetwork) -> None:
-    """Weights and convolutions in float16. What goes into stem and image encoder is cast; `light.py` casts the rest."""
+    """Convert weights and convolutions to float16; `light.py` casts in between."""
 
     def cast(_module: object, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return tuple(tensor.half() for tensor in inputs)
@@ -168,7 +167,7 @@ def halve(module: LightNetwork) -> None:
 
 
 def _digest(module: LightNetwork) -> str:
-    """Of weights, architecture, the code of network and export, and the exporter."""
+    """Digest of weights, architecture, code of network and export, and exporter."""
     import torch
 
     from dfs_ros.network import light

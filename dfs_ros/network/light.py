@@ -1,18 +1,18 @@
 """The light network: one set of weights for every depth hypothesis.
 
-2-D convolutions run on every pair of neighbouring hypotheses alike; pairs talk to each other by shifting some channels
-along depth (Lin et al., "TSM", ICCV 2019) and by a maximum over depth. So nothing in it knows how many hypotheses there
-are or which depths they stand for: it works for any camera and range, and learns what a cost curve of a surface looks
-like instead of where depth tends to lie.
+2-D convolutions run on every pair of neighbouring hypotheses alike; pairs exchange information by shifted channels
+along depth (Lin et al., "TSM", ICCV 2019) and by a maximum over depth. So the network is independent of the number of
+hypotheses and of their depths: it works for any camera and range, and learns the shape of a surface's cost curve
+instead of typical depths.
 
     full size       energy (log cost), and the same smoothed along the image's edges
     1/4             both, averaged; 16 channels for a pair of hypotheses, joined by features of the image
-    1/8 1/16 1/32   an hourglass: what has no texture learns from its surroundings
+    1/8 1/16 1/32   an hourglass: areas without texture learn from their surroundings
     1/4             two scores a and b for each hypothesis
     full size       log-probability = a + m b - s smoothed energy, with m and s decided by the image
 
-The last line is the guided filter's locally linear model (He et al., TPAMI 2013) with a learned guide m, so that depth
-may jump where the image does. Scores start at 0: untrained, the answer is that of the smoothed energy.
+The last line is the guided filter's locally linear model (He et al., TPAMI 2013) with a learned guide m: depth may jump
+where the image does. Scores start at 0, so the untrained answer is that of the smoothed energy.
 
 Only operations of ONNX opset 17: Conv, AveragePool, Resize, Pad, Slice, Concat, ReduceMax, ReduceMin, Softmax.
 """
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 DOWNSAMPLING = 32
-"""Height and width must be multiples of this; the runner pads."""
+"""Divisor of height and width; the runner pads."""
 
 _TILE = 4  # full-size pixels per score, each way
 _PAIR = 2  # hypotheses that share channels
@@ -43,7 +43,7 @@ class LightArchitecture:
 
 
 class LightNetwork(nn.Module):
-    """See the module's text. Forward takes and gives batches of volumes."""
+    """Light network, see the module's text, on batches of volumes."""
 
     def __init__(self, architecture: LightArchitecture | None = None) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class LightNetwork(nn.Module):
         self.up4 = Up(c8, c4)
         self.score = nn.Conv2d(c4, 2 * _PAIR, 3, padding=1)
         self.detail = nn.Sequential(nn.Conv2d(image + c4, image, 3, padding=1), nn.ReLU())
-        # For every full-size pixel: the guide m, and the logarithm of what the smoothed energy counts.
+        # For every full-size pixel: the guide m, and the log weight of the smoothed energy.
         self.pixel = nn.Conv2d(image, 2 * _TILE * _TILE, 1)
         nn.init.zeros_(self.score.weight)
         nn.init.zeros_(self.score.bias)  # type: ignore[arg-type]
@@ -79,7 +79,7 @@ class LightNetwork(nn.Module):
         Parameters
         ----------
         energy
-            (B, D, H, W) logarithm of the cost volume; an offset does not matter. H and W multiples of 32.
+            (B, D, H, W) logarithm of the cost volume; offsets do not matter. H and W multiples of 32.
         smoothed
             (B, D, H, W) the same smoothed, :func:`dfs_ros.depth.regularization.smoothed_energy`.
         image
@@ -120,22 +120,22 @@ class LightNetwork(nn.Module):
     def reduced(self, energy: Tensor, smoothed: Tensor) -> tuple[Tensor, Tensor]:
         """Energies above their minimum by pairs of hypotheses, (B, P, 4, H/4, W/4).
 
-        Clarity (B, 2, H/4, W/4) is what a cost curve says about a pixel whatever its depth: how well it is explained at
-        best, and how clearly.
+        Clarity (B, 2, H/4, W/4) describes a pixel's cost curve at any depth: its best misfit, and the distinctness of
+        the minimum.
         """
         both = torch.stack([F.avg_pool2d(energy, _TILE), F.avg_pool2d(smoothed, _TILE)], dim=2)  # (B, D, 2, h, w)
         lowest = both.amin(dim=1, keepdim=True)
         above = (both - lowest).clamp(max=self.architecture.max_energy)
         best = lowest[:, 0, :1] - lowest[:, 0, :1].mean(dim=(2, 3), keepdim=True)
         clarity = 0.3 * torch.cat([best, above[:, :, 1].mean(dim=1, keepdim=True)], dim=1)
-        # The last once more where it has no partner. Without `if`, which a graph for all numbers could not hold.
+        # An odd last one is repeated. Without `if`, which a graph for all numbers could not hold.
         even = (above.shape[1] + _PAIR - 1) // _PAIR * _PAIR
         above = torch.cat([above, above[:, -1:]], dim=1)[:, :even]
         return above.reshape(above.shape[0], -1, 2 * _PAIR, *above.shape[3:]), clarity
 
 
 class ImageEncoder(nn.Module):
-    """Features (B, C, H/4, W/4) of what does not depend on the hypothesis."""
+    """Encoder of image features (B, C, H/4, W/4), which do not depend on the hypothesis."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ class ImageEncoder(nn.Module):
 
 
 class DepthMixing(nn.Module):
-    """Residual convolution across pairs `step` apart, in a quarter of the channels each."""
+    """Residual convolution across pairs `step` apart, on a quarter of the channels each."""
 
     def __init__(self, channels: int, step: int) -> None:
         super().__init__()
@@ -172,7 +172,7 @@ class DepthMixing(nn.Module):
 
 
 class DepthContext(nn.Module):
-    """Tells every pair the largest of each feature over all of them."""
+    """Depth context: gives every pair the maximum of each feature over all pairs."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -183,7 +183,7 @@ class DepthContext(nn.Module):
 
 
 class Up(nn.Module):
-    """Enlarge coarse features and join them with the finer ones."""
+    """Upsampling of coarse features, joined with finer ones."""
 
     def __init__(self, coarse: int, fine: int) -> None:
         super().__init__()
@@ -196,24 +196,27 @@ class Up(nn.Module):
 
 
 def run(layers: nn.ModuleList, x: Tensor, pairs: int) -> Tensor:
-    """The layers one after the other."""
+    """Run the layers in sequence."""
     for layer in layers:
         x = layer(x, pairs)
     return x
 
 
 def largest(x: Tensor, pairs: int) -> Tensor:
-    """Maximum of each feature over all pairs, (B P, C, h, w) -> (B, C, h, w)."""
-    # Channels last, as convolutions leave them: any other order is 50 times as slow on a CPU.
+    """Maximum of each feature over all pairs.
+
+    (B P, C, h, w) -> (B, C, h, w).
+    """
+    # Channels last, as convolutions return them: any other order is 50 times as slow on a CPU.
     last = x.permute(0, 2, 3, 1)
     return last.reshape(-1, pairs, *last.shape[1:]).amax(dim=1).permute(0, 3, 1, 2)
 
 
 def repeat(features: Tensor, pairs: int) -> Tensor:
-    """(B, C, h, w) for every pair of hypotheses: (B P, C, h, w)."""
+    """Repeat (B, C, h, w) for every pair of hypotheses: (B P, C, h, w)."""
     return features.unsqueeze(1).expand(-1, pairs, -1, -1, -1).flatten(0, 1)
 
 
 def enlarged(score: Tensor) -> Tensor:
-    """(B, D, h, w) to full size, bilinear."""
+    """Upsample (B, D, h, w) bilinearly to full size."""
     return F.interpolate(score, scale_factor=float(_TILE), mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""Networks on disk: one safetensors file, which says of itself what it is. No pickle is ever loaded."""
+"""Network files: safetensors that describe their network. Pickle is never loaded."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _KINDS: dict[str, Callable[[], NetworkKind]] = {"light": _light}
 
 
 def register_network(kind: str, made: Callable[[], NetworkKind]) -> None:
-    """Register another kind of network; `made` is called at its first file."""
+    """Register a kind of network; `made` is called at its first file."""
     _KINDS[kind] = made
 
 
 def model_file(name: str) -> Path:
-    """The file of a model: a name in models/, or the path of a safetensors file.
+    """File of a model: a name in models/, or the path of a safetensors file.
 
-    Raises FileNotFoundError that lists what there is.
+    Raises FileNotFoundError with a list of the known models.
     """
     if name.endswith(_SUFFIX):
         if not Path(name).is_file():
@@ -62,7 +62,7 @@ def model_file(name: str) -> Path:
 
 
 def known_models() -> list[str]:
-    """Names of the models that came with the package."""
+    """Names of the models of the package."""
     try:
         folder = share_folder("models")
     except FileNotFoundError:
@@ -77,7 +77,7 @@ def save_network(
     training: Mapping[str, Any],
     sigma_scale: float = 1.0,
 ) -> None:
-    """Write weights with what they are for, whole or not at all. `training`: whatever is worth knowing, for people."""
+    """Write weights with their description, atomically. `training`: facts for people."""
     from safetensors.torch import save_file
 
     metadata = {
@@ -89,7 +89,7 @@ def save_network(
     }
     with atomic_file(file) as partial:
         save_file(dict(weights), partial, metadata)
-        partial.chmod(0o644)  # safetensors makes files private
+        partial.chmod(0o644)  # safetensors writes private files
 
 
 def training_facts(file: str | Path) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def training_facts(file: str | Path) -> dict[str, Any]:
 def sigma_scale_of(file: str | Path) -> float:
     """Calibration factor of the network's sigma; 1 if the file has none.
 
-    Raises ValueError where that is no positive number.
+    Raises ValueError for a factor that is not a positive number.
     """
     from safetensors import safe_open
 
@@ -119,7 +119,7 @@ def sigma_scale_of(file: str | Path) -> float:
 
 
 def load_weights(file: str | Path) -> LightNetwork:
-    """The light network of a file. Raises ValueError where it is not one of ours, another network, or damaged."""
+    """Load a light network. Raises ValueError for a foreign, other or damaged file."""
     from dfs_ros.network.light import LightNetwork
 
     module = load_module(file)
@@ -132,7 +132,7 @@ def load_weights(file: str | Path) -> LightNetwork:
 
 
 def load_module(file: str | Path) -> nn.Module:
-    """The network of a file, whichever it is. Raises ValueError where it is not one of ours, or damaged."""
+    """Load a network of any kind. Raises ValueError for a foreign or damaged file."""
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
@@ -163,7 +163,7 @@ def load_module(file: str | Path) -> nn.Module:
 
 
 def make_network(kind: str, architecture: Mapping[str, Any]) -> nn.Module:
-    """A new network of a kind with the settings of its architecture.
+    """Make a new network of a kind from the settings of its architecture.
 
     Raises KeyError for an unknown kind, TypeError and ValueError for wrong settings.
     """

@@ -1,4 +1,4 @@
-"""Runner of a network: arrays in, array out."""
+"""Interface of network runners: arrays in, array out."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float32]
 Progress = Callable[[str, float], None]
-"""Called with what is being prepared and the share of it that is done."""
+"""Function of the object of a preparation and its completed share."""
 
 
 class RunnerError(RuntimeError):
-    """This runner cannot run this network here; another may. The message says why."""
+    """Failure of a runner to run this network here; another may. The message has the reason."""
 
     level = "warning"
 
@@ -31,11 +31,11 @@ class RunnerMissing(RunnerError):
 
 
 class OutOfDeviceMemory(RunnerError):
-    """Too little memory on the device at this moment; later there may be enough."""
+    """Too little free memory on the device, perhaps for a moment only."""
 
 
 class WrongAnswer(RunnerError):
-    """A runner whose depth is not the reference's. It must not be used."""
+    """Depth of a runner that differs from the reference; it must not be used."""
 
     level = "error"
 
@@ -49,15 +49,15 @@ class RunnerFault(NamedTuple):
 
 @dataclass(frozen=True)
 class Golden:
-    """Inputs by which a runner is held to the reference before it is used."""
+    """Golden test of a runner against the reference, before its use."""
 
     inputs: Callable[[], list[Array]]
     difference: Callable[[Array], float]
-    """How far an answer to them is from the reference's, as a share of the range."""
+    """Difference of an answer from the reference's, as a share of the range."""
     tolerance: float
 
     def check(self, name: str, answer: Array) -> dict[str, float]:
-        """Figures for a record. Raises WrongAnswer where the answer of runner `name` is too far away."""
+        """Figures for a record. Raises WrongAnswer for too large a difference of runner `name`."""
         found = self.difference(answer)
         if not found <= self.tolerance:
             raise WrongAnswer(
@@ -67,10 +67,10 @@ class Golden:
 
 
 class Runner(ABC):
-    """Runs one network on one device.
+    """Runner of one network on one device.
 
-    Both ways of running take and give float32 without a batch axis. Height and width are the last two axes and fit
-    the network (see its `DOWNSAMPLING`). They raise :class:`RunnerError` where the runner turns out not to work.
+    Both methods take and return float32 without a batch axis. Height and width are the last two axes and fit the
+    network (see its `DOWNSAMPLING`). They raise :class:`RunnerError` if the runner does not work.
     """
 
     @property
@@ -80,16 +80,16 @@ class Runner(ABC):
 
     @property
     def faults(self) -> list[RunnerFault]:
-        """Faults so far although there is an answer, for diagnostics."""
+        """Faults so far of a runner that still answers, for diagnostics."""
         return []
 
     @abstractmethod
     def run(self, *inputs: Array) -> Array:
-        """The network's output for its inputs, in host memory."""
+        """Run the network on host arrays."""
 
     @abstractmethod
     def run_tensors(self, *inputs: Tensor) -> Tensor:
-        """The same for tensors on their device, on CUDA in the current stream.
+        """Run the network on device tensors, on CUDA in the current stream.
 
-        The answer may be overwritten by the next one.
+        The next call may overwrite the result.
         """

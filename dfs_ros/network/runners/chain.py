@@ -1,4 +1,4 @@
-"""Runners one after the other: the first that works runs the network; earlier failures are kept for diagnostics."""
+"""Chain of runners: the first working one runs the network; failures are kept."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Output = TypeVar("Output")
 
 FIRST_PAUSE, LONGEST_PAUSE = 8, 512
-"""Calls that a runner without memory sits out; doubled each time that it finds none again."""
+"""Calls skipped after a memory failure of a runner; doubled at each further one."""
 
 _log = logging.getLogger(__name__)
 _LOG_LEVELS = {"note": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -24,7 +24,7 @@ _LOG_LEVELS = {"note": logging.INFO, "warning": logging.WARNING, "error": loggin
 
 @dataclass
 class _Link:
-    """A runner of the chain: not made yet, in use, out of memory for `pause` calls, or `failed` for good."""
+    """Runner in the chain: not made yet, in use, paused for `pause` calls, or `failed` for good."""
 
     name: str
     make: Callable[[], Runner]
@@ -36,18 +36,18 @@ class _Link:
 
 
 class ChainRunner(Runner):
-    """The first of `links` (name, what makes the runner) that works.
+    """Runner by the first of `links` (name, factory) that works.
 
-    A runner may turn out not to work when it is made, at its first volume, or when its engine is built; it is not used
-    again. One that finds too little device memory sits out some calls, and is tried again: others may have freed it.
-    Raises RunnerError with every reason where no runner works.
+    A runner may fail when it is made, at its first volume, or when its engine is built; it is not used again. One with
+    too little device memory pauses for some calls, and is tried again: the memory may have been freed. Raises
+    RunnerError, with every reason, if no runner works.
     """
 
     def __init__(self, links: Sequence[tuple[str, Callable[[], Runner]]]) -> None:
         self.names = tuple(name for name, _ in links)
-        """The runners in the order of preference."""
+        """Names of the runners, in the order of preference."""
         self._links = [_Link(*link) for link in links]
-        self._runner: Runner | None = None  # the last that worked
+        self._runner: Runner | None = None  # the last working one
         self._until_one_works(lambda runner: None)
 
     @property
@@ -77,7 +77,7 @@ class ChainRunner(Runner):
                 answer = call(runner)
             except RuntimeError as error:
                 self._report(link, as_runner_error(error))
-                continue  # outside of `except`: the error holds on to what had been allocated
+                continue  # outside of `except`: the error keeps the allocations alive
             link.fault, link.next_pause = None, FIRST_PAUSE
             if runner is not self._runner:
                 self._runner = runner
@@ -98,7 +98,7 @@ class ChainRunner(Runner):
 
 
 def as_runner_error(error: RuntimeError) -> RunnerError:
-    """The error itself, or what too little device memory means for a runner. Raises all others again."""
+    """Convert an error to a RunnerError, memory errors included; raise all others again."""
     if is_out_of_memory(error) or is_out_of_memory(error.__cause__):
         return OutOfDeviceMemory(f"out of device memory ({error})")
     if isinstance(error, RunnerError):

@@ -16,24 +16,24 @@ _CUDA = "CUDAExecutionProvider"
 
 
 class OnnxRunner(Runner):
-    """Runs an ONNX model in ONNX Runtime.
+    """Runner of an ONNX model in ONNX Runtime.
 
     Parameters
     ----------
     model
-        Gives the ONNX file, when the first volume comes.
+        Function that returns the ONNX file, called at the first volume.
     inputs
-        Names of the inputs, in the order they are given in.
+        Names of the inputs, in order.
     device
-        `auto` (CUDA where this ONNX Runtime has it), `cpu` or `cuda`.
+        `auto` (CUDA if this ONNX Runtime has it), `cpu` or `cuda`.
     threads
         On the CPU.
     golden
-        What the model must answer before it is used; None: nothing.
+        Golden test before the model is used; None: no test.
     precision
         For the description.
 
-    Raises RunnerMissing where ONNX Runtime is not installed or has no CUDA though it was asked for.
+    Raises RunnerMissing if ONNX Runtime is not installed or lacks a requested CUDA.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class OnnxRunner(Runner):
             binding.bind_input(name, "cuda", device, np.float32, tuple(batch.shape), batch.data_ptr())
         output_name = session.get_outputs()[0].name
         binding.bind_output(output_name, "cuda", device, np.float32, tuple(result.shape), result.data_ptr())
-        torch.cuda.current_stream().synchronize()  # ONNX Runtime has a stream of its own
+        torch.cuda.current_stream().synchronize()  # ONNX Runtime uses its own stream
         try:
             session.run_with_iobinding(binding)
         except Exception as error:
@@ -94,12 +94,12 @@ class OnnxRunner(Runner):
         }
         try:
             output: Array = session.run(None, feed)[0][0]
-        except Exception as error:  # ONNX Runtime has no class of its own for what it raises
+        except Exception as error:  # ONNX Runtime has no exception class
             raise RunnerError(f"onnxruntime: {error}") from error
         return output
 
     def _ready(self) -> Any:
-        """The session, once its answer to the golden inputs is right."""
+        """Session, tested by the golden inputs."""
         if self._session is None:
             session = self._loaded()
             if self._golden is not None:

@@ -1,8 +1,8 @@
-"""Networks in TensorRT 10.3 to 11 and TensorRT for RTX, by common calls.
+"""Networks in TensorRT 10.3 to 11 and TensorRT for RTX, by their common API.
 
 Networks are strongly typed: precision is in the ONNX file and no builder flag lowers it. An engine is built for one
-shape, when the first volume of that shape comes, and kept (:mod:`.engine_cache`). Before it is used it
-answers a golden input; where that differs from the reference the engine is not used.
+shape, at its first volume, and cached (:mod:`.engine_cache`). It is tested by a golden input and not used if its answer
+differs from the reference.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 BACKENDS = ("tensorrt", "tensorrt_rtx")
 WORKSPACE_BYTES = 1 << 30
 RTX_CAPABILITIES = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
-"""What TensorRT for RTX makes engines for: neither Jetson Orin and Thor nor Hopper."""
+"""Compute capabilities of TensorRT for RTX: neither Jetson Orin and Thor nor Hopper."""
 
 _log = logging.getLogger(__name__)
 
@@ -44,10 +44,10 @@ class EngineModel:
 
 
 class TensorRTRunner(Runner):
-    """Runs engines of one backend of `BACKENDS` on the current CUDA GPU.
+    """Runner of engines of one backend of `BACKENDS` on the current CUDA GPU.
 
-    `model` gives what to build for a number of hypotheses, height and width. Raises RunnerMissing where the backend
-    is not installed or has no engines for the GPU, or where there is no GPU that PyTorch can use.
+    `model` returns the model to build for a number of hypotheses, height and width. Raises RunnerMissing if the backend
+    is not installed or does not support the GPU, or without a GPU for PyTorch.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class TensorRTRunner(Runner):
     def run_tensors(self, *inputs: Tensor) -> Tensor:
         shape = tuple(inputs[0].shape)
         if shape not in self._loaded:
-            # The engines of other shapes go: a camera has one size, and memory on a GPU is dear.
+            # Engines of other shapes are released: a camera has one size, and GPU memory is scarce.
             for key, _ in self._loaded.values():
                 self._cache.release(key)
             self._loaded.clear()
@@ -128,7 +128,7 @@ class TensorRTRunner(Runner):
 
 
 class _Loaded:
-    """An engine ready to run; `compiled`: what TensorRT for RTX compiled for it the last time."""
+    """Engine ready to run; `compiled`: earlier run-time compilations of TensorRT for RTX."""
 
     def __init__(
         self,
@@ -163,8 +163,8 @@ class _Loaded:
             self._context.set_tensor_address(name, batch.data_ptr())
         output = torch.empty(tuple(self._context.get_tensor_shape(self._output)), device=batches[0].device)
         self._context.set_tensor_address(self._output, output.data_ptr())
-        # TensorRT synchronises on the default stream. The current one waits for ours, so memory freed on it is not
-        # used again too early.
+        # TensorRT synchronises on the default stream. The current stream waits for ours, so memory freed on it is not
+        # reused too early.
         current = torch.cuda.current_stream()
         stream.wait_stream(current)
         self._log.errors.clear()
@@ -180,7 +180,7 @@ class _Loaded:
             return None
         compiled = bytes(self._compiling.serialize())
         if len(compiled) == self._compiled_bytes:
-            self._compiling = None  # shapes are fixed: what was not compiled by now never is
+            self._compiling = None  # shapes are fixed: nothing is compiled later
             return None
         self._compiled_bytes = len(compiled)
         return compiled
@@ -191,7 +191,7 @@ def execution_context(engine: Any, compiled: bytes | None) -> tuple[Any, Any]:
 
     The cache is filled with `compiled`.
 
-    TensorRT for RTX compiles kernels when an engine is first run, and can keep them; TensorRT did so when building.
+    TensorRT for RTX compiles kernels at an engine's first run, and can cache them; TensorRT compiles while building.
     """
     make = getattr(engine, "create_runtime_config", None)
     config: Any = make() if make is not None else None
@@ -238,12 +238,12 @@ def make_logger(trt: Any) -> Any:
 def build_engine(
     trt: Any, onnx: bytes, shapes: Mapping[str, tuple[int, ...]], progress: Progress | None = None
 ) -> bytes:
-    """Parse and build. Needs no GPU with TensorRT for RTX. Raises RunnerError with what the backend said."""
+    """Parse and build an engine; TensorRT for RTX needs no GPU. Raises RunnerError with the log."""
     log = make_logger(trt)
     builder = trt.Builder(log)
     if builder is None:
         raise RunnerError(f"no builder: {log.told()}")
-    # Required on TensorRT 10; ignored on 11, which knows nothing else.
+    # Required on TensorRT 10; ignored on 11, which has no other mode.
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)
     if not parser.parse(onnx):
@@ -271,7 +271,7 @@ def build_engine(
 
 
 def _make_monitor(trt: Any, progress: Progress | None) -> Any:
-    """Tells how far the outermost phase of building is. What `progress` raises ends the building; see `stopped`."""
+    """Progress monitor of the outermost phase; exceptions of `progress` end the build, see `stopped`."""
     if progress is None:
         return None
     tell = progress

@@ -10,24 +10,24 @@ from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
 from dfs_ros.network.runners.base import Array, Runner
 from dfs_ros.system.cores import network_threads
 
-_GRAPHS = 2  # sizes of image
+_GRAPHS = 2  # image sizes kept
 
 
 class TorchRunner(Runner):
-    """Runs a module that takes and gives batches of float32, whatever it computes in.
+    """Runner of a module on batches of float32, at any internal precision.
 
     Parameters
     ----------
     device
-        `auto` (CUDA where there is one), `cpu` or `cuda`. Raises ValueError where CUDA is asked for in vain.
+        `auto` (CUDA if available), `cpu` or `cuda`. Raises ValueError for an unavailable CUDA.
     precision
-        For the description, of what the module computes in. Convolutions in `fp32` are exactly that; in `auto` a GPU
-        may round their inputs to 10 bits (TF32), which is several times faster. `bf16`, on the CPU, rounds them to 8
-        bits, as in training.
+        Internal precision of the module, for the description. Convolutions in `fp32` are exact; in `auto` a GPU may
+        round their inputs to 10 bits (TF32), which is several times faster. `bf16`, on the CPU, rounds them to 8 bits,
+        as in training.
     graphs
-        On CUDA, record a CUDA graph when a size comes again.
+        On CUDA, record a CUDA graph for repeated sizes.
     threads
-        On the CPU, of all of PyTorch; as in :func:`dfs_ros.system.cores.network_threads`.
+        CPU threads of all of PyTorch; as in :func:`dfs_ros.system.cores.network_threads`.
     """
 
     def __init__(
@@ -79,6 +79,6 @@ class TorchRunner(Runner):
 
 
 def has_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 by instructions of its own; without them it would be slower."""
+    """True if this processor has bfloat16 instructions; without them bfloat16 is slower."""
     asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, lambda: False)() for name in asked)

@@ -1,6 +1,6 @@
-"""Shapes of blur that real lenses have: a polygon of aperture blades, and spherical aberration.
+"""Pupils of real lenses: polygon of aperture blades, spherical aberration.
 
-Of the same aperture as a disk: the area of the polygon is the disk's, so an f-number means the same.
+The polygon has the area of the disk, so that the f-number keeps its meaning.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ class Pupil:
     blades
         Sides of a regular polygon; 0 is a circle.
     rotation_rad
-        Of the polygon.
+        Rotation of the polygon.
     aberration
-        -1 to 1: light is spread over the radius r (1 = rim) as ``1 + aberration (2 r^2 - 1)``, a bright rim where
-        positive, on the near side of the focus; on the far side it is the other way round, as of a lens with spherical
-        aberration.
+        -1 to 1: light is distributed over the radius r (1 = rim) as ``1 + aberration (2 r^2 - 1)``: a bright rim if
+        positive, on the near side of the focus, the reverse on the far side, as of a lens with spherical aberration.
     """
 
     blades: int = 0
@@ -55,7 +54,7 @@ def pupil_psf(diameter_px: float, size: int, pupil: Pupil, near: bool) -> NDArra
     rim = np.full_like(radius, disk_radius)
     if pupil.blades:
         sector = 2.0 * math.pi / pupil.blades
-        # Distance of the sides from the centre where the area is the disk's.
+        # Distance of the sides from the centre at the disk's area.
         apothem = disk_radius * math.sqrt(math.pi / (pupil.blades * math.tan(sector / 2.0)))
         angle = np.arctan2(y, x) + pupil.rotation_rad + (math.pi if near else 0.0)
         rim = apothem / np.cos((angle % sector) - sector / 2.0)

@@ -1,14 +1,14 @@
 """Thin-lens rendering of focal stacks from a photo and its depth, with occlusion.
 
-The scene is shared out among layers of nearly equal blur, every pixel between the two nearest in depth. Each layer is
-blurred by its disk and laid over the farther ones, far to near, in linear light (after Ikoma et al., ICCP 2021):
+The scene is split into layers of nearly equal blur, every pixel between the two nearest in depth. Each layer is blurred
+by its disk and composited over the farther ones, far to near, in linear light (after Ikoma et al., ICCP 2021):
 
     W_k   share of layer k in every pixel
-    V_k   W_0 + ... + W_k, plus a little where nearer layers hide what lies behind, and that is guessed
+    V_k   W_0 + ... + W_k, plus a small weight behind nearer layers, where the scene is extrapolated
     out   = blur_k(W_k I) / blur_k(V_k) + (1 - blur_k(W_k) / blur_k(V_k)) out
 
-On a continuous surface the shares add up to one, so no seams show and blur follows depth smoothly. At a depth edge the
-near side blurs over the far side, and the far side never takes up colour of the near side.
+On a continuous surface the shares add up to one, so no seams appear and blur follows depth smoothly. At a depth edge
+the near side blurs over the far side, and the far side never takes colour from the near side.
 
 The blur is a convolution (by FFT, padded) with the rasterised disk of `disk_psf`, not with the analytic transfer
 function: that one rings at the hard edges of a layer, a rasterised disk is never negative. Rasterising costs accuracy
@@ -37,10 +37,10 @@ from dfs_ros.types import Camera, FocalStack
 Image = NDArray[np.float32]
 
 RENDERER_VERSION = 2
-"""Raised whenever the same input gives other images, so that cached stacks are rendered again."""
+"""Increment when the same input gives other images, which invalidates cached stacks."""
 
 _DEFAULT = SimulationConfig()
-HIDDEN_WEIGHT = 0.01  # guessed pixels count this much: only where the aperture sees almost nothing of what is known
+HIDDEN_WEIGHT = 0.01  # weight of extrapolated pixels: they count only where the aperture sees almost no known ones
 _IDENTITY_BELOW_PX = 0.1
 
 
@@ -53,9 +53,9 @@ def render_stack(
     breathing: bool = _DEFAULT.breathing,
     **settings: Any,
 ) -> FocalStack:
-    """The images of :func:`render_images`, which has the parameters and errors, as a focal stack.
+    """Render a focal stack; parameters and errors as of :func:`render_images`.
 
-    Without `breathing` the stack says that it does not breathe (magnification 1), else its magnification is unknown.
+    Without `breathing` the magnification of the stack is 1, else unknown.
     """
     images = render_images(rgb, depth_m, camera, focus_diopters, breathing=breathing, **settings)
     return FocalStack(
@@ -84,19 +84,19 @@ def render_images(
     max_layers: int = _DEFAULT.max_layers,
     pupil: Pupil | None = None,
 ) -> NDArray[np.uint8]:
-    """Render the images (F, H, W, 3), uint8, of a thin lens from a sharp image and its depth.
+    """Render thin-lens images, uint8 (F, H, W, 3), of a sharp image with depth.
 
     Parameters
     ----------
     rgb
-        (H, W, 3) uint8 as a camera gives it, or float32 linear light (1 = white).
+        (H, W, 3) uint8 from a camera, or float32 linear light (1 = white).
     depth_m
         (H, W) depth along the optical axis in metres, inf allowed; 0, negative or NaN = unknown, filled from around.
     camera, focus_diopters
         The lens and the focus of each image (F,). `camera.pixel_pitch_m` is that of the images' pixels.
     oversampling
-        `rgb` and `depth_m` are this many times finer each way than the images, which come out H / oversampling high; 2
-        gives more exact blur and smooth edges for five times the time.
+        Resolution of `rgb` and `depth_m` relative to the images each way; 2 gives more exact blur and smooth edges for
+        five times the time.
     rng
         Generator or seed of the noise.
     noise, noise_space
@@ -112,12 +112,12 @@ def render_images(
     gain
         (F,) exposure of each image relative to `rgb`.
     layer_step_px, max_layers
-        Layers are this far apart, in blur diameter of the image with most blur; farther where that took more layers.
+        Distance of layers in blur diameter of the most blurred image; larger if `max_layers` would be exceeded.
     pupil
         Shape of the blur; None is the disk of an ideal lens.
 
-    Blur diameters end at the height or width of the image. Raises ValueError or TypeError for images that do not match
-    each other, numbers that make no camera, or no depth at all.
+    Blur diameters are limited to the height or width of the image. Raises ValueError or TypeError for images that do
+    not match, an invalid camera, or no depth at all.
     """
     focus = np.atleast_1d(np.asarray(focus_diopters, np.float64))
     linear = decode(rgb, transfer_curve)
@@ -132,7 +132,7 @@ def render_images(
     motion = _per_frame(shift_px, (len(focus), 2), 0.0, "shift_px")
     exposure = _per_frame(gain, (len(focus),), 1.0, "gain")
 
-    # The scene stays in the reference geometry and is enlarged last, so its blur is divided by that scale here.
+    # The scene stays in the reference geometry and is enlarged last; its blur is divided by that scale here.
     px_per_diopter = thin_lens.coc_px_per_diopter(focus, camera) / scale
     inverse_depth = 1.0 / depth
     knots = layer_knots(inverse_depth, layer_step_px / float(px_per_diopter.max()), max_layers)
@@ -184,9 +184,9 @@ def reduce_image(linear: Image, factor: int) -> Image:
 def fill_depth_holes(depth_m: NDArray[np.floating]) -> NDArray[np.float64]:
     """Depth (H, W) with unknown pixels (0, negative, NaN) filled.
 
-    Depth cameras see nothing beside near objects, in their own shadow, where the background goes on: a hole takes the
-    farther of the nearest known depths to its left and right, then the median of its surroundings; a row without
-    any depth takes that of the nearest known pixel. Raises ValueError where nothing is known.
+    Depth cameras have holes beside near objects, in their own shadow, where the background continues: a hole takes the
+    farther of the nearest known depths to its left and right, then the median of its surroundings; a row without any
+    depth takes that of the nearest known pixel. Raises ValueError without any known depth.
     """
     depth = np.asarray(depth_m, np.float64)
     known = depth > 0
@@ -194,7 +194,7 @@ def fill_depth_holes(depth_m: NDArray[np.floating]) -> NDArray[np.float64]:
         raise ValueError("depth_m: no pixel has a depth over 0 m")
     if known.all():
         return depth
-    # Single wrong pixels at the rim of a hole must not fill it: fill from medians.
+    # Medians, so that single wrong pixels at the rim of a hole do not fill it.
     around = cv2.medianBlur(depth[_nearest(known)].astype(np.float32), 5)
     row, column = np.indices(depth.shape)
     last = depth.shape[1] - 1
@@ -211,11 +211,11 @@ def fill_depth_holes(depth_m: NDArray[np.floating]) -> NDArray[np.float64]:
 def layer_knots(inverse_depth: NDArray[np.float64], step_diopters: float, max_layers: int) -> NDArray[np.float64]:
     """Inverse depths (K,) of the layers, far to near, both extremes included.
 
-    Neighbours are at most `step_diopters` apart unless the scene has nothing between them, so a scene of a few planes
-    has a layer at exactly each. Where that took more than `max_layers`, they are farther apart.
+    Neighbours are at most `step_diopters` apart, except across empty depths, so a scene of a few planes has a layer at
+    exactly each. Beyond `max_layers` they are farther apart.
     """
     values = np.unique(inverse_depth)
-    step = max(step_diopters, 2.0 * float(np.ptp(values)) / max_layers)  # two knots at most lie within one step
+    step = max(step_diopters, 2.0 * float(np.ptp(values)) / max_layers)  # one step holds two knots at most
     knots = [values[0]]
     while knots[-1] < values[-1]:
         after = int(np.searchsorted(values, knots[-1], side="right"))
@@ -227,7 +227,7 @@ def layer_knots(inverse_depth: NDArray[np.float64], step_diopters: float, max_la
 def layer_shares(
     inverse_depth: NDArray[np.float64], knots: NDArray[np.float64]
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Farther layer (H, W) of every pixel and the share (H, W) of the next nearer one."""
+    """Farther layer (H, W) of every pixel and share (H, W) of the next nearer."""
     farther = np.clip(np.searchsorted(knots, inverse_depth, side="right") - 1, 0, len(knots) - 1)
     nearer = np.minimum(farther + 1, len(knots) - 1)
     gap = np.where(nearer > farther, knots[nearer] - knots[farther], 1.0)
@@ -244,14 +244,13 @@ def _rasterised_diameters() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def blur_psf(diameter_px: float, pupil: Pupil | None = None) -> NDArray[np.float64]:
-    """Blur kernel between a sharp and a defocused image of the same camera, odd size, sum 1.
+    """Blur kernel from a sharp to a defocused image, odd size, sum 1.
 
     With a `pupil`, a negative diameter is that of a point nearer than the focus.
 
-    Pixels gather light over their area, in the sharp image as in the defocused one. The kernel between the two is the
-    disk alone, while its rasterisation on the pixel grid (`disk_psf`) is wider by a pixel, a variance of
-    1/12 px^2. So the disk is rasterised at the slightly smaller diameter whose second moment is the true disk's,
-    diameter^2 / 16.
+    Pixels integrate light over their area, in the sharp and in the defocused image alike. The kernel between the two is
+    the disk alone, while its rasterisation on the pixel grid (`disk_psf`) is wider by a pixel, a variance of 1/12 px^2.
+    So the disk is rasterised at the slightly smaller diameter with the true disk's second moment, diameter^2 / 16.
     """
     true, rasterised = _rasterised_diameters()
     near, diameter_px = diameter_px < 0, abs(diameter_px)
@@ -276,10 +275,10 @@ def _composite(
 ) -> Image:
     """Composite blurred layers, far to near, into frames (F, H, W, 3) of linear light."""
     height, width = farther.shape
-    haze = min(height, width)  # beyond that it is haze anyway
+    haze = min(height, width)  # wider blur is uniform anyway
     diameters = np.clip(diameters, -haze, haze)
     widest = float(np.abs(diameters).max())
-    # Mirrored surroundings, wide enough that neither the FFT's wrap-around nor an edge is seen by any disk.
+    # Mirrored surroundings, wide enough that no disk reaches the FFT's wrap-around or an edge.
     pad = math.ceil(widest / 2 if pupil is None else 0.8 * widest) + 1
     border = ((pad, pad), (pad, pad))
     linear = np.pad(linear, (*border, (0, 0)), mode="symmetric")
@@ -306,8 +305,8 @@ def _composite(
 def layer_planes(linear: Image, farther: NDArray[np.intp], nearer_share: NDArray[np.float32], k: int) -> Image:
     """Colour times share (3), share W_k, and V_k of layer k, as planes (5, H, W).
 
-    What nearer layers hide is guessed from the nearest visible pixel, its colour mirrored across the edge of what is
-    visible, so that texture goes on behind it. It weighs little, and so counts only where nothing else is seen.
+    Pixels hidden by nearer layers are extrapolated from the nearest visible pixel, mirrored across the visible edge,
+    which continues the texture. Their small weight counts only where nothing else is seen.
     """
     own = np.where(farther == k, 1.0 - nearer_share, np.where(farther == k - 1, nearer_share, np.float32(0.0)))
     visible = np.where(farther == k, 1.0 - nearer_share, (farther < k).astype(np.float32))
@@ -352,7 +351,7 @@ def _transfer(diameter_px: float, shape: Sequence[int], pupil: Pupil | None) -> 
 
 
 def _moved(frame: Image, scale: float, shift_px: NDArray[np.float64]) -> Image:
-    """`frame` scaled about its centre and then shifted (right, down)."""
+    """Scale `frame` about its centre, then shift it (right, down)."""
     if scale == 1.0 and not shift_px.any():
         return frame
     height, width = frame.shape[:2]
@@ -366,7 +365,7 @@ def _moved(frame: Image, scale: float, shift_px: NDArray[np.float64]) -> Image:
 def _developed(
     light: Image, transfer_curve: str, noise: float, noise_space: str, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """uint8 values of linear light, with noise."""
+    """Encode linear light as uint8, with noise."""
     grain = rng.standard_normal(light.shape, np.float32) * np.float32(noise) if noise > 0 else np.float32(0.0)
     in_light = noise_space == "linear"
     value = encode(light + grain, transfer_curve) if in_light else encode(light, transfer_curve) + grain

@@ -1,4 +1,4 @@
-"""Scenes to photograph: sharp image, true depth and planes at known depths, all procedural."""
+"""Procedural scenes: sharp image, true depth, planes at known depths."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from dfs_ros.types import Camera
 
 _DEMO_SEED = 1
 DEMO_FOCUS_DIOPTERS = (2.2, 1.6, 1.1, 0.7, 0.35)
-"""A sweep that covers the demo scene from 0.45 m to its wall."""
+"""Focus sweep over the demo scene, from 0.45 m to its wall."""
 DEMO_PERIOD_S = 12.0
-"""After this long the sway before the demo scene repeats."""
+"""Period of the sway before the demo scene."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A sharp image with its depth.
+    """Scene: sharp image with its depth.
 
     `rgb` uint8 (H, W, 3), `depth_m` float32 (H, W), `label` int16 (H, W) into `names`; `plane_depth_m` gives the depth
     of those of the names that are planes facing the camera.
@@ -49,7 +49,7 @@ class Scene:
         return np.asarray(inside, bool)
 
     def reduced(self, factor: int) -> Scene:
-        """The scene as images rendered from it with `oversampling=factor` show it: light averaged, depth not mixed."""
+        """Reduce the scene by `factor`, as images with this oversampling: light is averaged, depth not."""
         middle = slice(factor // 2, None, factor)
         return replace(
             self,
@@ -98,8 +98,9 @@ def random_scene(
 ) -> Scene:
     """Random scene between two depths: background and 2 to 12 objects.
 
-    Depths are drawn evenly in inverse depth, sizes in pixels, textures of all kinds, half of them from `photos` (uint8
-    RGB, used as they are and mirrored where they repeat) where there are any.
+    Depths are drawn uniformly in inverse depth, sizes in pixels, textures of all kinds, half of them from `photos`
+    (uint8
+    RGB, mirrored where they repeat), if given.
     """
     if not 0 < near_m < far_m < math.inf:
         raise ValueError(f"scene: expected 0 < near_m < far_m, received {near_m} and {far_m}")
@@ -167,7 +168,7 @@ def _demo_objects() -> tuple[tuple[str, tuple[Surface, ...]], ...]:
 
 
 class _RandomObjects:
-    """Draws backgrounds and objects for :func:`random_scene`."""
+    """Generator of backgrounds and objects for :func:`random_scene`."""
 
     def __init__(
         self,
@@ -202,7 +203,7 @@ class _RandomObjects:
         return surfaces
 
     def object(self) -> list[Surface]:
-        """A card, box, ball or pole somewhere in view."""
+        """Random card, box, ball or pole in view."""
         rng = self.rng
         depth = self._depth(0.0, 1.0)
         x = rng.uniform(-0.5, 0.5) * self.width * depth / self.fx_px
@@ -231,7 +232,7 @@ class _RandomObjects:
         return Rectangle((x, y, depth), tuple(right.tolist()), tuple(down.tolist()), material)
 
     def _depth(self, low: float, high: float) -> float:
-        """A depth, even in inverse depth, between shares 0 (far) and 1 (near) of the range."""
+        """Random depth, uniform in inverse depth, between shares 0 (far) and 1 (near) of the range."""
         share = self.rng.uniform(low, high)
         return 1.0 / (1.0 / self.far_m + share * (1.0 / self.near_m - 1.0 / self.far_m))
 
@@ -245,6 +246,6 @@ class _RandomObjects:
 
 
 def _tileable(photo: Texture) -> Texture:
-    """The photo and its mirror images, so that neighbouring tiles meet without a seam."""
+    """Photo with its mirror images, which tiles without seams."""
     both = np.concatenate([photo, photo[:, ::-1]], axis=1)
     return np.concatenate([both, both[::-1]], axis=0)

@@ -32,7 +32,7 @@ class Material:
 
     @cached_property
     def levels(self) -> list[NDArray[np.float32]]:
-        """The texture in linear light at full, half, quarter, ... size."""
+        """Texture in linear light at full, half, quarter, ... size."""
         levels = [decode(self.texture)]
         while min(levels[-1].shape[:2]) > 2:
             height, width = levels[-1].shape[:2]
@@ -88,7 +88,7 @@ class Rectangle:
 
 @dataclass(frozen=True, eq=False)
 class Sphere:
-    """A ball."""
+    """Sphere."""
 
     centre: Vector
     radius_m: float
@@ -108,7 +108,7 @@ class Sphere:
 
 @dataclass(frozen=True, eq=False)
 class Cylinder:
-    """An upright tube without lids: `centre`, `radius_m`, half its `height_m` up and half down."""
+    """Upright open cylinder: `centre`, `radius_m`, half of `height_m` up and half down."""
 
     centre: Vector
     radius_m: float
@@ -134,7 +134,7 @@ Surface = Rectangle | Sphere | Cylinder
 
 
 def box(centre: Vector, size_m: Vector, turn: float, material: Material) -> list[Rectangle]:
-    """The six sides of a box, turned about its vertical axis by `turn` radians."""
+    """Sides of a box, turned about its vertical axis by `turn` radians."""
     c, s = np.cos(turn), np.sin(turn)
     axes = np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]]) * np.asarray(size_m)[:, None] / 2
     sides = []
@@ -164,11 +164,10 @@ def cast(
     origin: ArrayLike = (0.0, 0.0, 0.0),
     samples: int = 2,
 ) -> Cast:
-    """The surfaces seen from `origin` along +z by a pinhole of focal length `fx_px`, centred.
+    """Cast rays from `origin` along +z through a centred pinhole of focal length `fx_px`.
 
-    Depth and surface are those of the pixel's centre; colour is the mean of `samples` x `samples` rays, of those that
-    meet the same surface: no pixel mixes near and far. Raises ValueError where a ray meets nothing: put a wall behind
-    everything.
+    Depth and surface are those of the pixel's centre; colour is the mean of `samples` x `samples` rays to the same
+    surface: no pixel mixes near and far. Raises ValueError for a ray without a surface: close the scene with a wall.
     """
     start = np.asarray(origin, np.float64)
     rays = pinhole_rays(width, height, fx_px, 0.0, 0.0)
@@ -225,7 +224,7 @@ def pinhole_rays(width: int, height: int, fx_px: float, dx: float, dy: float) ->
 
 
 def _first_root(rays: Array, offset: Array, radius: float) -> Array:
-    """Smallest t > 0 with ``|offset + t rays| = radius``; inf if none, also from inside."""
+    """Smallest t > 0 with ``|offset + t rays| = radius``; inf from inside or without one."""
     a = np.einsum("ni,ni->n", rays, rays)
     b = rays @ offset
     discriminant = b * b - a * (offset @ offset - radius * radius)

@@ -1,4 +1,4 @@
-"""Procedural textures: uint8 RGB squares that tile, from a random generator. Deterministic for a seed."""
+"""Procedural textures: tileable uint8 RGB squares, deterministic for a seed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Texture = NDArray[np.uint8]
 Colours = NDArray[np.float64]
 
 SIZE = 256
-"""Texels each way unless asked otherwise."""
+"""Default size in texels each way."""
 
 
 def fractal(rng: np.random.Generator, size: int = SIZE, slope: float = 1.0) -> NDArray[np.float64]:
@@ -100,7 +100,7 @@ def bricks(rng: np.random.Generator, size: int = SIZE) -> Texture:
 
 
 def plain(rng: np.random.Generator, size: int = SIZE) -> Texture:
-    """One colour with hardly any texture, as many walls are."""
+    """One colour with hardly any texture, like many walls."""
     return _texture(_colours(rng, 1)[0] + fractal(rng, size)[..., None] * rng.uniform(0.5, 5.0))
 
 
@@ -108,19 +108,19 @@ KINDS: tuple[Callable[..., Texture], ...] = (clouds, checker, stripes, blobs, wr
 
 
 def random_texture(rng: np.random.Generator, size: int = SIZE) -> Texture:
-    """A texture of any kind."""
+    """Random texture of any kind."""
     kind = KINDS[int(rng.integers(len(KINDS)))]
     return kind(rng, size)
 
 
 def _colours(rng: np.random.Generator, count: int) -> Colours:
-    """Mostly muted colours (count, 3), as most things have."""
+    """Random, mostly muted colours (count, 3)."""
     grey = rng.uniform(30, 225, (count, 1))
     return np.clip(grey + rng.uniform(0.1, 0.8) * rng.uniform(-110, 110, (count, 3)), 5, 250)
 
 
 def _dirty(rng: np.random.Generator, image: Colours) -> Texture:
-    """Nothing real is flat: shade it with 1/f noise and fine grain."""
+    """Shade a texture with 1/f noise and fine grain, as real surfaces are never flat."""
     size = image.shape[0]
     shade = 1.0 + 0.12 * fractal(rng, size) + 0.05 * rng.standard_normal((size, size))
     return _texture(image * shade[..., None])

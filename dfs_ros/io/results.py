@@ -16,7 +16,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.io.pictures import depth_picture
+from dfs_ros.io.report import report_of
 from dfs_ros.optics.pinhole import intrinsics, points_from_depth
 from dfs_ros.system.atomic import prepare_output, staged
 from dfs_ros.types import DepthResult
-from dfs_ros.version import __version__
 
 __all__ = ["prepare_output", "write_ply", "write_result"]
 
@@ -71,7 +70,7 @@ def write_result(
         _write_png(staging / "depth_mm.png", millimetres)
         _write_png(staging / "all_in_focus.png", result.all_in_focus)
         write_ply(staging / "points.ply", points, result.all_in_focus)
-        report = _report(result, out_of_range)
+        report = report_of(result, out_of_range)
         (staging / REPORT_FILE).write_text(
             json.dumps(plain(report), indent=2, allow_nan=False) + "\n", encoding="utf-8"
         )
@@ -140,28 +139,6 @@ def _check(result: DepthResult, dense: bool) -> None:
             f"result: expected depth at every pixel (dense), received {missing} without; "
             "estimate with confidence.dense = true"
         )
-
-
-def _report(result: DepthResult, out_of_range: int) -> dict[str, Any]:
-    depth = result.depth_m[np.isfinite(result.depth_m)]
-    quantiles = np.percentile(depth, [0, 50, 100]) if depth.size else [math.nan] * 3
-    height, width = result.depth_m.shape
-    return {
-        "coverage": result.coverage,
-        "depth_m": dict(zip(("min", "median", "max"), map(float, quantiles), strict=True)),
-        "pixels_beyond_depth_mm_png": out_of_range,
-        "size_px": {"width": width, "height": height},
-        "stamp_ns": result.stamp_ns,
-        "camera": dataclasses.asdict(result.camera),
-        "intrinsics_px": intrinsics(result.camera, (height, width))._asdict(),
-        "versions": {
-            "dfs_ros": __version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "opencv": cv2.__version__,
-        },
-        **result.report,
-    }
 
 
 def _write_png(path: Path, image: NDArray[Any]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from report_rig import violations
 
 from dfs_ros.cli.main import main
 from dfs_ros.io.stack_folder import save_stack
@@ -118,6 +119,7 @@ def check_result(folder: Path, printed: str) -> None:
     assert np.isfinite(depth_m).mean() > 0.5
     assert np.nanmedian(depth_m) == pytest.approx(PLANE_M, rel=0.03)
     report = json.loads((folder / "report.json").read_text())
+    assert violations(report, "dfs run") == []
     assert report["measured"]["depth_images"] >= 2
     assert report["measured"]["latency_s"]["p50"] > 0 and report["measured"]["images_hz"] > 0
     assert report["camera"]["f_number"] == pytest.approx(1.4)

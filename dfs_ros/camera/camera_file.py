@@ -1,4 +1,4 @@
-"""Camera calibrations as ROS' camera_calibration and camera_info_manager write them (YAML)."""
+"""Camera calibration files (YAML) of ROS' camera_calibration and camera_info_manager."""
 
 from __future__ import annotations
 

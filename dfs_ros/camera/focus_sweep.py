@@ -1,8 +1,8 @@
 """Focus sweep: next position, settling, and the lens's state during an exposure.
 
-The lens is told to go to a position; `settle_s` later it is there. The first image that was exposed wholly after that,
-and before the next command, is the position's; then the next position is commanded. Pure: whoever drives a lens tells
-it when commands were given and images exposed, all on one clock.
+The lens arrives at a commanded position within `settle_s`. The first image exposed wholly after that, and before the
+next command, is the position's image; then the next position is commanded. This module drives nothing: the driver of
+the lens reports commands and exposures to it, all on one clock.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _COMMANDS_KEPT = 64
 
 @dataclass(frozen=True)
 class Command:
-    """Position number `position` was commanded as number `index` of sweep `sweep_id`.
+    """Command of position number `position`, number `index` of sweep `sweep_id`.
 
-    The driver took the command some time from `asked_ns` to `taken_ns`.
+    The driver accepted it between `asked_ns` and `taken_ns`.
     """
 
     asked_ns: int
@@ -31,9 +31,9 @@ class Command:
 
 @dataclass(frozen=True)
 class Exposure:
-    """What the lens did during an exposure: it was at `position`, or `moving` there from `origin`.
+    """State of the lens during an exposure: at `position`, or `moving` there from `origin`.
 
-    `place` (sweep id, index, images of the sweep) of the image that is taken for a position; None for all others.
+    `place`: (sweep id, index, images of the sweep) of a position's image; None for all other images.
     """
 
     position: int
@@ -43,14 +43,14 @@ class Exposure:
 
 
 class FocusSweep:
-    """See the head of this module.
+    """Focus sweep, see the head of this module.
 
     Parameters
     ----------
     orders
         Position numbers of each sweep, until they repeat, see :func:`dfs_ros.camera.source.sweep_order`.
     settle_s
-        How long the lens moves after a command to another position.
+        Settling time of the lens after a command to another position.
     """
 
     def __init__(self, orders: Sequence[Sequence[int]], settle_s: float) -> None:
@@ -67,11 +67,11 @@ class FocusSweep:
         self._next = next(self._plan)
         self._count = 0
         self._commands: deque[Command] = deque(maxlen=_COMMANDS_KEPT)
-        self._taken = True  # the image of the last command
+        self._taken = True  # True after the image of the last command
 
     @property
     def wanted(self) -> int | None:
-        """The position to command now; None while the last one's image is still to come."""
+        """Position to command now; None while the last one's image is pending."""
         return self._next[0] if self._taken else None
 
     def commanded(self, asked_ns: int, taken_ns: int) -> None:
@@ -82,7 +82,7 @@ class FocusSweep:
         self._taken = False
 
     def exposed(self, start_ns: int, end_ns: int) -> Exposure | None:
-        """An image was exposed between these times; None for one from before the first command."""
+        """Classify an exposure between two times; None for one before the first command."""
         before = [command for command in self._commands if command.asked_ns <= start_ns]
         during = [command for command in self._commands if start_ns < command.asked_ns <= end_ns]
         if not before:

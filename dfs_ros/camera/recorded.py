@@ -1,4 +1,4 @@
-"""A recorded focal stack as a camera: its photos, sweep after sweep."""
+"""Camera that replays the images of a focal stack, sweep after sweep."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from dfs_ros.types import FocusMetadata, LensState, reduced
 class RecordedSource(SoftwareSource):
     """Images of a focal-stack/1 folder in its order, there and back or from the start.
 
-    Photos over `camera.max_megapixels` are reduced. Raises as :func:`dfs_ros.io.stack_folder.load_stack`, and
-    ValueError for a stack of images that alignment has enlarged, which messages cannot say.
+    Images over `camera.max_megapixels` are reduced. Raises as :func:`dfs_ros.io.stack_folder.load_stack`, and
+    ValueError for a stack with images enlarged by alignment, which messages cannot express.
     """
 
     def __init__(self, path: str | Path, config: CameraConfig, lens: LensConfig | None = None) -> None:
@@ -43,7 +43,7 @@ class RecordedSource(SoftwareSource):
         )
 
     def frames(self) -> Generator[SourceFrame, None, None]:
-        """Sweep after sweep, without end."""
+        """Yield frames, sweep after sweep, without end."""
         stack = self._stack
         for sweep_id, order in enumerate(itertools.cycle(self._order)):
             for index, i in enumerate(order):

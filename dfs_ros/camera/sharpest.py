@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from dfs_ros.depth.parabola import vertex
 
-_BLUR_PX = 1.0  # of noise, which would count as detail
-_LEAST_RISE = 1.5  # of the sharpest over the typical position
+_BLUR_PX = 1.0  # suppresses noise, which would count as detail
+_LEAST_RISE = 1.5  # least ratio of the sharpest to the typical position
 
 
 def sharpness(image: NDArray[np.uint8], share: float = 0.5) -> float:
@@ -30,8 +30,8 @@ def sharpness(image: NDArray[np.uint8], share: float = 0.5) -> float:
 def sharpest_position(positions: NDArray[np.float64], values: NDArray[np.float64]) -> float:
     """Peak position of `values` (N,) over rising `positions` (N,), by a parabola.
 
-    The parabola goes through the logarithms of the highest and its neighbours. Raises ValueError where there is no
-    clear peak, or it lies at an end, beyond which the true one may be.
+    The parabola goes through the logarithms of the maximum and its neighbours. Raises ValueError without a clear peak,
+    or with a peak at an end, beyond which the true one may be.
     """
     positions, values = np.asarray(positions, np.float64), np.asarray(values, np.float64)
     if positions.ndim != 1 or positions.shape != values.shape or len(positions) < 5:

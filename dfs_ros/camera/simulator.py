@@ -1,7 +1,6 @@
-"""A simulated focus-sweeping camera before the demo scene, which has planes at known depths.
+"""Simulated focus-sweeping camera before the demo scene, with planes at known depths.
 
-Images are rendered once (seconds; a minute or two where the camera sways) and kept in the user's cache folder; noise
-is added as they are sent.
+Images are rendered once (seconds; a minute or two with a swaying camera) and cached; noise is added when they are sent.
 """
 
 from __future__ import annotations
@@ -52,16 +51,16 @@ class Shot:
 
 
 class SimulatedSource(SoftwareSource):
-    """Thin-lens images of the demo scene, still or swaying, swept over its depths, in a loop.
+    """Source of thin-lens images of the demo scene, still or swaying, swept in a loop.
 
     Parameters
     ----------
     config
-        Size, rate, sweep, noise and the like.
+        Settings: size, rate, sweep, noise and more.
     progress
-        Called with the share of the images that is rendered, while rendering.
+        Called with the completed share of the rendering.
     cache
-        Where rendered images are kept; None = the user's cache folder.
+        Folder of rendered images; None = the user's cache folder.
     """
 
     def __init__(
@@ -81,7 +80,7 @@ class SimulatedSource(SoftwareSource):
         self._images = _rendered(config, self._shots, progress or (lambda share: None), cache or cache_folder("camera"))
 
     def frames(self) -> Generator[SourceFrame, None, None]:
-        """The loop again and again, with fresh noise and rising sweep ids."""
+        """Yield the loop without end, with fresh noise and rising sweep ids."""
         add_noise = _Noise(self.size, self._config.noise)
         image_of = _image_numbers(self._shots)
         sweep_id = -1
@@ -141,7 +140,7 @@ def _rendered(
 ) -> NDArray[np.uint8]:
     """Images (N, H, W, 3) without noise, from the cache or rendered and put there."""
     keys = list(_image_numbers(shots))
-    # Exact edges and many layers cost eight times as much: for a few images only.
+    # Exact edges and many layers cost eight times as much: only for a few images.
     oversampling, layer_step_px = (1, 1.0) if config.moving else (2, SimulationConfig().layer_step_px)
     shape = (len(keys), config.height, config.width, 3)
     rendering = f"{RENDERER_VERSION} {oversampling} {layer_step_px} {config.breathing}"

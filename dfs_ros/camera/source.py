@@ -32,7 +32,7 @@ from dfs_ros.types import FocusMetadata
 
 _RATE_WINDOW_NS = 3 * 10**9
 _ENOUGH_OF_RATE = 0.9
-# A source with a pace of its own is asked again at once: nearly so, for other work comes between.
+# A source with its own pace is polled almost at once: other callbacks come between.
 _EAGER = 0.05
 
 
@@ -40,7 +40,7 @@ _EAGER = 0.05
 class SourceFrame:
     """Image, uint8 (H, W, 3) or (H, W), with the driver's focus metadata.
 
-    It is stamped when it is sent, unless `stamped`: then its focus has the stamp of the exposure. `source`,
+    The stamp is the time of sending; with `stamped` it is that of the exposure, from the focus. `source`,
     `raw_position` and `raw_unit` as in FrameFocus.msg.
     """
 
@@ -55,9 +55,9 @@ class SourceFrame:
 class FrameSource(Protocol):
     """Source of frames.
 
-    `intrinsics` hold at the reference focus of the settings; `distortion` of the lens as in a plumb_bob camera_info;
-    `size` is (height, width). `paced`: frames come at a pace of their own, and who asks for one waits for it. `counts`:
-    images that did not come or could not be used, by cause.
+    `intrinsics` hold at the reference focus of the settings; `distortion` is plumb_bob; `size` is (height, width).
+    `paced`: frames come at the source's own pace, and reading one blocks until then. `counts`: missing and unusable
+    images, by cause.
     """
 
     description: str
@@ -69,25 +69,25 @@ class FrameSource(Protocol):
     counts: Mapping[str, int]
 
     def frames(self) -> Generator[SourceFrame, None, None]:
-        """Frames without end."""
+        """Yield frames without end."""
 
     def close(self) -> None:
-        """Give the camera back."""
+        """Release the camera."""
 
 
 class SoftwareSource:
-    """The part of a :class:`FrameSource` that is alike in all that have no device."""
+    """Common part of sources without a device."""
 
     distortion: tuple[float, ...] = ()
     paced = False
     counts: Mapping[str, int] = MappingProxyType({})
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: there is no device."""
 
 
 class SweepCamera:
-    """Publishes the frames of a source, `camera.rate_hz` a second, while it is active."""
+    """Publisher of a source's frames, `camera.rate_hz` per second, while active."""
 
     def __init__(self, transport: Transport, source: FrameSource, config: CameraConfig) -> None:
         self._transport = transport
@@ -102,27 +102,27 @@ class SweepCamera:
         transport.add_diagnostic("camera", self._diagnostic)
 
     def configure(self) -> None:
-        """Nothing: the source is ready."""
+        """Do nothing: the source is ready."""
 
     def activate(self) -> None:
-        """Begin to send."""
+        """Start sending."""
         if self._timer is None:
             period_s = 1.0 / self._config.rate_hz
             self._timer = self._transport.create_timer(_EAGER * period_s if self._source.paced else period_s, self.send)
 
     def deactivate(self) -> None:
-        """Send no more."""
+        """Stop sending."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._sent_ns.clear()
 
     def close(self) -> None:
-        """Send no more, and give the camera back."""
+        """Stop sending, and release the camera."""
         self.deactivate()
         self._frames.close()
         self._source.close()
-        self._frames = self._source.frames()  # begins when it is asked
+        self._frames = self._source.frames()  # starts at the first request
 
     def send(self) -> None:
         """Publish the next frame, stamped now unless it has a stamp."""
@@ -136,7 +136,7 @@ class SweepCamera:
             raw_position=frame.raw_position,
             raw_unit=frame.raw_unit,
         )
-        # The small messages first: who has the image then has all.
+        # Small messages first: a receiver of the image then has all of them.
         self._focus.publish(focus)
         self._info.publish(camera_info_message(source.intrinsics, source.size, stamp, frame_id, source.distortion))
         self._image.publish(image_message(frame.image, stamp, frame_id))

@@ -1,4 +1,4 @@
-"""A camera and its focus motor through V4L2."""
+"""Camera and focus motor by V4L2."""
 
 from dfs_ros.camera.v4l2.source import V4l2Source
 

@@ -1,7 +1,7 @@
 """V4L2 camera by linuxpy: controls, format, images; the system's refusals in plain words.
 
-linuxpy (`pip install dfs_ros[v4l2]`) is imported when a device is opened. What is changed of the device's controls is
-set back when it is closed.
+linuxpy (`pip install dfs_ros[v4l2]`) is imported when a device is opened. Changed controls of the device are restored
+when it is closed.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ class RawFrame(NamedTuple):
     data: bytes
     sequence: int
     time_ns: int
-    """On the system's monotonic clock."""
+    """Time on the system's monotonic clock."""
     at_start: bool
     damaged: bool
 
 
 class V4l2Device:
-    """A camera at `path`, of `size` (height, width) and `pixel_format`, one of :data:`PIXEL_FORMATS`.
+    """Camera at `path`, of `size` (height, width) and a format of :data:`PIXEL_FORMATS`.
 
-    Raises FileNotFoundError, PermissionError, ValueError and OSError, each saying what is there instead, or what helps.
+    Raises FileNotFoundError, PermissionError, ValueError and OSError, with the facts or a remedy.
     """
 
     def __init__(self, path: str, size: tuple[int, int], pixel_format: str, rate_hz: float) -> None:
@@ -73,24 +73,24 @@ class V4l2Device:
 
     @property
     def rate_hz(self) -> float:
-        """Images a second, as the driver has it."""
+        """Frame rate in Hz, as the driver reports it."""
         with contextlib.suppress(OSError, ZeroDivisionError):
             return float(self._capture.get_fps())
         return 0.0
 
     def control_range(self, control: int, purpose: str) -> tuple[int, int, int]:
-        """(lowest, highest, step) of a control. Raises ValueError, with the list of what the device has."""
+        """(lowest, highest, step) of a control. Raises ValueError, with a list of the controls."""
         found = self._controls().get(control)
         if found is None:
             raise ValueError(f"{self.path} ({self.name}): has no {purpose}; its controls: {control_list(self._device)}")
         return int(found.minimum), int(found.maximum), max(1, int(found.step))
 
     def has(self, control: int) -> bool:
-        """Whether the device has a control."""
+        """True if the device has the control."""
         return control in self._controls()
 
     def set(self, control: int, value: int) -> tuple[int, int]:
-        """Set a control; returns the system's monotonic time before and after the driver took it."""
+        """Set a control; return the monotonic times before and after the driver's acceptance."""
         found = self._controls()[control]
         with self._words(f"control {found.config_name} = {value}"):
             if control not in self._before:
@@ -98,12 +98,12 @@ class V4l2Device:
             asked_ns = time.monotonic_ns()
             try:
                 found.value = value
-            except AttributeError as error:  # linuxpy: not writeable, and why
+            except AttributeError as error:  # linuxpy's error of read-only controls
                 raise OSError(errno.EACCES, str(error)) from error
         return asked_ns, time.monotonic_ns()
 
     def frames(self, timeout_s: float) -> Iterator[RawFrame]:
-        """Images as they come. Raises TimeoutError where none comes in that time, OSError where the device is gone."""
+        """Yield images. Raises TimeoutError without one in time, OSError for a lost device."""
         with self._words("capture"):
             self._capture.open()
             self._streaming = True
@@ -123,7 +123,7 @@ class V4l2Device:
             )
 
     def close(self) -> None:
-        """Stop, and set the controls back to what they were. Harmless when repeated."""
+        """Stop, and restore the controls. May be repeated."""
         if self._device.closed:
             return
         if self._streaming:
@@ -164,12 +164,12 @@ class V4l2Device:
                 f"{self.path} ({self.name}): expected {width} x {height} {self.pixel_format}, the device offers "
                 f"{got.width} x {got.height} {code}; it has {format_list(self._device)}"
             )
-        with contextlib.suppress(OSError):  # not every driver knows rates
+        with contextlib.suppress(OSError):  # not every driver supports rates
             self._capture.set_fps(rate_hz)
 
     @contextmanager
     def _words(self, what: str) -> Iterator[None]:
-        """Errors of the system with what was tried and what helps."""
+        """Add the attempted action and a remedy to errors of the system."""
         try:
             yield
         except TimeoutError:
@@ -202,7 +202,10 @@ def decoded(frame: RawFrame, size: tuple[int, int], pixel_format: str) -> NDArra
 
 
 def open_device(path: str) -> Any:
-    """The opened linuxpy device. Raises FileNotFoundError, PermissionError, OSError, or ImportError without linuxpy."""
+    """Open a linuxpy device.
+
+    Raises FileNotFoundError, PermissionError, OSError, or ImportError without linuxpy.
+    """
     try:
         from linuxpy.video.device import Device
     except ImportError as error:
@@ -221,7 +224,7 @@ def open_device(path: str) -> Any:
 
 
 def control_list(device: Any) -> str:
-    """The controls of an opened device, with their ranges."""
+    """List of an open device's controls, with their ranges."""
     controls = [
         f"{c.config_name} ({c.minimum} to {c.maximum})" if hasattr(c, "minimum") else c.config_name
         for _, c in device.controls.items()
@@ -230,7 +233,7 @@ def control_list(device: Any) -> str:
 
 
 def format_list(device: Any) -> str:
-    """The formats of an opened device, with their sizes."""
+    """List of an open device's formats, with their sizes."""
     video = _video(device)
     found = []
     for fmt in device.info.formats:

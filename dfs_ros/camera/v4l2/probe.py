@@ -8,7 +8,7 @@ from dfs_ros.camera.v4l2.device import FOCUS_ABSOLUTE, control_list, format_list
 
 
 def describe_cameras(folder: str | Path = "/dev") -> str:
-    """A few lines on each camera: name, focus range, formats, controls."""
+    """Text on each camera: name, focus range, formats, controls."""
     paths = sorted(Path(folder).glob("video*"), key=lambda path: (len(path.name), path.name))
     if not paths:
         return f"no V4L2 cameras: no {folder}/video*"

@@ -27,7 +27,7 @@ def scan(
 ) -> tuple[list[int], int, list[list[float]]]:
     """Sweep the lens `repeats` times over `count` positions, in one direction.
 
-    One direction keeps the play of the motor out.
+    One direction avoids the play of the motor.
 
     Returns the positions, rising; the lens's smallest step; and the sharpness at each position, sweep by sweep.
     """

@@ -1,12 +1,12 @@
-"""A V4L2 camera (UVC: most webcams) whose lens takes `focus_absolute`, swept: command, settle, capture, next.
+"""V4L2 camera (UVC: most webcams) with a focus sweep by `focus_absolute`.
 
-Continuous autofocus is switched off; it and whatever else is changed is set back at the end. The lens does not report
-where it is: the focus of an image is what was commanded, by a calibration of this lens
-(:mod:`dfs_ros.lens.table`), once the lens has had `settle_s` to get there. Images exposed before that are sent
-as MOVING.
+The cycle is command, settle, capture. Continuous autofocus is switched off; it and all other changed controls are
+restored at the end. The lens does not report its position: the focus of an image is the commanded one, by a calibration
+of this lens (:mod:`dfs_ros.lens.table`), after a settling time of `settle_s`. Images exposed before that are sent as
+MOVING.
 
-A driver stamps an image when its first bytes arrive, or its last: its exposure lies before, a rolling shutter's last
-rows up to a period after. Everything in between counts, so that no image is taken for one that it only half is.
+A driver stamps an image at the arrival of its first or its last bytes: the exposure lies before that, the last rows of
+a rolling shutter up to a period after. The whole interval counts, so that no partly exposed image is accepted.
 """
 
 from __future__ import annotations
@@ -37,14 +37,15 @@ from dfs_ros.optics.pinhole import Intrinsics
 from dfs_ros.types import FocusMetadata, LensState
 
 _LOG = logging.getLogger(__name__)
-_SETTLE_S = 0.3  # where neither settings nor calibration say
+_SETTLE_S = 0.3  # default without settings and calibration
 _MOST_POSITIONS = 64
 
 
 class V4l2Source:
-    """See the head of this module. The device is checked at once, and opened for good by :meth:`frames`.
+    """V4L2 source, see the head of this module.
 
-    Raises FileNotFoundError, ValueError or OSError for settings that make no sense and a camera that cannot be used.
+    The device is checked at once, and opened by :meth:`frames`. Raises FileNotFoundError, ValueError or OSError for
+    invalid settings and an unusable camera.
     """
 
     paced = True
@@ -64,7 +65,7 @@ class V4l2Source:
         self.frames_per_sweep = len(self._positions) * (2 + math.ceil(self._settle_s * camera.rate_hz))
         self._counts = {"lost": 0, "damaged": 0}
         self.counts: Mapping[str, int] = self._counts
-        """Images that the driver counted and that never came, and that were not whole."""
+        """Counts of images that were numbered by the driver but missing, and of incomplete ones."""
         self._device: V4l2Device | None = None
         with self._open() as device:
             self._raw = self._raw_positions(device)
@@ -93,7 +94,7 @@ class V4l2Source:
                     yield taken
 
     def close(self) -> None:
-        """Stop, and set the camera's controls back."""
+        """Stop, and restore the camera's controls."""
         if self._device is not None:
             self._device.close()
 
@@ -165,7 +166,7 @@ class V4l2Source:
         )
 
     def _focus(self, exposure: Exposure, stamp_ns: int) -> tuple[FocusMetadata, bool]:
-        """The focus of an exposure, and whether it is a guess between two positions."""
+        """Focus of an exposure, and True if it is interpolated between two positions."""
         there, sigma = self._table.focus_of(self._raw[exposure.position])
         start = self._table.focus_of(self._raw[exposure.origin])[0] if exposure.moving else there
         sweep_id, index, count = exposure.place or (0, 0, 0)
@@ -187,14 +188,14 @@ class V4l2Source:
 
 
 def exposed(frame: RawFrame, exposure_s: float, readout_s: float) -> tuple[int, int]:
-    """First and last moment of an image's exposure, at most, on the system's monotonic clock."""
+    """Earliest start and latest end of an image's exposure, on the system's monotonic clock."""
     readout_ns = round(readout_s * 1e9)
     first_row_ns = frame.time_ns if frame.at_start else frame.time_ns - readout_ns
     return first_row_ns - round(exposure_s * 1e9), first_row_ns + readout_ns
 
 
 def _positions(settings: V4l2Config, table: LensTable) -> list[float]:
-    """The focus positions of a sweep in dioptres, of the settings or evenly over the calibration."""
+    """Focus positions of a sweep in dioptres, from the settings or uniform over the calibration."""
     if not settings.focus_diopters.strip():
         low, high = table.range_diopters
         return [float(focus) for focus in np.linspace(high, low, settings.positions)]
@@ -212,7 +213,7 @@ def _positions(settings: V4l2Config, table: LensTable) -> list[float]:
 
 
 def _pinhole(settings: V4l2Config, lens: LensConfig, size: tuple[int, int]) -> tuple[Intrinsics, tuple[float, ...]]:
-    """Intrinsics and distortion of the images: of the calibration file, else what the lens says."""
+    """Intrinsics and distortion from the calibration file, else from the lens."""
     if settings.camera_info:
         found = load_camera_file(settings.camera_info)
         if found.size != size:

@@ -1,6 +1,6 @@
 """Viewer process: topics of camera and depth node, shown in the browser.
 
-Everything is subscribed to best effort, so that a slow viewer never holds up the robot.
+All subscriptions are best effort, so that a slow viewer never holds up the robot.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from dfs_ros.viewer.viewer import Viewer
 
 STATUS_PERIOD_S = 0.5
 RATE_WINDOW_S = 3.0
-SILENCE_S = 5.0  # of a topic, until it is worth a warning
+SILENCE_S = 5.0  # silence of a topic before a warning
 WAITING_IMAGES = 4
 
 
@@ -44,7 +44,7 @@ def run(transport: Transport, config: Config, nodes: Collection[str] = ()) -> No
 
     `nodes`: names of the nodes whose diagnostics are shown; none = all that appear on /diagnostics.
 
-    Raises OSError where the port is taken.
+    Raises OSError if the port is in use.
     """
     with Viewer(config.viewer) as viewer:
         ViewerApp(transport, viewer, nodes)
@@ -53,7 +53,7 @@ def run(transport: Transport, config: Config, nodes: Collection[str] = ()) -> No
 
 
 class ViewerApp:
-    """Subscribes, puts together what has one stamp, and hands it to a :class:`Viewer`."""
+    """Viewer application: subscribes, matches messages by stamp, feeds a :class:`Viewer`."""
 
     def __init__(self, transport: Transport, viewer: Viewer, nodes: Collection[str] = ()) -> None:
         self._transport = transport
@@ -132,7 +132,7 @@ class _Inputs:
 
     @property
     def camera(self) -> str:
-        """One line on the newest image and its lens."""
+        """Line of text on the newest image and its lens."""
         if self._newest is None:
             return ""
         msg, focus = self._newest
@@ -192,7 +192,7 @@ class _Results:
 
 
 class _Health:
-    """Warnings and drop counts of the diagnostics of some nodes."""
+    """Warnings and drop counts from the diagnostics of some nodes."""
 
     def __init__(self, image_topic: str, nodes: Collection[str]) -> None:
         self._nodes = frozenset(nodes)
@@ -208,19 +208,19 @@ class _Health:
         self._statuses = {n: (t, s) for n, (t, s) in self._statuses.items() if now_ns - t < SILENCE_S * 1e9}
 
     def is_fresh(self, now_ns: int) -> bool:
-        """Whether diagnostics are arriving."""
+        """True while diagnostics arrive."""
         return bool(self._statuses) and now_ns - self._heard_ns < SILENCE_S * 1e9
 
     @property
     def warnings(self) -> list[str]:
-        """One line for each part that is not OK, the worst first."""
+        """Lines for all parts that are not OK, the worst first."""
         states = [(name, status) for name, (_, status) in self._statuses.items()]
         worst_first = ("STALE", "ERROR", "WARN")
         return [f"{n}: {status.message}" for level in worst_first for n, status in states if status.level == level]
 
     @property
     def drops(self) -> dict[str, int]:
-        """Images not used, by cause, as the nodes count them."""
+        """Unused images by cause, as counted by the nodes."""
         counts: Counter[str] = Counter()
         for _, status in self._statuses.values():
             counts.update({cause.replace("_", " "): count for cause, count in drops(status).items()})

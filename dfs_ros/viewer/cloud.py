@@ -49,23 +49,23 @@ def hide_uncertain(
 def make_cloud(
     depth_m: NDArray[np.float32], image: NDArray[np.uint8], intrinsics: Intrinsics, max_points: int
 ) -> Cloud:
-    """The points of the pixels with depth, thinned to at most `max_points` of the grid.
+    """Make the cloud of pixels with depth, at most `max_points` on a regular grid.
 
     Parameters
     ----------
     depth_m
-        float32 (H, W) in metres; pixels that are NaN, infinite or not over 0 are left out.
+        float32 (H, W) in metres; pixels that are NaN, infinite or not over 0 have no point.
     image
         uint8 (H, W, 3) RGB, the colour of each point.
     intrinsics
         fx, fy, cx, cy in pixels.
     max_points
-        Larger images are thinned by an even grid, so the density does not depend on where the depth is.
+        Larger images are subsampled on a regular grid, so the density does not depend on the depth's distribution.
     """
     height, width = depth_m.shape
     stride = grid_stride(height, width, max_points)
     z = depth_m[::stride, ::stride]
-    fx, fy, cx, cy = (float(v) / stride for v in intrinsics)  # of the thinned image
+    fx, fy, cx, cy = (float(v) / stride for v in intrinsics)  # of the subsampled image
     kept = np.isfinite(z) & (z > 0)
     points = points_from_depth(z, (fx, fy, cx, cy))[kept]
     spacing = float(np.median(points[:, 2])) / min(fx, fy) if len(points) else 0.0

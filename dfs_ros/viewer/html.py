@@ -1,4 +1,4 @@
-"""The parts of the page that are text and drawings: titles, figures, colour bar, focus plot. Strings in, HTML out."""
+"""HTML parts of the page: titles, figures, colour bar, focus plot. Strings in and out."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ img[src^="blob:"]{width:100%;border-radius:4px;background:#141517}
 </style>"""
 
 ColorsAt = Callable[[NDArray[np.float64]], NDArray[np.uint8]]
-"""Depths in metres (N,) to colours (N, 3)."""
+"""Function from depths in metres (N,) to colours (N, 3)."""
 
 WIDTH_PX = 312
-"""Drawings are made for this width, at which their text has the size of the other text."""
+"""Width of drawings, at which their text has the size of other text."""
 
 NO_VALUE = "–"
 
 
 def title(text: str, note: str = "") -> str:
-    """A heading with a quiet note at its right."""
+    """Heading with a note on its right."""
     return f'<div class="dfs"><div class="dfs-title"><b>{escape(text)}</b><span>{escape(note)}</span></div></div>'
 
 
 def depth_title(width: int, height: int, points: int) -> str:
-    """The heading of the depth picture; its attribute tells a script that depth is there."""
+    """Heading of the depth picture; its attribute marks for scripts that depth is shown."""
     return f"<div data-depth-images>{title('Depth', f'{width} × {height} · {points:,} points')}</div>"
 
 

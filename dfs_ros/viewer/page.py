@@ -1,7 +1,7 @@
 """Layout of the page and its updates.
 
-Left the camera (input image, focus sweep) and how the node is doing, in the middle the point cloud, right the results
-and the controls.
+Left: the camera (input image, focus sweep) and the state of the node; middle: the point cloud; right: the results and
+the controls.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class FrameData:
 
 
 class Page:
-    """The elements of the page. Its methods are called from one thread, the viewer's."""
+    """Elements of the page. All methods are called from the viewer's thread."""
 
     def __init__(self, server: Server, config: ViewerConfig, on_control: Callable[[], None]) -> None:
         self._server = server
@@ -94,12 +94,12 @@ class Page:
                 self._all_in_focus.image = self._reduced(data.all_in_focus, cv2.INTER_AREA)
 
     def redraw(self) -> None:
-        """Draw the same depth again, with the controls as they are now."""
+        """Draw the same depth again, with the current controls."""
         if self._depth is not None:
             self.show_depth(self._depth)
 
     def show_frame(self, data: FrameData, history: Sequence[FocusSample]) -> None:
-        """Draw an input image and the focus of the last ones."""
+        """Draw an input image and the recent focus."""
         with self._server.atomic():
             self._image.image = self._reduced(_as_rgb(data.image), cv2.INTER_AREA)
             self._image_title.content = html.title("Input image", _focus_note(data.focus_diopters))

@@ -1,4 +1,4 @@
-"""The middle of the page: point cloud, camera frustum, metre grid, and where to look from.
+"""3-D scene of the page: point cloud, camera frustum, metre grid, views.
 
 The scene keeps the optical frame (x right, y down, z forward, the camera at the origin) and is shown with -y up.
 """
@@ -45,7 +45,7 @@ class Extent:
         return float(max(-left, right)), float(bottom), float(far)
 
     def outgrows(self, other: Extent) -> bool:
-        """Whether surroundings made for `other` no longer suit."""
+        """True if the surroundings made for `other` no longer suit."""
         moved = np.abs(self.percentiles[[0, 4]] - other.percentiles[[0, 4]]).max()
         return bool(moved > 0.3 * other.percentiles[4, 2])
 
@@ -57,7 +57,7 @@ class Extent:
 
 
 class Scene:
-    """The three-dimensional part of the page."""
+    """3-D part of the page."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -153,9 +153,9 @@ class Scene:
         if view == "Camera":
             return (0.0, 0.0, 0.0), (0.0, 0.0, self._extent.median_depth_m)
         center, radius = self._extent.ball()
-        # "Top" leans by a hair: straight down, no direction would be up on the screen.
+        # "Top" is slightly tilted: straight down, the screen's up direction is undefined.
         direction = {"Scene": (0.38, -0.38, -0.84), "Top": (0.0, -1.0, -0.02), "Side": (1.0, 0.0, 0.0)}[view]
-        closeness = 0.75 if view == "Scene" else 1.0  # seen along its length, the ball is emptier
+        closeness = 0.75 if view == "Scene" else 1.0  # along its length the ball looks emptier
         distance = closeness * radius / math.sin(FIELD_OF_VIEW / 2)
         x, y, z = (c + distance * d for c, d in zip(center, direction, strict=True))
         return (x, y, z), center

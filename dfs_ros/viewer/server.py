@@ -14,7 +14,7 @@ import viser
 
 
 class Server(viser.ViserServer):
-    """viser's server without its share link: a camera's pictures never leave through a third party's tunnel."""
+    """Server of viser without its share link, which would send images through a third party."""
 
     def request_share_url(self, verbose: bool = True) -> str | None:
         return None
@@ -23,13 +23,13 @@ class Server(viser.ViserServer):
 def start_server(host: str, port: int, title: str) -> Server:
     """Serve on exactly this host and port (0 = any free one).
 
-    Raises OSError, naming the port and how to choose another, where the port is taken or the address is not this
-    machine's. (viser alone would move on to the next free port without a word, or wait for ever.)
+    Raises OSError, with the port and a remedy, for a port in use or a foreign address. (viser alone would silently take
+    the next free port, or wait for ever.)
     """
     _check_free(host, port)
     with _quiet():
         server = Server(host=host, port=port, label=title, verbose=False)
-    if port and server.get_port() != port:  # somebody took it since the check
+    if port and server.get_port() != port:  # taken by another process since the check
         stop_server(server)
         raise _taken(host, port)
     _refuse_other_origins(server, host)
@@ -46,7 +46,7 @@ def _check_free(host: str, port: int) -> None:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: a port just freed is free
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server: a port just freed is usable
             probe.bind(address)
     except socket.gaierror as error:
         raise OSError(f"viewer.host {host!r} is not an address of this machine: {error}") from error
@@ -71,7 +71,7 @@ def _taken(host: str, port: int) -> OSError:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No banners of viser on the terminal: the caller says where the page is."""
+    """Suppress viser's banners on the terminal; the caller prints the address."""
     import rich
 
     console = rich.get_console()
@@ -85,8 +85,8 @@ def _quiet() -> Iterator[None]:
 def _refuse_other_origins(server: Server, host: str) -> None:
     """Let only the viewer's own page connect.
 
-    A web page of any site may open a WebSocket to 127.0.0.1, and browsers leave it to the server to look at its origin:
-    without this every site that the user visits could watch the camera.
+    A web page of any site may open a WebSocket to 127.0.0.1, and browsers leave the check of its origin to the server:
+    without it every visited site could watch the camera.
     """
     connections = server._websock_server
 
@@ -100,12 +100,12 @@ def _refuse_other_origins(server: Server, host: str) -> None:
 
 
 def is_own_page(origin: str | None, requested_host: str | None, bound_host: str) -> bool:
-    """Whether a connection with these headers comes from the page of a server bound to `bound_host`."""
+    """True for headers of a connection from the own page of a server on `bound_host`."""
     if origin is None:  # not a browser
         return True
     if requested_host is None or urlsplit(origin).netloc.lower() != requested_host.lower():
         return False
-    # A site whose name was made to point at 127.0.0.1 has its own name as origin and as host.
+    # A site whose name resolves to 127.0.0.1 has its own name as origin and as host.
     return not _is_loopback(bound_host) or _is_loopback(urlsplit(origin).hostname or "")
 
 

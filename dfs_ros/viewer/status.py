@@ -14,19 +14,19 @@ class ViewerStatus:
     Parameters
     ----------
     input_hz, depth_hz
-        Images that come in and depth images that go out, per second.
+        Rates of input images and of depth images, in Hz.
     latency_s
-        From the stamp of a depth image to the moment it was received.
+        Time from the stamp of a depth image to its reception.
     depth_count
         Depth images so far.
     drops
-        Frames not used, by cause.
+        Unused frames, by cause.
     camera
-        One line on camera and lens.
+        Line of text on camera and lens.
     warnings
-        One line each, as diagnostics report them; the worst first.
+        Lines of text from the diagnostics, the worst first.
     received
-        Whether diagnostics arrived at all: without them "no warnings" would say too much.
+        True if diagnostics have arrived: without any, an empty list of warnings means nothing.
     """
 
     input_hz: float = math.nan

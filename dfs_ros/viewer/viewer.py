@@ -1,4 +1,4 @@
-"""The live view in the browser: call `show_...` at any rate, look at `url`."""
+"""Live viewer in the browser: call `show_...` at any rate, open `url`."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class _Newest:
 
 
 class Viewer:
-    """Serves a page with the point cloud, depth, all-in-focus and input images, focus sweep and status.
+    """Viewer: page with point cloud, depth, all-in-focus and input images, sweep, status.
 
-    The `show_...` methods keep the newest of each kind and return at once; a thread brings the page up to date at most
-    `config.rate_hz` times a second, and not at all while no browser is connected. Arrays are kept, not copied: do not
-    write to them afterwards.
+    The `show_...` methods keep the newest data of each kind and return at once; a thread updates the page at most
+    `config.rate_hz` times a second, only while a browser is connected. Arrays are kept, not copied: do not write to
+    them afterwards.
 
-    Raises OSError where the port is taken or the host is not an address of this machine.
+    Raises OSError for a port in use or a host that is not an address of this machine.
 
     >>> from dfs_ros.config import ViewerConfig
     >>> with Viewer(ViewerConfig(port=0)) as viewer:
@@ -88,7 +88,7 @@ class Viewer:
         intrinsics
             fx, fy, cx, cy in pixels of these images.
         stamp_ns
-            When the reference image was taken.
+            Stamp of the reference image.
 
         Raises ValueError or TypeError for other shapes, types and intrinsics.
         """
@@ -99,7 +99,7 @@ class Viewer:
         _check_image(image, "image", None)
         sample = FocusSample(int(stamp_ns), float(focus_diopters))
         with self._lock:
-            if self._history and sample.stamp_ns < self._history[-1].stamp_ns:  # a recording starts over
+            if self._history and sample.stamp_ns < self._history[-1].stamp_ns:  # a recording restarts
                 self._history.clear()
             self._history.append(sample)
         self._put(frame=FrameData(image, sample.focus_diopters, sample.stamp_ns))
@@ -111,7 +111,7 @@ class Viewer:
         self._put(status=status)
 
     def close(self) -> None:
-        """Stop serving and free the port. Calling it again does nothing."""
+        """Stop serving and free the port. May be repeated."""
         with self._lock:
             if self._closing:
                 return
@@ -166,7 +166,7 @@ class Viewer:
                     newest = shown
                 self._draw(newest, shown, redraw)
                 shown = newest
-            except Exception as error:  # the viewer must not take the robot down; one line for each new cause
+            except Exception as error:  # a fault of the viewer must not stop the robot; one line for each new cause
                 if repr(error) != reported:
                     reported = repr(error)
                     _log.exception("viewer: drawing failed")

@@ -1,4 +1,4 @@
-"""Trying it: a small stack of known depth, a node. What they ran on is what will be used."""
+"""Trial: depth of a small stack, and a node; both show the parts used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TRANSPORTS = {
 
 
 def models() -> Iterator[Finding]:
-    """The trained networks."""
+    """Trained networks."""
     from dfs_ros.config import NetworkConfig
     from dfs_ros.network.weights import known_models
 
@@ -33,7 +33,7 @@ def models() -> Iterator[Finding]:
 
 
 def viewer() -> Iterator[Finding]:
-    """The page in the browser."""
+    """Viewer page."""
     if installed("viser"):
         yield Finding("models and viewer", "viser", version("viser") or "installed")
     else:

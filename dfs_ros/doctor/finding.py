@@ -9,19 +9,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing about this machine.
+    """Finding about this machine.
 
     Parameters
     ----------
     topic, name
-        Under which heading it belongs, and what it is.
+        Heading and name.
     value
-        What was found, in words.
+        Text of the finding.
     state
-        ``ok``; ``absent`` (not here, and not needed); ``warning`` (works, but not well); ``error`` (the main job,
-        camera to depth, cannot run).
+        ``ok``; ``absent`` (missing, not needed); ``warning`` (works with limits); ``error`` (prevents the main job,
+        camera to depth).
     fix
-        What to do about it; empty where there is nothing to do.
+        Remedy; empty if none is needed.
     """
 
     topic: str
@@ -41,12 +41,12 @@ class Use:
 
 
 def words(error: BaseException) -> str:
-    """An exception in one line."""
+    """Text of an exception in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def version(package: str) -> str:
-    """Version of an installed package; empty where it is not known."""
+    """Version of an installed package; "" if unknown."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -54,7 +54,7 @@ def version(package: str) -> str:
 
 
 def installed(module: str) -> bool:
-    """Whether a module is there, without importing it."""
+    """True if a module is installed; does not import it."""
     try:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):

@@ -15,7 +15,7 @@ _DRIVER_FILE = Path("/proc/driver/nvidia/version")
 
 
 def devices() -> Iterator[Finding]:
-    """CUDA devices that PyTorch can use, and GPUs that it cannot."""
+    """CUDA devices usable by PyTorch, and other GPUs."""
     driver = driver_version()
     build = None
     if installed("torch"):
@@ -41,7 +41,7 @@ def devices() -> Iterator[Finding]:
 
 
 def driver_version(file: Path = _DRIVER_FILE) -> str | None:
-    """Version of the NVIDIA driver; None where there is none."""
+    """Version of the NVIDIA driver; None without one."""
     try:
         found = re.search(r"Kernel Module.*?\s(\d+\.\d+(?:\.\d+)?)\s", file.read_text())
     except OSError:
@@ -52,7 +52,7 @@ def driver_version(file: Path = _DRIVER_FILE) -> str | None:
 
 
 def gpus_of_the_driver() -> list[str]:
-    """Names and architectures of the GPUs that the NVIDIA driver knows, whatever PyTorch can use."""
+    """Names and architectures of the driver's GPUs, usable by PyTorch or not."""
     rows = (row.rpartition(",") for row in _nvidia_smi("name,compute_cap"))
     return [f"{name.strip()}, sm_{capability.strip().replace('.', '')}" for name, _, capability in rows]
 
@@ -84,7 +84,7 @@ def compilers() -> Iterator[Finding]:
 def runners() -> Iterator[Finding]:
     """Network runners beside PyTorch."""
     for module in ("tensorrt", "tensorrt_rtx"):
-        # Not imported: that alone takes seconds, and loads the driver.
+        # Not imported: the import takes seconds, and loads the driver.
         if not installed(module):
             yield Finding("GPU", module, "not installed", "absent")
         else:

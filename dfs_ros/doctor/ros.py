@@ -10,10 +10,10 @@ from pathlib import Path
 from dfs_ros.doctor.finding import Finding, installed, version, words
 
 RMEM_FOR_1080P = 3_500_000
-"""net.core.rmem_max, in bytes, from which 1080p colour images get through.
+"""Least net.core.rmem_max, in bytes, for 1080p colour images.
 
-An image of 6.2 MB arrives at once, and Linux makes a buffer twice as large as it is asked for. Measured on one host,
-best effort at 30 Hz: 2 MB lose 40 % of the images, 3 MB 20 %, 3.4 MB and more none.
+An image of 6.2 MB arrives at once, and Linux doubles the requested buffer size. Measured on one host, best effort at
+30 Hz: 2 MB lose 40 % of the images, 3 MB 20 %, 3.4 MB and more none.
 """
 
 
@@ -54,7 +54,7 @@ def _native() -> Iterator[Finding]:
 
 
 def discovery() -> Iterator[Finding]:
-    """The domain, and who is discovered in it."""
+    """ROS domain, and range of its discovery."""
     from dfs_ros.config import DdsConfig
     from dfs_ros.transport.dds import domain
 
@@ -76,7 +76,7 @@ def _environment(name: str) -> str:
 
 
 def buffers(file: Path = Path("/proc/sys/net/core/rmem_max")) -> Iterator[Finding]:
-    """Whether the system lets a socket buffer hold a 1080p colour image."""
+    """Size limit of socket buffers, against that of a 1080p colour image."""
     from dfs_ros.config import DdsConfig
 
     if not file.is_file():

@@ -4,16 +4,16 @@
 
     format: lens-table/1
     note: desk, 2026-11-20             # optional
-    unit: focus_absolute               # what `raw` is counted in
-    settle_s: 0.25                     # optional: how long the lens takes to settle after a command
+    unit: focus_absolute               # unit of `raw`
+    settle_s: 0.25                     # optional: settling time of the lens after a command
     points:                            # two or more; raw rising, focus_diopters rising or falling throughout
     - {raw: 0, focus_diopters: 0.2, sigma_diopters: 0.05}     # sigma: one standard deviation, optional
     - {raw: 120, focus_diopters: 2.0}
     - {raw: 250, focus_diopters: 6.7}
 
-To measure a point: put something with fine texture at a known distance d before the lens, find the raw position at
-which it is sharpest (`dfs focus-table /dev/video0 --distance d --output lens.yaml` does that and adds the point); its
-focus is 1 / d dioptres. Between points the focus is interpolated linearly; beyond them it is not known.
+To measure a point: place a target of fine texture at a known distance d before the lens and find the raw position of
+the sharpest image (`dfs focus-table /dev/video0 --distance d --output lens.yaml` does that and adds the point); its
+focus is 1 / d dioptres. Between points the focus is interpolated linearly; beyond them it is unknown.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ _POINT_KEYS = ("raw", "focus_diopters", "sigma_diopters")
 
 @dataclass(frozen=True, eq=False)
 class LensTable:
-    """See the head of this module. `raw` rising, `focus_diopters` rising or falling, `sigma_diopters` NaN = unknown."""
+    """Lens table, see the head of this module.
+
+    `raw` rising, `focus_diopters` rising or falling, `sigma_diopters` NaN = unknown.
+    """
 
     raw: NDArray[np.float64]
     focus_diopters: NDArray[np.float64]
@@ -70,7 +73,7 @@ class LensTable:
 
     @classmethod
     def load(cls, path: str | Path) -> LensTable:
-        """Read a lens-table/1 file. Raises FileNotFoundError or ValueError, which name file and entry."""
+        """Read a lens-table/1 file. Raises FileNotFoundError or ValueError, with file and entry."""
         document = read_document(path)
         try:
             return cls.from_document(document)
@@ -79,7 +82,7 @@ class LensTable:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> LensTable:
-        """Of plain values, as YAML has them."""
+        """Make a table from the plain values of YAML."""
         columns = np.array(_rows(document), np.float64).reshape(-1, 3)
         return cls(
             columns[:, 0],
@@ -92,7 +95,7 @@ class LensTable:
 
     @property
     def range_diopters(self) -> tuple[float, float]:
-        """Farthest and nearest focus."""
+        """(farthest, nearest) focus in dioptres."""
         return float(self.focus_diopters.min()), float(self.focus_diopters.max())
 
     def focus_of(self, raw: float) -> tuple[float, float]:
@@ -101,7 +104,7 @@ class LensTable:
         return focus, float(np.interp(raw, self.raw, self.sigma_diopters, left=math.nan, right=math.nan))
 
     def raw_of(self, focus_diopters: float) -> float:
-        """The raw position of a focus. Raises ValueError beyond the points."""
+        """Raw position of a focus. Raises ValueError beyond the points."""
         low, high = self.range_diopters
         if not low <= focus_diopters <= high:
             raise ValueError(
@@ -113,7 +116,7 @@ class LensTable:
 
 
 def read_document(path: str | Path) -> dict[str, Any]:
-    """The plain values of a lens-table/1 file, of any number of points, each checked by itself."""
+    """Plain values of a lens-table/1 file with any number of points, each validated."""
     document = read_yaml(Path(path), f"lens calibration {path}")
     try:
         if not isinstance(document, Mapping) or document.get("format") != FORMAT:

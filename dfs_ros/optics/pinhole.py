@@ -1,6 +1,6 @@
 """Pinhole intrinsics of a breathing lens, and back-projection of depth.
 
-Points are in the optical frame of ROS (REP 103): x right, y down, z forward, metres; NaN where there is no depth.
+Points are in the optical frame of ROS (REP 103): x right, y down, z forward, metres; NaN without depth.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Intrinsics(NamedTuple):
 def intrinsics(camera: Camera, size: tuple[int, int], focus_diopters: float | None = None) -> Intrinsics:
     """Pinhole intrinsics of images of `size` (height, width) pixels taken at a focus.
 
-    What `camera` does not know (NaN) is derived: ``fx = fy = f / ((1 - f D_ref) p)``, the distance from lens to sensor
-    in pixels, and the centre of the image, ``((W - 1) / 2, (H - 1) / 2)``. At another focus than the
-    reference the image of a thin lens is larger by ``(1 - f D_ref) / (1 - f D_f)`` about the principal point.
-    `focus_diopters` None = the camera's reference focus.
+    Unknown values (NaN) of `camera` are derived: ``fx = fy = f / ((1 - f D_ref) p)``, the distance from lens to sensor
+    in pixels, and the centre of the image, ``((W - 1) / 2, (H - 1) / 2)``. At another focus than the reference the
+    image of a thin lens is larger by ``(1 - f D_ref) / (1 - f D_f)`` about the principal point. `focus_diopters` None =
+    the camera's reference focus.
     """
     height, width = size
     if height < 1 or width < 1:
@@ -49,10 +49,10 @@ def intrinsics(camera: Camera, size: tuple[int, int], focus_diopters: float | No
 
 
 def camera_at_focus(stack: FocalStack, index: int) -> Camera:
-    """The camera with the intrinsics of frame `index` of a stack, written out, at the focus of that frame.
+    """Camera with explicit intrinsics of frame `index` of a stack, at its focus.
 
-    The frame's measured magnification (relative to the camera's reference focus) is used where it is known, else that
-    of the thin lens.
+    The frame's measured magnification (relative to the camera's reference focus) is used if known, else that of the
+    thin lens.
     """
     focus, measured = float(stack.focus_diopters[index]), float(stack.magnification[index])
     if math.isnan(measured):
@@ -74,7 +74,9 @@ def pixel_pitch_from_intrinsics(fx_px: float, focal_length_m: float, reference_f
 def points_from_depth(
     depth_m: NDArray[np.float32], camera_intrinsics: tuple[float, float, float, float]
 ) -> NDArray[np.float32]:
-    """Back-project a depth image: ``((u - cx) / fx, (v - cy) / fy, 1) * depth``.
+    """Back-project a depth image to points.
+
+    ``((u - cx) / fx, (v - cy) / fy, 1) * depth``
 
     Parameters
     ----------
@@ -99,7 +101,7 @@ def points_from_depth(
     ray_x = ((np.arange(width) - cx) / fx).astype(np.float32)  # (W,)
     ray_y = ((np.arange(height) - cy) / fy).astype(np.float32)  # (H,)
     points = np.empty((height, width, 3), np.float32)
-    with np.errstate(invalid="ignore"):  # infinity times 0 on the axis is NaN, and may be
+    with np.errstate(invalid="ignore"):  # infinity times 0 on the axis gives NaN, as intended
         np.multiply(depth, ray_x[None, :], out=points[..., 0])
         np.multiply(depth, ray_y[:, None], out=points[..., 1])
     points[..., 2] = depth

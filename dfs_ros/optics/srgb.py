@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def light_table(transfer_curve: str) -> NDArray[np.float64]:
-    """Light in [0, 1] of each of the 256 pixel values, float64 (256,), for ``srgb`` or ``linear`` images."""
+    """Table of light in [0, 1] by pixel value, float64 (256,); ``srgb`` or ``linear``."""
     value = np.arange(256) / 255.0
     if transfer_curve == "linear":
         return value

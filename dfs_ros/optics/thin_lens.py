@@ -1,6 +1,6 @@
 """Thin lens: blur diameter, its transfer function and point spread function, depth of field, breathing.
 
-Everything is in dioptres (1/m), where infinity is the plain number 0 and the blur of a thin lens is linear.
+All distances are in dioptres (1/m): infinity is 0, and the blur of a thin lens is linear.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ Array = NDArray[np.float64]
 
 
 def coc_px_per_diopter(focus_diopters: ArrayLike, camera: Camera) -> Array:
-    """Blur diameter in pixels per dioptre of defocus, ``f^2 / (N (1 - f D_f) p)``, shape of `focus_diopters`.
+    """Blur diameter in pixels per dioptre of defocus, in the shape of `focus_diopters`.
 
-    Raises ValueError for focus inside the focal length, beyond infinity, or not finite.
+    ``f^2 / (N (1 - f D_f) p)``. Raises ValueError for focus inside the focal length, beyond infinity, or not finite.
     """
     focus = np.asarray(focus_diopters, np.float64)
     for value in focus.ravel():
@@ -27,7 +27,9 @@ def coc_px_per_diopter(focus_diopters: ArrayLike, camera: Camera) -> Array:
 
 
 def coc_px(depth_diopters: ArrayLike, focus_diopters: ArrayLike, camera: Camera) -> Array:
-    """Diameter of the circle of confusion in pixels, ``c = f^2 |D_f - D| / (N (1 - f D_f) p)``.
+    """Diameter of the circle of confusion in pixels.
+
+    ``c = f^2 |D_f - D| / (N (1 - f D_f) p)``
 
     Parameters
     ----------
@@ -110,7 +112,7 @@ def _corner_area(x: Array, y: Array, r: float) -> Array:
 
 
 def depth_of_field(focus_diopters: float, camera: Camera, max_coc_px: float = 1.0) -> tuple[float, float]:
-    """(near, far) limits in dioptres within which the blur diameter stays under `max_coc_px`; far is 0 at infinity."""
+    """Depth of field: (near, far) in dioptres with blur under `max_coc_px`; far may be 0."""
     if not (np.isfinite(max_coc_px) and max_coc_px > 0):
         raise ValueError(f"max_coc_px: expected a finite number over 0 px, received {max_coc_px}")
     half_width = max_coc_px / float(coc_px_per_diopter(focus_diopters, camera))
@@ -118,7 +120,10 @@ def depth_of_field(focus_diopters: float, camera: Camera, max_coc_px: float = 1.
 
 
 def magnification(focus_diopters: ArrayLike, camera: Camera) -> Array:
-    """Image scale of a thin lens relative to that at infinity focus, ``1 / (1 - f D_f)`` (focus breathing)."""
+    """Image scale of a thin lens relative to infinity focus (focus breathing).
+
+    ``1 / (1 - f D_f)``
+    """
     focus = np.asarray(focus_diopters, np.float64)
     for value in focus.ravel():
         check_focus(float(value), camera.focal_length_m)

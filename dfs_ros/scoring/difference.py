@@ -1,4 +1,4 @@
-"""A result beside the reference depth that its stack brings along."""
+"""Difference of a result from the reference depth of its stack."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dfs_ros.scoring import metrics
 
 
 def against_reference(depth_m: NDArray[np.floating], reference_m: NDArray[np.floating]) -> dict[str, float]:
-    """How depth (H, W) in metres differs from a reference of any size that shows the same view.
+    """Errors of depth (H, W) in metres against a reference of the same view.
 
-    A reference of another aspect ratio shows the largest centred part of the image that has this ratio, as the depth
-    maps of phones do. It is enlarged to that part without interpolation, and counts where both have depth.
+    A reference of another aspect ratio shows the largest centred part of the image with this ratio, as the depth maps
+    of phones do. It is enlarged to that part without interpolation, and counts where both have depth.
 
     Returns the median and the mean of ``|depth - reference| / reference``, and the share of the reference's pixels that
-    have depth (`coverage`). Raises ValueError where either is not a depth map.
+    have depth (`coverage`). Raises ValueError for inputs that are not depth maps.
     """
     for name, map_m in (("depth_m", depth_m), ("reference_m", reference_m)):
         if map_m.ndim != 2 or map_m.size == 0:
@@ -33,7 +33,7 @@ def against_reference(depth_m: NDArray[np.floating], reference_m: NDArray[np.flo
 
 
 def centred_part(image: NDArray[np.floating], aspect_ratio: float) -> NDArray[np.floating]:
-    """The largest part of `image` around its centre with this ratio of width to height."""
+    """Largest centred part of `image` with this ratio of width to height."""
     height, width = image.shape[:2]
     part_height = min(height, max(1, round(width / aspect_ratio)))
     part_width = min(width, max(1, round(height * aspect_ratio)))

@@ -1,8 +1,8 @@
-"""Error measures of depth maps, as the focus and monocular depth literature defines them.
+"""Error measures of depth maps, as in the literature on focus and monocular depth.
 
-All take the predicted and the true depth in metres, arrays of one shape, and an optional mask of pixels to count. A
-pixel counts where the mask is set and both depths are known: finite and over 0. Where no pixel counts the result is
-NaN. How many did is `coverage`, which belongs beside every other number.
+All take predicted and true depth in metres, arrays of one shape, and an optional mask. A pixel counts if it is in the
+mask and both depths are finite and over 0. Without counted pixels the result is NaN. `coverage` is the share of counted
+pixels, which belongs beside every other number.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ def delta(predicted_m: Depth, true_m: Depth, threshold: float = 1.25, mask: Mask
 
 
 def sc_inv(predicted_m: Depth, true_m: Depth, mask: Mask | None = None) -> float:
-    """Scale-invariant error, ``sqrt(mean z^2 - (mean z)^2)`` with ``z = log p - log t`` (Eigen et al. 2014).
+    """Scale-invariant error (Eigen et al. 2014).
 
-    0 where the prediction is right up to one factor for the whole image.
+    ``sqrt(mean z^2 - (mean z)^2)`` with ``z = log p - log t``; 0 for a prediction right up to one factor.
     """
     predicted, true = _counted(predicted_m, true_m, mask)
     return float(np.std(np.log(predicted) - np.log(true))) if true.size else float("nan")
 
 
 def ssitrim(predicted_m: Depth, true_m: Depth, mask: Mask | None = None, trim: float = 0.2) -> float:
-    """Scale- and shift-invariant error in inverse depth, largest residuals trimmed (Ranftl et al. 2020, eq. 5 to 7).
+    """Scale- and shift-invariant error in inverse depth, trimmed (Ranftl et al. 2020, eq. 5 to 7).
 
     Inverse depths x of prediction and truth are each normalised to ``(x - median x) / mean |x - median x|``; the
     result is ``sum of the smallest (1 - trim) share of |p - t| / (2 M)``, M the number of pixels. NaN where either is
@@ -73,11 +73,11 @@ def ssitrim(predicted_m: Depth, true_m: Depth, mask: Mask | None = None, trim: f
 
 
 def blur_error_px(predicted_m: Depth, true_m: Depth, px_per_diopter: float, mask: Mask | None = None) -> float:
-    """Mean error in pixels of blur: how much the blur diameter changes between true and predicted depth.
+    """Mean error in pixels of blur diameter between true and predicted depth.
 
-    ``px_per_diopter mean |1 / p - 1 / t|``: blur is linear in inverse depth, so this is what a method was wrong by in
-    the quantity that the lens shows, whatever the camera. `px_per_diopter` is
-    :func:`dfs_ros.optics.thin_lens.coc_px_per_diopter`, its mean over the frames.
+    ``px_per_diopter mean |1 / p - 1 / t|``: blur is linear in inverse depth, so this is the error in the quantity that
+    the lens shows, comparable between cameras. `px_per_diopter` is the mean of
+    :func:`dfs_ros.optics.thin_lens.coc_px_per_diopter` over the frames.
     """
     if not px_per_diopter > 0:
         raise ValueError(f"px_per_diopter: expected pixels over 0, received {px_per_diopter}")

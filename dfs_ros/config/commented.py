@@ -32,7 +32,7 @@ def commented_yaml(config: Config, leave_out: Collection[str] = ()) -> str:
 
 
 def _comment(setting_field: dataclasses.Field[Any]) -> str:
-    """Description of a setting with its range and unit, or its choices, and whether it may change in a running node."""
+    """Description of a setting with range and unit, or choices, and liveness."""
     meta = setting_field.metadata
     notes = []
     if meta["choices"]:

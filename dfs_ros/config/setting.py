@@ -56,7 +56,10 @@ def _yaml_problem(error: Exception) -> str:
 
 
 def checked(value: Any, setting_field: dataclasses.Field[Any], section: type, section_name: str) -> Any:
-    """Value of a setting in its own type; ValueError for another type, a value out of range or not finite."""
+    """Convert a value to its setting's type.
+
+    Raises ValueError for another type, a value out of range or not finite.
+    """
     name = f"{section_name}.{setting_field.name}"
     meta = setting_field.metadata
     expected = _hints(section)[setting_field.name]

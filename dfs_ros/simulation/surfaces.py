@@ -95,11 +95,11 @@ class Sphere:
     material: Material
 
     def hit(self, origin: Array, rays: Array) -> Array:
-        """As :meth:`Rectangle.hit`."""
+        """Depth on the surface, as :meth:`Rectangle.hit`."""
         return _first_root(rays, origin - np.asarray(self.centre), self.radius_m)
 
     def shade(self, points: Array, pixel_m: Array) -> NDArray[np.float32]:
-        """As :meth:`Rectangle.shade`."""
+        """Linear light, as :meth:`Rectangle.shade`."""
         normal = (points - np.asarray(self.centre)) / self.radius_m
         longitude = np.arctan2(normal[:, 0], -normal[:, 2]) * self.radius_m
         latitude = np.arcsin(np.clip(normal[:, 1], -1, 1)) * self.radius_m
@@ -116,14 +116,14 @@ class Cylinder:
     material: Material
 
     def hit(self, origin: Array, rays: Array) -> Array:
-        """As :meth:`Rectangle.hit`."""
+        """Depth on the surface, as :meth:`Rectangle.hit`."""
         flat = np.array([1.0, 0.0, 1.0])
         t = _first_root(rays * flat, (origin - np.asarray(self.centre)) * flat, self.radius_m)
         y = origin[1] + np.where(np.isfinite(t), t, 0.0) * rays[:, 1]
         return np.where(np.abs(y - self.centre[1]) <= self.height_m / 2, t, np.inf)
 
     def shade(self, points: Array, pixel_m: Array) -> NDArray[np.float32]:
-        """As :meth:`Rectangle.shade`."""
+        """Linear light, as :meth:`Rectangle.shade`."""
         offset = points - np.asarray(self.centre)
         normal = offset * np.array([1.0, 0.0, 1.0]) / self.radius_m
         around = np.arctan2(normal[:, 0], -normal[:, 2]) * self.radius_m
@@ -224,7 +224,7 @@ def pinhole_rays(width: int, height: int, fx_px: float, dx: float, dy: float) ->
 
 
 def _first_root(rays: Array, offset: Array, radius: float) -> Array:
-    """Smallest t > 0 with ``|offset + t rays| = radius``; inf from inside or without one."""
+    """Smallest t > 0 with ``|offset + t rays| = radius``; inf without, or from inside."""
     a = np.einsum("ni,ni->n", rays, rays)
     b = rays @ offset
     discriminant = b * b - a * (offset @ offset - radius * radius)

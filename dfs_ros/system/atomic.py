@@ -1,7 +1,7 @@
-"""Files and folders that appear whole or not at all.
+"""Atomic files and folders: complete or absent.
 
-Content is written beside its place, flushed to the disk and renamed, so that Ctrl-C, an error, a full disk or a power
-cut leaves nothing half-written, and no reader sees half a file.
+Content is written beside its place, flushed to the disk and renamed: Ctrl-C, an error, a full disk or a power cut
+leaves no partial file, and no reader sees one.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from pathlib import Path
 
 
 def write_atomically(file: str | Path, content: bytes) -> None:
-    """Write a file whole or not at all. Raises OSError, and leaves nothing behind."""
+    """Write a file atomically. Raises OSError, and leaves nothing behind."""
     with atomic_file(file) as partial:
         partial.write_bytes(content)
 
 
 @contextmanager
 def atomic_file(file: str | Path) -> Iterator[Path]:
-    """A temporary path beside `file` that becomes it when the block ends without an exception.
+    """Temporary path that becomes `file` if the block ends without an exception.
 
-    Raises OSError where it cannot be written; after any exception the temporary file is gone.
+    Raises OSError if it cannot be written; after any exception the temporary file is removed.
     """
     file = Path(file)
     partial = _temporary(file.parent, file.name)
@@ -41,9 +41,9 @@ def atomic_file(file: str | Path) -> Iterator[Path]:
 
 
 def prepare_output(folder: str | Path) -> Path:
-    """The absolute path of an output folder that can be written, checked before long work; creates nothing.
+    """Check, before long work, that an output folder can be written; return its path.
 
-    Raises ValueError where it cannot be written.
+    Creates nothing. Raises ValueError if it cannot be written.
     """
     folder = Path(folder).absolute()
     try:
@@ -58,11 +58,11 @@ def prepare_output(folder: str | Path) -> Path:
 
 @contextmanager
 def staged(folder: str | Path, last: str) -> Iterator[Path]:
-    """A temporary folder whose files move to `folder` when the block ends without an exception.
+    """Temporary folder whose files move to `folder` if the block ends without an exception.
 
-    Where `folder` does not exist yet it appears in one step, complete. Where it exists its files are replaced one by
-    one, each whole; the file named `last` is removed first and comes last, so that where it is, the set is complete.
-    Raises ValueError where the folder cannot be written; after any exception the temporary folder is gone.
+    A new `folder` appears in one step, complete. In an existing one the files are replaced one by one, each complete;
+    the file named `last` is removed first and written last, so that it marks a complete set. Raises ValueError if the
+    folder cannot be written; after any exception the temporary folder is removed.
     """
     folder = prepare_output(folder)
     staging = None
@@ -76,8 +76,8 @@ def staged(folder: str | Path, last: str) -> Iterator[Path]:
 
 
 def _make_staging(folder: Path) -> Path:
-    # On the file system of the folder, so that files move there by renaming: inside it (it may be a mount), else
-    # where it is going to be made.
+    # On the file system of the folder, so that files move there by renaming: inside it (it may be a mount), or in its
+    # parent if it is new.
     home = folder
     while not os.path.lexists(home):
         home = home.parent
@@ -91,7 +91,7 @@ def _temporary(folder: Path, name: str) -> Path:
 
 
 def _flush(path: Path) -> None:
-    """A file's content, or a folder's list of files, onto the disk. A folder that cannot be opened stays as it is."""
+    """Flush a file or a folder to the disk; skip folders that cannot be opened."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:

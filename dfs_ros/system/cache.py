@@ -1,7 +1,7 @@
-"""Files of a cache: whole, checked when they are read, made again where they are damaged.
+"""Cache files: complete, validated when read, made again if damaged.
 
-A file is named by the hash of all that its content is made from, so that the two never disagree. A folder that cannot
-be written is a warning: its files are made at every start.
+A file is named by the hash of its inputs, so that the two never disagree. Without a writable folder files are made at
+every start, with a warning.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DIGEST_BYTES = 32
 
 
 def read_kept(file: Path) -> bytes | None:
-    """Content that :func:`keep` wrote; None where there is none or it is damaged."""
+    """Read content of :func:`keep`; None if missing or damaged."""
     try:
         kept = file.read_bytes()
     except OSError:
@@ -35,14 +35,14 @@ def read_kept(file: Path) -> bytes | None:
 
 
 def keep(file: Path, content: bytes) -> None:
-    """Write content with its digest, whole or not at all."""
+    """Write content with its digest, atomically."""
     _write(file, lambda stream: stream.write(hashlib.sha256(content).digest() + content))
 
 
 def read_array(file: Path, shape: tuple[int, ...], dtype: type) -> NDArray[Any] | None:
-    """An array that :func:`keep_array` wrote, mapped into memory; None where there is none or it is damaged.
+    """Map an array of :func:`keep_array` into memory; None if missing or damaged.
 
-    Only its length and form are checked: large ones need not be read at once.
+    Only length and form are checked, so that large arrays need not be read at once.
     """
     try:
         array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
@@ -55,13 +55,13 @@ def read_array(file: Path, shape: tuple[int, ...], dtype: type) -> NDArray[Any] 
 
 
 def keep_array(file: Path, array: NDArray[Any]) -> None:
-    """Write an array as .npy, whole or not at all."""
+    """Write an array as .npy, atomically."""
     _write(file, lambda stream: np.save(stream, array, allow_pickle=False))
 
 
 def _write(file: Path, write: Callable[[BinaryIO], object]) -> None:
     try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # nobody else puts code there
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # others cannot put code there
         with atomic_file(file) as partial, partial.open("wb") as stream:
             write(stream)
     except OSError as error:

@@ -8,7 +8,7 @@ _WAITING = "OMP_WAIT_POLICY"
 
 
 def usable_cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -17,8 +17,8 @@ def wait_asleep() -> None:
 
     For programs, before PyTorch is imported.
 
-    Threads that spin instead, as they do by default, take a core from the one they wait for: on two busy cores two of
-    them took twice as long as one for the light network. Asleep they were never slower than one.
+    Spinning threads, the default, take a core from the one they wait for: on two busy cores two of them took twice as
+    long as one for the light network. Asleep they were never slower than one.
     """
     os.environ.setdefault(_WAITING, "passive")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 def share_folder(name: str) -> Path:
     """Shared folder `name` of the checkout, a pip install or a colcon install.
 
-    Raises FileNotFoundError that names every place tried.
+    Raises FileNotFoundError with every place tried.
     """
     package = Path(__file__).resolve().parents[1]
     candidates = [
@@ -25,5 +25,5 @@ def share_folder(name: str) -> Path:
 
 
 def cache_folder(name: str) -> Path:
-    """Folder of the user's cache for files of one kind: `$XDG_CACHE_HOME` (default ~/.cache) /dfs_ros/NAME."""
+    """Cache folder for one kind of files: `$XDG_CACHE_HOME` (default ~/.cache) /dfs_ros/NAME."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dfs_ros" / name

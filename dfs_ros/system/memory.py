@@ -22,20 +22,20 @@ _ALLOCATION_FAILED = (
 def keep_freed_memory() -> bool:
     """Keep freed memory in this process; False if the C library is not glibc.
 
-    By default glibc gives large arrays back to the system, which clears each page again when it is next touched. Depth
-    allocates the same large arrays for each stack, in several threads: kept, in one arena for all of them, a stack of 8
-    images of 1088 x 612 took 4.2 s of processor time instead of 5.0 s, of the system's 0.14 s instead of 1.04 s.
+    By default glibc returns large arrays to the system, which clears each page again at its next use. Depth allocates
+    the same large arrays for each stack, in several threads: kept, in one arena for all of them, a stack of 8 images of
+    1088 x 612 took 4.2 s of processor time instead of 5.0 s, of the system's 0.14 s instead of 1.04 s.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        # Arenas of single threads hold no large arrays, so these would be given back after all.
+        # Arenas of single threads hold no large arrays, which would be returned after all.
         options = ((_MMAP_THRESHOLD, _NEVER_BYTES), (_TRIM_THRESHOLD, _NEVER_BYTES), (_ARENA_MAX, 1))
         return all(mallopt(option, value) == 1 for option, value in options)
     return False
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether torch, or a library of CUDA through it, found too little device memory. Does not import torch."""
+    """True for a device's out-of-memory error, raised through torch; imports no torch."""
     if any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
         return True
     text = str(error)

@@ -24,7 +24,7 @@ _LOG_LEVELS = {"note": logging.INFO, "warning": logging.WARNING, "error": loggin
 
 @dataclass
 class _Link:
-    """Runner in the chain: not made yet, in use, paused for `pause` calls, or `failed` for good."""
+    """Runner in the chain: not made, in use, paused for `pause` calls, or `failed`."""
 
     name: str
     make: Callable[[], Runner]

@@ -19,7 +19,7 @@ from dfs_ros.network.runners.tensorrt import (
     build_engine,
 )
 from dfs_ros.network.runners.torch import TorchRunner
-from dfs_ros.network.weights import load_weights, model_file
+from dfs_ros.network.weights import model_file
 
 __all__ = ["own_cache"]  # fixtures
 
@@ -127,10 +127,10 @@ def test_shipped_files_serve_where_the_package_onnx_is_missing(monkeypatch) -> N
     expected = load_network(NetworkConfig(runner="torch", precision="fp32"), "cpu").probability(*images(7, 50, 75))
     np.testing.assert_allclose(network.probability(*images(7, 50, 75)), expected, atol=1e-4)
     assert "onnxruntime" in network.description and network.faults == []
-    module = load_weights(model_file("light"))
     for precision in ("fp32", "fp16"):
-        model = engine_model(module, precision, 7, 32, 64, file=model_file("light"))
-        assert len(build_engine(trt, model.onnx, model.shapes)) > 500_000
+        model = engine_model(light(), precision, 7, 32, 64, file=model_file("light"))
+        assert model.onnx == model_file("light").with_name(f"light-dynamic-{precision}.onnx").read_bytes()
+    assert len(build_engine(trt, model.onnx, model.shapes)) > 500_000
 
 
 def test_a_file_of_other_weights_beside_them_is_not_used(monkeypatch, tmp_path) -> None:

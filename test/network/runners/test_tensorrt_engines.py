@@ -4,11 +4,11 @@ import sys
 
 import pytest
 import torch
-from runner_rig import needs_onnx, no_gpu, own_cache
+from runner_rig import exported, needs_onnx, no_gpu, own_cache
 
 from dfs_ros.config import NetworkConfig
 from dfs_ros.network import load_network
-from dfs_ros.network.export import INPUTS, Shape, export_onnx, golden_inputs
+from dfs_ros.network.export import INPUTS, Shape, golden_inputs
 from dfs_ros.network.runners.base import RunnerError
 from dfs_ros.network.runners.choose import engine_model
 from dfs_ros.network.runners.tensorrt import (
@@ -48,8 +48,7 @@ def test_the_driver_says_something() -> None:
 def test_foreign_and_truncated_engines_are_refused_by_the_backend() -> None:
     """The real library; without a GPU it refuses whole engines too, so only the reason is told apart."""
     trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
-    shape = Shape(2, 32, 32)
-    plan = build_engine(trt, export_onnx(load_weights(model_file("light")), shape), shape.of_inputs())
+    plan = build_engine(trt, exported(), Shape(8, 64, 96).of_inputs())
     log = make_logger(trt)
     runtime = trt.Runtime(log)
     for wrong, reason in ((plan[:1000], "plan.header.size"), (b"no engine" * 1000, "cannot be deserialised")):
@@ -61,14 +60,14 @@ def test_foreign_and_truncated_engines_are_refused_by_the_backend() -> None:
 def test_building_can_be_ended() -> None:
     """The real builder: what the listener raises comes out of it."""
     trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
-    shape, told = Shape(2, 32, 32), []
+    told = []
 
     def stop(what: str, share: float) -> None:
         told.append(share)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_engine(trt, export_onnx(load_weights(model_file("light")), shape), shape.of_inputs(), stop)
+        build_engine(trt, exported(), Shape(8, 64, 96).of_inputs(), stop)
     assert told == [0.0]
 
 

@@ -14,6 +14,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dfs_ros.system.tracebacks import keep_traceback
+
 if TYPE_CHECKING:
     from dfs_ros.network.export import Shape
     from dfs_ros.network.light import LightNetwork
@@ -88,6 +90,7 @@ def _verify(module: LightNetwork, model: bytes, shape: Shape, precision: str) ->
         onnx = OnnxRunner(lambda: model, INPUTS, "cpu", precision=precision)
         good &= report(onnx.description, golden.difference(onnx.run(*golden.inputs())))
     except RunnerError as error:
+        keep_traceback(error)
         print(f"  onnx: not compared: {error}")
     for backend in BACKENDS:
         try:
@@ -97,5 +100,6 @@ def _verify(module: LightNetwork, model: bytes, shape: Shape, precision: str) ->
             runner = TensorRTRunner(backend, lambda *_: asked, precision=precision)
             good &= report(runner.description, golden.difference(runner.run(*golden.inputs())))
         except RunnerError as error:
+            keep_traceback(error)
             print(f"  {backend}: not compared: {error}")
     return good

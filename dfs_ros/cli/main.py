@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from dfs_ros.system.cores import wait_asleep
+from dfs_ros.system.tracebacks import keep_traceback
 from dfs_ros.version import __version__
 
 COMMANDS = {
@@ -33,6 +34,7 @@ COMMANDS = {
     "bench": ("benchmarks.volumes_cli", "measure speed and memory (with --node: of the depth node)"),
 }
 
+_LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _VARIANTS = {"bench --node": ("benchmarks.node", "measure speed and memory of the depth node")}
 
 
@@ -54,9 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"dfs: error: unknown command {name!r}; known: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     logging.basicConfig(level=logging.WARNING, format="%(levelname).1s %(message)s", stream=sys.stderr)
-    logging.getLogger("dfs_ros").setLevel(logging.INFO)
     try:
         try:
+            logging.getLogger("dfs_ros").setLevel(_log_level())
             return _run(name, argv[1:])
         finally:
             sys.stdout.flush()
@@ -64,9 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ValueError, TypeError, OSError, MemoryError) as error:
+        keep_traceback(error)
         print(f"dfs {name}: error: {str(error) or type(error).__name__}", file=sys.stderr)
         return 2
     except ImportError as error:
+        keep_traceback(error)
         print(f"dfs {name}: error: {error}; `dfs doctor` lists what is missing", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -108,6 +112,13 @@ def _needs_clone(module_name: str) -> bool:
     return not module_name.startswith("dfs_ros.")
 
 
+def _log_level() -> str:
+    level = os.environ.get("DFS_LOG_LEVEL", "INFO").upper()
+    if level not in _LOG_LEVELS:
+        raise ValueError(f"DFS_LOG_LEVEL: expected one of {', '.join(_LOG_LEVELS)}, received {level!r}")
+    return level
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         # One line, as for all other wrong input; argparse would print its whole usage first.
@@ -127,6 +138,7 @@ def _usage() -> str:
             "\nfrom a clone:",
             *cloned,
             "\n`dfs COMMAND --help` lists the options; `dfs --version` prints the version.",
+            "With DFS_LOG_LEVEL=DEBUG in the environment, the traceback of every error is logged.",
         ]
     )
 

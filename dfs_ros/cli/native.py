@@ -14,6 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from dfs_ros.system.cores import wait_asleep
+from dfs_ros.system.tracebacks import keep_traceback
 
 if TYPE_CHECKING:
     from dfs_ros.transport.base import Transport
@@ -41,6 +42,7 @@ def native_main(
     except BaseException as error:
         if stop.told:  # a compiled module under import turns _Stopped into an ImportError
             return 0
+        keep_traceback(error)
         if isinstance(error, (ValueError, TypeError, OSError, MemoryError)):
             print(f"{node_name}: error: {str(error) or type(error).__name__}", file=sys.stderr)
             return 2
@@ -96,11 +98,11 @@ def _python_log_to(transport: Transport) -> Iterator[None]:
         def emit(self, record: logging.LogRecord) -> None:
             level = next((name for number, name in _LEVELS if record.levelno >= number), "debug")
             if not transport.is_shutdown:  # then its lines come here
-                transport.log(level, record.getMessage())
+                transport.log(level, self.format(record))
 
     handler, logger = Forward(), logging.getLogger("dfs_ros")
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.DEBUG)  # the node's log has a level of its own
     try:
         yield
     finally:

@@ -19,6 +19,7 @@ from dfs_ros.cli import camera, node, view
 from dfs_ros.cli.participants import CAMERA_NODE, DEPTH_NODE, VIEWER_NODE
 from dfs_ros.cli.processes import Processes
 from dfs_ros.config import Config
+from dfs_ros.system.tracebacks import keep_traceback
 from dfs_ros.transport import chosen_kind, open_transport
 from dfs_ros.transport.base import Transport
 from dfs_ros.transport.local import LocalBus, LocalTransport
@@ -157,6 +158,7 @@ class ThreadParts(Parts):
                 with transport:
                     serve(transport)
             except Exception as error:
+                keep_traceback(error)
                 self._errors.append(f"{node_name}: {error}")
 
         thread = threading.Thread(target=work, name=node_name, daemon=True)

@@ -20,6 +20,7 @@ from dfs_ros.cost_volume.problem import Problem, make_problem
 from dfs_ros.cost_volume.sharp import all_in_focus
 from dfs_ros.cost_volume.spectra import SpectraCache
 from dfs_ros.system.memory import is_out_of_memory
+from dfs_ros.system.tracebacks import keep_traceback
 from dfs_ros.types import FocalStack
 
 __all__ = [
@@ -160,10 +161,12 @@ def _on_gpu(
     except cuda.CudaUnavailable as error:
         if required:
             raise
+        keep_traceback(error)
         _warn_once(f"cost volumes are computed on the CPU: {error}")
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
+        keep_traceback(error)
         _log.warning("cost volume computed on the CPU: the GPU's memory does not suffice (%s)", error)
     return None
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from dfs_ros.doctor import check, gpu, machine, ros
 from dfs_ros.doctor.finding import Finding, Use, words
+from dfs_ros.system.tracebacks import keep_traceback
 
 __all__ = ["Diagnosis", "Finding", "Use", "examine", "guarded"]
 
@@ -63,5 +64,6 @@ def guarded(topic: str, name: str, probe: Probe) -> list[Finding]:
     try:
         found.extend(probe())
     except Exception as error:
+        keep_traceback(error)
         found.append(Finding(topic, name, f"could not be found out: {words(error)}", "warning"))
     return found

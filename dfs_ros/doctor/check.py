@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from dfs_ros.doctor.finding import Finding, Use, installed, version, words
+from dfs_ros.system.tracebacks import keep_traceback
 
 if TYPE_CHECKING:
     from dfs_ros.network import Network
@@ -47,6 +48,7 @@ def estimate(uses: list[Use]) -> Iterator[Finding]:
     try:
         depth_m, report, network = _estimate_plane()
     except Exception as error:
+        keep_traceback(error)
         yield Finding("check", name, f"fails: {words(error)}", "error", "mend what is marked above")
         return
     ran_on = report["ran_on"]
@@ -100,6 +102,7 @@ def open_node(uses: list[Use]) -> Iterator[Finding]:
         choice, why = _TRANSPORTS[chosen_kind("auto")]
         open_transport("auto", "dfs_doctor").shutdown()
     except Exception as error:
+        keep_traceback(error)
         fix = (
             "install cyclonedds and rosbags, or source ROS 2; `dfs run --transport local` does without, in one process"
         )

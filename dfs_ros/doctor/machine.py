@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from dfs_ros.doctor.finding import Finding, version, words
 from dfs_ros.system.cores import usable_cores
+from dfs_ros.system.tracebacks import keep_traceback
 
 REQUIRED = {
     "numpy": "numpy",
@@ -64,6 +65,7 @@ def library(module: str, package: str, fix: str) -> Finding:
     try:
         imported = importlib.import_module(module)
     except Exception as error:
+        keep_traceback(error)
         missing = isinstance(error, ModuleNotFoundError) and error.name == module
         return Finding("libraries", package, "not installed" if missing else words(error), "error", fix)
     return Finding("libraries", package, str(getattr(imported, "__version__", "")) or version(package) or "installed")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dfs_ros.doctor.finding import Finding, installed, version, words
+from dfs_ros.system.tracebacks import keep_traceback
 
 RMEM_FOR_1080P = 3_500_000
 """Least net.core.rmem_max, in bytes, for 1080p colour images.
@@ -38,6 +39,7 @@ def _native() -> Iterator[Finding]:
     try:
         importlib.import_module("rclpy")
     except Exception as error:
+        keep_traceback(error)
         missing = isinstance(error, ModuleNotFoundError) and error.name == "rclpy"
         fix = "for native nodes, install ROS 2 and source its setup file; without, nodes speak to ROS 2 by DDS"
         yield Finding("ROS 2", "rclpy", "not installed" if missing else words(error), "absent", fix)
@@ -46,6 +48,7 @@ def _native() -> Iterator[Finding]:
     try:
         importlib.import_module("dfs_ros.msg")
     except Exception as error:
+        keep_traceback(error)
         missing = isinstance(error, ModuleNotFoundError) and error.name == "dfs_ros.msg"
         fix = "build this package with colcon and source the setup file of its install folder; until then, DDS is used"
         yield Finding("ROS 2", "dfs_ros.msg", "not built" if missing else words(error), "absent", fix)

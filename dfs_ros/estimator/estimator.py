@@ -14,6 +14,7 @@ from dfs_ros.estimator.observed import ObservedSteps, Progress
 from dfs_ros.estimator.report import result_of
 from dfs_ros.system.cores import usable_cores
 from dfs_ros.system.memory import is_out_of_memory
+from dfs_ros.system.tracebacks import keep_traceback
 from dfs_ros.types import DepthResult, FocalStack
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class DepthEstimator:
                 raise
             text = f"computed on the CPU, as the GPU's memory does not suffice: {error}"
             _log.warning("%s", text)
-            _log.debug("the error", exc_info=error)
+            keep_traceback(error)
         return run(self._cpu, [text])
 
 

@@ -53,7 +53,7 @@ class Capture:
     A stack's folder appears when it is complete.
     """
 
-    def __init__(self, log: Callable[[str, str], None]) -> None:
+    def __init__(self, log: Callable[..., None]) -> None:
         self._log = log
         self._thread: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
@@ -81,7 +81,7 @@ class Capture:
             stack = FocalStack.from_frames(list(sweep.frames), camera)
             path = save_stack(stack, _unused(folder / _name(sweep)))
         except Exception as error:  # the caller must learn of any failure
-            self._log("error", f"nothing captured: {error}")
+            self._log("error", f"nothing captured: {error}", error=error)
             return trigger_response(False, str(error) or type(error).__name__)
         finally:
             with self._lock:

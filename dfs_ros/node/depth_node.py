@@ -261,7 +261,7 @@ class DepthNode:
                 camera = self._lens.camera_of(sweep.frames)
             except LensError as error:
                 self._health.add_fault(error.cause, str(error))
-                self._transport.log("error", f"no depth: {error}", key=error.cause, every_s=5.0)
+                self._transport.log("error", f"no depth: {error}", key=error.cause, every_s=5.0, error=error)
                 continue
             job = _Job(sweep, camera, self._frame_id, self._plumb_bob(sweep))
             if self._worker is not None:
@@ -313,7 +313,7 @@ class DepthNode:
             # A fault of one stack, or a passing one of the device, must not end the node.
             self._alignment.forget()
             self._health.add_fault("failed", f"{type(error).__name__}: {error}")
-            self._transport.log("error", f"no depth of this stack: {error}", key="failed", every_s=5.0)
+            self._transport.log("error", f"no depth of this stack: {error}", key="failed", every_s=5.0, error=error)
             return
         self._outputs.publish(result, topics, job.frame_id, config.node, job.distortion)
         self._health.add_result(result, job.sweep.newest_stamp_ns)

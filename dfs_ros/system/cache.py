@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.system.atomic import atomic_file
+from dfs_ros.system.tracebacks import keep_traceback
 
 _log = logging.getLogger(__name__)
 _DIGEST_BYTES = 32
@@ -49,6 +50,7 @@ def read_array(file: Path, shape: tuple[int, ...], dtype: type) -> NDArray[Any] 
     except FileNotFoundError:
         return None
     except (OSError, ValueError, EOFError) as error:
+        keep_traceback(error)
         _log.warning("%s is damaged and is made again: %s", file, error)
         return None
     return array if array.shape == shape and array.dtype == dtype else None
@@ -65,4 +67,5 @@ def _write(file: Path, write: Callable[[BinaryIO], object]) -> None:
         with atomic_file(file) as partial, partial.open("wb") as stream:
             write(stream)
     except OSError as error:
+        keep_traceback(error)
         _log.warning("made at every start, for %s cannot be written: %s", file, error)

@@ -31,6 +31,7 @@ from typing import Protocol, TypeVar
 from dfs_ros.config import Config
 from dfs_ros.messages.convert import DIAGNOSTICS, Diagnostic, diagnostics_message
 from dfs_ros.messages.definitions import Message, check_type
+from dfs_ros.system.tracebacks import traceback_of
 from dfs_ros.transport.executor import Executor
 from dfs_ros.transport.names import check_namespace, check_node_name, resolve_name
 from dfs_ros.transport.parameters import Parameters
@@ -317,10 +318,12 @@ class Transport(ABC):
         """Name of the node with its namespace: `/robot/dfs`."""
         return self.namespace.rstrip("/") + "/" + self.node_name
 
-    def log(self, level: str, text: str, *, key: str = "", every_s: float = 0.0) -> None:
+    def log(
+        self, level: str, text: str, *, key: str = "", every_s: float = 0.0, error: BaseException | None = None
+    ) -> None:
         """Log a line; lines of one `key` at most once in `every_s`.
 
-        `level`: debug, info, warning, error or fatal.
+        `level`: debug, info, warning, error or fatal. The traceback of `error` follows at level debug.
         """
         if level not in _LEVELS:
             raise ValueError(f"level: expected one of {', '.join(_LEVELS)}, received {level!r}")
@@ -330,6 +333,8 @@ class Transport(ABC):
                 return
             self._logged_at[key or text] = now
         self._write_log(level, text)
+        if error is not None:
+            self._write_log("debug", traceback_of(error))
 
     def _write_log(self, level: str, text: str) -> None:
         """Write a line to Python's log; some transports publish it, too."""
@@ -356,7 +361,13 @@ class Transport(ABC):
             subscription.callback(msg)
         except ValueError as error:
             subscription.refused += 1
-            self.log("error", f"{subscription.topic}: message refused: {error}", key=subscription.topic, every_s=5.0)
+            self.log(
+                "error",
+                f"{subscription.topic}: message refused: {error}",
+                key=subscription.topic,
+                every_s=5.0,
+                error=error,
+            )
         finally:
             subscription.callback_seconds.append((time.perf_counter() - began, time.thread_time() - cpu_began))
 

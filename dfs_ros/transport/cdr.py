@@ -27,7 +27,9 @@ class CdrSubscription(Subscription):
             msg = deserialize(cdr, self.type_name)
         except ValueError as error:
             self.malformed += 1
-            self._transport.log("error", f"{self.topic}: {error}", key=f"{self.topic} malformed", every_s=5.0)
+            self._transport.log(
+                "error", f"{self.topic}: {error}", key=f"{self.topic} malformed", every_s=5.0, error=error
+            )
             return
         self._transport.handle_message(self, msg)
 

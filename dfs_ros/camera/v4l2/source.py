@@ -148,7 +148,7 @@ class V4l2Source:
             image = decoded(frame, self.size, self._settings.pixel_format)
         except ValueError as error:
             self._counts["damaged"] += 1
-            _LOG.debug("image left out: %s", error)
+            _LOG.debug("image left out", exc_info=error)
             return None
         period_s = 1.0 / self._camera.rate_hz
         start_ns, end_ns = exposed(frame, self._settings.exposure_s or period_s, period_s)

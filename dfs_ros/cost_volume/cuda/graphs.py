@@ -13,6 +13,8 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dfs_ros.system.tracebacks import keep_traceback
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -61,6 +63,7 @@ class CudaGraphs:
                 kept_inputs = tuple(tensor if self._is_output(tensor) else tensor.clone() for tensor in inputs)
                 recorded = (self._record or record_on_cuda)(compute, kept_inputs)
             except RuntimeError as error:  # out of memory, or something that cannot be recorded
+                keep_traceback(error)
                 _log.warning("no CUDA graph, kernels are launched one by one: %s", error)
                 self._failed.add(key)
                 del self._kept[key]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dfs_ros.network.runners.base import Array, OutOfDeviceMemory, Runner, RunnerError, RunnerFault
 from dfs_ros.system.memory import is_out_of_memory
+from dfs_ros.system.tracebacks import keep_traceback
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,6 +77,7 @@ class ChainRunner(Runner):
                 runner = link.runner = link.runner or link.make()
                 answer = call(runner)
             except RuntimeError as error:
+                keep_traceback(error)
                 self._report(link, as_runner_error(error))
                 continue  # outside of `except`: the error keeps the allocations alive
             link.fault, link.next_pause = None, FIRST_PAUSE

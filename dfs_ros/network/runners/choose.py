@@ -19,6 +19,7 @@ from dfs_ros.network.export import INPUTS, TOLERANCE, Shape, difference, dynamic
 from dfs_ros.network.runners.base import Array, Golden, Progress, Runner, RunnerError
 from dfs_ros.network.runners.chain import ChainRunner
 from dfs_ros.system.cores import network_threads
+from dfs_ros.system.tracebacks import keep_traceback
 
 if TYPE_CHECKING:
     from dfs_ros.network.light import LightNetwork
@@ -172,6 +173,7 @@ def _exported(module: LightNetwork, shape: Shape, precision: str, dynamic: bool,
     try:
         return onnx_of(module, shape, precision, dynamic)
     except Exception as error:  # whatever PyTorch's exporter may raise
+        keep_traceback(error)
         # Exporting takes the package onnx, which a robot need not have: the file for all shapes does too. Whether it is
         # of these weights the golden inputs tell.
         if file is not None and (kept := file.with_name(dynamic_name(file.stem, precision))).is_file():

@@ -24,6 +24,7 @@ from dfs_ros.network.runners.base import RunnerError
 from dfs_ros.system.atomic import write_atomically
 from dfs_ros.system.cache import keep, read_kept
 from dfs_ros.system.folders import cache_folder
+from dfs_ros.system.tracebacks import keep_traceback
 
 Engine = TypeVar("Engine")
 
@@ -100,6 +101,7 @@ class EngineCache:
             try:
                 return load(kept)
             except RunnerError as error:
+                keep_traceback(error)
                 _log.warning("engine %s: cannot be loaded (%s); it is built anew", self._plan(key), error)
                 self.discard(key)
         plan = build()
@@ -122,6 +124,7 @@ class EngineCache:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
+            keep_traceback(error)
             _log.warning("engine %s: cannot be read (%s); it is built anew", self._plan(key), error)
             return None
         if not isinstance(facts, dict) or facts.get("key") != dataclasses.asdict(key):
@@ -157,6 +160,7 @@ class EngineCache:
                 self._facts(key), json.dumps(facts, indent=2).encode()
             )  # last: without it there is no engine
         except OSError as error:
+            keep_traceback(error)
             _log.warning("engines are built at every start: %s cannot be written (%s)", self.folder, error)
             with contextlib.suppress(OSError):
                 self.discard(key)
@@ -196,6 +200,7 @@ class EngineCache:
                 self._in_use[key.digest()] = descriptor
                 fcntl.flock(descriptor, fcntl.LOCK_SH)  # waits while somebody removes it
         except (OSError, ImportError) as error:
+            keep_traceback(error)
             _log.debug("engine %s: others cannot be told that it is in use (%s)", key.digest(), error)
 
     @contextlib.contextmanager
@@ -229,6 +234,7 @@ class EngineCache:
                 _log.info("another process builds the same engine; waiting for it")
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
         except (OSError, ImportError) as error:
+            keep_traceback(error)
             _log.warning("engines are not shared with other processes: no lock in %s (%s)", self.folder, error)
         try:
             yield

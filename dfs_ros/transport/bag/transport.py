@@ -101,7 +101,7 @@ class BagTransport(LocalTransport):
         except ValueError as error:
             for subscription in receivers:
                 subscription.malformed += 1
-            self.log("error", f"{topic}: {error}", key=topic, every_s=5.0)
+            self.log("error", f"{topic}: {error}", key=topic, every_s=5.0, error=error)
             return
         self._player_of(topic, type_name).publish(msg)
         self._work()

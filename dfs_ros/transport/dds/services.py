@@ -32,7 +32,9 @@ class Participant(Protocol):
         self, topic: str, type_name: str, qos: Qos, deliver: Callable[[bytes, Any], None], user_data: str = ...
     ) -> Any: ...
     def call_soon(self, work: Callable[[], None]) -> None: ...
-    def log(self, level: str, text: str, *, key: str = ..., every_s: float = ...) -> None: ...
+    def log(
+        self, level: str, text: str, *, key: str = ..., every_s: float = ..., error: BaseException | None = ...
+    ) -> None: ...
 
 
 class ServiceClient:
@@ -116,7 +118,7 @@ class ServiceServer:
         write(self.writer, reply)
 
     def _refuse(self, error: ValueError) -> None:
-        self._transport.log("error", f"service {self._name}: {error}", key=self._name, every_s=5.0)
+        self._transport.log("error", f"service {self._name}: {error}", key=self._name, every_s=5.0, error=error)
 
     def _wait_for_client(self, request_writer: int) -> None:
         """Wait up to 0.1 s for the discovery of the client's reader.

@@ -293,7 +293,9 @@ class DdsTransport(Transport):
                 try:
                     receiver.receive()
                 except Exception as error:  # bad data of one peer must not stop the receiving thread
-                    self.log("error", f"{receiver.reader.topic.name}: {error!r}", key="receive", every_s=5.0)
+                    self.log(
+                        "error", f"{receiver.reader.topic.name}: {error!r}", key="receive", every_s=5.0, error=error
+                    )
             if time.monotonic() - looked_at >= _HOUSEKEEPING_S:
                 looked_at = time.monotonic()
                 self._report_incompatible_qos([receiver.reader for receiver in receivers] + list(writers))

@@ -30,7 +30,9 @@ class Spinner(Protocol):
     def run_in_spin(self, work: Callable[[], None]) -> None: ...
     def wake(self) -> None: ...
     def call_soon(self, work: Callable[[], None]) -> None: ...
-    def log(self, level: str, text: str, *, key: str = ..., every_s: float = ...) -> None: ...
+    def log(
+        self, level: str, text: str, *, key: str = ..., every_s: float = ..., error: BaseException | None = ...
+    ) -> None: ...
 
 
 class Lifecycle:
@@ -77,7 +79,7 @@ class Lifecycle:
         try:
             return change(request, response)
         except Exception as error:
-            self._transport.log("warning", f"lifecycle: transition refused: {error}")
+            self._transport.log("warning", f"lifecycle: transition refused: {error}", error=error)
             response.success = False
             return response
         finally:
@@ -90,7 +92,7 @@ class Lifecycle:
             do()
         except Exception as error:
             self._error = error
-            self._transport.log("error", f"lifecycle: {name} failed: {error}")
+            self._transport.log("error", f"lifecycle: {name} failed: {error}", error=error)
             return TransitionCallbackReturn.FAILURE
         self._transport.log("debug", f"lifecycle: {name} done, was {previous_state.label}")
         return TransitionCallbackReturn.SUCCESS

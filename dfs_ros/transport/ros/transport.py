@@ -73,7 +73,9 @@ class _RosPublisher(Publisher):
         except Exception as error:
             if not self._transport.is_shutdown:
                 self.dropped += 1
-                self._transport.log("error", f"{self.topic}: not sent: {error}", key=self.topic, every_s=5.0)
+                self._transport.log(
+                    "error", f"{self.topic}: not sent: {error}", key=self.topic, every_s=5.0, error=error
+                )
 
     def subscription_count(self) -> int:
         return int(_unless_destroyed(self.native.get_subscription_count))
@@ -206,7 +208,7 @@ class RosTransport(Transport):
                 self._native_executor.spin_once()
             except Exception as error:  # an exception of one callback must not stop the others
                 if not self._is_shutdown:
-                    self.log("error", f"rclpy: {error!r}", key="receive", every_s=5.0)
+                    self.log("error", f"rclpy: {error!r}", key="receive", every_s=5.0, error=error)
         if not self._is_shutdown:  # the context was shut down from outside
             self.call_soon(self.shutdown)
 

@@ -101,9 +101,11 @@ def _python_log_to(transport: Transport) -> Iterator[None]:
                 transport.log(level, self.format(record))
 
     handler, logger = Forward(), logging.getLogger("dfs_ros")
+    level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)  # the node's log has a level of its own
     try:
         yield
     finally:
         logger.removeHandler(handler)
+        logger.setLevel(level)

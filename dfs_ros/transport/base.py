@@ -32,6 +32,7 @@ from dfs_ros.config import Config
 from dfs_ros.messages.convert import DIAGNOSTICS, Diagnostic, diagnostics_message
 from dfs_ros.messages.definitions import Message, check_type
 from dfs_ros.system.tracebacks import traceback_of
+from dfs_ros.transport.counts import TopicsDiagnostic
 from dfs_ros.transport.executor import Executor
 from dfs_ros.transport.names import check_namespace, check_node_name, resolve_name
 from dfs_ros.transport.parameters import Parameters
@@ -344,7 +345,7 @@ class Transport(ABC):
         """Publish the result of `callback()`, with the transport's counts, on `/diagnostics` every second."""
         if not self._diagnostics:
             publisher = self.create_publisher("/diagnostics", DIAGNOSTICS)
-            self._diagnostics["transport"] = _TransportDiagnostic(self)
+            self._diagnostics["transport"] = TopicsDiagnostic(self)
             self.create_timer(1.0, lambda: self._publish_diagnostics(publisher))
         self._diagnostics[name] = callback
 
@@ -361,13 +362,8 @@ class Transport(ABC):
             subscription.callback(msg)
         except ValueError as error:
             subscription.refused += 1
-            self.log(
-                "error",
-                f"{subscription.topic}: message refused: {error}",
-                key=subscription.topic,
-                every_s=5.0,
-                error=error,
-            )
+            topic = subscription.topic
+            self.log("error", f"{topic}: message refused: {error}", key=topic, every_s=5.0, error=error)
         finally:
             subscription.callback_seconds.append((time.perf_counter() - began, time.thread_time() - cpu_began))
 
@@ -378,31 +374,3 @@ class Transport(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.shutdown()
-
-
-class _TransportDiagnostic:
-    """Counts of all topics; a warning while messages are lost."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-        self._lost = 0
-
-    def __call__(self) -> Diagnostic:
-        values: dict[str, object] = {}
-        lost = 0
-        for subscription in self._transport.subscriptions:
-            counts = {name: getattr(subscription, name) for name in ("received", "dropped", "malformed", "refused")}
-            values |= {f"{subscription.topic} {name}": count for name, count in counts.items()}
-            if not self._transport.repeatable:
-                for what, seconds in zip(("", "_cpu"), zip(*subscription.callback_seconds, strict=True), strict=False):
-                    p99_ms = sorted(seconds)[len(seconds) * 99 // 100] * 1e3
-                    values[f"{subscription.topic} callback{what}_p99_ms"] = f"{p99_ms:.2f}"
-            lost += sum(counts.values()) - counts["received"]
-        for publisher in self._transport.publishers:
-            values[f"{publisher.topic} published"] = publisher.published
-            values[f"{publisher.topic} undelivered"] = publisher.dropped
-            lost += publisher.dropped
-        newly_lost, self._lost = lost - self._lost, lost
-        if newly_lost > 0:  # negative after a subscription was closed
-            return Diagnostic("WARN", f"{newly_lost} messages dropped or refused in the last period", values)
-        return Diagnostic("OK", "all messages passed on", values)

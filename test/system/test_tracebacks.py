@@ -85,7 +85,7 @@ def test_a_command_that_is_refused(
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    caplog.set_level(logging.INFO, "dfs_ros")  # which is set back at the end
+    caplog.set_level(logging.DEBUG, "dfs_ros")  # sets the level back at the end
     missing = ["estimate", str(tmp_path / "nothing"), "--output", str(tmp_path / "out")]
     for level, tracebacks in (("INFO", 0), ("debug", 1)):
         monkeypatch.setenv("DFS_LOG_LEVEL", level)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from dfs_ros.config import CostConfig, RegularizationConfig
 from dfs_ros.cost_volume import reference
-from dfs_ros.cost_volume.confidence import bound_and_scale
+from dfs_ros.cost_volume.bounding import bound_and_scale
 from dfs_ros.cost_volume.cuda.job import uploaded
 from dfs_ros.cost_volume.energy import log_energy
 from dfs_ros.cost_volume.hypotheses import depth_hypotheses

@@ -22,7 +22,7 @@ from dfs_research.evaluation.rendered import RenderedStack
 from dfs_research.experiments.training import Progress
 from dfs_ros.config import Config, CostConfig, HypothesesConfig, RegularizationConfig
 from dfs_ros.cost_volume import bound_and_scale, cost_volume_from_config
-from dfs_ros.cost_volume.confidence import BOUND_C_MAX, BOUND_F1
+from dfs_ros.cost_volume.bounding import BOUND_C_MAX, BOUND_F1
 from dfs_ros.cost_volume.energy import log_energy
 from dfs_ros.cost_volume.hypotheses import depth_hypotheses
 from dfs_ros.cost_volume.problem import make_problem, noise_gain

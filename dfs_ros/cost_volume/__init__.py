@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dfs_ros.config import CostConfig
-from dfs_ros.cost_volume.confidence import bound_and_scale, raw_confidence
+from dfs_ros.cost_volume.bounding import bound_and_scale
 from dfs_ros.cost_volume.problem import Problem, make_problem
 from dfs_ros.cost_volume.sharp import all_in_focus
 from dfs_ros.cost_volume.spectra import SpectraCache
@@ -30,7 +30,6 @@ __all__ = [
     "chosen_device",
     "cost_volume",
     "cost_volume_from_config",
-    "raw_confidence",
 ]
 
 DEVICES = ("auto", "cpu", "cuda")

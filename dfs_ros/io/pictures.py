@@ -1,4 +1,4 @@
-"""Pictures for people: depth in colour with a scale, images side by side, contact sheets.
+"""Pictures for people: depth in colour with a scale.
 
 Colours are uniform in inverse depth, as depth is measured: near is red, far is blue. Pixels without depth are hatched
 in grey, a colour of no depth. All functions take and return uint8 RGB arrays; the live viewer uses them, too.
@@ -7,7 +7,6 @@ in grey, a colour of no depth. All functions take and return uint8 RGB arrays; t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache
 
 import cv2
@@ -16,14 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from dfs_ros.config import NEAREST_DEPTH_M, HypothesesConfig
-from dfs_ros.types import FocalStack
 
 Picture = NDArray[np.uint8]
 
 _LEVELS = 254  # of the colour map; indices 254 and 255 are the stripes of "no depth"
 _BACKGROUND = (255, 255, 255)
 _INK = (32, 36, 42)
-_FAINT = (150, 156, 164)
 
 
 def colorize_depth(depth_m: NDArray[np.float32], min_m: float, max_m: float) -> Picture:
@@ -109,56 +106,6 @@ def depth_picture(
         canvas.paste(Image.fromarray(swatch), (margin, top + height + em // 2))
         draw.text((margin + 2 * em + margin, top + height + em), legend, _INK, _font(em), anchor="lm")
     return np.array(canvas)
-
-
-def side_by_side(
-    images: Sequence[NDArray[np.uint8]],
-    labels: Sequence[str],
-    title: str = "",
-    columns: int | None = None,
-    width_px: int | None = None,
-) -> Picture:
-    """Images in a row (or a grid of `columns`), each below its label.
-
-    `images` uint8 (H, W, 3) or (H, W) of any sizes, scaled to one height; `width_px`: largest width of the whole
-    picture (None = by the largest image). Returns uint8 RGB.
-    """
-    if len(images) == 0 or len(images) != len(labels):
-        raise ValueError(
-            f"expected as many labels as images, and one at least, received {len(images)} and {len(labels)}"
-        )
-    if columns is not None and columns < 1:
-        raise ValueError(f"columns: expected 1 or more, received {columns}")
-    pictures = [_rgb(image) for image in images]
-    columns = min(columns or len(pictures), len(pictures))
-    rows = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
-    height = max(p.shape[0] for p in pictures)
-    widest = max(sum(p.shape[1] * height / p.shape[0] for p in row) for row in rows)
-    gap = max(4, _em(height) // 2)
-    if width_px is not None and widest + gap * (columns + 1) > width_px:
-        height = max(16, int(height * (width_px - gap * (columns + 1)) / widest))
-    em = _em(height)
-    tiles = [_tile(p, label, height, em) for p, label in zip(pictures, labels, strict=True)]
-    row_widths = [sum(t.width for t in tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
-    top = 2 * em + gap if title else gap
-    size = (max(row_widths) + gap * (columns + 1), top + len(rows) * (tiles[0].height + gap))
-    canvas = Image.new("RGB", size, _BACKGROUND)
-    if title:
-        font = _font(round(1.2 * em), title, canvas.width - 2 * gap)
-        ImageDraw.Draw(canvas).text((gap, gap + em), title, _INK, font, anchor="lm")
-    for i, tile in enumerate(tiles):
-        row, column = divmod(i, columns)
-        left = sum(t.width for t in tiles[row * columns : i]) + gap * (column + 1)
-        canvas.paste(tile, (left, top + row * (tile.height + gap)))
-    return np.array(canvas)
-
-
-def stack_contact_sheet(stack: FocalStack, width_px: int = 1600, title: str = "") -> Picture:
-    """Contact sheet of a stack, far focus first, with focus labels; uint8 RGB."""
-    order = np.argsort(stack.focus_diopters, kind="stable")
-    labels = [focus_text(float(stack.focus_diopters[i])) for i in order]
-    columns = min(len(order), 5 if len(order) in (5, 9, 10) else 4)
-    return side_by_side([stack.images[i] for i in order], labels, title, columns, width_px)
 
 
 def focus_text(focus_diopters: float) -> str:

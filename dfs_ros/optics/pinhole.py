@@ -6,14 +6,13 @@ Points are in the optical frame of ROS (REP 103): x right, y down, z forward, me
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.optics.thin_lens import magnification
-from dfs_ros.types import Camera, FocalStack
+from dfs_ros.types import Camera
 
 
 class Intrinsics(NamedTuple):
@@ -46,21 +45,6 @@ def intrinsics(camera: Camera, size: tuple[int, int], focus_diopters: float | No
     if focus_diopters is not None and focus_diopters != reference:
         scale = float(magnification(focus_diopters, camera) / magnification(reference, camera))
     return Intrinsics(fx * scale, fy * scale, cx, cy)
-
-
-def camera_at_focus(stack: FocalStack, index: int) -> Camera:
-    """Camera with explicit intrinsics of frame `index` of a stack, at its focus.
-
-    The frame's measured magnification (relative to the camera's reference focus) is used if known, else that of the
-    thin lens.
-    """
-    focus, measured = float(stack.focus_diopters[index]), float(stack.magnification[index])
-    if math.isnan(measured):
-        fx, fy, cx, cy = intrinsics(stack.camera, stack.size, focus)
-    else:
-        fx, fy, cx, cy = intrinsics(stack.camera, stack.size)
-        fx, fy = fx * measured, fy * measured
-    return replace(stack.camera, fx_px=fx, fy_px=fy, cx_px=cx, cy_px=cy, reference_focus_diopters=focus)
 
 
 def pixel_pitch_from_intrinsics(fx_px: float, focal_length_m: float, reference_focus_diopters: float = 0.0) -> float:

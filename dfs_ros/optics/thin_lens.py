@@ -111,14 +111,6 @@ def _corner_area(x: Array, y: Array, r: float) -> Array:
     return sign * np.where(inside, ax * ay, outside_area)
 
 
-def depth_of_field(focus_diopters: float, camera: Camera, max_coc_px: float = 1.0) -> tuple[float, float]:
-    """Depth of field: (near, far) in dioptres with blur under `max_coc_px`; far may be 0."""
-    if not (np.isfinite(max_coc_px) and max_coc_px > 0):
-        raise ValueError(f"max_coc_px: expected a finite number over 0 px, received {max_coc_px}")
-    half_width = max_coc_px / float(coc_px_per_diopter(focus_diopters, camera))
-    return focus_diopters + half_width, max(focus_diopters - half_width, 0.0)
-
-
 def magnification(focus_diopters: ArrayLike, camera: Camera) -> Array:
     """Image scale of a thin lens relative to infinity focus (focus breathing).
 

@@ -184,11 +184,6 @@ class StackAssembler:
             self._ledger.count("unmatched_focus")
         return []
 
-    def add_frame(self, frame: Frame) -> list[Sweep]:
-        """Add an image with known focus."""
-        stacks = self._watch_image_clock(operator.index(frame.stamp_ns))
-        return stacks if self._refused(frame.stamp_ns) else stacks + self._order(frame)
-
     def ignore_image(self, stamp_ns: int) -> None:
         """Count an unwanted image; earlier ones are given up.
 

@@ -8,7 +8,7 @@
             transport.spin()
 
 Threads: the thread that calls :meth:`Transport.spin` or :meth:`Transport.spin_once` makes every callback (message,
-timer, service, parameter change, diagnostic), never two at once. `publish`, `log`, `call_soon`, `call_service`,
+timer, service, diagnostic), never two at once. `publish`, `log`, `call_soon`, `call_service`,
 `parameters.set` and `shutdown` may be called from any thread.
 
 Messages are instances of the classes of :mod:`dfs_ros.messages.definitions`, in every transport. Publishers and
@@ -216,7 +216,7 @@ class Transport(ABC):
         self.node_name = check_node_name(node_name)
         self.namespace = check_namespace(namespace)
         self.remappings = dict(remappings or {})
-        self.parameters = Parameters(config or Config(), self.call_soon)
+        self.parameters = Parameters(config or Config())
         self.publishers: list[Publisher] = []
         self.subscriptions: list[Subscription] = []
         self._diagnostics: dict[str, Callable[[], Diagnostic]] = {}

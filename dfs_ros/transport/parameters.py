@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from dfs_ros.config import Config, sections
@@ -29,10 +29,8 @@ class Parameters:
     Each configuration is frozen: :attr:`config` is a consistent whole at any time, from any thread.
     """
 
-    def __init__(self, config: Config, call_soon: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(self, config: Config) -> None:
         self._config = config
-        self._call_soon = call_soon
-        self._callbacks: list[Callable[[Config], None]] = []
         self._lock = threading.Lock()
         self._metadata = {
             f"{name}.{f.name}": f.metadata for name, section in sections(config) for f in dataclasses.fields(section)
@@ -76,8 +74,7 @@ class Parameters:
     def set(self, values: Mapping[str, Any]) -> None:
         """Change live parameters, all or none.
 
-        The thread that spins then makes the callbacks of :meth:`on_change`. Raises ValueError for unknown names,
-        settings that cannot change while running, and values out of range.
+        Raises ValueError for unknown names, settings that cannot change while running, and values out of range.
         """
         changes: dict[str, dict[str, Any]] = {}
         for name, value in values.items():
@@ -87,12 +84,3 @@ class Parameters:
             changes.setdefault(section, {})[key] = value
         with self._lock:
             self._config = self._config.updated(changes)
-        self._call_soon(self._notify)
-
-    def on_change(self, callback: Callable[[Config], None]) -> None:
-        """Call `callback(config)` after each change."""
-        self._callbacks.append(callback)
-
-    def _notify(self) -> None:
-        for callback in self._callbacks:
-            callback(self._config)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,10 +15,7 @@ from dfs_ros.io.pictures import (
     depth_range,
     focus_text,
     metre_ticks,
-    side_by_side,
-    stack_contact_sheet,
 )
-from dfs_ros.types import Camera, FocalStack
 
 WHITE = (255, 255, 255)
 
@@ -158,48 +153,6 @@ def test_one_end_of_the_range_may_be_given() -> None:
     depth = np.full((320, 400), 2.0, np.float32)
     for low, high in ((1.0, None), (None, 3.0), (5.0, None), (None, 0.5)):
         assert depth_picture(depth, "", low, high).shape[0] >= 320
-
-
-def test_side_by_side_puts_images_in_order_at_one_height() -> None:
-    red = np.full((60, 80, 3), (255, 0, 0), np.uint8)
-    grey = np.full((30, 20), 100, np.uint8)
-    picture = side_by_side([red, grey], ["red", "grey"])
-    rows, columns = np.nonzero((picture == (255, 0, 0)).all(axis=-1))
-    assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (60, 80)
-    grey_rows, grey_columns = np.nonzero((picture[rows.min() :, columns.max() + 3 :] == 100).all(axis=-1))
-    assert (np.ptp(grey_rows) + 1, np.ptp(grey_columns) + 1) == (60, 40)  # 30 x 20 brought to a height of 60
-    assert (picture[: rows.min(), : columns.max()] < 128).any()  # a label above
-
-
-def test_side_by_side_in_columns_and_not_wider_than_asked() -> None:
-    images: list[NDArray[np.uint8]] = [np.full((100, 200, 3), 40 * i, np.uint8) for i in range(1, 6)]
-    picture = side_by_side(images, list("abcde"), "A title", columns=2, width_px=300)
-    assert 250 < picture.shape[1] <= 300
-    rows = [np.nonzero((picture == 40 * i).all(axis=-1).sum(axis=1) > 50)[0].min() for i in range(1, 6)]
-    assert rows[0] == rows[1] < rows[2] == rows[3] < rows[4]
-
-
-def test_side_by_side_refuses() -> None:
-    image = np.zeros((4, 4, 3), np.uint8)
-    with pytest.raises(ValueError, match="as many labels as images, and one at least, received 1 and 2"):
-        side_by_side([image], ["a", "b"])
-    with pytest.raises(ValueError, match="received 0 and 0"):
-        side_by_side([], [])
-    with pytest.raises(ValueError, match="columns: expected 1 or more"):
-        side_by_side([image], ["a"], columns=0)
-    with pytest.raises(TypeError, match="image: expected a uint8 array, received float64"):
-        side_by_side([np.zeros((4, 4))], ["a"])  # type: ignore[list-item]
-    with pytest.raises(ValueError, match=r"image: expected shape \(H, W, 3\) or \(H, W\), received \(4, 4, 4\)"):
-        side_by_side([np.zeros((4, 4, 4), np.uint8)], ["a"])
-
-
-def test_a_contact_sheet_goes_from_far_to_near() -> None:
-    levels = (200, 60, 130)
-    images: Any = np.stack([np.full((60, 80), level, np.uint8) for level in levels])
-    sheet = stack_contact_sheet(FocalStack(images, np.array([5.0, 0.0, 2.0]), Camera(0.004, 2.0, 4e-6)), 400)
-    left = {level: np.nonzero((sheet == level).all(axis=-1).sum(axis=0) > 20)[0].min() for level in levels}
-    assert left[60] < left[130] < left[200]
-    assert sheet.shape[1] <= 400
 
 
 def test_focus_in_words() -> None:

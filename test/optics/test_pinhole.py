@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dfs_ros.messages.points import XYZ_FIELDS, XYZ_POINT_STEP, XYZRGB_FIELDS, XYZRGB_POINT_STEP, pack_xyz, pack_xyzrgb
-from dfs_ros.optics.pinhole import camera_at_focus, intrinsics, pixel_pitch_from_intrinsics, points_from_depth
-from dfs_ros.types import Camera, FocalStack
+from dfs_ros.optics.pinhole import intrinsics, pixel_pitch_from_intrinsics, points_from_depth
+from dfs_ros.types import Camera
 
 PHONE = Camera(0.004, 2.0, 4e-6)
 
@@ -53,19 +53,6 @@ def test_a_resized_camera_sees_the_same_rays(focus: float, reference: float, dep
     assert ((u + 0.5) * factor - 0.5 - small.cx) / small.fx * depth_m == pytest.approx((u - cx) / fx * depth_m)
     pitch = pixel_pitch_from_intrinsics(intrinsics(camera, (480, 640)).fx, 0.006, reference)
     assert pitch == pytest.approx(4e-6, rel=1e-12)
-
-
-def test_camera_of_a_frame_takes_its_measured_magnification() -> None:
-    stack = FocalStack(
-        np.zeros((2, 20, 30), np.uint8), np.array([0.0, 5.0]), PHONE, magnification=np.array([math.nan, 1.05])
-    )
-    measured = camera_at_focus(stack, 1)
-    assert (measured.fx_px, measured.cx_px, measured.cy_px) == pytest.approx((1050.0, 14.5, 9.5))
-    assert measured.reference_focus_diopters == 5.0
-    thin = FocalStack(stack.images, stack.focus_diopters, PHONE)
-    assert camera_at_focus(thin, 1).fx_px == pytest.approx(1000 / 0.98)
-    # The intrinsics of that camera are its own, without a second breathing.
-    assert intrinsics(camera_at_focus(thin, 1), (20, 30)).fx == pytest.approx(1000 / 0.98)
 
 
 @pytest.mark.parametrize("fx", [0.0, -1.0, math.nan, math.inf])

@@ -106,22 +106,6 @@ def test_magnification_is_the_image_distance(camera: Camera, focus: float) -> No
     assert float(thin_lens.magnification(focus, camera)) == pytest.approx(1 / (1 / f - focus) / f, rel=1e-9)
 
 
-@given(cameras, st.floats(0, 12), st.floats(0.1, 20))
-def test_depth_of_field_is_where_the_blur_reaches_the_limit(camera: Camera, focus: float, limit_px: float) -> None:
-    near, far = thin_lens.depth_of_field(focus, camera, limit_px)
-    assert near > focus >= far >= 0
-    assert float(thin_lens.coc_px(near, focus, camera)) == pytest.approx(limit_px, rel=1e-6)
-    at_far = float(thin_lens.coc_px(far, focus, camera))
-    assert at_far <= limit_px * (1 + 1e-6) if far == 0 else at_far == pytest.approx(limit_px, rel=1e-6)
-
-
-def test_depth_of_field_reaches_infinity_at_the_hyperfocal_distance() -> None:
-    hyperfocal = 1.0 / float(thin_lens.coc_px_per_diopter(0.0, NYU))  # one pixel of blur at infinity
-    assert thin_lens.depth_of_field(0.99 * hyperfocal, NYU)[1] == 0
-    near, far = thin_lens.depth_of_field(1.01 * hyperfocal, NYU)
-    assert 0 < far < 0.05 * hyperfocal and near == pytest.approx(2 * hyperfocal, rel=0.02)
-
-
 def supersampled_disk(diameter_px: float, size: int, factor: int = 101) -> NDArray[np.float64]:
     """Share of each pixel's `factor` x `factor` points that lie in the disk, sum 1."""
     at = (np.arange(size * factor) + 0.5) / factor - size / 2
@@ -224,7 +208,6 @@ def test_focus_where_no_lens_can_focus_is_refused(focus: float, message: str) ->
         lambda: thin_lens.coc_px(1.0, focus, NYU),
         lambda: thin_lens.coc_px_per_diopter([1.0, focus], NYU),
         lambda: thin_lens.magnification(focus, NYU),
-        lambda: thin_lens.depth_of_field(focus, NYU),
     ):
         with pytest.raises(ValueError, match=message):
             call()
@@ -234,12 +217,6 @@ def test_focus_where_no_lens_can_focus_is_refused(focus: float, message: str) ->
 def test_depth_that_is_none_is_refused(depth: float) -> None:
     with pytest.raises(ValueError, match="expected finite dioptres of 0"):
         thin_lens.coc_px([1.0, depth], 0.5, NYU)
-
-
-@pytest.mark.parametrize("limit_px", [0.0, -1.0, math.nan, math.inf])
-def test_no_depth_of_field_without_a_limit(limit_px: float) -> None:
-    with pytest.raises(ValueError, match="expected a finite number over 0 px"):
-        thin_lens.depth_of_field(0.5, NYU, limit_px)
 
 
 @pytest.mark.parametrize(

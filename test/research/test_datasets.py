@@ -1,4 +1,4 @@
-"""Public datasets, in tiny files of their true format that the tests write: DefocusNet, NYU, DDFF, Mobile Depth."""
+"""Public datasets, in tiny files of their true format that the tests write: DefocusNet, NYU, DDFF."""
 
 import os
 
@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from dfs_research.evaluation.mobile_depth import PHONE_CAMERA, load_mobile_depth, mobile_depth_scenes
 from dfs_research.evaluation.rendered import EVALUATION_CAMERAS
 from dfs_research.training.datasets import open_dataset
 from dfs_research.training.ddff import BASELINE_M, FOCAL_PX, VIEWS, ddff_camera
@@ -223,45 +222,3 @@ def test_training_on_a_dataset_by_the_command(tmp_path):
     assert main([*arguments, "--focus-distances", "0.1,0.3,1.5"]) == 0
     card = (tmp_path / "out" / "smoke.md").read_text()
     assert "DefocusNet data, 4 stacks of the part train, focused at 0.1, 0.3, 1.5 m" in card.replace("\n", " ")
-
-
-# --- Mobile Depth
-
-
-def write_mobile(root, scene="metals", calibration="metal", lines=("30 1.0", "60 1.0", "120 2.0", "3.7")):
-    images, calibrated = root / "Aligned" / scene, root / "depth_from_focus_data2" / "calibration" / calibration
-    images.mkdir(parents=True)
-    calibrated.mkdir(parents=True)
-    for i in range(3):
-        cv2.imwrite(str(images / f"a{i:02d}.png"), random_image(i)[..., ::-1])
-    (calibrated / "calibrated.txt").write_text("\n".join(lines) + "\n")
-    return root
-
-
-def test_mobile_depth_reads_images_and_calibration(tmp_path):
-    root = write_mobile(write_mobile(tmp_path), "bottles", "bottles")
-    assert mobile_depth_scenes(root) == ["bottles", "metals"]
-    stack = load_mobile_depth(root, "bottles")
-    np.testing.assert_allclose(1.0 / stack.focus_diopters, [0.3, 0.6, 1.2])
-    np.testing.assert_allclose(stack.blur_scale, [1.0, 1.0, 2.0])
-    np.testing.assert_array_equal(stack.images[2], random_image(2))
-    assert stack.camera.pixel_pitch_m == pytest.approx(PHONE_CAMERA.pixel_pitch_m * 3264 / 48)
-    np.testing.assert_array_equal(load_mobile_depth(root, "metals").images[2], random_image(0))
-
-
-def test_mobile_depth_says_what_is_wrong(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"calibrated\.txt"):
-        mobile_depth_scenes(tmp_path)
-    root = write_mobile(tmp_path)
-    with pytest.raises(FileNotFoundError, match="there are metals"):
-        load_mobile_depth(root, "kitchen")
-    file = root / "depth_from_focus_data2" / "calibration" / "metal" / "calibrated.txt"
-    for text, message in [
-        ("30 1\n60 1\n3.7\n", "2 lines with focus, but 3 images"),
-        ("30 1\nsixty 1\n3.7\n", "sixty"),
-        ("30 1\n60\n90 1\n3.7\n", "line 2 is '60'"),
-        ("30 1\n60 1\n90 1\n", "received 3 lines"),
-    ]:
-        file.write_text(text)
-        with pytest.raises(ValueError, match=message):
-            load_mobile_depth(root, "metals")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from dfs_ros.stacks.assembler import OUTCOMES, StackAssembler, Sweep
-from dfs_ros.types import Frame
+from dfs_ros.types import FocusMetadata, Frame, LensState
 
 PERIOD_NS = 33_333_333
 IMAGE = np.zeros((16, 20), np.uint8)
@@ -27,8 +27,24 @@ def numbered(sweeps: int, positions: Sequence[float], first_time: int = 0) -> li
     return [frame(first_time + s * n + i, focus, (s, i, n)) for s in range(sweeps) for i, focus in enumerate(positions)]
 
 
+def metadata(f: Frame, **changes: object) -> FocusMetadata:
+    """What a driver tells of a frame."""
+    values: dict[str, object] = {"stamp_ns": f.stamp_ns, "focus_diopters": f.focus_diopters}
+    if f.count:
+        values |= {"sweep_id": f.sweep_id, "index": f.index, "count": f.count}
+    values |= {"lens_state": LensState.MOVING if f.lens_moving else LensState.UNKNOWN, "f_number": f.f_number}
+    values |= {"focal_length_m": f.focal_length_m, "magnification": f.magnification}
+    return FocusMetadata(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def add_frame(assembler: StackAssembler, f: Frame) -> list[Sweep]:
+    """An image and then its focus, which nobody sends of an image that is refused."""
+    stacks = assembler.add_image(f.stamp_ns, f.image, original_size_px=f.original_size_px)
+    return stacks + (assembler.add_focus(metadata(f)) if f.stamp_ns in assembler._images else [])
+
+
 def feed(assembler: StackAssembler, frames: Iterable[Frame]) -> list[Sweep]:
-    return [stack for f in frames for stack in assembler.add_frame(f)]
+    return [stack for f in frames for stack in add_frame(assembler, f)]
 
 
 def unnumbered(assembler: StackAssembler, focus: Iterable[float]) -> list[list[float]]:
@@ -37,6 +53,11 @@ def unnumbered(assembler: StackAssembler, focus: Iterable[float]) -> list[list[f
 
 def foci(stacks: Iterable[Sweep]) -> list[list[float]]:
     return [[f.focus_diopters for f in stack.frames] for stack in stacks]
+
+
+def told(frames: Iterable[Frame]) -> list[tuple[int, float, int | None, int | None, int]]:
+    """What tells frames apart: stamp, focus, place, and the very image."""
+    return [(f.stamp_ns, f.focus_diopters, f.sweep_id, f.index, id(f.image)) for f in frames]
 
 
 def nonzero(assembler: StackAssembler) -> dict[str, int]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from numpy.typing import NDArray
 from stack_property_rig import check_conservation, check_stack, modes, repeatable
-from stack_rig import PERIOD_NS
+from stack_rig import PERIOD_NS, add_frame
 
 from dfs_ros.config import StackConfig
 from dfs_ros.stacks.assembler import StackAssembler, Sweep
@@ -102,7 +102,7 @@ class AnyInput(RuleBasedStateMachine):
         self.time += hop
         stamp_ns = self.time * PERIOD_NS
         frame = Frame(self.image(shape), focus, stamp_ns, *place, lens_moving=moving, focal_length_m=0.04)
-        self.collect(self.assembler.add_frame(frame))
+        self.collect(add_frame(self.assembler, frame))
 
     @rule(count=st.integers(2, 6), way=st.sampled_from([1, -1]), numbered=st.booleans(), sweep_id=st.integers(4, 9))
     def sweep(self, count: int, way: int, numbered: bool, sweep_id: int) -> None:
@@ -110,7 +110,7 @@ class AnyInput(RuleBasedStateMachine):
             self.time += 1
             place = (sweep_id, index, count) if numbered else (None, None, None)
             focus = 1.0 + 0.25 * way * index * (4 / count)
-            self.collect(self.assembler.add_frame(Frame(self.image((16, 16)), focus, self.time * PERIOD_NS, *place)))
+            self.collect(add_frame(self.assembler, Frame(self.image((16, 16)), focus, self.time * PERIOD_NS, *place)))
 
     @rule(hop=hops)
     def ignore_image(self, hop: int) -> None:
@@ -165,13 +165,13 @@ def test_memory_is_bounded_whatever_floods_in(flood: str, mode: str) -> None:
         elif flood == "metadata":
             assembler.add_focus(FocusMetadata(stamp_ns, 1.0))
         elif flood == "ramp":
-            assembler.add_frame(Frame(image, 0.03 * i, stamp_ns))
+            add_frame(assembler, Frame(image, 0.03 * i, stamp_ns))
         elif flood == "one huge sweep":
-            assembler.add_frame(Frame(image, 0.03 * i, stamp_ns, 0, i, 60_000))
+            add_frame(assembler, Frame(image, 0.03 * i, stamp_ns, 0, i, 60_000))
         elif flood == "backwards":
-            assembler.add_frame(Frame(image, 0.03 * (i % 10), 10**12 - stamp_ns))
+            add_frame(assembler, Frame(image, 0.03 * (i % 10), 10**12 - stamp_ns))
         else:
-            assembler.add_frame(Frame(image, 1.0, stamp_ns))
+            add_frame(assembler, Frame(image, 1.0, stamp_ns))
         del image
         assert len(alive) <= 8 + 4 + 64 + 3
         assert assembler.pending <= 8 + 4 + 64 + 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from stack_rig import PERIOD_NS, feed, foci, frame, nonzero, numbered, unnumbered
+from stack_rig import PERIOD_NS, add_frame, feed, foci, frame, nonzero, numbered, told, unnumbered
 
 from dfs_ros.config import StackConfig
 from dfs_ros.stacks.assembler import StackAssembler
@@ -16,9 +16,9 @@ from dfs_ros.types import Camera, FocalStack
 def test_numbered_sweep_is_given_out_with_its_last_frame_and_fits_a_focal_stack() -> None:
     assembler = StackAssembler()
     frames = numbered(2, [0.5, 1.0, 1.5, 2.0])
-    assert [len(assembler.add_frame(f)) for f in frames] == [0, 0, 0, 1, 0, 0, 0, 1]
+    assert [len(add_frame(assembler, f)) for f in frames] == [0, 0, 0, 1, 0, 0, 0, 1]
     (sweep,) = feed(StackAssembler(), frames[:4])
-    assert sweep.frames == tuple(frames[:4])
+    assert told(sweep.frames) == told(frames[:4])
     assert (sweep.newest_stamp_ns, sweep.sweep_id, sweep.complete) == (3 * PERIOD_NS, 0, True)
     stack = FocalStack.from_frames(list(sweep.frames), Camera(0.005, 2.0, 4e-6))
     assert stack.focus_diopters.tolist() == [0.5, 1.0, 1.5, 2.0]
@@ -82,7 +82,7 @@ def test_steps_under_the_tolerance_add_up_to_positions() -> None:
 def test_size_ends_an_unnumbered_sweep_without_waiting_for_the_next() -> None:
     assembler = StackAssembler(StackConfig(size=4, reorder_frames=0))
     triangle = [1, 2, 3, 4, 3, 2, 1, 2, 3, 4]
-    given = [foci(assembler.add_frame(frame(i, f))) for i, f in enumerate(triangle)]
+    given = [foci(add_frame(assembler, frame(i, f))) for i, f in enumerate(triangle)]
     assert given[3] == [[1, 2, 3, 4]] and given[6] == [[4, 3, 2, 1]] and given[9] == [[1, 2, 3, 4]]
     assert sum(map(len, given)) == 3
     assert unnumbered(StackAssembler(StackConfig(size=3)), [1, 2, 3, 4, 5, 6, 1]) == [[1, 2, 3], [4, 5, 6]]

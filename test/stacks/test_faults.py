@@ -8,20 +8,13 @@ import re
 import numpy as np
 import pytest
 from places import ROOT
-from stack_rig import IMAGE, NAN, PERIOD_NS, feed, foci, frame, nonzero, numbered
+from stack_rig import IMAGE, NAN, PERIOD_NS, add_frame, feed, foci, frame, metadata, nonzero, numbered, told
 
 from dfs_ros.config import Config, StackConfig
 from dfs_ros.stacks.assembler import EVENTS, OUTCOMES, StackAssembler, Sweep
-from dfs_ros.types import FocusMetadata, Frame, LensState
+from dfs_ros.types import FocusMetadata, LensState
 
 # -- pairing ---------------------------------------------------------------------------------------
-
-
-def metadata(f: Frame, **changes: object) -> FocusMetadata:
-    values = {"stamp_ns": f.stamp_ns, "focus_diopters": f.focus_diopters}
-    if f.count:
-        values |= {"sweep_id": f.sweep_id, "index": f.index, "count": f.count}  # type: ignore[dict-item]
-    return FocusMetadata(**{**values, **changes})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("lag", [0, 1, 4, -1, -4])
@@ -108,7 +101,7 @@ def test_duplicates() -> None:
     again = frame(20, 1.5, (1, 2, 4), stamp_ns=frames[6].stamp_ns + 1)  # same place in the sweep, another stamp
     assembler = StackAssembler()
     stacks = feed(assembler, [frames[0], *frames[:2], frames[1], *frames[2:7], again, again, frames[7], frames[3]])
-    assert [stack.frames for stack in stacks] == [tuple(frames[:4]), tuple(frames[4:])]
+    assert [told(stack.frames) for stack in stacks] == [told(frames[:4]), told(frames[4:])]
     assert nonzero(assembler) == {"used": 8, "duplicate": 5, "received": 13, "stacks": 2}
 
 
@@ -132,7 +125,8 @@ def test_neighbours_that_change_places_do_not_matter() -> None:
     swapped = frames.copy()
     for i in (1, 3, 6, 8):
         swapped[i], swapped[i + 1] = swapped[i + 1], swapped[i]
-    assert [s.frames for s in feed(StackAssembler(), swapped)] == [s.frames for s in feed(StackAssembler(), frames)]
+    given, expected = (feed(StackAssembler(), each) for each in (swapped, frames))
+    assert [told(stack.frames) for stack in given] == [told(stack.frames) for stack in expected] != []
 
 
 def test_a_whole_sweep_that_is_overtaken_is_waited_for() -> None:
@@ -170,7 +164,7 @@ def test_impossible_focus(focus: float, alone: bool) -> None:
             assembler.add_image(f.stamp_ns, IMAGE)
             stacks += assembler.add_focus(metadata(f, focal_length_m=0.05))
         else:
-            stacks += assembler.add_frame(dataclasses.replace(f, focal_length_m=0.05))
+            stacks += add_frame(assembler, dataclasses.replace(f, focal_length_m=0.05))
     assert foci(stacks) == [[0.5, 1.0, 2.0]]
     assert nonzero(assembler) == {"used": 3, "invalid_focus": 1, "received": 4, "stacks": 1}
 

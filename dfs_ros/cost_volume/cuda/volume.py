@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dfs_ros.cost_volume.confidence import BOUND_C_MAX, BOUND_F1
+from dfs_ros.cost_volume.bounding import BOUND_C_MAX, BOUND_F1
 from dfs_ros.cost_volume.cuda.driver import Kernels
 from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
 from dfs_ros.cost_volume.cuda.job import THREADS, Job, blocks, columns_grid, rows_grid, uploaded, with_arrays

@@ -11,7 +11,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed, or its setup file i
 pytest.importorskip("dfs_ros.msg", reason="this package was not built with colcon, or its setup file not sourced")
 
 from ros_node_rig import INT, node, open_node, talker
-from ros_rig import namespace, ros_domain, until
+from ros_rig import namespace, ros_domain
 
 from dfs_ros.config import Config
 from dfs_ros.messages.convert import IMAGE, message
@@ -68,12 +68,9 @@ def test_parameters_say_what_they_are(talker: RosTransport, node: RosTransport) 
 
 
 def test_live_parameters_change_all_or_none(talker: RosTransport, node: RosTransport) -> None:
-    configs: list[Config] = []
-    node.parameters.on_change(configs.append)
     (good,) = set_parameters(talker, hypotheses__count=48, hypotheses__max_depth_m=5)  # whole: means 5.0
     assert (good.successful, good.reason) == (True, "")
-    until(lambda: configs, node)
-    hypotheses = configs[-1].hypotheses
+    hypotheses = node.parameters.config.hypotheses
     assert (hypotheses.count, hypotheses.max_depth_m) == (48, 5.0)
     assert node.native_node.get_parameter("hypotheses.max_depth_m").value == 5.0
     for nonsense, reason in (

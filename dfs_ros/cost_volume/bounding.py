@@ -10,26 +10,6 @@ from numpy.typing import NDArray
 BOUND_F1 = 0.999  # tanh(a C_max) = F1, section 3.3 of Fujimura et al., IJCV 2024
 BOUND_C_MAX = 0.3
 
-_ROWS_AT_ONCE_BYTES = 1 << 22
-
-
-def raw_confidence(volume: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Distinctness of the best hypothesis, float32 (H, W), 0 = none.
-
-    ``median over d of (C - min C) / min C``: near 0 without texture or without defocus; unbounded above.
-    """
-    volume = _checked(volume)
-    depths, height, width = volume.shape
-    confidence = np.empty((height, width), np.float32)
-    step = max(1, _ROWS_AT_ONCE_BYTES // (4 * depths * width))
-    for row in range(0, height, step):
-        # Hypotheses last: the selection then runs through memory in order.
-        costs = np.ascontiguousarray(np.moveaxis(volume[:, row : row + step], 0, -1))
-        lowest = costs.min(axis=-1)
-        median = np.median(costs, axis=-1, overwrite_input=True)
-        confidence[row : row + step] = (median - lowest) / np.maximum(lowest, np.finfo(np.float32).tiny)
-    return confidence
-
 
 def bound_and_scale(volume: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scale DDFS volumes for the DDFS network, float32 (D, H, W) in [0, 1].

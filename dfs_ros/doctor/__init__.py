@@ -1,8 +1,8 @@
 """Examination of this machine: parts found and parts that will be used.
 
-What will be used is not guessed: a small focal stack of known depth is rendered and estimated with the default
-settings, and a node is opened on the transport that `auto` stands for. No probe may fail: what goes wrong is a finding
-too. At its top, nothing here imports more than the standard library, so that it works where installing went wrong.
+The parts that will be used are tested: a small focal stack of known depth is rendered and estimated with the default
+settings, and a node is opened on the transport of `auto`. A fault of a probe is a finding. At its top level this
+package imports the standard library only, so that it works in a broken installation.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ class Diagnosis:
 
     @property
     def errors(self) -> tuple[str, ...]:
-        """Names of the findings for which the main job, camera to depth, cannot run."""
+        """Names of the findings that prevent the main job, camera to depth."""
         return tuple(finding.name for finding in self.findings if finding.state == "error")
 
     @property
     def can_run(self) -> bool:
-        """Whether the main job, camera to depth, runs here."""
+        """True if the main job, camera to depth, runs here."""
         return not self.errors
 
 
 def examine() -> Diagnosis:
-    """Everything about this machine. Takes a few seconds, most of them to import torch. Never raises."""
+    """Examine this machine. Takes a few seconds, most of them to import torch. Never raises."""
     uses: list[Use] = []
     probes: tuple[tuple[str, str, Probe], ...] = (
         ("machine", "machine", machine.system),

@@ -21,7 +21,7 @@ REQUIRED = {
     "tqdm": "tqdm",
     "psutil": "psutil",
 }
-"""Modules without which nothing runs, and the packages they come in."""
+"""Required modules and their packages."""
 
 FOR_NETWORKS = ("torch", "safetensors")
 
@@ -61,7 +61,7 @@ def libraries() -> Iterator[Finding]:
 
 
 def library(module: str, package: str, fix: str) -> Finding:
-    """Whether a module can be imported, by importing it: one that is there can be broken."""
+    """Import a module as a test: an installed one can be broken."""
     try:
         imported = importlib.import_module(module)
     except Exception as error:

@@ -26,7 +26,7 @@ def result_of(
     aligned, camera = found.aligned, found.aligned.stack.camera
     planes = [found.depth_m, found.sigma_m, found.dense_depth_m, found.dense_sigma_m, found.confidence]
     sharp = found.all_in_focus
-    if sharp is None:  # the reference image stands in
+    if sharp is None:  # the reference image replaces it
         image = aligned.stack.images[aligned.reference]
         sharp = np.broadcast_to(image[..., None], (*image.shape, 3)) if image.ndim == 2 else image
     if worked_at != (height, width):

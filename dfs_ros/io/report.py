@@ -19,7 +19,10 @@ FORMAT = "depth-report/1"
 
 
 class Field(NamedTuple):
-    """A field: its type (`number` is float or integer), unit, meaning, when it is null, and which command writes it."""
+    """Field of the report: type, unit, meaning, reason for null, writing command.
+
+    Type `number` is float or integer.
+    """
 
     kind: str
     unit: str
@@ -110,7 +113,7 @@ FIELDS: dict[str, Field] = {
 
 
 def field_table() -> str:
-    """The fields as a table in Markdown."""
+    """Markdown table of the fields."""
     rows = []
     for name, field in FIELDS.items():
         kind = f"{field.kind} [{field.unit}]" if field.unit else field.kind
@@ -120,7 +123,7 @@ def field_table() -> str:
 
 
 def report_of(result: DepthResult, pixels_beyond_depth_mm_png: int) -> dict[str, Any]:
-    """The report of a result: fields that every command writes, and those of `result.report`."""
+    """Report of a result: fields of every command, and those of `result.report`."""
     depth = result.depth_m[np.isfinite(result.depth_m)]
     quantiles = np.percentile(depth, [0, 50, 100]) if depth.size else [math.nan] * 3
     height, width = result.depth_m.shape

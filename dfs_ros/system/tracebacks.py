@@ -9,10 +9,10 @@ _log = logging.getLogger(__name__)
 
 
 def keep_traceback(error: BaseException) -> None:
-    """Log the traceback of a caught exception at level debug; its sentence is for the caller to report."""
+    """Log the traceback of a caught exception at level debug; the caller reports it."""
     _log.debug("%r", error, exc_info=error)
 
 
 def traceback_of(error: BaseException) -> str:
-    """The traceback of an exception, as Python prints it."""
+    """Traceback of an exception, as Python prints it."""
     return "".join(traceback.format_exception(error)).rstrip()

@@ -1,4 +1,4 @@
-"""Diagnostics of a node's topics, whatever carries them."""
+"""Diagnostics of a node's topics, for every transport."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dfs_ros.messages.convert import Diagnostic
 
 
 class Topics(Protocol):
-    """A transport's publishers and subscriptions, with their counts; see :mod:`dfs_ros.transport.base`."""
+    """Publishers and subscriptions of a transport, with their counts; see :mod:`dfs_ros.transport.base`."""
 
     repeatable: bool
     subscriptions: list[Any]

@@ -1,8 +1,8 @@
 """CUDA graphs for repeated computations of one shape: one launch for many kernels.
 
-A graph reads and writes the very memory that it was recorded with. So inputs are copied in, except outputs of another
-recording, and outputs are overwritten by the next call of the same key. A recorded computation may not wait for the
-device and may not depend on values in the host's memory.
+A graph reads and writes the memory of its recording. So inputs are copied in, except outputs of another recording, and
+the next call of the same key overwrites the outputs. A recorded computation may not wait for the device nor depend on
+values in host memory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Recorded:
-    """A computation on fixed memory: fill `inputs`, call `replay`, and `outputs` hold the answer."""
+    """Recording on fixed memory: fill `inputs`, call `replay`, read `outputs`."""
 
     inputs: Tensors
     outputs: Tensors
@@ -35,11 +35,11 @@ class Recorded:
 
 
 class CudaGraphs:
-    """Recorded computations, the `most` used last.
+    """Cache of recorded computations, the `most` recently used ones.
 
-    The first call of a key computes as it is, so that all that is made once is made; the second records; all others
-    replay. Without CUDA, and where recording fails, which is told once, it stays at computing. `record` stands in for
-    the recording of CUDA in tests.
+    The first call of a key computes directly, which creates all that is created once; the second records; later ones
+    replay. Without CUDA, or after a failure to record (logged once), all calls compute. `record` replaces CUDA's
+    recording in tests.
     """
 
     def __init__(self, most: int = 12, record: Record | None = None) -> None:
@@ -48,7 +48,7 @@ class CudaGraphs:
         self._failed: set[Hashable] = set()
 
     def __call__(self, key: Hashable, compute: Compute, *inputs: Tensor) -> Tensors:
-        """``compute(*inputs)``; shapes and types of the inputs need not be in the key."""
+        """Return ``compute(*inputs)``; the key need not include shapes and types of the inputs."""
         if self._record is None and not inputs[0].is_cuda:
             return compute(*inputs)
         key = (key, *((tuple(tensor.shape), tensor.dtype, tensor.device) for tensor in inputs))
@@ -62,7 +62,7 @@ class CudaGraphs:
             try:
                 kept_inputs = tuple(tensor if self._is_output(tensor) else tensor.clone() for tensor in inputs)
                 recorded = (self._record or record_on_cuda)(compute, kept_inputs)
-            except RuntimeError as error:  # out of memory, or something that cannot be recorded
+            except RuntimeError as error:  # out of memory, or an unrecordable operation
                 keep_traceback(error)
                 _log.warning("no CUDA graph, kernels are launched one by one: %s", error)
                 self._failed.add(key)
@@ -76,11 +76,11 @@ class CudaGraphs:
         return recorded.outputs
 
     def clear(self) -> None:
-        """Forget all recordings, and the memory they hold."""
+        """Drop all recordings with their memory."""
         self._kept.clear()
 
     def _is_output(self, tensor: Tensor) -> bool:
-        """Whether a recording writes this very tensor: it need not be copied into the next one."""
+        """True if a recording writes this tensor, which then need not be copied into the next."""
         return any(tensor is output for recorded in self._kept.values() if recorded for output in recorded.outputs)
 
     def _keep(self, key: Hashable, recorded: Recorded | None) -> None:
@@ -91,11 +91,11 @@ class CudaGraphs:
 
 
 def record_on_cuda(compute: Compute, inputs: Tensors) -> Recorded:
-    """Record ``compute(*inputs)`` on the memory of `inputs`. Raises RuntimeError where it cannot be recorded."""
+    """Record ``compute(*inputs)`` on the memory of `inputs`. Raises RuntimeError on failure."""
     import torch
 
     current = torch.cuda.current_stream()
-    # Recording needs a stream of its own; libraries make their workspaces for it at a first call.
+    # Recording needs its own stream; libraries allocate workspaces for it at a first call.
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(current)
     with torch.cuda.stream(side):
@@ -105,6 +105,6 @@ def record_on_cuda(compute: Compute, inputs: Tensors) -> Recorded:
     # Other threads may use CUDA meanwhile.
     with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
         outputs = compute(*inputs)
-    # What was allocated to compute without the graph, which has memory of its own, serves others now.
+    # Memory of the direct computation is free for other uses now: the graph has its own.
     torch.cuda.empty_cache()
     return Recorded(inputs, outputs, graph.replay)

@@ -1,9 +1,8 @@
 """Choice of a network's runner.
 
-`auto` is TensorRT, TensorRT for RTX, PyTorch on a CUDA GPU, in this order, and PyTorch on the CPU
-(on all its cores, faster than ONNX Runtime there, and nothing more to install).
-TensorRT begins with fp16; where an engine's depth is not PyTorch's, fp32 comes next. Each step is logged with its
-reason.
+`auto` is TensorRT, TensorRT for RTX, PyTorch on a CUDA GPU, in this order, and PyTorch on the CPU (on all its cores,
+faster than ONNX Runtime there, without further packages). TensorRT starts with fp16, and takes fp32 if the engine's
+depth differs from PyTorch's. Each step is logged with its reason.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ Link = tuple[str, Callable[[], Runner]]
 
 _log = logging.getLogger(__name__)
 
-_EXAMPLE = (9, 64, 96)  # hypotheses, height, width: of graphs for all shapes, and of what they are held to
+_EXAMPLE = (9, 64, 96)  # hypotheses, height, width of the example and golden test for graphs of any shape
 
 
 def make_runner(
@@ -46,17 +45,17 @@ def make_runner(
 
     `runner` and `precision` as in :class:`dfs_ros.config.NetworkConfig`.
 
-    `file`: of the weights. ONNX files beside it are used where PyTorch cannot export. `threads`: on the CPU, as in
+    `file`: of the weights. ONNX files beside it are used if PyTorch cannot export. `threads`: on the CPU, as in
     :func:`dfs_ros.system.cores.network_threads`.
 
-    Raises ValueError for a device that is not there, and where a runner other than `auto`, or fp16, cannot be had.
+    Raises ValueError for an unavailable device, and for an unavailable fp16 or runner other than `auto`.
     """
     import torch
 
     if device == "cuda":
         check_cuda()
     cuda = device != "cpu" and torch.cuda.is_available()
-    # Without a GPU PyTorch has no fp16 worth the name; with `onnx` the file has it.
+    # PyTorch's fp16 is useless on the CPU; with `onnx` the file has it.
     if precision == "fp16" and not cuda and runner != "onnx":
         raise ValueError("network.precision: fp16 needs a CUDA GPU, or the runner onnx; use auto or fp32")
     links: list[Link] = []
@@ -80,7 +79,7 @@ def make_runner(
 
 
 def check_cuda() -> None:
-    """Raise ValueError where PyTorch finds no GPU."""
+    """Raise ValueError if PyTorch finds no GPU."""
     import torch
 
     if not torch.cuda.is_available():
@@ -90,7 +89,7 @@ def check_cuda() -> None:
 
 
 def torch_links(module: LightNetwork, cuda: bool, precision: str, graphs: bool, threads: int) -> list[Link]:
-    """PyTorch on the GPU, in fp16 first where that was asked for; and on the CPU."""
+    """Links of PyTorch: GPU, in fp16 first if requested, then CPU."""
     from dfs_ros.network.runners.torch import TorchRunner, has_bfloat16
 
     links: list[Link] = []
@@ -107,7 +106,7 @@ def torch_links(module: LightNetwork, cuda: bool, precision: str, graphs: bool, 
 
 
 def half_torch_runner(module: LightNetwork, device: str, graphs: bool) -> Runner:
-    """PyTorch with convolutions in fp16, held to those in fp32."""
+    """PyTorch with convolutions in fp16, tested against fp32."""
     from dfs_ros.network.runners.torch import TorchRunner
 
     halved = copy.deepcopy(module)
@@ -133,7 +132,7 @@ def onnx_runner(
 def tensorrt_links(
     module: LightNetwork, backend: str, precision: str, progress: Progress | None, file: Path | None = None
 ) -> list[Link]:
-    """fp16 where that is not ruled out, then fp32."""
+    """Links of TensorRT: fp16 unless excluded, then fp32."""
 
     def make(precision: str) -> Runner:
         from dfs_ros.network.runners.tensorrt import TensorRTRunner
@@ -157,7 +156,7 @@ def engine_model(
 
 
 def golden_of(module: LightNetwork, shape: Shape, precision: str) -> Golden:
-    """The reference is PyTorch on the CPU, where float32 is float32."""
+    """Golden answer of the reference: PyTorch on the CPU, without TF32 rounding."""
     import torch
 
     def distance(probability: Array) -> float:
@@ -174,8 +173,8 @@ def _exported(module: LightNetwork, shape: Shape, precision: str, dynamic: bool,
         return onnx_of(module, shape, precision, dynamic)
     except Exception as error:  # whatever PyTorch's exporter may raise
         keep_traceback(error)
-        # Exporting takes the package onnx, which a robot need not have: the file for all shapes does too. Whether it is
-        # of these weights the golden inputs tell.
+        # Export needs the package onnx, which a robot may lack: the file for any shape replaces it. The golden inputs
+        # show whether it belongs to these weights.
         if file is not None and (kept := file.with_name(dynamic_name(file.stem, precision))).is_file():
             _log.info("PyTorch cannot export the network (%s); %s is used", str(error).splitlines()[0], kept)
             return kept.read_bytes()

@@ -1,10 +1,10 @@
 """Cache of built engines, keyed by all that an engine depends on.
 
-`$XDG_CACHE_HOME/dfs_ros/engines/<key>.plan` is the engine, `<key>.json` what it was built from and the hash of its
-bytes, `<key>.jit` what TensorRT for RTX compiles for it at run time. The key is the hash of all that affects an engine.
-Files are written whole or not at all, in a folder that nobody else reads; a lock for each key lets one process build
-while others wait for its result. A folder that cannot be written costs building at every start, and a warning. When the
-engines are too large together, those not used for longest go; one that a process has in use stays.
+`$XDG_CACHE_HOME/dfs_ros/engines/<key>.plan` is the engine, `<key>.json` has its inputs and the hash of its bytes,
+`<key>.jit` the run-time compilations of TensorRT for RTX. The key is the hash of all that affects an engine. Files are
+written atomically, in a private folder; a lock for each key lets one process build while others wait for its result.
+Without a writable folder every start builds, with a warning. Engines beyond the total size are removed, least recently
+used first; those in use by a process stay.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EngineKey:
-    """All that affects an engine."""
+    """Key of an engine: all that affects it."""
 
     onnx_sha256: str
     backend: str
@@ -49,17 +49,17 @@ class EngineKey:
     options: str
 
     def digest(self) -> str:
-        """64 hexadecimal digits, the name of the files."""
+        """Digest of the key, 64 hexadecimal digits; names the files."""
         return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
 
 
 class EngineCache:
-    """Engines in a folder (default: the user's cache), `most_bytes` of them together."""
+    """Cache of engines in a folder (default: the user's), at most `most_bytes`."""
 
     def __init__(self, folder: Path | None = None, most_bytes: int = MOST_BYTES) -> None:
         self.folder = folder or cache_folder("engines")
         self._most_bytes = most_bytes
-        self._in_use: dict[str, int] = {}  # descriptors of the files that tell others so
+        self._in_use: dict[str, int] = {}  # descriptors of the locked files that show it to others
 
     def obtain(
         self,
@@ -68,18 +68,18 @@ class EngineCache:
         load: Callable[[bytes], Engine],
         check: Callable[[Engine], dict[str, Any]],
     ) -> Engine:
-        """The engine of `key`, from the folder or built.
+        """Return the engine of `key`, from the folder or built.
 
         Parameters
         ----------
         build
-            Makes the bytes of the engine.
+            Function that builds the bytes of the engine.
         load
-            Makes an engine of bytes. Raises RunnerError where they are not one for this machine; kept ones are then
-            built anew.
+            Function that makes an engine of bytes. Raises RunnerError for bytes unfit for this machine; cached ones
+            are then rebuilt.
         check
-            Compares a newly built engine with the reference; returns figures for the record. Raises RunnerError where
-            it is wrong: then nothing is kept.
+            Function that compares a new engine with the reference and returns figures for the record. Raises
+            RunnerError for a wrong one, which is then not cached.
         """
         with self._locked(key):
             self._use(key)
@@ -111,7 +111,7 @@ class EngineCache:
         return engine
 
     def release(self, key: EngineKey) -> None:
-        """The engine of `key` is no longer in use here."""
+        """Release the engine of `key` in this process."""
         descriptor = self._in_use.pop(key.digest(), None)
         if descriptor is not None:
             os.close(descriptor)
@@ -134,7 +134,7 @@ class EngineCache:
             _log.warning("engine %s: is damaged or cut short (%d bytes); it is built anew", self._plan(key), len(plan))
             return None
         with contextlib.suppress(OSError):
-            os.utime(self._facts(key))  # the time of the last use
+            os.utime(self._facts(key))  # marks the time of use
         return plan
 
     def read_compiled(self, key: EngineKey) -> bytes | None:
@@ -142,11 +142,11 @@ class EngineCache:
         return read_kept(self._compiled(key))
 
     def write_compiled(self, key: EngineKey, compiled: bytes) -> None:
-        """Keep run-time compiled kernels."""
+        """Cache run-time compiled kernels."""
         keep(self._compiled(key), compiled)
 
     def write(self, key: EngineKey, plan: bytes, checked: dict[str, Any]) -> None:
-        """Keep an engine; a folder that cannot be written is a warning."""
+        """Cache an engine; an unwritable folder is a warning."""
         facts = {
             "key": dataclasses.asdict(key),
             "plan_sha256": hashlib.sha256(plan).hexdigest(),
@@ -158,7 +158,7 @@ class EngineCache:
             write_atomically(self._plan(key), plan)
             write_atomically(
                 self._facts(key), json.dumps(facts, indent=2).encode()
-            )  # last: without it there is no engine
+            )  # last, as it marks a complete engine
         except OSError as error:
             keep_traceback(error)
             _log.warning("engines are built at every start: %s cannot be written (%s)", self.folder, error)
@@ -198,14 +198,14 @@ class EngineCache:
             if key.digest() not in self._in_use:
                 descriptor = os.open(self.folder / f"{key.digest()}.use", os.O_RDWR | os.O_CREAT, 0o600)
                 self._in_use[key.digest()] = descriptor
-                fcntl.flock(descriptor, fcntl.LOCK_SH)  # waits while somebody removes it
+                fcntl.flock(descriptor, fcntl.LOCK_SH)  # waits for a removal by another process
         except (OSError, ImportError) as error:
             keep_traceback(error)
             _log.debug("engine %s: others cannot be told that it is in use (%s)", key.digest(), error)
 
     @contextlib.contextmanager
     def _unused(self, name: str) -> Iterator[bool]:
-        """Whether nobody uses an engine; nobody begins to meanwhile."""
+        """Context with True if no process uses an engine; none can start to meanwhile."""
         import fcntl
 
         descriptor = os.open(self.folder / f"{name}.use", os.O_RDWR | os.O_CREAT, 0o600)
@@ -221,7 +221,7 @@ class EngineCache:
 
     @contextlib.contextmanager
     def _locked(self, key: EngineKey) -> Iterator[None]:
-        """Wait until no other process is at this key. Without a lock where the folder cannot be written."""
+        """Lock a key against other processes; without a lock in an unwritable folder."""
         descriptor = None
         try:
             import fcntl  # not on every system
@@ -240,7 +240,7 @@ class EngineCache:
             yield
         finally:
             if descriptor is not None:
-                os.close(descriptor)  # the file stays: removing it would let two in
+                os.close(descriptor)  # the file stays: without it two processes could hold the lock
 
     def _plan(self, key: EngineKey) -> Path:
         return self.folder / f"{key.digest()}.plan"
@@ -252,5 +252,5 @@ class EngineCache:
         return self.folder / f"{key.digest()}.jit"
 
     def _files(self, name: str) -> tuple[Path, ...]:
-        """Of an engine, the record first: without it there is no engine."""
+        """Files of an engine, the record first, as it marks a complete engine."""
         return tuple(self.folder / f"{name}.{suffix}" for suffix in ("json", "plan", "jit"))

@@ -76,11 +76,11 @@ def host_times_ms(work: Callable[[], object], repeats: int) -> list[float]:
     return times
 
 
-def copy_bandwidth(device: torch.device, size: int = _COPY_BYTES) -> float:
+def copy_bandwidth(device: torch.device) -> float:
     """Bandwidth of a copy on the device in bytes/s, reads and writes counted."""
-    source = torch.empty(size, dtype=torch.uint8, device=device)
+    source = torch.empty(_COPY_BYTES, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    return 2 * size / (time_ms(lambda: target.copy_(source), 20)["median_ms"] * 1e-3)
+    return 2 * _COPY_BYTES / (time_ms(lambda: target.copy_(source), 20)["median_ms"] * 1e-3)
 
 
 def measure_volume(

@@ -30,7 +30,8 @@ from dfs_ros.types import FocalStack
 DOMAIN = random.SystemRandom().randint(1, 101)
 NAMESPACE = f"/test_{os.getpid()}_{random.SystemRandom().randint(0, 10**9)}"
 NETWORK = {"interface": "lo", "domain_id": DOMAIN, "discovery_range": "localhost"}
-FAST = {"network.name": "none", "hypotheses.count": 24, "alignment.mode": "off", "processing.threads": 1}
+FAST = {"network.name": "none", "hypotheses.count": 24, "alignment.mode": "off", "lens.aperture": "given"}
+FAST |= {"processing.threads": 1}
 # So much work that a stack takes many seconds.
 SLOW = {"network.name": "none", "hypotheses.count": 512, "processing.threads": 1}
 TIMEOUT_S = 60.0

@@ -29,7 +29,8 @@ CAMERA = Camera(focal_length_m=0.025, f_number=1.4, pixel_pitch_m=12.8e-3 / SIZE
 DOMAIN = str(1 + os.getpid() % 100)  # tests that run side by side do not hear each other
 FAST = [
     *("--network", "none", "--hypotheses", "24", "--min-depth", "0.4", "--max-depth", "4"),
-    *("--set", "cost.channels=luma", "--set", "processing.threads=1", "--rate", "10", "--no-viewer"),
+    *("--set", "cost.channels=luma", "--set", "processing.threads=1", "--set", "lens.aperture=given"),
+    *("--rate", "10", "--no-viewer"),
 ]
 
 

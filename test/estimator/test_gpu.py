@@ -37,6 +37,7 @@ def config_of(network: str, **sections: dict[str, Any]) -> Config:
     base = {
         "network": {"name": network, "runner": "torch", "precision": "fp32"},
         "hypotheses": {"count": 20, "max_depth_m": 5.0},
+        "lens": {"aperture": "given"},
     }
     return Config.from_dict({**base, "processing": {"device": "cpu", "threads": 1}}).updated(sections)
 
@@ -67,7 +68,7 @@ def assert_same(found: DepthResult, expected: DepthResult) -> None:
 @pytest.mark.parametrize(
     "sections",
     [
-        {},
+        {"lens": {"aperture": "fitted"}},
         {"cost": {"channels": "rgb"}, "hypotheses": {"count": 21, "interpolate_to": 0}},
         {"cost": {"method": "released"}, "regularization": {"smoothness": 0.0}},
         {"cost": {"method": "paper"}, "regularization": {"guided_radius_px": 0}},

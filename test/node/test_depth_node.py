@@ -41,7 +41,7 @@ from dfs_ros.transport.local import LocalBus, LocalTransport
 def test_the_simulated_cameras_planes_come_out_at_their_depth(rendered: Path) -> None:
     camera_config = CameraConfig(width=240, height=180)
     config = Config.from_dict({**FAST, "hypotheses": {"count": 48, "min_depth_m": 0.4, "max_depth_m": 4.0}})
-    config = config.updated({"alignment": {"mode": "refine"}})
+    config = config.updated({"alignment": {"mode": "refine"}, "lens": {"aperture": "fitted"}})
     bus = LocalBus(start_ns=START_NS)
     camera, transport, listener = (LocalTransport(name, bus, config=config) for name in ("camera", "dfs", "listener"))
     received: dict[str, list[Any]] = {topic: [] for topic in OUTPUTS}

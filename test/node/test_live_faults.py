@@ -142,7 +142,7 @@ def yuyv(image: np.ndarray, stamp: int) -> Any:
 
 @pytest.mark.parametrize("make", [bayer, nv12, yuyv])
 def test_bayer_and_yuv_images(make_live: Callable[..., LiveRig], make: Callable[[np.ndarray, int], Any]) -> None:
-    live = make_live({"lens": {"aperture": "given"}})  # interpolation blurs too, which is no matter of the aperture
+    live = make_live()
     live.listen("depth/image")
     assert live.next_depth_m(make) == near_plane(0.05)  # colour is interpolated
 

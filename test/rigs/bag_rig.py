@@ -45,6 +45,8 @@ FAST = (
     "4",
     "--set",
     "alignment.mode=off",
+    "--set",
+    "lens.aperture=given",
 )
 
 

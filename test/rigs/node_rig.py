@@ -38,6 +38,7 @@ FAST = {
     "cost": {"channels": "luma"},
     "network": {"name": "none"},
     "alignment": {"mode": "off"},
+    "lens": {"aperture": "given"},
     "processing": {"threads": 1},
 }
 OUTPUTS = {

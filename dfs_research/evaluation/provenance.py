@@ -41,7 +41,7 @@ def provenance() -> dict[str, str]:
 def commit() -> str:
     """Short hash of the checkout, or "unknown" outside one.
 
-    A "+" marks uncommitted changes in dfs_ros or models.
+    A "+" marks uncommitted changes of the code or models.
     """
 
     def git(*arguments: str) -> str:
@@ -51,7 +51,7 @@ def commit() -> str:
     try:
         if Path(git("rev-parse", "--show-toplevel")).resolve() != _ROOT:  # installed inside somebody else's repository
             return "unknown"
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", "dfs_ros", "models")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", "dfs_ros", "dfs_research", "models")
         return git("rev-parse", "--short=10", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return "unknown"

@@ -28,6 +28,7 @@ from dfs_research.evaluation.rendered import (
     rgbd_folders,
 )
 from dfs_research.evaluation.views import View, render_views
+from dfs_ros.optics.srgb import decode_srgb
 from dfs_ros.simulation.pupil import Pupil
 from dfs_ros.simulation.render import decode, encode
 from dfs_ros.system.cache import keep_array, read_array
@@ -133,7 +134,7 @@ class Shot:
             encoded = np.rint(encode(light) * _LIGHT_STEPS).astype(np.uint16)
             keep_array(file, encoded)
         value = encoded.astype(np.float32) / np.float32(_LIGHT_STEPS)
-        return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4).astype(np.float32)
+        return decode_srgb(value).astype(np.float32)
 
     def developed(
         self,

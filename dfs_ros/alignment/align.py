@@ -9,7 +9,8 @@ geometry of one of them, the reference, which is not resampled, and to its expos
 2. The breathing of the lens is estimated along with this, and used for frames without texture
    (:mod:`dfs_ros.alignment.matching`).
 3. A frame that does not show the same scene is dropped, with a warning.
-4. Exposure: the median ratio of light (:mod:`dfs_ros.alignment.exposure`). Then every image is resampled once.
+4. Exposure: the median ratio of linear intensities (:mod:`dfs_ros.alignment.exposure`). Then every image is resampled,
+   once.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.alignment.registration import Motion
-from dfs_ros.optics.srgb import light_table, pixel_value
+from dfs_ros.optics.srgb import linear_table, pixel_value
 
 _LONGEST_PX = 160
 _BLUR_PX = 2.0  # reduces the effect of different focus
@@ -25,31 +25,31 @@ class Exposure:
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         channels = small.reshape(size[1], size[0], -1).shape[2]
         usable = cv2.inRange(small, (_BLACK,) * channels, (_SATURATED,) * channels)
-        light = cv2.transform(
-            cv2.LUT(small, light_table(transfer_curve).astype(np.float32)), np.full((1, channels), 1.0 / channels)
+        linear = cv2.transform(
+            cv2.LUT(small, linear_table(transfer_curve).astype(np.float32)), np.full((1, channels), 1.0 / channels)
         )
-        self.light = cv2.GaussianBlur(light, (0, 0), _BLUR_PX)
+        self.linear = cv2.GaussianBlur(linear, (0, 0), _BLUR_PX)
         # Blur spreads clipped values.
         self.usable = cv2.erode(usable, np.ones((5, 5), np.uint8))
 
 
 def exposure_gain(reference: Exposure, frame: Exposure, motion: Motion) -> float:
-    """Gain that matches the light of `frame` to `reference`; 1 if undetermined.
+    """Gain that matches the linear intensity of `frame` to `reference`; 1 if undetermined.
 
-    The median ratio of blurred light over pixels that are neither black nor saturated in either.
+    The median ratio of blurred linear intensities over pixels that are neither black nor saturated in either.
     `motion` leads from pixels of the reference to pixels of the frame.
     """
-    shape = (int(reference.light.shape[0]), int(reference.light.shape[1]))
+    shape = (int(reference.linear.shape[0]), int(reference.linear.shape[1]))
     map_x, map_y = motion.maps(shape)
-    light = cv2.remap(frame.light, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    linear = cv2.remap(frame.linear, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     usable = cv2.remap(frame.usable, map_x, map_y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
     both = (usable > 0) & (reference.usable > 0)
     if both.mean() < _MIN_SHARE:
         return 1.0
-    gain = float(np.median(reference.light[both] / light[both]))
+    gain = float(np.median(reference.linear[both] / linear[both]))
     return gain if abs(gain - 1.0) > _SAME_WITHIN else 1.0
 
 
 def gain_table(gain: float, transfer_curve: str) -> NDArray[np.float32]:
     """Lookup table of an exposure gain, float32 (256,): unrounded pixel values."""
-    return pixel_value(light_table(transfer_curve) * gain, transfer_curve).astype(np.float32)
+    return pixel_value(linear_table(transfer_curve) * gain, transfer_curve).astype(np.float32)

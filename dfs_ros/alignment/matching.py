@@ -46,9 +46,9 @@ class FrameAlignment:
         Image scale of this frame relative to the reference, from the lens model or the driver; ``motion.scale`` is the
         estimate.
     gain
-        Factor on the frame's light to match the reference.
+        Factor on the frame's linear intensity to match the reference.
     correlation
-        Correlation with the reference, of locally normalised light, -1 to 1; NaN without texture or if it was not
+        Correlation with the reference, of locally normalised intensity, -1 to 1; NaN without texture or if it was not
         computed.
     source
         Source of the motion: ``reference`` (this is it), ``images``, ``prior`` (the lens model) or ``off``.

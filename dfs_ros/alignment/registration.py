@@ -1,8 +1,8 @@
 """Registration of two images of one scene at different focus.
 
-Images are compared as locally normalised light, which is invariant to gain and slow changes of brightness and in which
-a blurred edge still resembles the sharp one. A symmetric blur does not move the optimum, but it is symmetric in light
-only: in encoded pixel values bright areas grow with blur, which costs up to 0.3 px.
+Images are compared as locally normalised linear intensity, which is invariant to gain and slow changes of brightness
+and in which a blurred edge still resembles the sharp one. A symmetric blur does not move the optimum, but it is
+symmetric in linear intensity only: in encoded pixel values bright areas grow with blur, which costs up to 0.3 px.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.optics.srgb import light_table
+from dfs_ros.optics.srgb import linear_table
 
 Array = NDArray[np.float64]
 Plane = NDArray[np.float32]
 
 _WINDOW_PX = 17  # neighbourhood of the local normalisation, at every level
-_NOISE = 0.05  # contrast of flat neighbourhoods, as a share of the image's mean light
+_NOISE = 0.05  # contrast of flat neighbourhoods, as a share of the image's mean intensity
 _COARSEST_PX = 48  # longest side of the coarsest level, at most
 _OUTSIDE, _INSIDE = 1e5, 1e3  # marks pixels from beyond the border, even when interpolated; features stay far below
 _MIN_OVERLAP = 0.25
@@ -145,9 +145,9 @@ def _coordinates(size: tuple[int, int], shape: tuple[int, int]) -> tuple[Plane, 
 
 
 class Features:
-    """Pyramid of locally normalised light, coarse to fine: `levels`, float32 (h, w).
+    """Pyramid of locally normalised linear intensity, coarse to fine: `levels`, float32 (h, w).
 
-    ``n = (I - mean(I)) / sqrt(var(I) + c^2)`` over a neighbourhood; c, for noise, is a share of the image's mean light.
+    ``n = (I - mean(I)) / sqrt(var(I) + c^2)`` over a neighbourhood; c, for noise, is a share of the mean intensity.
 
     Parameters
     ----------
@@ -162,8 +162,8 @@ class Features:
     def __init__(self, image: NDArray[np.uint8], longest_px: int, transfer_curve: str) -> None:
         self.size = (int(image.shape[0]), int(image.shape[1]))
         self._grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image, np.uint8)
-        light = light_table(transfer_curve).astype(np.float32).take(self._grey)
-        planes = [_reduced(light, max(1, math.ceil(max(self.size) / longest_px)))]
+        linear = linear_table(transfer_curve).astype(np.float32).take(self._grey)
+        planes = [_reduced(linear, max(1, math.ceil(max(self.size) / longest_px)))]
         while max(planes[0].shape) >= 1.5 * _COARSEST_PX and min(planes[0].shape) >= 16:
             planes.insert(0, _reduced(planes[0], 2))
         noise = _NOISE * float(planes[0].mean()) + 1e-4

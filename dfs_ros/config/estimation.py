@@ -169,7 +169,7 @@ class CostConfig:
     )
     transfer_curve: str = setting(
         "auto",
-        "Decoding of pixel values before the FFT. srgb: to linear light; linear: none; auto: default of the method",
+        "Decoding of pixel values before the FFT. srgb: to linear intensity; linear: none; auto: default of the method",
         choices=("auto", "srgb", "linear"),
     )
     channels: str = setting(
@@ -310,7 +310,7 @@ class AlignmentConfig:
     normalize_exposure: bool = setting(True, "Scale all images to the exposure of the reference image", live=True)
     transfer_curve: str = setting(
         "srgb",
-        "Decoding of pixel values for registration and exposure. srgb: to linear light; linear: none",
+        "Decoding of pixel values for registration and exposure. srgb: to linear intensity; linear: none",
         choices=("srgb", "linear"),
         live=True,
     )

@@ -271,12 +271,12 @@ class SimulationConfig:
     noise: float = setting(0.004, "Standard deviation of the image noise, as a fraction of full scale", low=0, high=0.5)
     noise_space: str = setting(
         "srgb",
-        "Values that noise is added to. srgb: encoded pixel values; linear: linear light",
+        "Values that noise is added to. srgb: encoded pixel values; linear: linear intensity",
         choices=("srgb", "linear"),
     )
     transfer_curve: str = setting(
         "srgb",
-        "Encoding of the images. srgb: sRGB curve; linear: proportional to light; blur is computed in linear light",
+        "Encoding of the images. srgb: sRGB curve; linear: none; blur is computed in linear intensity",
         choices=("srgb", "linear"),
     )
     breathing: bool = setting(False, "Simulate focus breathing of a thin lens")

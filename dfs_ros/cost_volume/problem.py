@@ -14,7 +14,7 @@ from dfs_ros.types import FocalStack
 
 Float = NDArray[np.float64]
 
-LUMA_WEIGHTS = (0.2126, 0.7152, 0.0722)  # Rec. 709, of linear light
+LUMA_WEIGHTS = (0.2126, 0.7152, 0.0722)  # Rec. 709, of linear intensity
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """Reference of the three cost volumes, in float64 numpy; slow on purpose.
 
-Notation: Y_f image f in light [0, 1]; k_f transfer function of its blur at hypothesis d; L that of the Laplacian;
+Notation: Y_f image f, linear in [0, 1]; k_f transfer function of its blur at hypothesis d; L that of the Laplacian;
 G a Gaussian of `window_sigma_px`, truncated at 4 sigma, reflected at the border.
 
     released, paper     X_f = IFFT( k_f* Y_f / (|k_f|^2 + eps |L|^2) )          every image deblurred on its own
@@ -25,7 +25,7 @@ from scipy import ndimage
 
 from dfs_ros.cost_volume.problem import LUMA_WEIGHTS, Problem, noise_gain
 from dfs_ros.optics import thin_lens
-from dfs_ros.optics.srgb import light_table
+from dfs_ros.optics.srgb import linear_table
 
 Float = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -36,21 +36,21 @@ TABLE_STEP_PX = 0.1
 
 def cost_volume(problem: Problem) -> Float:
     """Cost volume, float64 (D, H, W), of a checked problem."""
-    spectra = np.fft.fft2(padded_light(problem))
+    spectra = np.fft.fft2(padded_linear(problem))
     if problem.cost.method != "residual":
         return np.stack([wiener_slice(problem, spectra, d) for d in range(len(problem.depths_m))])
     gains = noise_gain(problem)
     return np.stack([residual_slice(problem, spectra, d) / gain for d, gain in enumerate(gains)])
 
 
-def padded_light(problem: Problem) -> Float:
-    """Light in [0, 1] with its reflected border, float64 (F, C, H', W')."""
-    light = light_table(problem.cost.transfer_curve)[problem.stack.images]
-    if light.ndim == 3:
-        light = light[..., None]
+def padded_linear(problem: Problem) -> Float:
+    """Linear intensity in [0, 1] with its reflected border, float64 (F, C, H', W')."""
+    linear = linear_table(problem.cost.transfer_curve)[problem.stack.images]
+    if linear.ndim == 3:
+        linear = linear[..., None]
     elif problem.cost.channels == "luma":
-        light = light @ np.array(LUMA_WEIGHTS)[:, None]
-    return np.pad(np.moveaxis(light, -1, 1), ((0, 0), (0, 0), *problem.pad_px), mode="symmetric")
+        linear = linear @ np.array(LUMA_WEIGHTS)[:, None]
+    return np.pad(np.moveaxis(linear, -1, 1), ((0, 0), (0, 0), *problem.pad_px), mode="symmetric")
 
 
 def transfer_function(diameter_px: float, size: tuple[int, int], psf: str) -> Float | Complex:
@@ -119,8 +119,8 @@ def residual_slice(problem: Problem, spectra: Complex, d: int) -> Float:
 
 
 def joint_sharp_image(problem: Problem, diameters_px: Float) -> Float:
-    """Joint sharp image X in light, float64 (C, H, W), for blur diameters (F,)."""
-    _, x = _joint_sharp_spectrum(problem, np.fft.fft2(padded_light(problem)), diameters_px)
+    """Joint sharp image X, linear, float64 (C, H, W), for blur diameters (F,)."""
+    _, x = _joint_sharp_spectrum(problem, np.fft.fft2(padded_linear(problem)), diameters_px)
     return _cropped(np.fft.ifft2(x).real, problem)
 
 

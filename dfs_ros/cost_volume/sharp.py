@@ -14,7 +14,7 @@ from dfs_ros.cost_volume.cpu import for_each, joint_sharp_spectrum, to_pixels
 from dfs_ros.cost_volume.problem import make_problem
 from dfs_ros.cost_volume.spectra import stack_spectra
 from dfs_ros.cost_volume.transfer import TransferFunctions
-from dfs_ros.optics.srgb import encode_light
+from dfs_ros.optics.srgb import encode_linear
 from dfs_ros.types import FocalStack
 
 _SAME_DIOPTERS = 1e-6
@@ -56,7 +56,7 @@ def all_in_focus(
     problem = make_problem(stack, 1.0 / levels, replace(cost or CostConfig(), method="residual", channels="rgb"))
     transfer = TransferFunctions(problem, keep=True)
     spectra = stack_spectra(problem)
-    light = np.zeros((problem.channel_count, *stack.size), np.float32)
+    linear = np.zeros((problem.channel_count, *stack.size), np.float32)
     adding = threading.Lock()
 
     def add_level(level: int) -> None:
@@ -67,10 +67,10 @@ def all_in_focus(
         sharp = to_pixels(spectrum, problem)
         sharp *= weight
         with adding:
-            np.add(light, sharp, out=light)
+            np.add(linear, sharp, out=linear)
 
     for_each(add_level, len(levels), threads)
-    image = encode_light(np.moveaxis(light, 0, -1), problem.cost.transfer_curve)
+    image = encode_linear(np.moveaxis(linear, 0, -1), problem.cost.transfer_curve)
     return np.ascontiguousarray(np.broadcast_to(image, (*stack.size, 3)))
 
 

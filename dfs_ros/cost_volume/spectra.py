@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from dfs_ros.cost_volume.problem import LUMA_WEIGHTS, Problem
-from dfs_ros.optics.srgb import light_table
+from dfs_ros.optics.srgb import linear_table
 
 # Half a spectrum as float32, real and imaginary parts alternating along the last axis.
 Spectrum = NDArray[np.float32]  # (C, H', 2 (W' // 2 + 1))
@@ -100,21 +100,21 @@ def stack_spectra(
 
 
 def image_spectrum(image: NDArray[np.uint8], problem: Problem) -> Spectrum:
-    """Half spectrum of the light of one image, with a reflected border."""
+    """Half spectrum of the linear intensity of one image, with a reflected border."""
     (top, bottom), (left, right) = problem.pad_px
     padded = [
         cv2.copyMakeBorder(plane, top, bottom, left, right, cv2.BORDER_REFLECT) if top or left else plane
-        for plane in light_planes(image, problem.cost.transfer_curve, problem.channel_count)
+        for plane in linear_planes(image, problem.cost.transfer_curve, problem.channel_count)
     ]
     spectrum = fft.rfft2(np.stack(padded))
     return np.asarray(spectrum, np.complex64).view(np.float32)
 
 
-def light_planes(image: NDArray[np.uint8], transfer_curve: str, channels: int) -> list[NDArray[np.float32]]:
-    """Light in [0, 1] of an image: `channels` planes, float32 (H, W).
+def linear_planes(image: NDArray[np.uint8], transfer_curve: str, channels: int) -> list[NDArray[np.float32]]:
+    """Linear intensity in [0, 1] of an image: `channels` planes, float32 (H, W).
 
     A single channel of a colour image is its luma."""
-    table = light_table(transfer_curve)
+    table = linear_table(transfer_curve)
     if image.ndim == 2:
         return [table.astype(np.float32)[image]]
     if channels == 3:

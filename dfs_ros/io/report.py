@@ -81,7 +81,7 @@ FIELDS: dict[str, Field] = {
     "alignment.frames[].rotation_deg": Field("number", "deg", "rotation", command=ESTIMATE),
     "alignment.frames[].radial": Field("number", "", "radial distortion over the reference image", command=ESTIMATE),
     "alignment.frames[].local_px": Field("number", "px", "largest motion of a part on its own", command=ESTIMATE),
-    "alignment.frames[].gain": Field("number", "", "factor on linear light for equal exposure", command=ESTIMATE),
+    "alignment.frames[].gain": Field("number", "", "factor on linear intensity for equal exposure", command=ESTIMATE),
     "alignment.frames[].correlation": Field(
         "number", "", "correlation with the reference image, -1 to 1", "no texture, or not computed", ESTIMATE
     ),

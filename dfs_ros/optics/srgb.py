@@ -1,4 +1,4 @@
-"""Pixel values and light: the sRGB curve of IEC 61966-2-1, or none."""
+"""Pixel values and linear intensity: the sRGB curve of IEC 61966-2-1, or none."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
-def light_table(transfer_curve: str) -> NDArray[np.float64]:
-    """Table of light in [0, 1] by pixel value, float64 (256,); ``srgb`` or ``linear``."""
+def linear_table(transfer_curve: str) -> NDArray[np.float64]:
+    """Table of linear intensity in [0, 1] by pixel value, float64 (256,); ``srgb`` or ``linear``."""
     value = np.arange(256) / 255.0
-    if transfer_curve == "linear":
-        return value
+    return value if transfer_curve == "linear" else decode_srgb(value)
+
+
+def decode_srgb(value: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Linear intensity of sRGB values in [0, 1]; float32 stays float32."""
     return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
 
 
-def pixel_value(light: ArrayLike, transfer_curve: str) -> NDArray[np.floating]:
-    """Unrounded pixel value, 0 to 255, of light; the inverse of :func:`light_table`, clipped to [0, 1]."""
-    value = np.clip(np.asarray(light), 0.0, 1.0)  # float32 stays float32
+def pixel_value(linear: ArrayLike, transfer_curve: str) -> NDArray[np.floating]:
+    """Unrounded pixel value, 0 to 255, of a linear intensity clipped to [0, 1]; the inverse of :func:`linear_table`."""
+    value = np.clip(np.asarray(linear), 0.0, 1.0)  # float32 stays float32
     if transfer_curve == "srgb":
         value = np.where(value <= 0.0031308, value * 12.92, 1.055 * np.maximum(value, 0.0031308) ** (1 / 2.4) - 0.055)
     return np.asarray(value * 255.0)
 
 
-def encode_light(light: ArrayLike, transfer_curve: str) -> NDArray[np.uint8]:
-    """Pixel values of light in [0, 1], rounded; values outside are clipped."""
-    return np.asarray(np.rint(pixel_value(light, transfer_curve)), np.uint8)
+def encode_linear(linear: ArrayLike, transfer_curve: str) -> NDArray[np.uint8]:
+    """Pixel values of linear intensities in [0, 1], rounded; values outside are clipped."""
+    return np.asarray(np.rint(pixel_value(linear, transfer_curve)), np.uint8)

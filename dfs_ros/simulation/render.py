@@ -1,7 +1,7 @@
 """Thin-lens rendering of focal stacks from a photo and its depth, with occlusion.
 
 The scene is split into layers of nearly equal blur, every pixel between the two nearest in depth. Each layer is blurred
-by its disk and composited over the farther ones, far to near, in linear light (after Ikoma et al., ICCP 2021):
+by its disk and composited over the farther ones, far to near, in linear intensity (after Ikoma et al., ICCP 2021):
 
     W_k   share of layer k in every pixel
     V_k   W_0 + ... + W_k, plus a small weight behind nearer layers, where the scene is extrapolated
@@ -30,7 +30,7 @@ from scipy import fft
 
 from dfs_ros.config import SimulationConfig
 from dfs_ros.optics import thin_lens
-from dfs_ros.optics.srgb import light_table, pixel_value
+from dfs_ros.optics.srgb import linear_table, pixel_value
 from dfs_ros.simulation.pupil import Pupil, pupil_psf
 from dfs_ros.types import Camera, FocalStack
 
@@ -89,7 +89,7 @@ def render_images(
     Parameters
     ----------
     rgb
-        (H, W, 3) uint8 from a camera, or float32 linear light (1 = white).
+        (H, W, 3) uint8 from a camera, or float32 linear intensity (1 = white).
     depth_m
         (H, W) depth along the optical axis in metres, inf allowed; 0, negative or NaN = unknown, filled from around.
     camera, focus_diopters
@@ -101,9 +101,9 @@ def render_images(
         Generator or seed of the noise.
     noise, noise_space
         Standard deviation of Gaussian noise as a share of full scale, added to the ``srgb``-encoded values (encoding
-        about evens out photon noise) or to ``linear`` light.
+        about evens out photon noise) or to ``linear`` intensity.
     transfer_curve
-        ``srgb``: values are decoded, blurred in linear light and encoded again; ``linear``: values are light.
+        ``srgb``: values are decoded, blurred in linear intensity and encoded again; ``linear``: values are linear.
     breathing
         Scale each image about its centre by ``magnification(focus) / magnification(camera.reference_focus_diopters)``;
         `rgb` and `depth_m` are in the geometry of the reference focus.
@@ -143,32 +143,32 @@ def render_images(
     images = []
     for i, frame in enumerate(frames):
         moved = _moved(frame, float(scale[i]), oversampling * motion[i])
-        light = reduce_image(moved, oversampling) * np.float32(exposure[i])
-        images.append(_developed(light, transfer_curve, noise, noise_space, generator))
+        linear = reduce_image(moved, oversampling) * np.float32(exposure[i])
+        images.append(_developed(linear, transfer_curve, noise, noise_space, generator))
     return np.stack(images)
 
 
 def decode(image: NDArray[np.uint8] | Image, transfer_curve: str = "srgb") -> Image:
-    """Linear light, float32, of a uint8 image (``srgb``: IEC 61966-2-1; ``linear``: value / 255); float32 stays."""
+    """Linear intensity, float32, of a uint8 image (``srgb``: IEC 61966-2-1; ``linear``: value / 255); float32 stays."""
     if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"rgb: expected an array (H, W, 3), received {getattr(image, 'shape', type(image).__name__)}")
     if image.dtype == np.float32:
         if not np.isfinite(image).all() or image.min() < 0:
-            raise ValueError("rgb: expected finite linear light of 0 or more")
+            raise ValueError("rgb: expected finite linear intensity of 0 or more")
         return image.astype(np.float32)
     if image.dtype != np.uint8:
-        raise TypeError(f"rgb: expected uint8, or float32 linear light, received {image.dtype}")
-    decoded: Image = light_table(transfer_curve).astype(np.float32)[image]
+        raise TypeError(f"rgb: expected uint8, or float32 linear intensity, received {image.dtype}")
+    decoded: Image = linear_table(transfer_curve).astype(np.float32)[image]
     return decoded
 
 
 def encode(linear: Image, transfer_curve: str = "srgb") -> Image:
-    """Encoded values, 0 to 1, of linear light; the inverse of :func:`decode` before rounding."""
+    """Encoded values, 0 to 1, of linear intensity; the inverse of :func:`decode` before rounding."""
     return np.asarray(pixel_value(linear, transfer_curve) * np.float32(1 / 255), np.float32)
 
 
 def encode_uint8(linear: Image, transfer_curve: str = "srgb") -> NDArray[np.uint8]:
-    """The uint8 image of linear light; :func:`decode` undoes it but for rounding."""
+    """The uint8 image of linear intensity; :func:`decode` undoes it but for rounding."""
     return _quantised(encode(linear, transfer_curve))
 
 
@@ -248,8 +248,8 @@ def blur_psf(diameter_px: float, pupil: Pupil | None = None) -> NDArray[np.float
 
     With a `pupil`, a negative diameter is that of a point nearer than the focus.
 
-    Pixels integrate light over their area, in the sharp and in the defocused image alike. The kernel between the two is
-    the disk alone, while its rasterisation on the pixel grid (`disk_psf`) is wider by a pixel, a variance of 1/12 px^2.
+    Pixels integrate over their area, in the sharp and in the defocused image alike. The kernel between the two is the
+    disk alone, while its rasterisation on the pixel grid (`disk_psf`) is wider by a pixel, a variance of 1/12 px^2.
     So the disk is rasterised at the slightly smaller diameter with the true disk's second moment, diameter^2 / 16.
     """
     true, rasterised = _rasterised_diameters()
@@ -273,7 +273,7 @@ def _composite(
     diameters: NDArray[np.float64],
     pupil: Pupil | None,
 ) -> Image:
-    """Composite blurred layers, far to near, into frames (F, H, W, 3) of linear light."""
+    """Composite blurred layers, far to near, into frames (F, H, W, 3) of linear intensity."""
     height, width = farther.shape
     haze = min(height, width)  # wider blur is uniform anyway
     diameters = np.clip(diameters, -haze, haze)
@@ -363,12 +363,12 @@ def _moved(frame: Image, scale: float, shift_px: NDArray[np.float64]) -> Image:
 
 
 def _developed(
-    light: Image, transfer_curve: str, noise: float, noise_space: str, rng: np.random.Generator
+    linear: Image, transfer_curve: str, noise: float, noise_space: str, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Encode linear light as uint8, with noise."""
-    grain = rng.standard_normal(light.shape, np.float32) * np.float32(noise) if noise > 0 else np.float32(0.0)
-    in_light = noise_space == "linear"
-    value = encode(light + grain, transfer_curve) if in_light else encode(light, transfer_curve) + grain
+    """Encode linear intensity as uint8, with noise."""
+    grain = rng.standard_normal(linear.shape, np.float32) * np.float32(noise) if noise > 0 else np.float32(0.0)
+    in_linear = noise_space == "linear"
+    value = encode(linear + grain, transfer_curve) if in_linear else encode(linear, transfer_curve) + grain
     return _quantised(value)
 
 

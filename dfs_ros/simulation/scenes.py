@@ -49,7 +49,7 @@ class Scene:
         return np.asarray(inside, bool)
 
     def reduced(self, factor: int) -> Scene:
-        """Reduce the scene by `factor`, as images with this oversampling: light is averaged, depth not."""
+        """Reduce the scene by `factor`, as images with this oversampling: intensity is averaged, depth not."""
         middle = slice(factor // 2, None, factor)
         return replace(
             self,

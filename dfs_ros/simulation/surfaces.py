@@ -32,7 +32,7 @@ class Material:
 
     @cached_property
     def levels(self) -> list[NDArray[np.float32]]:
-        """Texture in linear light at full, half, quarter, ... size."""
+        """Texture in linear intensity at full, half, quarter, ... size."""
         levels = [decode(self.texture)]
         while min(levels[-1].shape[:2]) > 2:
             height, width = levels[-1].shape[:2]
@@ -41,7 +41,7 @@ class Material:
         return levels
 
     def colour(self, across_m: Array, along_m: Array, pixel_m: Array) -> NDArray[np.float32]:
-        """Linear light (N, 3) at surface coordinates (N,), averaged over about `pixel_m` (N,)."""
+        """Linear intensity (N, 3) at surface coordinates (N,), averaged over about `pixel_m` (N,)."""
         texels_per_pixel = pixel_m / self.tile_m * self.texture.shape[1]
         level = np.clip(np.log2(np.maximum(texels_per_pixel, 1.0)) + 0.5, 0, len(self.levels) - 1).astype(int)
         colour = np.empty((len(level), 3), np.float32)
@@ -76,7 +76,7 @@ class Rectangle:
         return np.where(inside & (t > 0), t, np.inf)
 
     def shade(self, points: Array, pixel_m: Array) -> NDArray[np.float32]:
-        """Linear light (N, 3) at points (N, 3), seen by pixels `pixel_m` (N,) wide."""
+        """Linear intensity (N, 3) at points (N, 3), seen by pixels `pixel_m` (N,) wide."""
         right, down = np.asarray(self.right), np.asarray(self.down)
         offset = points - np.asarray(self.centre)
         normal = np.cross(right, down)
@@ -99,7 +99,7 @@ class Sphere:
         return _first_root(rays, origin - np.asarray(self.centre), self.radius_m)
 
     def shade(self, points: Array, pixel_m: Array) -> NDArray[np.float32]:
-        """Linear light, as :meth:`Rectangle.shade`."""
+        """Linear intensity, as :meth:`Rectangle.shade`."""
         normal = (points - np.asarray(self.centre)) / self.radius_m
         longitude = np.arctan2(normal[:, 0], -normal[:, 2]) * self.radius_m
         latitude = np.arcsin(np.clip(normal[:, 1], -1, 1)) * self.radius_m
@@ -123,7 +123,7 @@ class Cylinder:
         return np.where(np.abs(y - self.centre[1]) <= self.height_m / 2, t, np.inf)
 
     def shade(self, points: Array, pixel_m: Array) -> NDArray[np.float32]:
-        """Linear light, as :meth:`Rectangle.shade`."""
+        """Linear intensity, as :meth:`Rectangle.shade`."""
         offset = points - np.asarray(self.centre)
         normal = offset * np.array([1.0, 0.0, 1.0]) / self.radius_m
         around = np.arctan2(normal[:, 0], -normal[:, 2]) * self.radius_m

@@ -26,7 +26,7 @@ from dfs_ros.cost_volume.problem import make_problem
 from dfs_ros.cost_volume.reference import joint_sharp_image, table_psf
 from dfs_ros.cost_volume.spectra import stack_spectra
 from dfs_ros.optics import thin_lens
-from dfs_ros.optics.srgb import encode_light, light_table
+from dfs_ros.optics.srgb import encode_linear, linear_table
 from dfs_ros.types import Camera, FocalStack
 
 # --- the authors' numbers -------------------------------------------------------------------------------------------
@@ -208,14 +208,14 @@ def test_tabulated_disk() -> None:
 def test_srgb_curve_round_trip_and_known_value() -> None:
     levels = np.arange(256, dtype=np.uint8)
     for curve in ("srgb", "linear"):
-        np.testing.assert_array_equal(encode_light(light_table(curve)[levels], curve), levels)
-    assert light_table("srgb")[128] == pytest.approx(0.2158605)
-    assert encode_light([-1.0, 2.0], "srgb").tolist() == [0, 255]
+        np.testing.assert_array_equal(encode_linear(linear_table(curve)[levels], curve), levels)
+    assert linear_table("srgb")[128] == pytest.approx(0.2158605)
+    assert encode_linear([-1.0, 2.0], "srgb").tolist() == [0, 255]
 
 
 def test_all_in_focus_is_the_sharp_image() -> None:
     stack, margin = plane_stack(0.9), 24
-    truth = encode_light(texture(72 + 2 * margin, 90 + 2 * margin)[margin:-margin, margin:-margin], "srgb").astype(
+    truth = encode_linear(texture(72 + 2 * margin, 90 + 2 * margin)[margin:-margin, margin:-margin], "srgb").astype(
         float
     )
     depth = np.full(stack.size, 0.9)
@@ -230,7 +230,7 @@ def test_all_in_focus_is_the_sharp_image() -> None:
     exact = joint_sharp_image(
         make_problem(stack, [0.9], CostConfig(channels="rgb")), thin_lens.coc_px(1 / 0.9, FOCUS_DIOPTERS, CAMERA)
     )
-    np.testing.assert_allclose(sharp, encode_light(np.moveaxis(exact, 0, -1), "srgb"), atol=1)  # float32: a tie
+    np.testing.assert_allclose(sharp, encode_linear(np.moveaxis(exact, 0, -1), "srgb"), atol=1)  # float32: a tie
 
 
 def test_all_in_focus_follows_the_depth_of_each_pixel() -> None:

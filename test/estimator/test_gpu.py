@@ -120,7 +120,7 @@ def test_kept_spectra_are_used(kernels: HostKernels, monkeypatch: pytest.MonkeyP
     first = estimator.estimate(stack)
     before = dict(kernels.launched)
     again = estimator.estimate(stack)
-    assert kernels.launched["light_planes"] == before["light_planes"]
+    assert kernels.launched["linear_planes"] == before["linear_planes"]
     np.testing.assert_array_equal(again.depth_m, first.depth_m)
 
 

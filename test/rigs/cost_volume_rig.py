@@ -11,7 +11,7 @@ from places import DATA
 from scipy import ndimage
 
 from dfs_ros.optics import thin_lens
-from dfs_ros.optics.srgb import encode_light
+from dfs_ros.optics.srgb import encode_linear
 from dfs_ros.types import Camera, FocalStack
 
 GOLDEN = DATA / "golden"
@@ -44,7 +44,7 @@ def plane_stack(depth_m: float, size: tuple[int, int] = (72, 90), seed: int = 0)
     for focus in FOCUS_DIOPTERS:
         psf = thin_lens.disk_psf(float(thin_lens.coc_px(1 / depth_m, focus, CAMERA)), 2 * margin - 1)
         blurred = np.stack([ndimage.convolve(sharp[..., c], psf) for c in range(3)], axis=-1)
-        images.append(encode_light(blurred[margin:-margin, margin:-margin], "srgb"))
+        images.append(encode_linear(blurred[margin:-margin, margin:-margin], "srgb"))
     return FocalStack(np.stack(images), FOCUS_DIOPTERS, CAMERA)
 
 

@@ -27,7 +27,7 @@ struct Job {
   int half_output;
   float eps, table_entries_per_unit, bound, log_floor, smoothness, edge_contrast, sigma_scale;
   const unsigned char* images;    // (frames, height, width, image_channels)
-  const float* light;             // (3, 256): light of a pixel value over padded_height * padded_width, channel weight in
+  const float* linear;            // (3, 256): intensity of a pixel value over padded_height * padded_width, channel weight in
   float* planes;                  // (frames, channels, padded_height, padded_width)
   const float2* spectra;          // (frames, channels, padded_height, columns)
   const float* diameters;         // (depths, frames) in pixels

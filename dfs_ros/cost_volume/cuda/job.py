@@ -41,7 +41,7 @@ class Job(ctypes.Structure):
         ("edge_contrast", ctypes.c_float),
         ("sigma_scale", ctypes.c_float),
         ("images", ctypes.c_void_p),
-        ("light", ctypes.c_void_p),
+        ("linear", ctypes.c_void_p),
         ("planes", ctypes.c_void_p),
         ("spectra", ctypes.c_void_p),
         ("diameters", ctypes.c_void_p),

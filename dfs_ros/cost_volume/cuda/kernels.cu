@@ -4,8 +4,8 @@
 
 // --- before the FFTs ------------------------------------------------------------------------------------------------
 
-// uint8 images to planes of light with a reflected border. Grid: (padded_width / threads, padded_height, frames).
-ELEMENT void light_planes_block(const Job& job, const Block& block, float*) {
+// uint8 images to planes of linear intensity with a reflected border. Grid: (padded_width / threads, padded_height, frames).
+ELEMENT void linear_planes_block(const Job& job, const Block& block, float*) {
   EACH_THREAD {
     const int x = block.x * block.threads + thread;
     if (x >= job.padded_width) continue;
@@ -16,14 +16,14 @@ ELEMENT void light_planes_block(const Job& job, const Block& block, float*) {
     float* out = job.planes + block.z * job.channels * plane + static_cast<long long>(block.y) * job.padded_width + x;
     float luma = 0.0f;
     for (int c = 0; c < job.image_channels; ++c) {
-      const float light = load(job.light + 256 * c + pixel[c]);
-      if (job.channels == 3) out[c * plane] = light;
-      luma += light;
+      const float linear = load(job.linear + 256 * c + pixel[c]);
+      if (job.channels == 3) out[c * plane] = linear;
+      luma += linear;
     }
     if (job.channels == 1) *out = luma;
   }
 }
-KERNEL(light_planes)
+KERNEL(linear_planes)
 
 // Transfer functions of the tabulated disk, a sum of cosines over its quadrant, linear between two radii.
 // Grid: (columns / threads, padded_height / 2 + 1, depths * frames). Shared: taps floats.

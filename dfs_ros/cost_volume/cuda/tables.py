@@ -1,4 +1,4 @@
-"""Lookup tables of the kernels: light, transfer functions, windows; made in float64."""
+"""Lookup tables of the kernels: linear intensity, transfer functions, windows; made in float64."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dfs_ros.config import CostConfig
 from dfs_ros.cost_volume.problem import LUMA_WEIGHTS
 from dfs_ros.cost_volume.reference import TABLE_FIRST_RADIUS_PX, TABLE_STEP_PX, table_psf
 from dfs_ros.optics import thin_lens
-from dfs_ros.optics.srgb import light_table
+from dfs_ros.optics.srgb import linear_table
 
 Real = NDArray[np.float32]
 
@@ -30,7 +30,7 @@ class Tables:
     (W' // 2 + 1, taps)) are empty for any other PSF.
     """
 
-    light: Real
+    linear: Real
     radial: Real
     row_laplacian: Real
     column_laplacian: Real
@@ -50,12 +50,12 @@ def make_tables(padded_size: tuple[int, int], cost: CostConfig, image_channels: 
     cosines = [
         np.cos(2.0 * np.pi * np.arange(q)[:, None] * taps / n) for q, n in zip(quadrant, padded_size, strict=True)
     ]
-    # The transforms are not normalised; the light is, once.
-    light = light_table(cost.transfer_curve) / (padded_size[0] * padded_size[1])
+    # The transforms are not normalised; the intensity is, once.
+    linear = linear_table(cost.transfer_curve) / (padded_size[0] * padded_size[1])
     luma = image_channels == 3 and cost.channels == "luma"
     weights = np.array(LUMA_WEIGHTS) if luma else np.ones(3)
     tables = (
-        weights[:, None] * light,
+        weights[:, None] * linear,
         radial_cubics(cost.psf, cost.max_coc_px),
         *laplacian,
         gaussian_half(cost.window_sigma_px),

@@ -1,6 +1,6 @@
 """Cost volume by kernels and FFTs, in blocks of hypotheses. Formulas: ../reference.py.
 
-    light_planes       uint8 -> light, with a reflected border
+    linear_planes      uint8 -> linear intensity, with a reflected border
     FFT                spectra of the images; kept between stacks that share frames
     for every block of hypotheses:
       table_transfer                     transfer functions, where they are not radial
@@ -209,7 +209,7 @@ class VolumeEngine:
             raise TypeError(f"images: expected uint8, received {on_device.dtype}")
         planes = self._empty(len(images), self._channels, *self._padded)
         job = self._job_with(images=on_device, planes=planes)
-        self._launch("light_planes", (blocks(self._padded[1]), self._padded[0], len(images)), job)
+        self._launch("linear_planes", (blocks(self._padded[1]), self._padded[0], len(images)), job)
         spectra: torch.Tensor = torch.fft.rfft2(planes).contiguous()
         return spectra
 

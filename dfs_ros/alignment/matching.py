@@ -287,7 +287,11 @@ class _Matcher:
         return self._features[frame].contrast(self._checked) >= self._config.min_contrast
 
     def _untextured_reason(self, frame: int) -> str:
-        """Reason to drop a frame of different texture; empty if blur explains it."""
+        """Reason to drop a frame without enough texture; empty to keep it.
+
+        The frame or the reference lacks texture. The frame is kept if blur explains the lack: with the largest possible difference in blur added to each, neither image
+        has texture left.
+        """
         pair = [frame, self._reference]
         focus = self._stack.focus_diopters[pair]
         blur_px = float(np.ptp(focus) * thin_lens.coc_px_per_diopter(focus, self._stack.camera).max())

@@ -77,7 +77,8 @@ class ApertureFit:
     def scale(self) -> float:
         """Factor to use: 1 within two standard errors of 1, else the shrunk measurement.
 
-        It is shrunk towards 1 by its uncertainty: the most probable factor if factors have a standard deviation of 0.1.
+        ``exp(log(measured) / (1 + (sigma / 0.1)^2))``: most probable factor if logarithms of factors have a standard
+        deviation of 0.1 about 0.
         """
         x = math.log(self.measured)
         if abs(x) < _SIGNIFICANT * self.sigma:

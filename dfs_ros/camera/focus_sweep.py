@@ -71,7 +71,7 @@ class FocusSweep:
 
     @property
     def wanted(self) -> int | None:
-        """Position to command now; None while the last one's image is pending."""
+        """Number of the position to command; None while an image is pending."""
         return self._next[0] if self._taken else None
 
     def commanded(self, asked_ns: int, taken_ns: int) -> None:

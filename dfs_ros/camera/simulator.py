@@ -103,7 +103,7 @@ class SimulatedSource(SoftwareSource):
 
 
 def loop_of_shots(config: CameraConfig) -> list[Shot]:
-    """Images of the loop: one cycle of the lens, or one period of a moving scene."""
+    """Shots of one lens cycle, or of one sway of the moving camera."""
     cycle = [shot for sweep in sweep_order(len(DEMO_FOCUS_DIOPTERS), config.sweep) for shot in _sweep(sweep, config)]
     if not config.moving:
         return cycle

@@ -30,7 +30,10 @@ _THREAD_STOP_S = 15.0
 
 @dataclass(frozen=True)
 class Setup:
-    """Parts of a run. `arguments` have transport, namespace and remap."""
+    """Arguments, configuration and image source of one `dfs run`.
+
+    `arguments` hold `transport`, `namespace` and `remap`; `bus` joins the nodes of transport `local`.
+    """
 
     arguments: argparse.Namespace
     config: Config

@@ -76,7 +76,10 @@ class Processes:
         return None
 
     def stop(self, timeout_s: float = _STOP_TIMEOUT_S) -> list[Ended]:
-        """End all children; return those that ended with an error now, or were killed."""
+        """End all children; return those that failed or were killed.
+
+        Children that :meth:`ended` has returned are left out.
+        """
         for child in self._children.values():
             if child.poll() is None:
                 child.send_signal(signal.SIGINT)

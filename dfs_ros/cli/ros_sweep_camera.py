@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the node; return its exit status."""
+    """Run the camera node; return the exit status of the process."""
     return native_main("dfs_camera", __doc__ or "", _serve, arguments)
 
 

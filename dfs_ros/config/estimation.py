@@ -44,8 +44,8 @@ class LensConfig:
     aperture: str = setting(
         "fitted",
         "Source of the effective aperture. given: computed blur times aperture_scale; fitted: also times a factor "
-        "estimated from the images where it differs significantly from 1 (cost residual only; a live camera: from "
-        "some of its first stacks)",
+        "estimated from the images where it differs significantly from 1 (cost residual only; of a live camera from "
+        "its stacks 1, 2, 4 and 8, later ones where those have too little texture)",
         choices=("fitted", "given"),
         live=True,
     )
@@ -125,7 +125,7 @@ _COST_METHODS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class CostConfig:
-    """Cost volume: misfit between stack and depth hypothesis around each pixel."""
+    """Cost volume: misfit of every depth hypothesis; pixels at working size."""
 
     method: str = setting(
         "residual",
@@ -188,7 +188,7 @@ class CostConfig:
 
 @dataclass(frozen=True)
 class RegularizationConfig:
-    """Edge-preserving smoothing of the cost volume, with and without network."""
+    """Edge-preserving smoothing of the cost volume, with and without network, at working size."""
 
     guided_radius_px: int = setting(
         4, "Radius of the guided filter on each cost slice; 0: no filter", unit="px", low=0, high=64, live=True
@@ -255,15 +255,16 @@ class ConfidenceConfig:
     dense: bool = setting(False, "Depth at every pixel, without a test of its reliability", live=True)
     min_confidence: float = setting(
         0.4,
-        "Minimum confidence of a pixel with depth; confidence = 1 - misfit of the best hypothesis / mean misfit "
-        "of all; 0: no limit",
+        "Minimum confidence of a pixel with depth; confidence = 1 - misfit of the best hypothesis / geometric mean "
+        "of the misfits of all; 0: no limit",
         low=0,
         high=1,
         live=True,
     )
     max_relative_sigma: float = setting(
         0.5,
-        "Maximum standard deviation of a pixel's depth, as a fraction of the depth; pixels above it get no depth",
+        "Maximum spread of a pixel's probability over depth, as a fraction of the depth; pixels above it get no "
+        "depth. Spread is the standard deviation before calibration: it is not the published sigma",
         low=0.001,
         high=10,
         live=True,
@@ -290,7 +291,7 @@ class AlignmentConfig:
     )
     zoom_slope_m: float = setting(
         0.0,
-        "Growth of the magnification per dioptre in the linear lens model; of a thin lens about its focal length",
+        "Growth of the magnification per dioptre in the linear lens model; a thin lens has about its focal length",
         unit="m",
         low=-1,
         high=1,
@@ -319,8 +320,8 @@ class AlignmentConfig:
     )
     estimation_px: int = setting(
         640,
-        "Longest side of the images used for registration; never more than half that of the input (or 320 px, if "
-        "that is more)",
+        "Longest side of the images used for registration; at most half the longest side at working size, or 320 px "
+        "if that is more",
         unit="px",
         low=64,
         high=4096,
@@ -383,7 +384,8 @@ class ProcessingConfig:
     cuda_graphs: bool = setting(True, "Replay recorded CUDA graphs for repeated image sizes: faster, more GPU memory")
     max_megapixels: float = setting(
         0.5,
-        "Maximum working size; larger images are reduced to it; depth files are enlarged again, topics keep it",
+        "Maximum working size; larger images are reduced to it. Depth files are enlarged to the input size again, "
+        "topics stay at the working size",
         unit="Mpx",
         low=0.01,
         high=50,

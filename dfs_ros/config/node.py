@@ -129,7 +129,7 @@ class NodeConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """Commanded focus, for node.focus_source schedule and commands."""
+    """Commanded focus for node.focus_source schedule; commands uses settle_s and exposure_s alone."""
 
     focus_diopters: str = setting(
         "",
@@ -280,7 +280,9 @@ class SimulationConfig:
         choices=("srgb", "linear"),
     )
     breathing: bool = setting(False, "Simulate focus breathing of a thin lens")
-    layer_step_px: float = setting(0.5, "Blur diameter between adjacent depth layers", unit="px", low=0.05, high=10)
+    layer_step_px: float = setting(
+        0.5, "Difference in blur diameter between adjacent depth layers", unit="px", low=0.05, high=10
+    )
     max_layers: int = setting(
         128, "Maximum number of depth layers; where more were needed, their spacing grows", low=1, high=1024
     )
@@ -293,7 +295,8 @@ class DdsConfig:
     domain_id: int = setting(-1, "ROS domain; -1: ROS_DOMAIN_ID, otherwise 0", low=-1, high=232)
     discovery_range: str = setting(
         "auto",
-        "Discovery range; auto: ROS_AUTOMATIC_DISCOVERY_RANGE, otherwise localhost",
+        "Discovery range; auto: localhost if ROS_LOCALHOST_ONLY is 1, otherwise ROS_AUTOMATIC_DISCOVERY_RANGE, "
+        "otherwise localhost",
         choices=("auto", "localhost", "subnet", "off", "system_default"),
     )
     static_peers: str = setting("", "Further hosts to discover, semicolon-separated, in addition to ROS_STATIC_PEERS")

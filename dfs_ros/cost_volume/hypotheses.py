@@ -2,8 +2,8 @@
 
 Near the true depth the `residual` cost is about a parabola of inverse depth: blur differs in proportion, misfit in
 proportion to that, and the cost is its square. So a cubic spline through the costs of a few hypotheses gives the costs
-in between, and half of the computed hypotheses do nearly as well. The logarithm of the cost, which later steps use, has
-a sharp dip there instead, which a spline cannot follow.
+in between: with half as many computed hypotheses, depth is nearly as accurate. The logarithm of the cost, which later
+steps use, has a sharp dip there instead, which a spline cannot follow.
 
     fine(x) = max(spline through (1 / depth, cost) at x, a quarter of the lesser of the two costs beside x)
 

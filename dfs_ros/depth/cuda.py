@@ -37,7 +37,7 @@ class Aggregation:
         self._kernels = kernels
 
     def aggregated(self, energy: Tensor, guide: Tensor, config: RegularizationConfig) -> Tensor:
-        """:func:`dfs_ros.depth.regularization.aggregated` of float32 tensors (D, H, W) and (H, W)."""
+        """Guided filter: :func:`dfs_ros.depth.regularization.aggregated` of float32 (D, H, W) and (H, W)."""
         return self.guided_filter(energy, guide, config.guided_radius_px, config.guided_eps)
 
     def optimized(self, aggregated: Tensor, guide: Tensor, config: RegularizationConfig) -> Tensor:

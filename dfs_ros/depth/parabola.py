@@ -11,15 +11,17 @@ import numpy as np
 def vertex(
     low: Any, mid: Any, high: Any, before: Any = 1.0, after: Any = 1.0, where: Callable[..., Any] = np.where
 ) -> tuple[Any, Any]:
-    """Position of the minimum and second derivative of parabolas through three values.
+    """Minimum and second derivative of parabolas through three values.
 
-    ``offset = ((low - mid) after^2 - (high - mid) before^2) / (2 ((low - mid) after + (high - mid) before))``, 0 where
-    the parabola has no minimum.
+    ``offset = ((low - mid) after^2 - (high - mid) before^2) / (2 ((low - mid) after + (high - mid) before))`` from the
+    place of `mid`, 0 where the parabola has no minimum; not limited to -before ... after.
 
     Parameters
     ----------
     low, mid, high
         Values at `-before`, 0 and `after`: arrays of one shape, or numbers.
+    before, after
+        Positive distances of the outer values from `mid`.
     where
         `np.where`, or `torch.where` for tensors.
 

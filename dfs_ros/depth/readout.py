@@ -7,8 +7,10 @@ In units of hypotheses, with p the probability, spread evenly over a cell from d
 
 The median has the least expected absolute error of all estimates; a second, smaller peak does not pull it. Sigma is the
 standard deviation of a Gaussian with this mean absolute deviation; s calibrates it on scenes outside the training. Both
-are converted to dioptres along the list of hypotheses. (Subtracting the deviation of two neighbouring hypotheses that
-share all probability, since a surface between them is certain, makes the most certain pixels less accurate.)
+are converted to dioptres along the list of hypotheses. Two neighbouring hypotheses that share all probability keep a
+sigma of 0.63 s + 0.02, though the surface between them is certain: with this subtracted, the pixels of least sigma are
+less accurate.
+
 :func:`median_and_spread` here is for numpy; :mod:`dfs_ros.depth.readout_torch` has the differentiable form.
 """
 

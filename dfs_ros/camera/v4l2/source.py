@@ -195,7 +195,10 @@ def exposed(frame: RawFrame, exposure_s: float, readout_s: float) -> tuple[int, 
 
 
 def _positions(settings: V4l2Config, table: LensTable) -> list[float]:
-    """Focus positions of a sweep in dioptres, from the settings or uniform over the calibration."""
+    """Focus positions of a sweep in dioptres.
+
+    Those of the settings, or `positions` ones uniform over the lens table, near to far.
+    """
     if not settings.focus_diopters.strip():
         low, high = table.range_diopters
         return [float(focus) for focus in np.linspace(high, low, settings.positions)]

@@ -41,7 +41,7 @@ class WrongAnswer(RunnerError):
 
 
 class RunnerFault(NamedTuple):
-    """Fault of a runner although there is an answer; level: note, warning, error."""
+    """Fault of a runner that another replaces; level: note, warning, error."""
 
     level: str
     text: str

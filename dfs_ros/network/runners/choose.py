@@ -147,7 +147,10 @@ def tensorrt_links(
 def engine_model(
     module: LightNetwork, precision: str, hypotheses: int, height: int, width: int, file: Path | None = None
 ) -> EngineModel:
-    """Model of an engine for one shape, with its golden answer."""
+    """ONNX model of one shape, with golden inputs to check its engine.
+
+    `file`: the network's weights. Where PyTorch cannot export, the ONNX file beside them is used.
+    """
     from dfs_ros.network.runners.tensorrt import EngineModel
 
     shape = Shape(hypotheses, height, width)

@@ -28,7 +28,8 @@ class BagTransport(LocalTransport):
     start_ns
         Initial time.
     recorded
-        Function: True if a topic is recorded; other topics have no subscription.
+        Function of a published topic: True if it goes to `writer`. Publishers of other topics, unless watched, have no
+        subscription, so that the node need not compute their messages.
     """
 
     repeatable = True
@@ -53,7 +54,10 @@ class BagTransport(LocalTransport):
         super().__init__(node_name, bus, namespace=namespace, remappings=remappings, config=config)
 
     def watch(self, topic: str, callback: Callable[[Message], None]) -> None:
-        """Call `callback(msg)` for messages of the node on an absolute topic, recorded or not."""
+        """Call `callback(msg)` for messages the node publishes on an absolute topic.
+
+        The topic need not be recorded; a later callback for it replaces this one.
+        """
         self._watchers[topic] = callback
 
     def create_publisher(self, topic: str, type_name: str, qos: Qos = RELIABLE) -> Publisher:
@@ -65,7 +69,7 @@ class BagTransport(LocalTransport):
         return publisher
 
     def passed_on(self, publisher: _BagPublisher, msg: Message, data: bytearray) -> None:
-        """Pass a message of this node to its watcher and the writer."""
+        """Pass a published message to its :meth:`watch` callback and the writer."""
         if publisher.topic in self._watchers:
             self._watchers[publisher.topic](msg)
         if self.writer is not None and publisher.wanted:

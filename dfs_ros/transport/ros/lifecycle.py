@@ -71,7 +71,10 @@ class Lifecycle:
         self._transport.wake()
 
     def _change_state(self, change: Callable[[Any, Any], Any], request: Any, response: Any) -> Any:
-        """Answer `~/change_state`; an exception of rclpy, for an invalid transition, is a refusal."""
+        """Answer `~/change_state`, with `success` False for an invalid or simultaneous transition.
+
+        rclpy raises an exception for an invalid one.
+        """
         response.success = False
         if not self._in_transition.acquire(blocking=False):
             self._transport.log("warning", "lifecycle: refused: another transition is under way")

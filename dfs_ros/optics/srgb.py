@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 def linear_table(transfer_curve: str) -> NDArray[np.float64]:
     """Table of linear intensity in [0, 1] by pixel value, float64 (256,); ``srgb`` or ``linear``."""
     value = np.arange(256) / 255.0
-    return value if transfer_curve == "linear" else decode_srgb(value)
+    return value if transfer_curve == "linear" else np.asarray(decode_srgb(value), np.float64)
 
 
 def decode_srgb(value: NDArray[np.floating]) -> NDArray[np.floating]:

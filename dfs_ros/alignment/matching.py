@@ -289,8 +289,8 @@ class _Matcher:
     def _untextured_reason(self, frame: int) -> str:
         """Reason to drop a frame without enough texture; empty to keep it.
 
-        The frame or the reference lacks texture. The frame is kept if blur explains the lack: with the largest possible difference in blur added to each, neither image
-        has texture left.
+        The frame or the reference lacks texture. The frame is kept if blur explains the lack: with the largest possible
+        difference in blur added to each, neither image has texture left.
         """
         pair = [frame, self._reference]
         focus = self._stack.focus_diopters[pair]

@@ -107,9 +107,9 @@ def test_dense_means_depth_everywhere(textured: bool) -> None:
     if not textured:
         stack = dataclasses.replace(stack, images=np.full_like(stack.images, 140))
     result = DepthEstimator(config_of(confidence={"dense": True})).estimate(stack)
-    near, far, count = result.report["hypotheses"].values()
-    assert result.coverage == 1.0 and count == 48
-    assert near <= result.depth_m.min() and result.depth_m.max() <= far * (1 + 1e-6)
+    near_m, far_m = (result.report["hypotheses_m"][end] for end in ("min", "max"))
+    assert result.coverage == 1.0 and result.report["hypotheses"] == 48
+    assert near_m <= result.depth_m.min() and result.depth_m.max() <= far_m * (1 + 1e-6)
     assert np.isfinite(result.sigma_m).all() and (result.sigma_m > 0).all()
     both = DepthEstimator(config_of()).estimate(stack)
     np.testing.assert_array_equal(both.dense_depth_m, result.depth_m)

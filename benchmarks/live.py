@@ -96,7 +96,7 @@ def measure(case: LiveCase, timeout_s: float = 1200.0) -> dict[str, Any]:
 def measure_here(case: LiveCase) -> dict[str, Any]:
     """Measure a case in this process."""
     began = time.perf_counter()
-    estimator = DepthEstimator(config_of(case), live=True)
+    estimator = DepthEstimator(config_of(case), one_camera=True)
     camera = SweepingCamera(case)
     previous: list[DepthResult] = []
 

@@ -7,6 +7,7 @@ inverse depth in dioptres (1/m, 0 = infinity), blur in pixels, time in integer n
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
@@ -16,6 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_FRAMES = 64
+
+Progress = Callable[[str, float], None]
+"""Function of the name of what begins or is prepared, and its completed share."""
 
 
 def _positive(value: float, name: str, unit: str) -> float:

@@ -28,7 +28,8 @@ _HEAD = """\
 #     ros2 launch dfs_ros depth.launch.py params_file:=my_parameters.yaml
 #
 # A file of your own needs only the parameters that differ. `/**` matches every node in every namespace; `/left/dfs`
-# matches one node. In brackets: range or choices; "live": `ros2 param set` changes it while the node runs.
+# matches one node. In brackets: range or choices; "dynamic": `ros2 param set` changes it in a
+# running node.
 /**:
   ros__parameters:
 

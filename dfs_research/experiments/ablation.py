@@ -19,7 +19,7 @@ from dfs_research.evaluation import protocol
 from dfs_research.evaluation.methods import make_method
 from dfs_research.evaluation.protocol import FARTHEST_M, NEAREST_M
 from dfs_research.evaluation.rendered import RenderedStack
-from dfs_research.experiments.training import Progress
+from dfs_research.experiments.training import Say
 from dfs_ros.config import Config, CostConfig, HypothesesConfig, RegularizationConfig
 from dfs_ros.cost_volume import bound_and_scale, cost_volume_from_config
 from dfs_ros.cost_volume.bounding import BOUND_C_MAX, BOUND_F1
@@ -86,7 +86,7 @@ STEPS = (
 )
 
 
-def steps_table(stacks: Sequence[RenderedStack], progress: Progress) -> str:
+def steps_table(stacks: Sequence[RenderedStack], say: Say) -> str:
     """Mean Abs Rel of every step, raw and regularised, in Markdown."""
     errors: dict[Step, list[tuple[float, float]]] = {step: [] for step in STEPS}
     for rendered in stacks:
@@ -98,12 +98,12 @@ def steps_table(stacks: Sequence[RenderedStack], progress: Progress) -> str:
             for step in (s for s in STEPS if s.volume == volume):
                 chosen = misfit if step.noise_normalized else misfit * gain[:, None, None]
                 errors[step].append(_errors(chosen, step, rendered, depths_m))
-        progress(f"steps: {rendered.camera_name} {rendered.name}")
+        say(f"steps: {rendered.camera_name} {rendered.name}")
     rows = [[step.volume, step.name, *np.mean(found, axis=0)] for step, found in errors.items()]
     return markdown_table(["volume", "before the regularisation", "raw argmin", "regularised"], rows, 4)
 
 
-def hypotheses_errors(stacks: Iterable[RenderedStack], progress: Progress) -> dict[str, dict[int, float]]:
+def hypotheses_errors(stacks: Iterable[RenderedStack], say: Say) -> dict[str, dict[int, float]]:
     """Mean Abs Rel by number of hypotheses, raw and regularised.
 
     Each volume is taken after its own best step.
@@ -120,11 +120,11 @@ def hypotheses_errors(stacks: Iterable[RenderedStack], progress: Progress) -> di
                     ("raw argmin", "regularised"), _errors(misfit, step, rendered, depths_m), strict=True
                 ):
                     found.setdefault(f"{volume}, {way}", {}).setdefault(count, []).append(error)
-        progress(f"hypotheses: {rendered.camera_name} {rendered.name}")
+        say(f"hypotheses: {rendered.camera_name} {rendered.name}")
     return {way: {count: float(np.mean(e)) for count, e in by_count.items()} for way, by_count in found.items()}
 
 
-def network_errors(stacks: Iterable[RenderedStack], progress: Progress) -> dict[str, dict[int, float]]:
+def network_errors(stacks: Iterable[RenderedStack], say: Say) -> dict[str, dict[int, float]]:
     """Mean Abs Rel of the light network by number of hypotheses.
 
     One set of weights, with and without costs interpolated between the hypotheses.
@@ -139,7 +139,7 @@ def network_errors(stacks: Iterable[RenderedStack], progress: Progress) -> dict[
     for rendered in stacks:
         for (way, count), method in methods.items():
             found[way][count].append(metrics.abs_rel(method(rendered.stack).depth_m, rendered.depth_m))
-        progress(f"light: {rendered.camera_name} {rendered.name}")
+        say(f"light: {rendered.camera_name} {rendered.name}")
     return {way: {count: float(np.mean(e)) for count, e in by_count.items()} for way, by_count in found.items()}
 
 

@@ -12,7 +12,7 @@ from dfs_research.evaluation.methods import make_method
 from dfs_research.evaluation.predictions import PredictionFolder, predict
 from dfs_research.evaluation.rendered import RenderedStack
 from dfs_research.evaluation.table import score_files
-from dfs_research.experiments.training import Progress
+from dfs_research.experiments.training import Say
 from dfs_ros.config import Config
 from dfs_ros.io.markdown import markdown_table
 
@@ -20,14 +20,14 @@ COLUMNS = {"abs_rel": "Abs Rel", "rmse": "RMSE [m]", "delta_1.25": "delta 1.25",
 
 
 def measure(
-    weights: Mapping[str, Path], stacks: Sequence[RenderedStack], folder: str | Path, progress: Progress
+    weights: Mapping[str, Path], stacks: Sequence[RenderedStack], folder: str | Path, say: Say
 ) -> dict[str, dict[str, float]]:
     """Means of the measures in COLUMNS over the stacks, by training."""
     config = Config.from_dict(protocol.SETTINGS)
     table = {}
     for name, file in weights.items():
         stored = PredictionFolder(folder, str(file), config)
-        predict({name: make_method(str(file), config)}, {name: stored}, stacks, progress=progress)
+        predict({name: make_method(str(file), config)}, {name: stored}, stacks, progress=say)
         scores = score_files([stored], stacks)
         table[name] = {key: float(np.nanmean([score.values[key] for score in scores])) for key in COLUMNS}
     return table

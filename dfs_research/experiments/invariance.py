@@ -15,7 +15,7 @@ from dfs_research.evaluation.predictions import PredictionFolder, predict
 from dfs_research.evaluation.rendered import RenderedStack, load_rgbd, render_scene, rgbd_folders
 from dfs_research.evaluation.table import Score, score_files
 from dfs_research.experiments.settings import InvarianceCase, TestSetting
-from dfs_research.experiments.training import Progress
+from dfs_research.experiments.training import Say
 from dfs_ros.config import Config
 from dfs_ros.io.markdown import markdown_table
 
@@ -41,7 +41,7 @@ def measure(
     networks: Mapping[str, str],
     stacks_of: Callable[[TestSetting], Iterable[RenderedStack]],
     folder: str | Path,
-    progress: Progress,
+    say: Say,
 ) -> Table:
     """Mean Abs Rel of every network in every test of a case.
 
@@ -55,7 +55,7 @@ def measure(
     table: Table = {name: {} for name in networks}
     for test in case.tests:
         stacks = list(stacks_of(test))
-        predict(methods, folders, stacks, progress=progress)
+        predict(methods, folders, stacks, progress=say)
         for name, stored in folders.items():
             table[name][test.name] = _mean(score_files([stored], stacks))
     return table

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from dfs_research.evaluation.protocol import FARTHEST_M, HYPOTHESES, NEAREST_M
 from dfs_research.evaluation.rendered import RenderedStack
 from dfs_research.experiments.ablation import STEPS, Step, energy_of
-from dfs_research.experiments.training import Progress
+from dfs_research.experiments.training import Say
 from dfs_research.training.samples import Energies
 from dfs_ros.config import CostConfig, RegularizationConfig
 from dfs_ros.cost_volume import cost_volume_from_config
 from dfs_ros.cost_volume.hypotheses import depth_hypotheses
 from dfs_ros.depth import regularization
-from dfs_ros.depth.guide import guide_image, image_planes
+from dfs_ros.depth.guide import guide_image, image_channels
 from dfs_ros.depth.readout import read_out
 from dfs_ros.io.markdown import markdown_table
 from dfs_ros.network.light import DOWNSAMPLING
@@ -49,7 +49,7 @@ def energies_of(step: Step) -> Energies:
     return partial(_energies, step)
 
 
-def error(weights: Path, step: Step, stacks: Sequence[RenderedStack], progress: Progress) -> float:
+def error(weights: Path, step: Step, stacks: Sequence[RenderedStack], say: Say) -> float:
     """Mean Abs Rel of weights that were trained after that step."""
     network = load_weights(weights).eval()
     depths_m = depth_hypotheses(NEAREST_M, FARTHEST_M, HYPOTHESES)
@@ -57,7 +57,7 @@ def error(weights: Path, step: Step, stacks: Sequence[RenderedStack], progress: 
     for rendered in stacks:
         images = rendered.stack.images
         energy, smoothed, _ = _energies(step, rendered.stack, depths_m, CostConfig(), 0)
-        planes = image_planes(guide_image(images), images[len(images) // 2])
+        planes = image_channels(guide_image(images), images[len(images) // 2])
         height, width = planes.shape[1:]
         padding = ((0, 0), (0, -height % DOWNSAMPLING), (0, -width % DOWNSAMPLING))
         inputs = (torch.from_numpy(np.pad(x, padding, mode="edge"))[None] for x in (energy, smoothed, planes))
@@ -65,7 +65,7 @@ def error(weights: Path, step: Step, stacks: Sequence[RenderedStack], progress: 
             probability = network(*inputs)[0, :, :height, :width].numpy()
         diopters, _ = read_out(probability, depths_m)
         found.append(metrics.abs_rel(1.0 / diopters, rendered.depth_m))
-    progress(f"{step.volume}, {step.name}: mean Abs Rel {np.mean(found):.4f} on {len(found)} stacks")
+    say(f"{step.volume}, {step.name}: mean Abs Rel {np.mean(found):.4f} on {len(found)} stacks")
     return float(np.mean(found))
 
 

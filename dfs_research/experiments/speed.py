@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from benchmarks.speed import SpeedCase, synthetic_stack
 from dfs_research.baselines.ddfs import DdfsArchitecture, DdfsNetwork, expected_depth
 from dfs_research.evaluation.predictors import ddfs_inputs
-from dfs_research.experiments.training import Progress
+from dfs_research.experiments.training import Say
 from dfs_ros.config import Config
 from dfs_ros.cost_volume.hypotheses import depth_hypotheses
 from dfs_ros.estimator.estimator import DepthEstimator
@@ -50,7 +50,7 @@ class Times:
         return self.ddfs_volume + self.ddfs_network
 
 
-def measure(case: SpeedCase, rounds: int, progress: Progress, width: float = 1.0) -> Times:
+def measure(case: SpeedCase, rounds: int, say: Say, width: float = 1.0) -> Times:
     """Time both on the same stack, `rounds` times after a warm-up.
 
     `width`: factor on DDFS's channels, 1 = its authors'.
@@ -67,7 +67,7 @@ def measure(case: SpeedCase, rounds: int, progress: Progress, width: float = 1.0
     for index in range(rounds + 1):
         light.append(dict(estimator.estimate(stack, sharpen=False).report["seconds"]))
         ddfs.append(_ddfs_seconds(network, stack, depths_m))
-        progress(f"speed: {'warm-up' if index == 0 else f'round {index} of {rounds}'}")
+        say(f"speed: {'warm-up' if index == 0 else f'round {index} of {rounds}'}")
     fastest = min(light[1:], key=lambda seconds: sum(seconds[step] for step in NETWORK_STEPS))
     volume_s, network_s = min(ddfs[1:], key=sum)
     return Times(fastest, volume_s, network_s, sum(p.numel() for p in network.parameters()))

@@ -20,7 +20,7 @@ from dfs_research.training.stacks import RECIPE_VERSION
 from dfs_ros.network.weights import save_network
 from dfs_ros.simulation.render import RENDERER_VERSION
 
-Progress = Callable[[str], None]
+Say = Callable[[str], None]
 _STACKS_SEED = 0
 
 
@@ -30,25 +30,25 @@ def trained(
     rgbd: str | Path,
     folder: str | Path,
     cores: int,
-    progress: Progress,
+    say: Say,
     energies: Energies | None = None,
 ) -> Path:
     """Train with these settings into `folder`, or find the weights there.
 
     `rgbd`: photos with depth to train on. `settings.seed` is for samples and initial weights; the stacks are always the
-    same. An interrupted training continues from its checkpoint, which is saved every hundred steps. `progress` gets one
+    same. An interrupted training continues from its checkpoint, which is saved every hundred steps. `say` gets one
     line at a time. `energies`: energies for the light network instead of the estimator's; `name` must tell them apart.
     """
     text = json.dumps([RENDERER_VERSION, RECIPE_VERSION, dataclasses.asdict(settings)])
     file = Path(folder) / f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:8]}.safetensors"
     if file.is_file():
-        progress(f"{name}: weights found in {file}")
+        say(f"{name}: weights found in {file}")
         return file
     file.parent.mkdir(parents=True, exist_ok=True)
     data = open_dataset("rendered", dataclasses.replace(settings, seed=_STACKS_SEED), rgbd=rgbd)
     for done in data.prepare(cores):
         if done % 50 == 0 or done == data.count:
-            progress(f"{name}: {done} of {data.count} stacks rendered")
+            say(f"{name}: {done} of {data.count} stacks rendered")
     workers = max(1, cores - 1)
     torch.set_num_threads(workers)
     torch.manual_seed(settings.seed)
@@ -61,7 +61,7 @@ def trained(
     for step in trainer.run():
         record.add(step)
         if step.step % 100 == 0:
-            progress(f"{name}: step {step.step} of {settings.steps}, {record.line(step)}")
+            say(f"{name}: step {step.step} of {settings.steps}, {record.line(step)}")
             trainer.save_checkpoint(checkpoint)
     facts = record.facts(trainer, data)
     save_network(file, trainer.averaged_weights(), trainer.network.architecture, facts)

@@ -20,7 +20,7 @@ from dfs_ros.config import CostConfig, RegularizationConfig
 from dfs_ros.cost_volume import cost_volume_from_config
 from dfs_ros.cost_volume.energy import log_energy
 from dfs_ros.cost_volume.hypotheses import depth_hypotheses, subdivided, subdivision
-from dfs_ros.depth.guide import guide_image, image_planes
+from dfs_ros.depth.guide import guide_image, image_channels
 from dfs_ros.depth.regularization import smoothed_energy
 from dfs_ros.network.light import DOWNSAMPLING
 from dfs_ros.types import FocalStack
@@ -107,7 +107,7 @@ def sample_of(
     """
     energy, smoothed, depths_m = energies(stack, depths_m, cost, interpolate_to)
     image = stack.images[int(rng.integers(len(stack)))]
-    return Sample(energy, smoothed, image_planes(guide_image(stack.images), image), index_of(depths_m, depth_m))
+    return Sample(energy, smoothed, image_channels(guide_image(stack.images), image), index_of(depths_m, depth_m))
 
 
 def index_of(depths_m: NDArray[np.float64], depth_m: Array) -> Array:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dfs_ros.optics.srgb import linear_table
 
 Array = NDArray[np.float64]
-Plane = NDArray[np.float32]
+Image = NDArray[np.float32]
 
 _WINDOW_PX = 17  # neighbourhood of the local normalisation, at every level
 _NOISE = 0.05  # contrast of flat neighbourhoods, as a share of the image's mean intensity
@@ -55,7 +55,7 @@ class Motion:
     size: tuple[int, int]
     affine: Array
     radial: float = 0.0
-    local: Plane | None = None
+    local: Image | None = None
 
     @classmethod
     def identity(cls, size: tuple[int, int]) -> Motion:
@@ -111,7 +111,7 @@ class Motion:
         """Inverse map, to first order in the radial term, without local motion."""
         return Motion(self.size, np.asarray(np.linalg.inv(self.affine), np.float64), -self.radial)
 
-    def maps(self, shape: tuple[int, int]) -> tuple[Plane, Plane]:
+    def maps(self, shape: tuple[int, int]) -> tuple[Image, Image]:
         """Sampling maps x' and y', float32 (h, w) in pixels, at size `shape`."""
         x, y = _coordinates(self.size, shape)
         stretch = np.float32(1.0) + np.float32(self.radial) * (x * x + y * y)
@@ -135,7 +135,7 @@ class Motion:
         return float(np.hypot(dx, dy).max()) * 9 / 8  # the outermost samples are half a cell inside the border
 
 
-def _coordinates(size: tuple[int, int], shape: tuple[int, int]) -> tuple[Plane, Plane]:
+def _coordinates(size: tuple[int, int], shape: tuple[int, int]) -> tuple[Image, Image]:
     """Column (1, w) and row (h, 1) coordinates of an image of `size` reduced to `shape`."""
     height, width = size
     unit = max(size) / 2.0
@@ -181,7 +181,7 @@ class Features:
             plane = cv2.GaussianBlur(plane, (0, 0), blur_px, borderType=cv2.BORDER_REFLECT).astype(np.float32)
         return float(np.sqrt(np.mean(np.square(_contrast(plane)))))
 
-    def seen_through(self, motion: Motion, level: int) -> Plane:
+    def seen_through(self, motion: Motion, level: int) -> Image:
         """Resample level `level` into the reference's geometry; outside pixels exceed 1e3."""
         plane = self.levels[level]
         map_x, map_y = motion.maps((plane.shape[0], plane.shape[1]))
@@ -196,12 +196,12 @@ def _reduced(plane: Any, step: int) -> Any:
     return cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
 
 
-def _contrast(plane: Plane) -> Plane:
+def _contrast(plane: Image) -> Image:
     smooth = cv2.GaussianBlur(plane, (5, 5), 0.8)
     return np.asarray(smooth - cv2.blur(smooth, (_WINDOW_PX, _WINDOW_PX), borderType=cv2.BORDER_REFLECT))
 
 
-def _normalized(plane: Plane, noise: float) -> Plane:
+def _normalized(plane: Image, noise: float) -> Image:
     contrast = _contrast(plane)
     variance = cv2.blur(contrast * contrast, (_WINDOW_PX, _WINDOW_PX), borderType=cv2.BORDER_REFLECT)
     return np.asarray(contrast / np.sqrt(variance + np.float32(noise * noise)))
@@ -210,11 +210,11 @@ def _normalized(plane: Plane, noise: float) -> Plane:
 @dataclass(frozen=True, eq=False)
 class _TemplateLevel:
     shape: tuple[int, int]
-    features: Plane  # (pixels,)
-    derivatives: Plane  # (parameters, pixels), by shift x, shift y, log scale, rotation, radial
+    features: Image  # (pixels,)
+    derivatives: Image  # (parameters, pixels), by shift x, shift y, log scale, rotation, radial
 
     @classmethod
-    def of(cls, plane: Plane, size: tuple[int, int]) -> _TemplateLevel:
+    def of(cls, plane: Image, size: tuple[int, int]) -> _TemplateLevel:
         shape = (int(plane.shape[0]), int(plane.shape[1]))
         x, y = _coordinates(size, shape)
         unit = max(size) / 2.0
@@ -295,7 +295,7 @@ def register(
     return motion
 
 
-def _residual(fixed: _TemplateLevel, seen: Plane) -> tuple[Plane, Plane, float]:
+def _residual(fixed: _TemplateLevel, seen: Image) -> tuple[Image, Image, float]:
     """Residual and weight (pixels,), and the residual's variance."""
     inside = (np.abs(seen) < _INSIDE).astype(np.float32)
     seen = seen * inside
@@ -349,7 +349,7 @@ def register_local(
         residual, weight, variance = _residual(fixed, moving.seen_through(replace(motion, local=local), level).ravel())
         information = weight * np.float32(cell * cell / (variance * _PIXELS_PER_MEASUREMENT))
 
-        def gathered(product: Plane, information: Plane = information) -> Plane:
+        def gathered(product: Image, information: Image = information) -> Image:
             cells = cv2.resize((product * information).reshape(shape), grid[::-1], interpolation=cv2.INTER_AREA)
             return np.asarray(cv2.GaussianBlur(cells, (0, 0), 1.0, borderType=cv2.BORDER_REFLECT), np.float32)
 

@@ -50,8 +50,6 @@ _ERROR_PER_ROOT_CURVATURE = 0.09
 _PRIOR_SIGMA = 0.1
 _SIGNIFICANT = 2.0  # standard errors
 
-Progress = Callable[[int], None]
-
 
 @dataclass(frozen=True, eq=False)
 class ApertureFit:
@@ -93,12 +91,17 @@ class ApertureFit:
 
 
 def fit_aperture(
-    stack: FocalStack, nearest_m: float, cost: CostConfig, *, threads: int = 0, progress: Progress | None = None
+    stack: FocalStack,
+    nearest_m: float,
+    cost: CostConfig,
+    *,
+    threads: int = 0,
+    tried: Callable[[int], None] | None = None,
 ) -> ApertureFit | None:
     """Fit the factor from described to observed blur of an aligned stack.
 
     `nearest_m`: lower limit of depth. None if too few pixels have texture. If the misfit still falls at an end of the
-    range, the factor is that end. `progress` gets the number of factors tried.
+    range, the factor is that end. `tried` gets the number of factors tried.
     """
     stack = reduced(stack, MEGAPIXELS)
     cost = dataclasses.replace(cost, method="residual", window_sigma_px=_WINDOW_SIGMA_PX)
@@ -123,8 +126,8 @@ def fit_aperture(
         depths_m = _depths(stack, seen, factor, 1.0 / nearest_m)
         least[step] = _least(energy_of(factor, depths_m))
         misfit[step] = float(least[step][textured].mean(dtype=np.float64))
-        if progress is not None:
-            progress(len(misfit))
+        if tried is not None:
+            tried(len(misfit))
 
     for step in (-1, 0, 1):
         try_factor(step)

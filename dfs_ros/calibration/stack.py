@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from dfs_ros.alignment.align import align
-from dfs_ros.calibration.aperture import MEGAPIXELS, ApertureFit, Progress, fit_aperture
+from dfs_ros.calibration.aperture import MEGAPIXELS, ApertureFit, fit_aperture
 from dfs_ros.config import Config
 from dfs_ros.cost_volume.hypotheses import hypotheses_for
 from dfs_ros.types import FocalStack, reduced
 
 
 def calibrate_aperture(
-    stack: FocalStack, config: Config | None = None, progress: Progress | None = None
+    stack: FocalStack, config: Config | None = None, tried: Callable[[int], None] | None = None
 ) -> ApertureFit:
     """Fit the factor from described to observed blur of a stack.
 
@@ -21,7 +23,7 @@ def calibrate_aperture(
     aligned = align(reduced(stack, MEGAPIXELS), config.alignment)
     nearest_m = float(hypotheses_for(stack, config.hypotheses).min())
     threads = config.processing.threads
-    fit = fit_aperture(aligned.stack, nearest_m, config.cost, threads=threads, progress=progress)
+    fit = fit_aperture(aligned.stack, nearest_m, config.cost, threads=threads, tried=tried)
     if fit is None:
         raise ValueError(
             "calibration: hardly a pixel has texture; take a stack of a scene with detail everywhere and depth that "

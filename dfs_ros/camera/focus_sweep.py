@@ -30,7 +30,7 @@ class Command:
 
 
 @dataclass(frozen=True)
-class Exposure:
+class LensPath:
     """State of the lens during an exposure: at `position`, or `moving` there from `origin`.
 
     `place`: (sweep id, index, images of the sweep) of a position's image; None for all other images.
@@ -81,7 +81,7 @@ class FocusSweep:
         self._next = next(self._plan)
         self._taken = False
 
-    def exposed(self, start_ns: int, end_ns: int) -> Exposure | None:
+    def exposed(self, start_ns: int, end_ns: int) -> LensPath | None:
         """Classify an exposure between two times; None for one before the first command."""
         before = [command for command in self._commands if command.asked_ns <= start_ns]
         during = [command for command in self._commands if start_ns < command.asked_ns <= end_ns]
@@ -91,11 +91,11 @@ class FocusSweep:
         came_from = before[-2].position if len(before) > 1 else -1
         away = [command for command in during if command.position != last.position]
         if away:
-            return Exposure(away[-1].position, last.position, True, None)
+            return LensPath(away[-1].position, last.position, True, None)
         if last.position != came_from and start_ns < last.taken_ns + self._settle_ns:
-            return Exposure(last.position, came_from if came_from >= 0 else last.position, True, None)
+            return LensPath(last.position, came_from if came_from >= 0 else last.position, True, None)
         newest = self._commands[-1]
         if last is newest and not self._taken and not during:
             self._taken = True
-            return Exposure(last.position, last.position, False, (last.sweep_id, last.index, self._count))
-        return Exposure(last.position, last.position, False, None)
+            return LensPath(last.position, last.position, False, (last.sweep_id, last.index, self._count))
+        return LensPath(last.position, last.position, False, None)

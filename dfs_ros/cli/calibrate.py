@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
 
     stack = load_stack(args.stack, lens=config.lens)
     with tqdm(leave=False, desc="fitting", unit="aperture", disable=None) as bar:
-        fit = calibrate_aperture(stack, config, progress=lambda done: bar.update(done - bar.n))
+        fit = calibrate_aperture(stack, config, tried=lambda done: bar.update(done - bar.n))
     f_number = stack.camera.f_number / fit.measured
     if args.json:
         print(

@@ -32,7 +32,7 @@ def commented_yaml(config: Config, leave_out: Collection[str] = ()) -> str:
 
 
 def _comment(setting_field: dataclasses.Field[Any]) -> str:
-    """Description of a setting with range and unit, or choices, and liveness."""
+    """Description of a setting with range and unit, or choices, and whether it is dynamic."""
     meta = setting_field.metadata
     notes = []
     if meta["choices"]:
@@ -42,6 +42,6 @@ def _comment(setting_field: dataclasses.Field[Any]) -> str:
         notes.append(f"{low} to {high} {meta['unit']}".rstrip())
     elif meta["unit"]:
         notes.append(meta["unit"])
-    if meta["live"]:
-        notes.append("live")
+    if meta["dynamic"]:
+        notes.append("dynamic")
     return f"{meta['doc']} [{'; '.join(notes)}]" if notes else str(meta["doc"])

@@ -39,7 +39,7 @@ class LensConfig:
         "calibrate` measures it",
         low=0.1,
         high=10,
-        live=True,
+        dynamic=True,
     )
     aperture: str = setting(
         "fitted",
@@ -47,7 +47,7 @@ class LensConfig:
         "estimated from the images where it differs significantly from 1 (cost residual only; of a live camera from "
         "its stacks 1, 2, 4 and 8, later ones where those have too little texture)",
         choices=("fitted", "given"),
-        live=True,
+        dynamic=True,
     )
 
 
@@ -70,11 +70,11 @@ class HypothesesConfig:
         unit="m",
         low=0,
         high=1000,
-        live=True,
+        dynamic=True,
     )
-    max_depth_m: float = setting(10.0, "Farthest depth hypothesis", unit="m", low=0.01, high=10000, live=True)
+    max_depth_m: float = setting(10.0, "Farthest depth hypothesis", unit="m", low=0.01, high=10000, dynamic=True)
     count: int = setting(
-        64, "Number of depth hypotheses; time and memory grow in proportion", low=2, high=512, live=True
+        64, "Number of depth hypotheses; time and memory grow in proportion", low=2, high=512, dynamic=True
     )
     interpolate_to: int = setting(
         60,
@@ -82,13 +82,13 @@ class HypothesesConfig:
         "only); 0: no interpolation, faster and less accurate",
         low=0,
         high=512,
-        live=True,
+        dynamic=True,
     )
     spacing: str = setting(
         "inverse",
         "Spacing of the hypotheses. inverse: uniform in inverse depth (dioptres); linear: uniform in depth",
         choices=("inverse", "linear"),
-        live=True,
+        dynamic=True,
     )
 
 
@@ -191,14 +191,14 @@ class RegularizationConfig:
     """Edge-preserving smoothing of the cost volume, with and without network, at working size."""
 
     guided_radius_px: int = setting(
-        4, "Radius of the guided filter on each cost slice; 0: no filter", unit="px", low=0, high=64, live=True
+        4, "Radius of the guided filter on each cost slice; 0: no filter", unit="px", low=0, high=64, dynamic=True
     )
     guided_eps: float = setting(
         1e-3,
         "Image variance (values 0 to 1) below which the guided filter smooths; edges of larger variance are kept",
         low=1e-8,
         high=1,
-        live=True,
+        dynamic=True,
     )
     smoothness: float = setting(
         0.1,
@@ -206,14 +206,14 @@ class RegularizationConfig:
         "times as high for larger steps; 0: no semi-global matching",
         low=0,
         high=100,
-        live=True,
+        dynamic=True,
     )
     edge_contrast: float = setting(
         0.05,
         "Brightness step between neighbouring pixels (image values 0 to 1) that reduces the smoothness penalty to 1/e",
         low=1e-3,
         high=10,
-        live=True,
+        dynamic=True,
     )
     sharpness: float = setting(
         4.0,
@@ -221,7 +221,7 @@ class RegularizationConfig:
         "with depth, same depth values",
         low=0.01,
         high=1000,
-        live=True,
+        dynamic=True,
     )
 
 
@@ -252,14 +252,14 @@ class NetworkConfig:
 class ConfidenceConfig:
     """Reliability limits: pixels that fail them have no depth (NaN)."""
 
-    dense: bool = setting(False, "Depth at every pixel, without a test of its reliability", live=True)
+    dense: bool = setting(False, "Depth at every pixel, without a test of its reliability", dynamic=True)
     min_confidence: float = setting(
         0.4,
         "Minimum confidence of a pixel with depth; confidence = 1 - misfit of the best hypothesis / geometric mean "
         "of the misfits of all; 0: no limit",
         low=0,
         high=1,
-        live=True,
+        dynamic=True,
     )
     max_relative_sigma: float = setting(
         0.5,
@@ -267,7 +267,7 @@ class ConfidenceConfig:
         "depth. Spread is the standard deviation before calibration: it is not the published sigma",
         low=0.001,
         high=10,
-        live=True,
+        dynamic=True,
     )
 
 
@@ -280,14 +280,14 @@ class AlignmentConfig:
         "Alignment of the images. off: none; prior: focus breathing as given by the driver or the lens model; "
         "refine: registration of the images, starting from prior",
         choices=("off", "prior", "refine"),
-        live=True,
+        dynamic=True,
     )
     prior: str = setting(
         "thin_lens",
         "Lens model of the magnification at a focus of D dioptres, where the driver reports none. thin_lens: 1 / "
         "(1 - f D) with focal length f; linear: zoom_intercept + zoom_slope_m D",
         choices=("thin_lens", "linear"),
-        live=True,
+        dynamic=True,
     )
     zoom_slope_m: float = setting(
         0.0,
@@ -295,10 +295,10 @@ class AlignmentConfig:
         unit="m",
         low=-1,
         high=1,
-        live=True,
+        dynamic=True,
     )
     zoom_intercept: float = setting(
-        1.0, "Magnification at infinity focus in the linear lens model", low=0.01, high=100, live=True
+        1.0, "Magnification at infinity focus in the linear lens model", low=0.01, high=100, dynamic=True
     )
     target_focus_diopters: float = setting(
         -1.0,
@@ -306,17 +306,17 @@ class AlignmentConfig:
         unit="1/m",
         low=-1,
         high=100,
-        live=True,
+        dynamic=True,
     )
-    normalize_exposure: bool = setting(True, "Scale all images to the exposure of the reference image", live=True)
+    normalize_exposure: bool = setting(True, "Scale all images to the exposure of the reference image", dynamic=True)
     transfer_curve: str = setting(
         "srgb",
         "Decoding of pixel values for registration and exposure. srgb: to linear intensity; linear: none",
         choices=("srgb", "linear"),
-        live=True,
+        dynamic=True,
     )
     local_motion: bool = setting(
-        True, "Correct local motion such as parallax too, where the corrected images match clearly better", live=True
+        True, "Correct local motion such as parallax too, where the corrected images match clearly better", dynamic=True
     )
     estimation_px: int = setting(
         640,
@@ -325,17 +325,17 @@ class AlignmentConfig:
         unit="px",
         low=64,
         high=4096,
-        live=True,
+        dynamic=True,
     )
     iterations: int = setting(
-        6, "Maximum number of Gauss-Newton steps at each level of the image pyramid", low=1, high=100, live=True
+        6, "Maximum number of Gauss-Newton steps at each level of the image pyramid", low=1, high=100, dynamic=True
     )
     min_correlation: float = setting(
         0.4,
         "Minimum correlation with the reference image; images below it are dropped from the stack",
         low=-1,
         high=1,
-        live=True,
+        dynamic=True,
     )
     min_contrast: float = setting(
         1.0,
@@ -344,7 +344,7 @@ class AlignmentConfig:
         unit="grey levels",
         low=0,
         high=255,
-        live=True,
+        dynamic=True,
     )
     max_shift: float = setting(
         0.15,
@@ -352,14 +352,14 @@ class AlignmentConfig:
         "registration, or the image is dropped",
         low=0,
         high=1,
-        live=True,
+        dynamic=True,
     )
     max_zoom: float = setting(
         0.1,
         "Maximum deviation of the scale from the lens model, as a fraction; beyond it as for max_shift",
         low=0,
         high=1,
-        live=True,
+        dynamic=True,
     )
     max_rotation_deg: float = setting(
         10.0,
@@ -367,7 +367,7 @@ class AlignmentConfig:
         unit="deg",
         low=0,
         high=180,
-        live=True,
+        dynamic=True,
     )
 
 

@@ -108,13 +108,23 @@ class NodeConfig:
         "32FC1",
         "Encoding of depth/image. 32FC1: metres, NaN unknown; 16UC1: millimetres, 0 unknown",
         choices=("32FC1", "16UC1"),
-        live=True,
+        dynamic=True,
     )
     cloud_skip: int = setting(
-        1, "Point-cloud subsampling step along rows and columns; 1: every pixel", unit="px", low=1, high=64, live=True
+        1,
+        "Point-cloud subsampling step along rows and columns; 1: every pixel",
+        unit="px",
+        low=1,
+        high=64,
+        dynamic=True,
     )
     silence_s: float = setting(
-        3.0, "Time without an image after which /diagnostics reports an error", unit="s", low=0.1, high=3600, live=True
+        3.0,
+        "Time without an image after which /diagnostics reports an error",
+        unit="s",
+        low=0.1,
+        high=3600,
+        dynamic=True,
     )
     keep_memory: bool = setting(
         True, "Keep freed memory for the next stack instead of returning it to the system: faster (glibc only)"
@@ -123,7 +133,7 @@ class NodeConfig:
         "captures",
         "Parent folder of the stacks that service ~/capture writes, relative to the working directory; a leading "
         "~ is the home folder",
-        live=True,
+        dynamic=True,
     )
 
 

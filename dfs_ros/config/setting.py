@@ -21,10 +21,10 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] | None = None,
-    live: bool = False,
+    dynamic: bool = False,
 ) -> Any:
-    """Dataclass field with description, unit, inclusive range or choices; `live`: may change while a node runs."""
-    metadata = {"doc": doc, "unit": unit, "low": low, "high": high, "choices": choices, "live": live}
+    """Dataclass field with description, unit, inclusive range or choices; `dynamic`: may change while a node runs."""
+    metadata = {"doc": doc, "unit": unit, "low": low, "high": high, "choices": choices, "dynamic": dynamic}
     return field(default=default, metadata=metadata)
 
 

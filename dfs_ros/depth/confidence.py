@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from dfs_ros.config import ConfidenceConfig
 
-Plane = NDArray[np.float32]
+Image = NDArray[np.float32]
 
 
-def confidence_of(aggregated: NDArray[np.float32]) -> Plane:
+def confidence_of(aggregated: NDArray[np.float32]) -> Image:
     """Confidence, float32 (H, W) in [0, 1]: misfit removed by the best depth.
 
     ``1 - exp(min E - mean E)`` over the hypotheses of the aggregated energy (D, H, W): the share of the typical
@@ -22,7 +22,7 @@ def confidence_of(aggregated: NDArray[np.float32]) -> Plane:
 
 
 def known_pixels(
-    depth_m: Plane, own_sigma_diopters: Plane, confidence: Plane, config: ConfidenceConfig
+    depth_m: Image, own_sigma_diopters: Image, confidence: Image, config: ConfidenceConfig
 ) -> NDArray[np.bool_]:
     """Pixels of sufficient confidence and relative uncertainty, bool (H, W).
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
-Plane = NDArray[np.float32]
+Image = NDArray[np.float32]
 
 
-def guide_image(images: NDArray[np.uint8]) -> Plane:
+def guide_image(images: NDArray[np.uint8]) -> Image:
     """Mean brightness of an aligned stack, float32 (H, W) in [0, 1].
 
     Its edges do not move with focus, and it has little noise.
@@ -25,7 +25,7 @@ def guide_image(images: NDArray[np.uint8]) -> Plane:
     return np.asarray(total.astype(np.float32) * np.float32(1.0 / (255.0 * count)))
 
 
-def image_planes(guide: Plane, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+def image_channels(guide: Image, image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Guide (H, W) and one image, stacked as float32 (4, H, W) in [0, 1]."""
     colour = image if image.ndim == 3 else image[..., None]
     planes = np.empty((4, *guide.shape), np.float32)

@@ -10,12 +10,12 @@ from dfs_ros.calibration.aperture import ApertureTracker
 from dfs_ros.config import Config
 from dfs_ros.cost_volume import SpectraCache, chosen_device
 from dfs_ros.estimator.cpu import CpuSteps
-from dfs_ros.estimator.observed import ObservedSteps, Progress
+from dfs_ros.estimator.observed import ObservedSteps
 from dfs_ros.estimator.report import result_of
 from dfs_ros.system.cores import usable_cores
 from dfs_ros.system.memory import is_out_of_memory
 from dfs_ros.system.tracebacks import keep_traceback
-from dfs_ros.types import DepthResult, FocalStack
+from dfs_ros.types import DepthResult, FocalStack, Progress
 
 if TYPE_CHECKING:
     from dfs_ros.estimator.gpu import GpuSteps
@@ -28,18 +28,18 @@ _log = logging.getLogger(__name__)
 class DepthEstimator:
     """Estimator of depth from focal stacks, with one configuration; one stack at a time.
 
-    The network is loaded once. `live`: all stacks come from one camera, in sequence, and fits of its aperture are
+    The network is loaded once. `one_camera`: all stacks come from one camera, in sequence, and fits of its aperture are
     combined; otherwise each stack is estimated on its own.
 
     >>> estimator = DepthEstimator(Config.from_dict({"network": {"name": "none"}}))
     """
 
-    def __init__(self, config: Config | None = None, *, live: bool = False) -> None:
+    def __init__(self, config: Config | None = None, *, one_camera: bool = False) -> None:
         self.config = config or Config()
         threads = self.config.processing.threads or usable_cores()
         # Neighbouring stacks of a sliding window share all frames but one.
         spectra = SpectraCache() if self.config.stack.mode == "sliding" else None
-        lens = ApertureTracker() if live else None
+        lens = ApertureTracker() if one_camera else None
         self._network = network_for(self.config)
         self._cpu = CpuSteps(self._network, threads, lens, spectra)
         self._gpu = gpu_for(self.config, self._cpu, lens)

@@ -36,7 +36,7 @@ from dfs_ros.estimator.host import HostSteps
 from dfs_ros.network import Network
 
 Depths = NDArray[np.float64]
-Planes = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+Image = NDArray[np.float32]
 
 
 class GpuSteps(HostSteps):
@@ -135,7 +135,7 @@ class GpuSteps(HostSteps):
     def confidence(self, aggregated: Tensor) -> Tensor:
         return confidence_of(aggregated)
 
-    def download(self, planes: tuple[Tensor, Tensor, Tensor]) -> Planes:
+    def download(self, planes: tuple[Tensor, Tensor, Tensor]) -> tuple[Image, Image, Image]:
         diopters, spread, confidence = torch.stack(planes).cpu().numpy()
         return diopters, spread, confidence
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dfs_ros.estimator.cpu import CpuSteps
+from dfs_ros.types import Progress
 
 if TYPE_CHECKING:
     from dfs_ros.estimator.gpu import GpuSteps
-
-Progress = Callable[[str, float], None]
-"""Function of the name of the step that begins, and the completed share of the whole."""
 
 # Method of the steps: its name in reports, and the completed share of the whole when it begins.
 _STEPS = {

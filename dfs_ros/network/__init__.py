@@ -8,16 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.config import NetworkConfig
-from dfs_ros.depth.guide import image_planes
+from dfs_ros.depth.guide import image_channels
 from dfs_ros.network.weights import known_models, load_weights, model_file, sigma_scale_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dfs_ros.network.runners.base import Progress, Runner, RunnerFault
+    from dfs_ros.network.runners.base import Runner, RunnerFault
+    from dfs_ros.types import Progress
 
 Volume = NDArray[np.float32]
-Plane = NDArray[np.float32]
+Image = NDArray[np.float32]
 
 __all__ = ["Network", "known_models", "load_network"]
 
@@ -60,7 +61,7 @@ class Network:
         """Faults of runners so far, for diagnostics; another runner works."""
         return self._runner.faults
 
-    def probability(self, energy: Volume, smoothed: Volume, guide: Plane, image: NDArray[np.uint8]) -> Volume:
+    def probability(self, energy: Volume, smoothed: Volume, guide: Image, image: NDArray[np.uint8]) -> Volume:
         """Probability of every hypothesis, float32 (D, H, W), sum 1 over D.
 
         Parameters
@@ -90,7 +91,7 @@ class Network:
                 f"received {guide.shape} and {image.shape}"
             )
         height, width = guide.shape
-        inputs = (energy, smoothed, image_planes(guide, image))
+        inputs = (energy, smoothed, image_channels(guide, image))
         try:
             probability = self._runner.run(*(_padded(array, DOWNSAMPLING) for array in inputs))
         finally:
@@ -100,7 +101,7 @@ class Network:
     def probability_of_tensors(self, energy: Tensor, smoothed: Tensor, planes: Tensor) -> Tensor:
         """:meth:`probability` of float32 tensors, which stay on their device.
 
-        `planes` (4, H, W) as of :func:`dfs_ros.depth.guide.image_planes`. On CUDA the next call may overwrite the
+        `planes` (4, H, W) as of :func:`dfs_ros.depth.guide.image_channels`. On CUDA the next call may overwrite the
         result.
         """
         from torch.nn.functional import pad

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dfs_ros.io.stack_folder import save_stack
 from dfs_ros.messages.convert import Message, trigger_response
-from dfs_ros.stacks.assembler import Sweep
+from dfs_ros.stacks.assembler import FrameStack
 from dfs_ros.transport.base import when_answered
 from dfs_ros.types import Camera, FocalStack
 
@@ -59,7 +59,7 @@ class Capture:
         self._lock = threading.Lock()
         self._waiting = 0
 
-    def write(self, sweep: Sweep, camera: Camera, folder: Path) -> Message | Future[Message]:
+    def write(self, taken: FrameStack, camera: Camera, folder: Path) -> Message | Future[Message]:
         """Write a stack into a new folder in `folder`; return the answer, or its future."""
         with self._lock:
             if self._waiting >= MOST_WAITING:
@@ -67,7 +67,7 @@ class Capture:
             self._waiting += 1
             if self._thread is None:
                 self._thread = ThreadPoolExecutor(1, thread_name_prefix="capture")
-            return self._thread.submit(self._write, sweep, camera, folder)
+            return self._thread.submit(self._write, taken, camera, folder)
 
     def close(self) -> None:
         """Wait until all requested stacks are written."""
@@ -76,10 +76,10 @@ class Capture:
         if thread is not None:
             thread.shutdown(wait=True)
 
-    def _write(self, sweep: Sweep, camera: Camera, folder: Path) -> Message:
+    def _write(self, taken: FrameStack, camera: Camera, folder: Path) -> Message:
         try:
-            stack = FocalStack.from_frames(list(sweep.frames), camera)
-            path = save_stack(stack, _unused(folder / _name(sweep)))
+            stack = FocalStack.from_frames(list(taken.frames), camera)
+            path = save_stack(stack, _unused(folder / _name(taken)))
         except Exception as error:  # the caller must learn of any failure
             self._log("error", f"nothing captured: {error}", error=error)
             return trigger_response(False, str(error) or type(error).__name__)
@@ -90,9 +90,9 @@ class Capture:
         return trigger_response(True, str(path))
 
 
-def _name(sweep: Sweep) -> str:
-    taken = datetime.fromtimestamp(sweep.newest_stamp_ns / 1e9, timezone.utc)
-    return f"stack_{taken:%Y%m%dT%H%M%S}_{taken.microsecond // 1000:03d}"
+def _name(taken: FrameStack) -> str:
+    at = datetime.fromtimestamp(taken.newest_stamp_ns / 1e9, timezone.utc)
+    return f"stack_{at:%Y%m%dT%H%M%S}_{at.microsecond // 1000:03d}"
 
 
 def _unused(path: Path) -> Path:

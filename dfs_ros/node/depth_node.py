@@ -52,7 +52,7 @@ from dfs_ros.node.last_alignment import LastAlignment
 from dfs_ros.node.lens import LensError, LensTracker
 from dfs_ros.node.outputs import Outputs
 from dfs_ros.node.worker import LatestWorker
-from dfs_ros.stacks.assembler import StackAssembler, Sweep
+from dfs_ros.stacks.assembler import FrameStack, StackAssembler
 from dfs_ros.transport.base import Qos, Subscription, Transport
 from dfs_ros.types import Camera, DepthResult, FocalStack, FocusMetadata, Frame
 
@@ -71,7 +71,7 @@ _CAPTURE_SPANS = 3
 class _Job:
     """Stack to compute, with the camera of its original images."""
 
-    sweep: Sweep
+    taken: FrameStack
     camera: Camera
     frame_id: str
     distortion: tuple[float, ...]
@@ -107,7 +107,7 @@ class DepthNode:
         self._commands = LensCommands(config.schedule) if config.node.focus_source == "commands" else None
         self._capturing = Capture(transport.log)
         self._next = NextStack()
-        self._newest: Sweep | None = None
+        self._newest: FrameStack | None = None
         self._worker: LatestWorker[_Job] | None = None
         self._superseded = 0  # by earlier workers
         self._estimator: DepthEstimator | None = None
@@ -250,27 +250,27 @@ class DepthNode:
             why = "no image came" if silent else "images come, but make no stack; /diagnostics says why"
             self._next.give(trigger_response(False, f"no focal stack within {patience_s:g} s: {why}"))
 
-    def _take(self, sweeps: Iterable[Sweep]) -> None:
-        for sweep in sweeps:
-            self._newest = sweep
+    def _take(self, stacks: Iterable[FrameStack]) -> None:
+        for taken in stacks:
+            self._newest = taken
             if self._next.awaited:
-                self._next.give(self._write(sweep))
+                self._next.give(self._write(taken))
             if not self._outputs.wanted():
                 continue
             try:
-                camera = self._lens.camera_of(sweep.frames)
+                camera = self._lens.camera_of(taken.frames)
             except LensError as error:
                 self._health.add_fault(error.cause, str(error))
                 self._transport.log("error", f"no depth: {error}", key=error.cause, every_s=5.0, error=error)
                 continue
-            job = _Job(sweep, camera, self._frame_id, self._plumb_bob(sweep))
+            job = _Job(taken, camera, self._frame_id, self._plumb_bob(taken))
             if self._worker is not None:
                 self._worker.put(job)
             elif self._inline:
                 self._compute(job)
 
-    def _plumb_bob(self, sweep: Sweep) -> tuple[float, ...]:
-        info = self._lens.info_at(sweep.newest_stamp_ns)
+    def _plumb_bob(self, taken: FrameStack) -> tuple[float, ...]:
+        info = self._lens.info_at(taken.newest_stamp_ns)
         if info is None or not any(info.distortion):
             return ()
         self._transport.log(
@@ -294,7 +294,7 @@ class DepthNode:
         from dfs_ros.estimator.estimator import DepthEstimator
 
         began = time.monotonic()
-        self._estimator = DepthEstimator(self._transport.parameters.config, live=True)
+        self._estimator = DepthEstimator(self._transport.parameters.config, one_camera=True)
         self._transport.log(
             "info", f"ready, network: {self._estimator.network} (loaded in {time.monotonic() - began:.1f} s)"
         )
@@ -304,7 +304,7 @@ class DepthNode:
         if not topics or self._estimator is None:
             return
         config = self._transport.parameters.config
-        self._estimator.config = config  # live settings
+        self._estimator.config = config  # dynamic settings
         try:
             result = self._estimate(self._estimator, job, sharpen="all_in_focus/image" in topics)
         except _Interrupted:
@@ -316,12 +316,12 @@ class DepthNode:
             self._transport.log("error", f"no depth of this stack: {error}", key="failed", every_s=5.0, error=error)
             return
         self._outputs.publish(result, topics, job.frame_id, config.node, job.distortion)
-        self._health.add_result(result, job.sweep.newest_stamp_ns)
+        self._health.add_result(result, job.taken.newest_stamp_ns)
 
     def _estimate(self, estimator: DepthEstimator, job: _Job, sharpen: bool) -> DepthResult:
         most = estimator.config.processing.max_megapixels
         # In focus order, so that sweeps of both directions are alike and share initial alignments.
-        frames = sorted((self._working.of(frame, most) for frame in job.sweep.frames), key=lambda f: f.focus_diopters)
+        frames = sorted((self._working.of(frame, most) for frame in job.taken.frames), key=lambda f: f.focus_diopters)
         stack = FocalStack.from_frames(frames, job.camera)
         result = estimator.estimate(
             stack,
@@ -382,10 +382,10 @@ class DepthNode:
             return self._write(self._newest)
         return self._next.ask(self._transport.now_ns())
 
-    def _write(self, sweep: Sweep) -> Message | Future[Message]:
+    def _write(self, taken: FrameStack) -> Message | Future[Message]:
         folder = Path(self._transport.parameters.config.node.capture_folder).expanduser()
         try:
-            camera = self._lens.camera_of(sweep.frames)
+            camera = self._lens.camera_of(taken.frames)
         except LensError as error:
             return trigger_response(False, str(error))
-        return self._capturing.write(sweep, camera, folder)
+        return self._capturing.write(taken, camera, folder)

@@ -75,7 +75,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Sweep:
+class FrameStack:
     """Frames of one focal stack, oldest first, each at its own focus position.
 
     `complete`: all images announced by the driver or the setting `size` are there; without such a number, the sweep
@@ -144,7 +144,7 @@ class StackAssembler:
         *,
         original_size_px: tuple[int, int] = (0, 0),
         received_ns: int | None = None,
-    ) -> list[Sweep]:
+    ) -> list[FrameStack]:
         """Add an image, uint8 (H, W) or (H, W, 3), before or after its focus metadata.
 
         `original_size_px` as in :class:`~dfs_ros.types.Frame`; `received_ns` by the clock of :meth:`end_on_silence`.
@@ -166,7 +166,7 @@ class StackAssembler:
             self._drop_image(next(iter(self._images)))
         return stacks
 
-    def add_focus(self, focus: FocusMetadata) -> list[Sweep]:
+    def add_focus(self, focus: FocusMetadata) -> list[FrameStack]:
         """Add focus metadata, before or after their image."""
         stamp_ns = operator.index(focus.stamp_ns)
         if self._newest_focus_ns is None:
@@ -195,7 +195,7 @@ class StackAssembler:
         self._ignored_ns = operator.index(stamp_ns)
         self._ledger.count("ignored")
 
-    def end_on_silence(self, now_ns: int) -> list[Sweep]:
+    def end_on_silence(self, now_ns: int) -> list[FrameStack]:
         """End the current stack if no image was received for over `max_span_s`.
 
         `now_ns` is by the clock of `received_ns`, which may begin at 0 and be set back.
@@ -205,7 +205,7 @@ class StackAssembler:
             return []
         return self.flush() if now_ns - self._received_ns > self._max_span_ns else []
 
-    def flush(self) -> list[Sweep]:
+    def flush(self) -> list[FrameStack]:
         """End the current stack and all waiting, before a pause or the end of the images."""
         self._received_ns = None
         self._drop_images()
@@ -235,10 +235,10 @@ class StackAssembler:
 
     # -- order --------------------------------------------------------------------------------------------------
 
-    def _watch_image_clock(self, stamp_ns: int) -> list[Sweep]:
+    def _watch_image_clock(self, stamp_ns: int) -> list[FrameStack]:
         """Count an image; if its stamp jumps back, end the current stack."""
         self._ledger.count("received")
-        stacks: list[Sweep] = []
+        stacks: list[FrameStack] = []
         if self._ignored_ns is not None:
             self._grouping = self._new_grouping(midway=abs(stamp_ns - self._ignored_ns) <= self._max_span_ns)
             self._ignored_ns = None
@@ -295,12 +295,12 @@ class StackAssembler:
             return False
         return True
 
-    def _order(self, frame: Frame) -> list[Sweep]:
+    def _order(self, frame: Frame) -> list[FrameStack]:
         insort(self._held, frame, key=lambda f: f.stamp_ns)
         return self._release(self._settings.reorder_frames)
 
-    def _release(self, waiting: int) -> list[Sweep]:
-        stacks: list[Sweep] = []
+    def _release(self, waiting: int) -> list[FrameStack]:
+        stacks: list[FrameStack] = []
         while self._held and (len(self._held) > waiting or directly_follows(self._last, self._held[0])):
             self._last = self._held.pop(0)
             self._passed.append(self._last.stamp_ns)
@@ -318,9 +318,9 @@ class StackAssembler:
 
     # -- grouping -----------------------------------------------------------------------------------------------
 
-    def _group(self, frame: Frame) -> list[Sweep]:
+    def _group(self, frame: Frame) -> list[FrameStack]:
         """Group the next frame in the order of stamps."""
-        stacks: list[Sweep] = []
+        stacks: list[FrameStack] = []
         self._ledger.open(frame)
         if frame.lens_moving and place_of(frame) is None:  # between two images of a sweep, which continues
             self._ledger.drop(frame, "moving")
@@ -347,10 +347,10 @@ class StackAssembler:
             stacks += self._give_out(self._grouping.sweep_over())
         return stacks
 
-    def _give_out(self, groups: Iterable[Group]) -> list[Sweep]:
+    def _give_out(self, groups: Iterable[Group]) -> list[FrameStack]:
         stacks = []
         for frames, complete in groups:
             self._ledger.use(frames)
             self._ledger.count("stacks")
-            stacks.append(Sweep(tuple(frames), frames[-1].stamp_ns, frames[-1].sweep_id, complete))
+            stacks.append(FrameStack(tuple(frames), frames[-1].stamp_ns, frames[-1].sweep_id, complete))
         return stacks

@@ -1,4 +1,4 @@
-"""Parameters of a node: its :class:`~dfs_ros.config.Config`, with changes of live settings."""
+"""Parameters of a node: its :class:`~dfs_ros.config.Config`, with changes of dynamic settings."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Parameters:
         return tuple(self._metadata)
 
     def metadata(self, name: str) -> Mapping[str, Any]:
-        """`doc`, `unit`, `low`, `high`, `choices` and `live` of a parameter; ValueError if unknown."""
+        """`doc`, `unit`, `low`, `high`, `choices` and `dynamic` of a parameter; ValueError if unknown."""
         if name not in self._metadata:
             raise ValueError(f"parameter: no {name!r} here; see `dfs run --list-settings`")
         return self._metadata[name]
@@ -67,18 +67,18 @@ class Parameters:
             kind,
             meta["doc"] + (f" [{meta['unit']}]" if meta["unit"] else ""),
             "one of " + ", ".join(meta["choices"]) if meta["choices"] else "",
-            not meta["live"],
+            not meta["dynamic"],
             None if low is None or high is None or kind not in (int, float) else (kind(low), kind(high)),
         )
 
     def set(self, values: Mapping[str, Any]) -> None:
-        """Change live parameters, all or none.
+        """Change dynamic parameters, all or none.
 
         Raises ValueError for unknown names, settings that cannot change while running, and values out of range.
         """
         changes: dict[str, dict[str, Any]] = {}
         for name, value in values.items():
-            if not self.metadata(name)["live"]:
+            if not self.metadata(name)["dynamic"]:
                 raise ValueError(f"{name}: cannot change while the node runs; start it with the new value")
             section, _, key = name.partition(".")
             changes.setdefault(section, {})[key] = value

@@ -132,7 +132,7 @@ def test_stacks_without_texture_do_not_end_fitting() -> None:
 
 def test_estimators_of_live_cameras_keep_the_fit(demo_stack: FocalStack) -> None:
     config = Config.from_dict({"network": {"name": "none"}, "processing": {"device": "cpu", "max_megapixels": 0.01}})
-    estimator = DepthEstimator(config, live=True)
+    estimator = DepthEstimator(config, one_camera=True)
     wrong = told(demo_stack, 1.2)
     shares = [estimator.estimate(wrong, sharpen=False).report["aperture"]["measured"] for _ in range(3)]
     assert shares[0] == pytest.approx(1.2, rel=0.06)

@@ -1,4 +1,4 @@
-"""Sweep, settle, capture: which image is taken for which lens position, by times alone."""
+"""FrameStack, settle, capture: which image is taken for which lens position, by times alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfs_ros.camera.focus_sweep import Exposure, FocusSweep
+from dfs_ros.camera.focus_sweep import FocusSweep, LensPath
 from dfs_ros.camera.source import sweep_order
 
 MS = 10**6
@@ -22,21 +22,21 @@ def test_each_position_gets_the_first_image_after_the_lens_has_settled() -> None
     sweep.commanded(100 * MS, 100 * MS)
     assert sweep.wanted is None
     assert sweep.exposed(60 * MS, 90 * MS) is None  # before the first command: nobody knows
-    assert sweep.exposed(120 * MS, 140 * MS) == Exposure(0, 0, True, None)
-    assert sweep.exposed(149 * MS, 169 * MS) == Exposure(0, 0, True, None)
-    assert sweep.exposed(150 * MS, 170 * MS) == Exposure(0, 0, False, (0, 0, 3))
+    assert sweep.exposed(120 * MS, 140 * MS) == LensPath(0, 0, True, None)
+    assert sweep.exposed(149 * MS, 169 * MS) == LensPath(0, 0, True, None)
+    assert sweep.exposed(150 * MS, 170 * MS) == LensPath(0, 0, False, (0, 0, 3))
     assert sweep.wanted == 1
     sweep.commanded(180 * MS, 180 * MS)
-    assert sweep.exposed(160 * MS, 179 * MS) == Exposure(0, 0, False, None)  # was under way: not needed
-    assert sweep.exposed(170 * MS, 190 * MS) == Exposure(1, 0, True, None)  # began before, ended after
-    assert sweep.exposed(200 * MS, 220 * MS) == Exposure(1, 0, True, None)
-    assert sweep.exposed(230 * MS, 250 * MS) == Exposure(1, 1, False, (0, 1, 3))
-    assert sweep.exposed(250 * MS, 270 * MS) == Exposure(1, 1, False, None)
+    assert sweep.exposed(160 * MS, 179 * MS) == LensPath(0, 0, False, None)  # was under way: not needed
+    assert sweep.exposed(170 * MS, 190 * MS) == LensPath(1, 0, True, None)  # began before, ended after
+    assert sweep.exposed(200 * MS, 220 * MS) == LensPath(1, 0, True, None)
+    assert sweep.exposed(230 * MS, 250 * MS) == LensPath(1, 1, False, (0, 1, 3))
+    assert sweep.exposed(250 * MS, 270 * MS) == LensPath(1, 1, False, None)
     sweep.commanded(300 * MS, 300 * MS)
-    assert sweep.exposed(350 * MS, 360 * MS) == Exposure(2, 2, False, (0, 2, 3))
+    assert sweep.exposed(350 * MS, 360 * MS) == LensPath(2, 2, False, (0, 2, 3))
     assert sweep.wanted == 0
     sweep.commanded(400 * MS, 400 * MS)
-    assert sweep.exposed(450 * MS, 460 * MS) == Exposure(0, 0, False, (1, 0, 3))
+    assert sweep.exposed(450 * MS, 460 * MS) == LensPath(0, 0, False, (1, 0, 3))
 
 
 def test_at_its_turn_the_lens_needs_not_settle() -> None:
@@ -45,7 +45,7 @@ def test_at_its_turn_the_lens_needs_not_settle() -> None:
         sweep.commanded(time * MS, time * MS)
         sweep.exposed((time + 1000) * MS, (time + 1010) * MS)
     sweep.commanded(4000 * MS, 4000 * MS)  # the same position again, first of the way back
-    assert sweep.exposed(4001 * MS, 4010 * MS) == Exposure(1, 1, False, (1, 0, 2))
+    assert sweep.exposed(4001 * MS, 4010 * MS) == LensPath(1, 1, False, (1, 0, 2))
 
 
 @pytest.mark.parametrize(("orders", "settle_s"), [([], 0.1), ([[]], 0.1), ([[0]], -1.0), ([[0]], float("nan"))])
@@ -56,7 +56,7 @@ def test_nonsense_is_refused(orders: list[list[int]], settle_s: float) -> None:
 
 def simulated(
     rng: np.random.Generator, positions: int, sweep: str, settle_s: float
-) -> Iterator[tuple[Exposure, float]]:
+) -> Iterator[tuple[LensPath, float]]:
     """Images of a camera of irregular rate and delay, each with how far the lens truly moved while it was exposed."""
     order = sweep_order(positions, sweep)
     plan = FocusSweep(order, settle_s)

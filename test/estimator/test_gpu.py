@@ -18,7 +18,7 @@ from dfs_ros.config import Config
 from dfs_ros.cost_volume import SpectraCache, cuda
 from dfs_ros.cost_volume.cuda.graphs import Compute, CudaGraphs, Recorded, Tensors
 from dfs_ros.cost_volume.hypotheses import hypotheses_for
-from dfs_ros.depth.guide import colours_of, guide_image, guide_of, image_planes
+from dfs_ros.depth.guide import colours_of, guide_image, guide_of, image_channels
 from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.estimator.gpu import GpuSteps
 from dfs_ros.network import Network, load_network
@@ -109,7 +109,7 @@ def test_inputs_of_the_network_are_those_of_numpy() -> None:
         images = torch.from_numpy(stack.images)
         guide = guide_image(stack.images)
         np.testing.assert_allclose(guide_of(images).numpy(), guide, atol=1e-6)
-        expected = image_planes(guide, stack.images[1])[1:]
+        expected = image_channels(guide, stack.images[1])[1:]
         np.testing.assert_array_equal(colours_of(images[1]).numpy(), expected)
 
 
@@ -306,7 +306,7 @@ def test_tensors_run_through_the_network_as_arrays_do() -> None:
         energy, smoothed = rng.normal(0, 1, (2, *size)).astype(np.float32)
         guide, image = rng.random(size[1:], np.float32), rng.integers(0, 256, (*size[1:], 3), np.uint8)
         expected = network.probability(energy, smoothed, guide, image)
-        planes = image_planes(guide, image)
+        planes = image_channels(guide, image)
         found = network.probability_of_tensors(*(torch.from_numpy(a) for a in (energy, smoothed, planes)))
         np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from dfs_ros.config import NetworkConfig
 from dfs_ros.cost_volume.hypotheses import depth_hypotheses
-from dfs_ros.depth.guide import guide_image, image_planes
+from dfs_ros.depth.guide import guide_image, image_channels
 from dfs_ros.depth.readout import SIGMA_FLOOR, at_index, median_and_spread, read_out
 from dfs_ros.depth.regularization import probability_of
 from dfs_ros.network import Network, known_models, load_network
@@ -70,7 +70,7 @@ def test_more_hypotheses_on_either_side_move_the_answer_along():
     """Weights are shared along depth: hypotheses that explain nothing, added before, shift the rest and no more."""
     module = stirred()
     energy, smoothed, guide, image = inputs(depths=64)
-    image = image_planes(guide, image)
+    image = image_channels(guide, image)
     added = 8
     # Far from both ends the same curve, with hopeless hypotheses around it, must be answered the same.
     hopeless = np.full((40, *guide.shape), 20.0, np.float32)
@@ -93,7 +93,7 @@ def test_an_offset_of_the_energy_does_not_matter():
 def test_an_odd_number_of_hypotheses_is_paired_with_its_last():
     module = stirred()
     energy, smoothed, guide, image = inputs(depths=9)
-    planes = image_planes(guide, image)
+    planes = image_channels(guide, image)
     p = probability(module, energy, smoothed, planes)
     assert p.shape[0] == 9
     other = energy.copy()
@@ -128,8 +128,8 @@ def test_guide_is_the_mean_brightness():
     guide = guide_image(images)
     assert guide.dtype == np.float32 and guide[3, 5] == pytest.approx(0.5) and guide.sum() == pytest.approx(0.5)
     assert guide_image(images[..., 0])[3, 5] == pytest.approx(0.5)
-    grey = image_planes(guide, images[0, ..., 0])
-    np.testing.assert_array_equal(grey, image_planes(guide, images[0]))
+    grey = image_channels(guide, images[0, ..., 0])
+    np.testing.assert_array_equal(grey, image_channels(guide, images[0]))
 
 
 # --- readout

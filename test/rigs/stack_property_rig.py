@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stack_rig import PERIOD_NS
 
 from dfs_ros.config import StackConfig
-from dfs_ros.stacks.assembler import OUTCOMES, StackAssembler, Sweep
+from dfs_ros.stacks.assembler import OUTCOMES, FrameStack, StackAssembler
 from dfs_ros.types import Frame
 
 TOLERANCE = StackConfig().focus_tolerance_diopters
@@ -21,7 +21,7 @@ repeatable = settings(derandomize=True, deadline=None)
 modes = st.sampled_from(["sweep", "sliding"])
 
 
-def identities(stacks: Iterable[Sweep]) -> list[tuple[tuple[int, ...], int | None, bool]]:
+def identities(stacks: Iterable[FrameStack]) -> list[tuple[tuple[int, ...], int | None, bool]]:
     return [(tuple(f.stamp_ns for f in stack.frames), stack.sweep_id, stack.complete) for stack in stacks]
 
 
@@ -30,7 +30,7 @@ def check_conservation(assembler: StackAssembler) -> None:
     assert counts["received"] == sum(counts[name] for name in OUTCOMES) + assembler.pending
 
 
-def check_stack(stack: Sweep, config: StackConfig) -> None:
+def check_stack(stack: FrameStack, config: StackConfig) -> None:
     """What must hold of any stack."""
     stamps = [f.stamp_ns for f in stack.frames]
     assert len(stamps) >= 2 and all(a < b for a, b in pairwise(stamps))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from dfs_ros.stacks.assembler import OUTCOMES, StackAssembler, Sweep
+from dfs_ros.stacks.assembler import OUTCOMES, FrameStack, StackAssembler
 from dfs_ros.types import FocusMetadata, Frame, LensState
 
 PERIOD_NS = 33_333_333
@@ -37,13 +37,13 @@ def metadata(f: Frame, **changes: object) -> FocusMetadata:
     return FocusMetadata(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def add_frame(assembler: StackAssembler, f: Frame) -> list[Sweep]:
+def add_frame(assembler: StackAssembler, f: Frame) -> list[FrameStack]:
     """An image and then its focus, which nobody sends of an image that is refused."""
     stacks = assembler.add_image(f.stamp_ns, f.image, original_size_px=f.original_size_px)
     return stacks + (assembler.add_focus(metadata(f)) if f.stamp_ns in assembler._images else [])
 
 
-def feed(assembler: StackAssembler, frames: Iterable[Frame]) -> list[Sweep]:
+def feed(assembler: StackAssembler, frames: Iterable[Frame]) -> list[FrameStack]:
     return [stack for f in frames for stack in add_frame(assembler, f)]
 
 
@@ -51,7 +51,7 @@ def unnumbered(assembler: StackAssembler, focus: Iterable[float]) -> list[list[f
     return foci(feed(assembler, [frame(i, f) for i, f in enumerate(focus)]) + assembler.flush())
 
 
-def foci(stacks: Iterable[Sweep]) -> list[list[float]]:
+def foci(stacks: Iterable[FrameStack]) -> list[list[float]]:
     return [[f.focus_diopters for f in stack.frames] for stack in stacks]
 
 

@@ -14,7 +14,7 @@ from stack_property_rig import check_conservation, check_stack, modes, repeatabl
 from stack_rig import PERIOD_NS, add_frame
 
 from dfs_ros.config import StackConfig
-from dfs_ros.stacks.assembler import StackAssembler, Sweep
+from dfs_ros.stacks.assembler import FrameStack, StackAssembler
 from dfs_ros.types import FocusMetadata, Frame, LensState
 
 foci = st.one_of(
@@ -60,7 +60,7 @@ class AnyInput(RuleBasedStateMachine):
         self.alive.append(weakref.ref(image))
         return image
 
-    def collect(self, stacks: list[Sweep]) -> None:
+    def collect(self, stacks: list[FrameStack]) -> None:
         for stack in stacks:
             check_stack(stack, self.config)
             self.used |= {int(f.image.reshape(-1)[:4].view(np.uint32)[0]) for f in stack.frames}

@@ -11,7 +11,7 @@ from places import ROOT
 from stack_rig import IMAGE, NAN, PERIOD_NS, add_frame, feed, foci, frame, metadata, nonzero, numbered, told
 
 from dfs_ros.config import Config, StackConfig
-from dfs_ros.stacks.assembler import EVENTS, OUTCOMES, StackAssembler, Sweep
+from dfs_ros.stacks.assembler import EVENTS, OUTCOMES, FrameStack, StackAssembler
 from dfs_ros.types import FocusMetadata, LensState
 
 # -- pairing ---------------------------------------------------------------------------------------
@@ -21,7 +21,7 @@ from dfs_ros.types import FocusMetadata, LensState
 def test_image_and_focus_meet_whichever_comes_first(lag: int) -> None:
     frames = numbered(6, [0.5, 1.0, 1.5, 2.0, 2.5])
     assembler = StackAssembler()
-    stacks: list[Sweep] = []
+    stacks: list[FrameStack] = []
     for i in range(-4, len(frames) + 4):
         if 0 <= i < len(frames):
             stacks += assembler.add_image(frames[i].stamp_ns, IMAGE)
@@ -202,7 +202,7 @@ def test_bag_that_loops(mode: str) -> None:
     """The same stamps again are neither duplicates nor late, and no stack spans the seam."""
     loop = numbered(8, [0.5, 1.0, 1.5, 2.0])[:30]
     assembler = StackAssembler(StackConfig(mode=mode))
-    stacks: list[Sweep] = []
+    stacks: list[FrameStack] = []
     for n in range(3):
         for f in loop:
             stacks += assembler.add_focus(metadata(f))

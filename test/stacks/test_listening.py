@@ -10,7 +10,7 @@ import pytest
 from stack_rig import IMAGE, PERIOD_NS, feed, foci, frame, nonzero, numbered
 
 from dfs_ros.config import StackConfig
-from dfs_ros.stacks.assembler import StackAssembler, Sweep
+from dfs_ros.stacks.assembler import FrameStack, StackAssembler
 from dfs_ros.types import FocusMetadata
 
 POSITIONS = [0.5, 1.0, 1.5, 2.0, 2.5]
@@ -18,7 +18,7 @@ SECOND_NS = 10**9
 ANY_REST = StackConfig(min_frames=2, min_coverage=0.0)
 
 
-def send(assembler: StackAssembler, i: int, focus: float, *, place: Any = (0, 0, 0), **image: Any) -> list[Sweep]:
+def send(assembler: StackAssembler, i: int, focus: float, *, place: Any = (0, 0, 0), **image: Any) -> list[FrameStack]:
     """Image and focus at time i, in periods."""
     lens = {name: image.pop(name) for name in ("focal_length_m", "f_number", "focus_sigma_diopters") if name in image}
     metadata = FocusMetadata(i * PERIOD_NS, focus, sweep_id=place[0], index=place[1], count=place[2], **lens)
@@ -95,7 +95,7 @@ def test_what_was_taken_before_is_given_up() -> None:
 # -- silence -----------------------------------------------------------------------------------------------------------
 
 
-def sweep_received(assembler: StackAssembler, start_ns: int) -> list[Sweep]:
+def sweep_received(assembler: StackAssembler, start_ns: int) -> list[FrameStack]:
     """An unnumbered sweep: nothing but the next one, or silence, tells that it is over."""
     return [
         stack
@@ -139,7 +139,7 @@ def test_without_the_time_of_receipt_nothing_is_ended() -> None:
 def test_originals_of_two_sizes_are_not_mixed_though_they_look_alike() -> None:
     """As JPEGs of 384 x 288 decoded at half their size, and images of 192 x 144."""
     assembler = StackAssembler(ANY_REST)
-    stacks: list[Sweep] = []
+    stacks: list[FrameStack] = []
     for i in range(10):
         size = (32, 40) if i < 7 else IMAGE.shape[:2]
         stacks += send(assembler, i, POSITIONS[i % 5], place=(i // 5, i % 5, 5), original_size_px=size)
@@ -148,7 +148,7 @@ def test_originals_of_two_sizes_are_not_mixed_though_they_look_alike() -> None:
     assert nonzero(assembler) == {"used": 10, "received": 10, "stacks": 3, "wrong_size": 1}
 
 
-def lenses(stacks: Sequence[Sweep]) -> list[list[tuple[float, float]]]:
+def lenses(stacks: Sequence[FrameStack]) -> list[list[tuple[float, float]]]:
     return [[(f.focal_length_m, f.f_number) for f in stack.frames] for stack in stacks]
 
 
@@ -158,7 +158,7 @@ def lenses(stacks: Sequence[Sweep]) -> list[list[tuple[float, float]]]:
 def test_another_lens_starts_anew(after: dict[str, float]) -> None:
     before = {"focal_length_m": 0.02, "f_number": 2.0}
     assembler = StackAssembler(ANY_REST)
-    stacks: list[Sweep] = []
+    stacks: list[FrameStack] = []
     for i in range(10):
         stacks += send(assembler, i, POSITIONS[i % 5], place=(i // 5, i % 5, 5), **(before if i < 8 else after))
     changed = (after["focal_length_m"], after["f_number"])

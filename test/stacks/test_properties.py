@@ -21,14 +21,14 @@ from stack_property_rig import (
 from stack_rig import PERIOD_NS, feed
 
 from dfs_ros.config import StackConfig
-from dfs_ros.stacks.assembler import StackAssembler, Sweep
+from dfs_ros.stacks.assembler import FrameStack, StackAssembler
 from dfs_ros.types import FocusMetadata, Frame
 
 
 def test_the_check_of_stacks_rejects_wrong_ones() -> None:
     good = [Frame(IMAGE, 0.1 * i, i * PERIOD_NS) for i in range(4)]
     config = StackConfig()
-    check_stack(Sweep(tuple(good), 3 * PERIOD_NS, None, True), config)
+    check_stack(FrameStack(tuple(good), 3 * PERIOD_NS, None, True), config)
     wrong = [
         Frame(IMAGE, 0.09, 4 * PERIOD_NS),
         Frame(IMAGE, 0.4, 3 * PERIOD_NS),
@@ -40,7 +40,7 @@ def test_the_check_of_stacks_rejects_wrong_ones() -> None:
     ]
     for frame in wrong:
         with pytest.raises(AssertionError):
-            check_stack(Sweep((*good, frame), frame.stamp_ns, None, True), config)
+            check_stack(FrameStack((*good, frame), frame.stamp_ns, None, True), config)
 
 
 @repeatable

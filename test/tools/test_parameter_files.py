@@ -50,7 +50,7 @@ def test_every_parameter_is_described() -> None:
                 at -= 1
                 comment.insert(0, lines[at].removeprefix("      # "))
             assert setting_field.metadata["doc"] in " ".join(comment)
-            assert ("live" in comment[-1].rpartition("[")[2]) == setting_field.metadata["live"]
+            assert ("dynamic" in comment[-1].rpartition("[")[2]) == setting_field.metadata["dynamic"]
 
 
 def test_values_that_yaml_would_misread_survive() -> None:

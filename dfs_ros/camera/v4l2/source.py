@@ -19,7 +19,7 @@ from collections.abc import Generator, Mapping
 import numpy as np
 
 from dfs_ros.camera.camera_file import load_camera_file
-from dfs_ros.camera.focus_sweep import Exposure, FocusSweep
+from dfs_ros.camera.focus_sweep import FocusSweep, LensPath
 from dfs_ros.camera.source import SourceFrame, sweep_order
 from dfs_ros.camera.v4l2.device import (
     AUTO_EXPOSURE_OFF,
@@ -152,31 +152,31 @@ class V4l2Source:
             return None
         period_s = 1.0 / self._camera.rate_hz
         start_ns, end_ns = exposed(frame, self._settings.exposure_s or period_s, period_s)
-        exposure = sweep.exposed(start_ns, end_ns)
-        if exposure is None or (exposure.place is None and not exposure.moving):
+        path = sweep.exposed(start_ns, end_ns)
+        if path is None or (path.place is None and not path.moving):
             return None
-        focus, interpolated = self._focus(exposure, start_ns + time.time_ns() - time.monotonic_ns())
+        focus, interpolated = self._focus(path, start_ns + time.time_ns() - time.monotonic_ns())
         return SourceFrame(
             image,
             focus,
             stamped=True,
             source="INTERPOLATED" if interpolated else "COMMANDED",
-            raw_position=float(self._raw[exposure.position]),
+            raw_position=float(self._raw[path.position]),
             raw_unit=self._table.unit,
         )
 
-    def _focus(self, exposure: Exposure, stamp_ns: int) -> tuple[FocusMetadata, bool]:
+    def _focus(self, path: LensPath, stamp_ns: int) -> tuple[FocusMetadata, bool]:
         """Focus of an exposure, and True if it is interpolated between two positions."""
-        there, sigma = self._table.focus_of(self._raw[exposure.position])
-        start = self._table.focus_of(self._raw[exposure.origin])[0] if exposure.moving else there
-        sweep_id, index, count = exposure.place or (0, 0, 0)
+        there, sigma = self._table.focus_of(self._raw[path.position])
+        start = self._table.focus_of(self._raw[path.origin])[0] if path.moving else there
+        sweep_id, index, count = path.place or (0, 0, 0)
         focus = FocusMetadata(
             stamp_ns=stamp_ns,
             focus_diopters=(start + there) / 2,
             focus_start_diopters=start,
             focus_end_diopters=there,
-            focus_sigma_diopters=abs(there - start) / 2 if exposure.moving else sigma,
-            lens_state=LensState.MOVING if exposure.moving else LensState.STATIONARY,
+            focus_sigma_diopters=abs(there - start) / 2 if path.moving else sigma,
+            lens_state=LensState.MOVING if path.moving else LensState.STATIONARY,
             focal_length_m=self._lens.focal_length_m or math.nan,
             f_number=self._lens.f_number or math.nan,
             exposure_ns=round(self._settings.exposure_s * 1e9),
@@ -184,7 +184,7 @@ class V4l2Source:
             index=index,
             count=count,
         )
-        return focus, exposure.moving
+        return focus, path.moving
 
 
 def exposed(frame: RawFrame, exposure_s: float, readout_s: float) -> tuple[int, int]:

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Array = NDArray[np.float32]
-Progress = Callable[[str, float], None]
-"""Function of the object of a preparation and its completed share."""
 
 
 class RunnerError(RuntimeError):

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfs_ros.network.export import INPUTS, TOLERANCE, Shape, difference, dynamic_name, golden_inputs, halve, onnx_of
-from dfs_ros.network.runners.base import Array, Golden, Progress, Runner, RunnerError
+from dfs_ros.network.runners.base import Array, Golden, Runner, RunnerError
 from dfs_ros.network.runners.chain import ChainRunner
 from dfs_ros.system.cores import network_threads
 from dfs_ros.system.tracebacks import keep_traceback
+from dfs_ros.types import Progress
 
 if TYPE_CHECKING:
     from dfs_ros.network.light import LightNetwork

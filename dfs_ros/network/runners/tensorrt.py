@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dfs_ros.network.runners.base import Array, Golden, OutOfDeviceMemory, Progress, Runner, RunnerError, RunnerMissing
+from dfs_ros.network.runners.base import Array, Golden, OutOfDeviceMemory, Runner, RunnerError, RunnerMissing
 from dfs_ros.network.runners.engine_cache import EngineCache, EngineKey
+from dfs_ros.types import Progress
 
 if TYPE_CHECKING:
     from torch import Tensor

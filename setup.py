@@ -50,6 +50,7 @@ setup(
             "pytest-timeout",
             "hypothesis>=6",
             "h5py>=3.8",
+            "playwright>=1.40",  # drives the system's Chromium, where there is one
             "scikit-image>=0.20",
             "ruff",
             "mypy",

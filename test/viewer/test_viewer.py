@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import shutil
 import socket
 import threading
 import time
@@ -28,7 +27,6 @@ from dfs_ros.viewer.scene import Extent
 from dfs_ros.viewer.server import is_own_page
 from dfs_ros.viewer.status import FocusSample, ViewerStatus
 from dfs_ros.viewer.viewer import Viewer
-from tools.screenshot import BROWSERS, take_screenshot
 
 HEIGHT, WIDTH = 12, 20
 INTRINSICS = (25.0, 24.0, 9.0, 6.5)
@@ -367,22 +365,3 @@ def test_wrong_input_is_refused(viewer: Viewer, changes: dict[str, Any], error: 
         viewer.show_depth(**{**scene(), **changes})
     with pytest.raises(TypeError, match="status: expected a ViewerStatus"):
         viewer.show_status({"input_hz": 3})  # type: ignore[arg-type]
-
-
-# ---------------------------------------------------------------------- a real browser
-
-
-@pytest.mark.skipif(not any(map(shutil.which, BROWSERS)), reason="no Chromium on this machine")
-def test_screenshot_shows_the_points(viewer: Viewer, tmp_path: Any) -> None:
-    import cv2
-
-    depth = np.full((60, 80), 2.0, np.float32)
-    green = np.zeros((60, 80, 3), np.uint8)
-    green[:, :, 1] = 255
-    viewer.show_depth(depth, None, green, (80.0, 80.0, 39.5, 29.5), 0)
-    path = tmp_path / "page.png"
-    take_screenshot(viewer.url, path, size=(1200, 700), settle_s=2, timeout_s=40)
-    picture = cv2.imread(str(path))
-    assert picture.shape == (700, 1200, 3)
-    middle = picture[200:500, 500:700].astype(int)  # between the panels
-    assert ((middle[:, :, 1] > 60) & (middle[:, :, 0] < 30) & (middle[:, :, 2] < 30)).mean() > 0.3

@@ -19,8 +19,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
-import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,6 +29,7 @@ from dfs_research.commands import evaluate_in_use
 from dfs_research.evaluation.protocol import SETTINGS
 from dfs_ros.cli.common import add_config_arguments, config_from_arguments
 from dfs_ros.config import Config
+from dfs_ros.io.strict_json import json_text
 
 if TYPE_CHECKING:
     from dfs_research.evaluation.conditions import Condition
@@ -222,7 +221,7 @@ def _write_table(
             "table": rows,
             "scores": [{"method": s.method, "camera": s.camera, "scene": s.scene, **s.values} for s in scores],
         }
-        (folder / "scores.json").write_text(json.dumps(_without_nan(report), indent=1))
+        (folder / "scores.json").write_text(json_text(report, indent=1))
         (folder / "table.md").write_text(text)
     print(f"written: {Path(output) / 'table.md'} and scores.json")
 
@@ -312,12 +311,3 @@ def _names(text: str, option: str) -> list[str]:
 def _robust_names(text: str, names: Sequence[str], wanted: bool) -> list[str]:
     """Those of `text` that are compared at all; each needs its standard condition."""
     return [name for name in _names(text, "--robustness") if name in names] if wanted and text.strip() else []
-
-
-def _without_nan(value: object) -> object:
-    """JSON has no NaN: null."""
-    if isinstance(value, dict):
-        return {key: _without_nan(v) for key, v in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(v) for v in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,8 +90,8 @@ def _write(
     config: dict[str, Any],
 ) -> None:
     from dfs_research.evaluation.provenance import markdown_lines, provenance
-    from dfs_research.evaluation.use_run import without_nan
     from dfs_research.evaluation.use_table import DEFINITIONS, descriptions, tables
+    from dfs_ros.io.strict_json import json_text
 
     if not (args.output or args.json or args.markdown):
         return
@@ -110,10 +109,10 @@ def _write(
         "table": rows,
         "scores": [{"condition": s.condition, "camera": s.camera, "scene": s.scene, **s.values} for s in scores],
     }
-    files = {args.json: json.dumps(without_nan(report), indent=1), args.markdown: text + "\n"}
+    files = {args.json: json_text(report, indent=1), args.markdown: text + "\n"}
     if args.output:
         files |= {
-            str(Path(args.output) / "conditions.json"): json.dumps(without_nan(report), indent=1),
+            str(Path(args.output) / "conditions.json"): json_text(report, indent=1),
             str(Path(args.output) / "conditions.md"): text + "\n",
         }
     for name, content in files.items():

@@ -25,6 +25,7 @@ from dfs_research.evaluation.shots import Shot
 from dfs_research.evaluation.use_scores import Values, scored
 from dfs_ros.config import Config
 from dfs_ros.estimator.estimator import DepthEstimator
+from dfs_ros.io.strict_json import json_text
 from dfs_ros.system import folders
 from dfs_ros.system.atomic import write_atomically
 
@@ -92,7 +93,7 @@ def run_in_use(
                 estimator = estimator or DepthEstimator(config)
                 values = scored(estimator, used)
                 folder.mkdir(parents=True, exist_ok=True)
-                write_atomically(file, json.dumps(without_nan(values)).encode())
+                write_atomically(file, json_text(values).encode())
             scores.append(UseScore(condition.name, shot.camera_name, shot.scene.name, values))
             progress(f"{shot.camera_name} {shot.scene.name} {condition.name}")
     return scores
@@ -121,15 +122,6 @@ def summary(scores: Sequence[UseScore]) -> list[dict[str, Any]]:
         row["ratio"] = float(np.mean([p[0] for p in paired]) / np.mean([p[1] for p in paired])) if paired else math.nan
         rows.append(row)
     return rows
-
-
-def without_nan(value: Any) -> Any:
-    """Replace NaN by null, as JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: without_nan(v) for key, v in value.items()}
-    if isinstance(value, list):
-        return [without_nan(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def code_digest(config: Config) -> str:

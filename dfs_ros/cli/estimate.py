@@ -26,9 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     config = config_from_arguments(args)
 
-    from dfs_ros.io.results import prepare_output, write_result
+    from dfs_ros.io.results import write_result
     from dfs_ros.io.stack_description import read_description
     from dfs_ros.io.stack_folder import read_reference_depth, read_stack
+    from dfs_ros.system.atomic import prepare_output
 
     # Find all faults of the input before the long work.
     folder = _stack_folder(args.stack)

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     if args.duration is not None and not args.duration > 0:
         raise ValueError(f"--duration: expected seconds over 0, received {args.duration:g}")
     if args.output is not None:
-        from dfs_ros.io.results import prepare_output
+        from dfs_ros.system.atomic import prepare_output
 
         prepare_output(args.output)
     source = make_source(config)  # finds wrong input and renders images before the parts start

@@ -1,6 +1,6 @@
-"""Reader of image files; refuses too large, truncated and damaged ones.
+"""Reader of image files, which refuses too large, truncated and damaged ones; writer of PNG.
 
-Rules, for every image:
+Rules, for every image that is read:
 
 - The EXIF orientation is applied: images are upright, and intrinsics in `stack.yaml` are those of the upright image.
 - 16-bit images keep their upper byte (65535 becomes 255). Images below 1/16 of full scale are refused: unscaled 10- or
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -152,6 +153,17 @@ class ImageFile:
             raise ValueError(
                 f"{self.path}: the image is truncated or damaged ({error}); copy or save it again"
             ) from error
+
+
+def png_bytes(image: NDArray[Any]) -> bytes:
+    """PNG of an image, (H, W, 3) RGB or (H, W), uint8 or uint16."""
+    _, data = cv2.imencode(".png", image if image.ndim == 2 else image[..., ::-1])
+    return bytes(data)
+
+
+def write_png(path: Path, image: NDArray[Any]) -> None:
+    """Write a PNG file; unlike cv2.imwrite, it raises OSError with the reason if the disk is full."""
+    path.write_bytes(png_bytes(image))
 
 
 def _parsed(file: BinaryIO) -> Image.Image:

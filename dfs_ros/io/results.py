@@ -13,24 +13,18 @@ report.json          report as in docs/formats.md; written last, so it marks a c
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dfs_ros.io.images import write_png
 from dfs_ros.io.pictures import depth_picture
 from dfs_ros.io.report import report_of
+from dfs_ros.io.strict_json import json_text
 from dfs_ros.optics.pinhole import intrinsics, points_from_depth
-from dfs_ros.system.atomic import prepare_output, staged
+from dfs_ros.system.atomic import staged
 from dfs_ros.types import DepthResult
-
-__all__ = ["prepare_output", "write_ply", "write_result"]
 
 REPORT_FILE = "report.json"
 
@@ -66,14 +60,12 @@ def write_result(
     with staged(folder, last=REPORT_FILE) as staging:
         np.save(staging / "depth.npy", depth, allow_pickle=False)
         np.save(staging / "sigma.npy", sigma, allow_pickle=False)
-        _write_png(staging / "depth.png", depth_picture(depth, title, min_m, max_m))
-        _write_png(staging / "depth_mm.png", millimetres)
-        _write_png(staging / "all_in_focus.png", result.all_in_focus)
+        write_png(staging / "depth.png", depth_picture(depth, title, min_m, max_m))
+        write_png(staging / "depth_mm.png", millimetres)
+        write_png(staging / "all_in_focus.png", result.all_in_focus)
         write_ply(staging / "points.ply", points, result.all_in_focus)
         report = report_of(result, out_of_range)
-        (staging / REPORT_FILE).write_text(
-            json.dumps(plain(report), indent=2, allow_nan=False) + "\n", encoding="utf-8"
-        )
+        (staging / REPORT_FILE).write_text(json_text(report, indent=2) + "\n", encoding="utf-8")
     return Path(folder)
 
 
@@ -111,21 +103,6 @@ def write_ply(path: Path, points_m: NDArray[np.float32], rgb: NDArray[np.uint8])
     return len(vertices)
 
 
-def plain(value: Any) -> Any:
-    """Convert a value to strict JSON: lists, text for paths, null for NaN and infinity."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return plain(dataclasses.asdict(value))
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
-
-
 def _check(result: DepthResult, dense: bool) -> None:
     shape = result.depth_m.shape
     if len(shape) != 2 or result.sigma_m.shape != shape or result.all_in_focus.shape != (*shape, 3):
@@ -139,9 +116,3 @@ def _check(result: DepthResult, dense: bool) -> None:
             f"result: expected depth at every pixel (dense), received {missing} without; "
             "estimate with confidence.dense = true"
         )
-
-
-def _write_png(path: Path, image: NDArray[Any]) -> None:
-    # Not cv2.imwrite, which returns False for a full disk, without a reason.
-    _, data = cv2.imencode(".png", image if image.ndim == 2 else image[..., ::-1])
-    path.write_bytes(data.tobytes())

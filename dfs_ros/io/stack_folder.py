@@ -26,12 +26,11 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.config import LensConfig, ProcessingConfig
-from dfs_ros.io.images import ImageFile
+from dfs_ros.io.images import ImageFile, write_png
 from dfs_ros.io.stack_description import (
     DESCRIPTION_FILE,
     FrameEntry,
@@ -172,9 +171,7 @@ def save_stack(
     with staged(folder, last=DESCRIPTION_FILE) as staging:
         for i, image in enumerate(stack.images):
             file = f"{i:03d}.png"
-            # Not cv2.imwrite, which returns False for a full disk, without a reason.
-            _, data = cv2.imencode(".png", image if image.ndim == 2 else image[..., ::-1])
-            (staging / file).write_bytes(data.tobytes())
+            write_png(staging / file, image)
             focus, stamp = float(stack.focus_diopters[i]), int(stack.stamp_ns[i])
             frames.append(FrameEntry(file, focus, stamp, float(stack.magnification[i]), float(stack.blur_scale[i])))
         document = stack_document(stack.camera, frames, note)

@@ -17,6 +17,7 @@ import viser
 from numpy.typing import NDArray
 
 from dfs_ros.config import ViewerConfig
+from dfs_ros.io.images import png_bytes
 from dfs_ros.io.pictures import colorize_depth, depth_range, focus_text
 from dfs_ros.optics.pinhole import Intrinsics
 from dfs_ros.viewer import html
@@ -225,5 +226,4 @@ def _blank() -> NDArray[np.uint8]:
 
 
 def _no_depth_png() -> bytes:
-    none = colorize_depth(np.full((24, 108), np.nan, np.float32), 1.0, 2.0)
-    return bytes(cv2.imencode(".png", none[:, :, ::-1])[1])
+    return png_bytes(colorize_depth(np.full((24, 108), np.nan, np.float32), 1.0, 2.0))

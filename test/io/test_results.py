@@ -19,8 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dfs_ros.io.results import depth_millimetres, plain, prepare_output, write_ply, write_result
+from dfs_ros.io.results import depth_millimetres, write_ply, write_result
+from dfs_ros.io.strict_json import plain
 from dfs_ros.optics.pinhole import intrinsics, points_from_depth
+from dfs_ros.system.atomic import prepare_output
 from dfs_ros.types import Camera, DepthResult
 
 FILES = ["all_in_focus.png", "depth.npy", "depth.png", "depth_mm.png", "points.ply", "report.json", "sigma.npy"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dfs_ros.camera.focus_sweep import FocusSweep, LensPath
@@ -88,6 +88,7 @@ def simulated(
         command(now_s + rng.uniform(0.0, 0.02))
 
 
+@settings(max_examples=40)
 @given(st.integers(0, 2**32), st.integers(2, 6), st.sampled_from(["triangular", "sawtooth"]))
 def test_no_image_is_taken_while_the_lens_moves_and_sweeps_are_whole(seed: int, positions: int, sweep: str) -> None:
     places = []

@@ -84,7 +84,7 @@ def test_over_dds_until_ctrl_c(plane: FocalStack, tmp_path: Path, network: list[
                 break
         assert not output.exists()
         recording.send_signal(signal.SIGINT)
-        said, _ = recording.communicate(timeout=30)
+        said, _ = recording.communicate(timeout=60)
     finally:
         for process in (camera, recording):
             process.kill()

@@ -79,7 +79,7 @@ class Run:
     def child(self, command: str) -> psutil.Process:
         return next(c for c in self.children if command in c.cmdline())
 
-    def wait_until(self, condition: Callable[[], object], timeout_s: float = 40) -> None:
+    def wait_until(self, condition: Callable[[], object], timeout_s: float = 60) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < deadline, f"still waiting; printed so far:\n{self.printed}"
@@ -90,7 +90,7 @@ class Run:
         self.wait_until(lambda: "| depth" in self.printed)
 
     def end(self) -> int:
-        status = self.process.wait(40)
+        status = self.process.wait(60)
         assert "Traceback" not in self.printed, self.printed
         return status
 

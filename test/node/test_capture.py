@@ -25,7 +25,7 @@ from dfs_ros.transport.base import Transport
 from dfs_ros.transport.local import LocalBus, LocalTransport
 
 REQUEST = f"{TRIGGER}_Request"
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 
 
 class SlowDisk:

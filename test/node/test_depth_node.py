@@ -179,7 +179,7 @@ def test_settings_change_while_running(rig: Rig) -> None:
 def test_the_newest_stack_wins(make_rig: Callable[..., Rig]) -> None:
     rig = make_rig(inline=False)
     rig.listen("depth/image")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while rig.status()[2]["state"] != "computing depth":  # but loading still
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -221,7 +221,7 @@ def test_configured_it_says_what_it_waits_for_and_is_ready_at_once(rig: Rig, mon
     may_load, load = threading.Event(), estimator.DepthEstimator
 
     def load_later(*arguments: Any, **options: Any) -> Any:
-        assert may_load.wait(20)
+        assert may_load.wait(60)
         return load(*arguments, **options)
 
     monkeypatch.setattr(estimator, "DepthEstimator", load_later)
@@ -230,7 +230,7 @@ def test_configured_it_says_what_it_waits_for_and_is_ready_at_once(rig: Rig, mon
     while (text := rig.status()[1]) != "loading the network":
         assert text == "inactive"
     may_load.set()
-    configuring.join(20)
+    configuring.join(60)
     assert rig.status()[1] == "inactive"
     rig.node.activate()
     rig.send_sweep()

@@ -129,7 +129,7 @@ def test_a_signal_in_the_middle_leaves_nothing(number: signal.Signals, tmp_path:
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors.splitlines()[-1]) == (130, "dfs replay: interrupted")
     assert [p.name for p in tmp_path.iterdir()] == ["bag"]
 

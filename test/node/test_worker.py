@@ -16,18 +16,18 @@ def test_worker_works_on_the_newest_item() -> None:
 
     def work(item: int) -> None:
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         worked.append(item)
         done.release()
 
     worker = LatestWorker("test", lambda: work, lambda error: pytest.fail(str(error)))
     worker.put(1)
-    assert begun.wait(10)
+    assert begun.wait(60)
     for item in (2, 3, 4):
         worker.put(item)
     go_on.set()
     for _ in range(2):
-        assert done.acquire(timeout=10)
+        assert done.acquire(timeout=60)
     worker.close()
     assert worked == [1, 4]
     assert worker.superseded == 2
@@ -47,6 +47,6 @@ def test_worker_hands_on_what_ended_it(where: str) -> None:
 
     worker: LatestWorker[int] = LatestWorker("test", raises if where == "prepare" else lambda: raises, on_failure)
     worker.put(1)
-    assert ended.wait(10)
+    assert ended.wait(60)
     worker.close()
     assert [str(error) for error in failed] == [where]

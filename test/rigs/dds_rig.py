@@ -41,7 +41,7 @@ from dfs_ros.types import FocusMetadata, LensState
 settings, namespace = json.loads(sys.argv[1])
 node = open_transport("dds", "peer", namespace=namespace, config=Config.from_dict(settings))
 
-def until(condition, timeout_s=20):
+def until(condition, timeout_s=60):
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "timeout"
@@ -94,7 +94,7 @@ class Peer:
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
         try:
-            return self.process.wait(20)
+            return self.process.wait(60)
         finally:
             self.process.kill()
             self.process.stdout.close()
@@ -120,7 +120,7 @@ def node() -> Iterator[DdsTransport]:
         yield transport
 
 
-def until(node: DdsTransport, condition: Callable[[], object], timeout_s: float = 20) -> None:
+def until(node: DdsTransport, condition: Callable[[], object], timeout_s: float = 60) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "timeout"

@@ -118,7 +118,7 @@ class Listener:
 
     def close(self) -> None:
         self._context.try_shutdown()
-        self._thread.join(10)
+        self._thread.join(60)
 
     def _spin(self) -> None:
         with contextlib.suppress(ExternalShutdownException):

@@ -201,7 +201,7 @@ except KeyboardInterrupt:
     other.process.send_signal(signal.SIGINT)
     assert other.finish() == "interrupted"
     assert other.close() == 0
-    until(node, lambda: subscription.publisher_count() == 0, timeout_s=5)
+    until(node, lambda: subscription.publisher_count() == 0)
 
 
 def test_closing_a_subscription(node):

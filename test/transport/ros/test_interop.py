@@ -105,4 +105,4 @@ def test_services_of_the_other_kind_answer(namespace: str) -> None:
                 answer = asking.call_service(name, TRIGGER, message(f"{TRIGGER}_Request"), 20)
                 assert (answer.success, answer.message) == (True, "café")
             serving.shutdown()
-            spinning.join(20)
+            spinning.join(60)

@@ -48,7 +48,7 @@ class Asker:
         self._target = f"{transport.namespace}/dfs"
         self._clients: dict[str, Any] = {}
 
-    def _call(self, service: str, kind: str, timeout_s: float = 30.0, **transition: Any) -> Any:
+    def _call(self, service: str, kind: str, timeout_s: float = 60.0, **transition: Any) -> Any:
         import lifecycle_msgs.msg
         import lifecycle_msgs.srv
 
@@ -227,4 +227,4 @@ def test_a_network_that_cannot_be_loaded_leaves_the_node_unconfigured(asker: Ask
         assert asker.state() == "unconfigured"
         assert not asker.change("configure")  # and can be tried again
         transport.shutdown()
-        spinning.join(20)
+        spinning.join(60)

@@ -192,7 +192,7 @@ def test_services_are_answered_at_once_or_later(talker: RosTransport, node: RosT
         with pytest.raises(TimeoutError, match="nobody serves it"):
             talker.call_service("nothing", TRIGGER, ask, 0.05)
         node.shutdown()
-        spinning.join(20)
+        spinning.join(60)
         assert not spinning.is_alive()
 
 

@@ -1,11 +1,12 @@
 """Evaluation in use: default estimator under all conditions, resumable, with tables.
 
-Scores are cached under a digest of their inputs: code of the package, networks, configuration and stack. An
-interrupted run continues; a change of the code starts a new one.
+Scores are cached under a digest of their inputs: code of the estimate, networks, configuration and stack. An
+interrupted run continues; changed code starts a new one.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import math
@@ -29,6 +30,9 @@ from dfs_ros.io.strict_json import json_text
 from dfs_ros.system import folders
 from dfs_ros.system.atomic import write_atomically
 
+_NO_PART_OF_AN_ESTIMATE = (
+    *("camera", "cli", "doctor", "io", "messages", "msg", "node", "simulation", "stacks", "transport", "viewer"),
+)
 SCORES_VERSION = 1
 """Increment when the same stack and estimator give other scores."""
 
@@ -133,12 +137,24 @@ def code_digest(config: Config) -> str:
 @lru_cache(maxsize=1)
 def _files_digest() -> str:
     package, research = Path(dfs_ros.__file__).parent, Path(dfs_research.__file__).parent / "evaluation"
-    files = [*package.rglob("*.py"), *package.rglob("*.cu*"), research / "use_scores.py", research / "uncertainty.py"]
-    files += [file for file in folders.share_folder("models").iterdir() if file.is_file()]
+    files = [file for file in package.rglob("*") if file.relative_to(package).parts[0] not in _NO_PART_OF_AN_ESTIMATE]
+    files += [*folders.share_folder("models").iterdir(), research / "use_scores.py", research / "uncertainty.py"]
     digest = hashlib.sha256()
     for file in sorted(files):
-        digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+        if file.suffix == ".py":
+            digest.update(f"{file.name} {_code(file)}".encode())
+        elif file.suffix in (".cu", ".cuh", ".h", ".safetensors", ".onnx"):
+            digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def _code(file: Path) -> str:
+    """What a Python file does: its syntax tree without docstrings and comments."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return ast.dump(tree)
 
 
 def _stack_digest(used: UsedStack) -> str:

@@ -25,10 +25,11 @@ from dfs_ros.simulation.scenes import random_scene
 CONFIG = Config.from_dict({"network": {"name": "none"}, "hypotheses": {"count": 16}})
 
 
-@pytest.fixture
-def shot(tmp_path: Path) -> Shot:
-    made = random_scene(4, 192, 144, near_m=0.5, far_m=2.0)
-    return Shot(RgbdScene("scene", made.rgb, np.asarray(made.depth_m, np.float32), {}), "C", tmp_path / "cache")
+@pytest.fixture(scope="module")
+def shot(tmp_path_factory: pytest.TempPathFactory) -> Shot:
+    made = random_scene(4, 128, 96, near_m=0.5, far_m=2.0)
+    scene = RgbdScene("scene", made.rgb, np.asarray(made.depth_m, np.float32), {})
+    return Shot(scene, "C", tmp_path_factory.mktemp("cache"))
 
 
 def taken(shot: Shot, name: str) -> UsedStack:
@@ -39,7 +40,7 @@ def test_every_condition_gives_a_stack_with_its_truth(shot: Shot) -> None:
     for name in (*HONEST, *FAULTS):
         used = taken(shot, name)
         assert used.condition == name and used.reference == 2
-        assert used.stack.images.shape == (5, 72, 96, 3) and used.depth_m.shape == (72, 96)
+        assert used.stack.images.shape == (5, 48, 64, 3) and used.depth_m.shape == (48, 64)
         np.testing.assert_array_equal(taken(shot, name).stack.images, used.stack.images)
     assert len(list(shot.cache.glob("light_*"))) == 8  # lens, shake, drive, fast, nominal and three planes
 

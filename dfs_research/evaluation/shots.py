@@ -97,11 +97,11 @@ class Shot:
     def lens(self) -> LensDraw:
         """Draw the lens.
 
-        0 or 5 to 9 blades; aberration to +-0.3 between rim and centre; breathing 0.8 to 2 times that of a thin lens;
+        0 or 5 to 9 blades; aberration to +-0.15 between rim and centre; breathing 0.8 to 2 times that of a thin lens;
         stated f-number with a log-normal error of 10 %, at most 20 %; exposures to +-5 %.
         """
         rng = self.rng("lens")
-        pupil = Pupil(int(rng.choice([0, 5, 6, 7, 8, 9])), rng.uniform(0.0, 2 * math.pi), rng.uniform(-0.3, 0.3))
+        pupil = Pupil(int(rng.choice([0, 5, 6, 7, 8, 9])), rng.uniform(0.0, 2 * math.pi), rng.uniform(-0.15, 0.15))
         softness, breathing = rng.uniform(0.35, 0.65), rng.uniform(0.8, 2.0)
         told = math.exp(0.1 * float(np.clip(rng.standard_normal(), -2.0, 2.0)))
         gains = rng.uniform(0.95, 1.05, len(self.focus_diopters))

@@ -15,7 +15,9 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add `--config`, `--set` and the shorthands of the most used settings."""
     group = parser.add_argument_group("settings (defaults: --list-settings)")
     group.add_argument(
-        "--config", metavar="FILE", help="YAML file of settings, in the form that --list-settings prints"
+        "--config",
+        metavar="FILE",
+        help="YAML file of settings, in the form that --list-settings prints, or a ROS parameter file",
     )
     group.add_argument(
         "--set",

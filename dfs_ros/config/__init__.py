@@ -39,6 +39,7 @@ from dfs_ros.config.node import (
     V4l2Config,
     ViewerConfig,
 )
+from dfs_ros.config.ros_file import is_parameter_file, settings_of
 from dfs_ros.config.setting import checked, read_yaml, setting, unknown_name
 
 __all__ = [
@@ -106,13 +107,18 @@ class Config:
 
     @classmethod
     def load(cls, path: str | Path) -> Config:
-        """Configuration from a YAML file of the same nesting; FileNotFoundError or ValueError, naming the file."""
+        """Configuration from a YAML file of the same nesting, or a ROS parameter file.
+
+        Raises FileNotFoundError or ValueError, naming the file.
+        """
         values = read_yaml(Path(path), f"configuration {path}")
         if values is None:
             values = {}
         if not isinstance(values, Mapping):
             raise ValueError(f"configuration {path}: expected sections with settings, received {type(values).__name__}")
         try:
+            if is_parameter_file(values):
+                values = settings_of(values, {name for name, _ in sections(cls())})
             return cls.from_dict(values)
         except ValueError as error:
             raise ValueError(f"configuration {path}: {error}") from error

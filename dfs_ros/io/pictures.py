@@ -1,6 +1,7 @@
-"""Pictures for people: depth in colour with a scale.
+"""Pictures for people: depth and its sigma in colour, with a scale.
 
-Colours are uniform in inverse depth, as depth is measured: near is red, far is blue. Pixels without depth are hatched
+Colours of depth are uniform in inverse depth, as depth is measured: near is red, far is blue. Those of sigma are
+uniform in its logarithm: small is dark, large is bright. Pixels without depth are hatched
 in grey, a colour of no depth. All functions take and return uint8 RGB arrays; the live viewer uses them, too.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +21,8 @@ from dfs_ros.config import NEAREST_DEPTH_M, HypothesesConfig
 Picture = NDArray[np.uint8]
 
 _LEVELS = 254  # of the colour map; indices 254 and 255 are the stripes of "no depth"
+# Least width of a range of depth colours in standard deviations: noise, 99 % of it within five, spans a quarter.
+_LEAST_SIGMAS = 20
 _BACKGROUND = (255, 255, 255)
 _INK = (32, 36, 42)
 
@@ -43,29 +47,35 @@ def colorize_depth(depth_m: NDArray[np.float32], min_m: float, max_m: float) -> 
     if depth.ndim != 2 or depth.size == 0:
         raise ValueError(f"depth_m: expected shape (H, W), received {depth.shape}")
     usable = (depth > 0) & (depth < np.inf)
-    scale = (_LEVELS - 1) / (1 / min_m - 1 / max_m)
     with np.errstate(divide="ignore", invalid="ignore"):
-        level = (1 / depth - np.float32(1 / max_m)) * np.float32(scale)
-    np.copyto(level, 0, where=~usable)
-    index = np.rint(level.clip(0, _LEVELS - 1)).astype(np.uint8)
-    np.copyto(index, _hatch(*depth.shape, _stripe_px(*depth.shape)), where=~usable)
-    return np.asarray(cv2.applyColorMap(index, _colour_table()), np.uint8)
+        share: NDArray[Any] = (1 / depth - np.float32(1 / max_m)) * np.float32(1 / (1 / min_m - 1 / max_m))
+    return _coloured(share, usable, _colour_table())
 
 
-def depth_range(depth_m: NDArray[np.float32]) -> tuple[float, float]:
+def depth_range(depth_m: NDArray[np.float32], sigma_m: NDArray[np.float32] | None = None) -> tuple[float, float]:
     """Range (min, max) of depth colours in metres: 1st and 99th percentile.
 
-    It is widened to at least a factor of 1.05; without any depth it is the default hypotheses' range.
+    It is widened to at least a factor of 1.05, and, about its middle in dioptres, to 20 times the median `sigma_m` (of
+    the same shape): noise shall not look like relief. Without any depth it is the default hypotheses' range.
     """
     depth = np.asarray(depth_m)
-    values = depth[np.isfinite(depth) & (depth > 0)]
+    known = np.isfinite(depth) & (depth > 0)
+    values = depth[known]
     if values.size == 0:
         return NEAREST_DEPTH_M, HypothesesConfig.max_depth_m
     low, high = (float(v) for v in np.percentile(values, [1, 99]))
     if high < 1.05 * low:
         middle = math.sqrt(low * high)
         low, high = middle / math.sqrt(1.05), middle * math.sqrt(1.05)
-    return low, high
+    spread = np.empty(0) if sigma_m is None else np.asarray(sigma_m)[known] / values**2
+    spread = spread[np.isfinite(spread)]
+    least = _LEAST_SIGMAS * float(np.median(spread)) if spread.size else 0.0
+    near, far = 1 / low, 1 / high
+    if near - far >= least:
+        return low, high
+    middle = (near + far) / 2
+    far = max(middle - least / 2, middle / 10)  # nothing lies beyond infinity
+    return 1 / (far + least), 1 / far
 
 
 def depth_picture(
@@ -73,39 +83,53 @@ def depth_picture(
     title: str = "",
     min_m: float | None = None,
     max_m: float | None = None,
+    sigma_m: NDArray[np.float32] | None = None,
 ) -> Picture:
     """Depth image in colour with title, colour bar and share of unknown pixels.
 
-    `depth_m` (H, W) metres, NaN = unknown; the default range is that of :func:`depth_range`. Small images are enlarged
-    by whole pixels to keep the scale legible. Returns uint8 RGB, larger than the depth image.
+    `depth_m` (H, W) metres, NaN = unknown; the default range is that of :func:`depth_range`, with `sigma_m`. Small
+    images are enlarged by whole pixels to keep the scale legible. Returns uint8 RGB, larger than the depth image.
     """
-    auto_min, auto_max = depth_range(depth_m)
+    auto_min, auto_max = depth_range(depth_m, sigma_m)
     low, high = min_m if min_m is not None else auto_min, max_m if max_m is not None else auto_max
     if low >= high and (min_m is None) != (max_m is None):  # the given end lies beyond all depths
         low, high = (high / 1.05, high) if min_m is None else (low, low * 1.05)
     image = colorize_depth(_enlarged(np.asarray(depth_m)), low, high)
-    height, width = image.shape[:2]
-    em = _em(height)
-    bar = _colour_bar(low, high, height, em)
-    margin = em // 2
-    top = 2 * em if title else margin
-    missing = 1 - float((np.isfinite(depth_m) & (np.asarray(depth_m) > 0)).mean())
-    share = "all pixels" if missing == 1 else f"{missing:.1%} of the pixels" if missing >= 0.001 else "a few pixels"
-    legend = f"no depth: {share}"
-    legend_width = 2 * em + 3 * margin + math.ceil(_font(em).getlength(legend)) if missing > 0 else 0
-    bottom = 2 * em if missing > 0 else margin
-    size = (max(width + bar.shape[1] + 3 * margin, legend_width), top + height + bottom)
-    canvas = Image.new("RGB", size, _BACKGROUND)
-    canvas.paste(Image.fromarray(image), (margin, top))
-    canvas.paste(Image.fromarray(bar), (width + 2 * margin, top))
-    draw = ImageDraw.Draw(canvas)
-    if title:
-        draw.text((margin, top // 2), title, _INK, _font(em, title, canvas.width - 2 * margin), anchor="lm")
-    if missing > 0:
-        swatch = _colour_table()[_hatch(em, 2 * em, _stripe_px(height, width))].reshape(em, 2 * em, 3)
-        canvas.paste(Image.fromarray(swatch), (margin, top + height + em // 2))
-        draw.text((margin + 2 * em + margin, top + height + em), legend, _INK, _font(em), anchor="lm")
-    return np.array(canvas)
+    height = image.shape[0]
+    inverse = np.linspace(1 / high, 1 / low, height, dtype=np.float32)
+    strip = colorize_depth((1 / inverse[:, None]).astype(np.float32), low, high)
+    ticks = [
+        ((1 / tick - 1 / high) / (1 / low - 1 / high), f"{tick:.3g} m")
+        for tick in metre_ticks(low, high, height, 2 * _em(height))
+    ]
+    known = np.isfinite(depth_m) & (np.asarray(depth_m) > 0)
+    return _framed(image, strip, ticks, title, "no depth", 1 - float(known.mean()))
+
+
+def sigma_picture(sigma_m: NDArray[np.float32], title: str = "") -> Picture:
+    """Standard deviation of a depth image in colour, framed as :func:`depth_picture`.
+
+    `sigma_m` (H, W) metres, NaN = unknown. The scale is logarithmic, from the 1st to the 99th percentile, widened to at
+    least a factor of 2.
+    """
+    sigma = np.asarray(sigma_m, np.float32)
+    values = sigma[np.isfinite(sigma) & (sigma > 0)]
+    low, high = (float(v) for v in np.percentile(values, [1, 99])) if values.size else (0.001, 1.0)
+    if high < 2 * low:
+        middle = math.sqrt(low * high)
+        low, high = middle / math.sqrt(2), middle * math.sqrt(2)
+    enlarged = _enlarged(sigma)
+    usable = np.isfinite(enlarged) & (enlarged > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = (np.log(enlarged) - np.float32(math.log(low))) / np.float32(math.log(high / low))
+    image = _coloured(share, usable, _sigma_table())
+    height = image.shape[0]
+    up = np.linspace(1, 0, height, dtype=np.float32)[:, None]
+    strip = _coloured(up, np.ones_like(up, np.bool_), _sigma_table())
+    ticks = []
+    for value in _log_ticks(low, high, height, 2 * _em(height)):
+        ticks.append((1 - math.log(value / low) / math.log(high / low), _length_text(value)))
+    return _framed(image, strip, ticks, title, "no depth", 1 - float(np.isfinite(sigma).mean()))
 
 
 def focus_text(focus_diopters: float) -> str:
@@ -153,8 +177,19 @@ def _colour_table() -> Picture:
     # Turbo without its ends, which are nearly black and would look alike.
     positions = np.linspace(0.06, 0.95, _LEVELS)
     turbo = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_TURBO)[:, 0, ::-1]
+    return _table_of(turbo, positions)
+
+
+@lru_cache(maxsize=1)
+def _sigma_table() -> Picture:
+    # Inferno without its black end; unlike the colours of depth it rises in brightness.
+    inferno = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_INFERNO)[:, 0, ::-1]
+    return _table_of(inferno, np.linspace(0.1, 1.0, _LEVELS))
+
+
+def _table_of(colours: NDArray[Any], positions: NDArray[np.float64]) -> Picture:
     table = np.full((256, 1, 3), 0, np.uint8)
-    table[:_LEVELS, 0] = [[np.interp(p * 255, np.arange(256), turbo[:, c]) for c in range(3)] for p in positions]
+    table[:_LEVELS, 0] = [[np.interp(p * 255, np.arange(256), colours[:, c]) for c in range(3)] for p in positions]
     table[_LEVELS], table[_LEVELS + 1] = 208, 176
     return table
 
@@ -169,42 +204,73 @@ def _stripe_px(height: int, width: int) -> int:
     return max(3, round(min(height, width) / 100))
 
 
-def _colour_bar(min_m: float, max_m: float, height: int, em: int) -> Picture:
-    """Colour bar with far on top, like the floor in front of a camera."""
-    ticks = metre_ticks(min_m, max_m, height, 2 * em)
-    font = _font(em)
-    labels = [f"{tick:.3g} m" for tick in ticks]
-    bar_width = round(1.2 * em)
-    width = bar_width + em // 2 + math.ceil(max(font.getlength(label) for label in labels)) + em // 2
-    canvas = Image.new("RGB", (width, height), _BACKGROUND)
-    inverse = np.linspace(1 / max_m, 1 / min_m, height, dtype=np.float32)
-    strip = colorize_depth(np.repeat(1 / inverse[:, None], bar_width, axis=1), min_m, max_m)
-    canvas.paste(Image.fromarray(strip), (0, 0))
+def _coloured(share: NDArray[Any], usable: NDArray[np.bool_], table: Picture) -> Picture:
+    """Colours of `share` (H, W), 0 to 1, by a table; hatched where not `usable`."""
+    level = share * np.float32(_LEVELS - 1)
+    np.copyto(level, 0, where=~usable)
+    index = np.rint(level.clip(0, _LEVELS - 1)).astype(np.uint8)
+    np.copyto(index, _hatch(*share.shape, _stripe_px(*share.shape)), where=~usable)
+    return np.asarray(cv2.applyColorMap(index, table), np.uint8)
+
+
+def _framed(
+    image: Picture, strip: Picture, ticks: list[tuple[float, str]], title: str, unknown: str, missing: float
+) -> Picture:
+    """Image with title, colour bar and the `missing` share of its pixels; `ticks`: share from the top, and label."""
+    height, width = image.shape[:2]
+    em = _em(height)
+    bar = _colour_bar(strip, ticks, em)
+    margin = em // 2
+    top = 2 * em if title else margin
+    share = "all pixels" if missing == 1 else f"{missing:.1%} of the pixels" if missing >= 0.001 else "a few pixels"
+    legend = f"{unknown}: {share}"
+    legend_width = 2 * em + 3 * margin + math.ceil(_font(em).getlength(legend)) if missing > 0 else 0
+    bottom = 2 * em if missing > 0 else margin
+    size = (max(width + bar.shape[1] + 3 * margin, legend_width), top + height + bottom)
+    canvas = Image.new("RGB", size, _BACKGROUND)
+    canvas.paste(Image.fromarray(image), (margin, top))
+    canvas.paste(Image.fromarray(bar), (width + 2 * margin, top))
     draw = ImageDraw.Draw(canvas)
-    for tick, label in zip(ticks, labels, strict=True):
-        y = (1 / tick - 1 / max_m) / (1 / min_m - 1 / max_m) * (height - 1)
+    if title:
+        draw.text((margin, top // 2), title, _INK, _font(em, title, canvas.width - 2 * margin), anchor="lm")
+    if missing > 0:
+        swatch = _colour_table()[_hatch(em, 2 * em, _stripe_px(height, width))].reshape(em, 2 * em, 3)
+        canvas.paste(Image.fromarray(swatch), (margin, top + height + em // 2))
+        draw.text((margin + 2 * em + margin, top + height + em), legend, _INK, _font(em), anchor="lm")
+    return np.array(canvas)
+
+
+def _colour_bar(strip: Picture, ticks: list[tuple[float, str]], em: int) -> Picture:
+    """Colour bar of a column of colours (H, 1, 3), with far or large on top, like the floor in front of a camera."""
+    height = strip.shape[0]
+    font = _font(em)
+    bar_width = round(1.2 * em)
+    width = bar_width + em // 2 + math.ceil(max(font.getlength(label) for _, label in ticks)) + em // 2
+    canvas = Image.new("RGB", (width, height), _BACKGROUND)
+    canvas.paste(Image.fromarray(strip.repeat(bar_width, axis=1)), (0, 0))
+    draw = ImageDraw.Draw(canvas)
+    for share, label in ticks:
+        y = share * (height - 1)
         draw.line([(bar_width, y), (bar_width + em // 4, y)], _INK, max(1, em // 12))
         text_y = min(max(y, em * 0.55), height - em * 0.55)  # keeps the labels of the ends inside
         draw.text((bar_width + em // 2, text_y), label, _INK, font, anchor="lm")
     return np.array(canvas)
 
 
-def _tile(picture: Picture, label: str, height: int, em: int) -> Image.Image:
-    width = max(1, round(picture.shape[1] * height / picture.shape[0]))
-    shrinks = height < picture.shape[0]
-    resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST)
-    tile = Image.new("RGB", (width, height + round(1.6 * em)), _BACKGROUND)
-    tile.paste(Image.fromarray(resized), (0, round(1.6 * em)))
-    ImageDraw.Draw(tile).text((0, round(0.8 * em)), label, _INK, _font(em, label, width), anchor="lm")
-    return tile
+def _log_ticks(low: float, high: float, length_px: float, gap_px: float) -> list[float]:
+    """Both ends of a logarithmic scale, and 1, 2, 5 of each decade between, at least `gap_px` apart."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [low, high]
+    for mantissa in (1, 5, 2):
+        for value in (mantissa * 10.0**decade for decade in decades):
+            apart = min(abs(math.log(value / tick)) for tick in ticks) / math.log(high / low) * length_px
+            if low < value < high and apart >= gap_px:
+                ticks.append(value)
+    return sorted(ticks)
 
 
-def _rgb(image: NDArray[np.uint8]) -> Picture:
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
-        raise TypeError(f"image: expected a uint8 array, received {getattr(image, 'dtype', type(image).__name__)}")
-    if image.size == 0 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
-        raise ValueError(f"image: expected shape (H, W, 3) or (H, W), received {image.shape}")
-    return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+def _length_text(metres: float) -> str:
+    return f"{metres:.2g} m" if metres >= 0.1 else f"{metres * 1e3:.2g} mm"
 
 
 def _enlarged(depth_m: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -3,7 +3,8 @@
 ==================== ==========================================================================================
 depth.npy            float32 (H, W), metres, NaN where unknown
 sigma.npy            float32 (H, W), metres, one standard deviation
-depth.png            depth in colour with a scale in metres; hatched where unknown
+depth.png            depth in colour with a scale in metres, no finer than sigma; hatched where unknown
+sigma.png            sigma in colour with a logarithmic scale
 depth_mm.png         uint16 (H, W), millimetres, 0 where unknown or beyond 65.5 m
 points.ply           binary point cloud in the optical frame (x right, y down, z forward, metres) with colours
 all_in_focus.png     RGB
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.io.images import write_png
-from dfs_ros.io.pictures import depth_picture
+from dfs_ros.io.pictures import depth_picture, sigma_picture
 from dfs_ros.io.report import report_of
 from dfs_ros.io.strict_json import json_text
 from dfs_ros.optics.pinhole import intrinsics, points_from_depth
@@ -60,7 +61,8 @@ def write_result(
     with staged(folder, last=REPORT_FILE) as staging:
         np.save(staging / "depth.npy", depth, allow_pickle=False)
         np.save(staging / "sigma.npy", sigma, allow_pickle=False)
-        write_png(staging / "depth.png", depth_picture(depth, title, min_m, max_m))
+        write_png(staging / "depth.png", depth_picture(depth, title, min_m, max_m, sigma))
+        write_png(staging / "sigma.png", sigma_picture(sigma, f"{title}: standard deviation"))
         write_png(staging / "depth_mm.png", millimetres)
         write_png(staging / "all_in_focus.png", result.all_in_focus)
         write_ply(staging / "points.ply", points, result.all_in_focus)

@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -136,6 +137,50 @@ def test_a_frame_of_another_scene_is_told_once(stack: Path, tmp_path: Path, caps
     (line,) = result.stderr.splitlines()
     assert line.startswith("W frame 2 (0.5 dioptres) dropped: ")
     assert len(json.loads((tmp_path / "out" / "report.json").read_text())["warnings"]) == 1
+
+
+# ---------------------------------------------------------------------------------------------------- several stacks
+
+
+def test_a_stack_that_fails_does_not_stop_the_others(stack: Path, tmp_path: Path, capsys: Capture) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    other = tmp_path / "other"
+    shutil.copytree(stack, other)
+    output = tmp_path / "out"
+    assert main(["estimate", *map(str, (stack, broken, other)), "--output", str(output), *FAST]) == 1
+    assert names(output) == ["other", "stack"]
+    first = np.load(output / "stack" / "depth.npy")
+    np.testing.assert_array_equal(np.load(output / "other" / "depth.npy"), first)
+    assert np.nanmedian(first) == pytest.approx(DEPTH_M, rel=0.03)
+    printed = capsys.readouterr()
+    assert f"dfs estimate: error: {broken}: " in printed.err and "no such file" in printed.err
+    lines = printed.out.splitlines()
+    assert [line.partition(":")[0] for line in lines[:2]] == [str(output / "stack"), str(output / "other")]
+    assert lines[2:] == [f"{output}: 2 of 3 stacks estimated; failed: {broken}"]
+
+
+def test_json_is_all_that_is_printed(stack: Path, tmp_path: Path, capsys: Capture) -> None:
+    output = tmp_path / "out"
+    assert estimate(stack, output, "--json", *FAST) == 0
+    printed = capsys.readouterr()
+    (record,) = json.loads(printed.out)["stacks"]
+    assert (record["stack"], record["output"], record["error"]) == (str(stack), str(output), None)
+    assert record["report"] == json.loads((output / "report.json").read_text())
+    assert record["report"]["depth_m"]["median"] == pytest.approx(DEPTH_M, rel=0.03)
+    missing = tmp_path / "missing"
+    assert estimate(missing, output, "--json", *FAST) == 2
+    printed = capsys.readouterr()
+    (record,) = json.loads(printed.out)["stacks"]
+    assert record["report"] is None and "no such file" in record["error"] and "no such file" in printed.err
+
+
+def test_stacks_of_one_name_are_refused_before_any_work(stack: Path, tmp_path: Path, capsys: Capture) -> None:
+    twin = tmp_path / "elsewhere" / "stack"
+    shutil.copytree(stack, twin)
+    assert main(["estimate", str(stack), str(twin), "--output", str(tmp_path / "out")]) == 2
+    assert f"expected folders of different names, received {stack}, {twin}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 # ---------------------------------------------------------------------------------------------------- help

@@ -113,7 +113,16 @@ def start(stack: Path, tmp_path: Path) -> Iterator[Callable[..., Run]]:
 def check_result(folder: Path, printed: str) -> None:
     """The plane stands where it stood in the recorded stack, in every file."""
     assert sorted(p.name for p in folder.iterdir()) == [
-        *("all_in_focus.png", "depth.npy", "depth.png", "depth_mm.png", "points.ply", "report.json", "sigma.npy")
+        *(
+            "all_in_focus.png",
+            "depth.npy",
+            "depth.png",
+            "depth_mm.png",
+            "points.ply",
+            "report.json",
+            "sigma.npy",
+            "sigma.png",
+        )
     ]
     depth_m, sigma_m = np.load(folder / "depth.npy"), np.load(folder / "sigma.npy")
     assert depth_m.shape == SIZE == sigma_m.shape

@@ -15,6 +15,7 @@ from dfs_ros.io.pictures import (
     depth_range,
     focus_text,
     metre_ticks,
+    sigma_picture,
 )
 
 WHITE = (255, 255, 255)
@@ -77,6 +78,45 @@ def test_depth_range_leaves_outliers_out() -> None:
     assert depth_range(np.full((4, 4), np.nan)) == (NEAREST_DEPTH_M, HypothesesConfig.max_depth_m)
     low, high = depth_range(np.full((4, 4), 2.0))
     assert low < 2 < high and high / low == pytest.approx(1.05)
+
+
+def test_noise_does_not_fill_the_colours_of_depth() -> None:
+    rng = np.random.default_rng(4)
+    sigma = np.full((120, 160), 0.02, np.float32)
+    plane = (0.78 + 0.02 * rng.standard_normal(sigma.shape)).astype(np.float32)
+    low, high = depth_range(plane, sigma)
+    assert 1 / low - 1 / high == pytest.approx(20 * 0.02 / 0.78**2, rel=0.02)
+    assert (1 / low + 1 / high) / 2 == pytest.approx(1 / 0.78, rel=0.02)
+    coloured = colorize_depth(plane, low, high).astype(int)
+    alone = colorize_depth(plane, *depth_range(plane)).astype(int)
+    assert 4 * coloured.std(axis=(0, 1)).max() < alone.std(axis=(0, 1)).max() * 3
+
+
+def test_a_scale_coarser_than_sigma_stays() -> None:
+    depth = inverse_ramp(0.5, 4, 500)[None]
+    sigma = 0.01 * depth**2
+    assert depth_range(depth, sigma) == depth_range(depth)
+    # Where sigma is as large as the depth, the scale ends before infinity.
+    low, high = depth_range(depth, 5 * depth**2)
+    assert 0 < low < 0.02 and 4 < high < 20
+    assert depth_range(depth, np.full_like(depth, np.nan)) == depth_range(depth)
+
+
+def test_the_picture_of_sigma_has_a_logarithmic_scale() -> None:
+    sigma = np.tile(np.geomspace(0.001, 0.1, 400, dtype=np.float32), (400, 1))
+    sigma[:50, :50] = np.nan
+    picture = sigma_picture(sigma, "Sigma")
+    top, left = next((y, x) for y in range(80) for x in range(40) if tuple(picture[y, x]) in ((208,) * 3, (176,) * 3))
+    image = picture[top : top + 400, left : left + 400].astype(int)
+    np.testing.assert_array_equal(is_grey(image.astype(np.uint8))[:50, :50], True)
+    brightness = image[200].sum(axis=1)
+    assert brightness[-10] > brightness[200] + 100 > brightness[10] + 200
+    # The column of the bar is the row of the image, upside down.
+    bar_x = next(x for x in range(left + 400, picture.shape[1]) if tuple(picture[top, x]) != WHITE) + 2
+    bar = picture[top : top + 400, bar_x].astype(int)
+    assert np.abs(bar[::-1] - image[200]).max() <= 12
+    for odd in (np.full((16, 20), np.nan, np.float32), np.full((16, 20), 0.3, np.float32)):
+        assert sigma_picture(odd).shape[0] >= 320
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,16 @@ from dfs_ros.optics.pinhole import intrinsics, points_from_depth
 from dfs_ros.system.atomic import prepare_output
 from dfs_ros.types import Camera, DepthResult
 
-FILES = ["all_in_focus.png", "depth.npy", "depth.png", "depth_mm.png", "points.ply", "report.json", "sigma.npy"]
+FILES = [
+    "all_in_focus.png",
+    "depth.npy",
+    "depth.png",
+    "depth_mm.png",
+    "points.ply",
+    "report.json",
+    "sigma.npy",
+    "sigma.png",
+]
 
 
 def example_result(height: int = 40, width: int = 60, **report: Any) -> DepthResult:

@@ -13,7 +13,16 @@ from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import plane_scene
 from dfs_ros.types import Camera
 
-FILES = ["all_in_focus.png", "depth.npy", "depth.png", "depth_mm.png", "points.ply", "report.json", "sigma.npy"]
+FILES = [
+    "all_in_focus.png",
+    "depth.npy",
+    "depth.png",
+    "depth_mm.png",
+    "points.ply",
+    "report.json",
+    "sigma.npy",
+    "sigma.png",
+]
 DFS = (sys.executable, "-m", "dfs_ros.cli.main")
 FAST = ("--network", "none", "--hypotheses", "24", "--max-depth", "5")
 DEPTH_M = 0.8

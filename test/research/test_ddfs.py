@@ -31,22 +31,28 @@ def inputs(height=64, width=64, hypotheses=6, seed=0):
     )
 
 
+def full_size(**changes):
+    """The shapes of a network without its values."""
+    with torch.device("meta"):
+        return DdfsNetwork(DdfsArchitecture(**changes))
+
+
 def used_parameters(network):
     """Those that the output depends on."""
-    image, cost = inputs(hypotheses=network.architecture.hypotheses)
+    image, cost = (tensor.to("meta") for tensor in inputs(hypotheses=network.architecture.hypotheses))
     sum(score.square().sum() for score in network(image, cost)).backward()
     return sum(p.numel() for p in network.parameters() if p.grad is not None)
 
 
 @pytest.mark.parametrize(("wiring", "used"), [("released", 25_435_729), ("paper", 32_515_665)])
 def test_parameters_at_64_hypotheses_are_those_of_the_authors(wiring, used):
-    network = DdfsNetwork(DdfsArchitecture(wiring=wiring))
+    network = full_size(wiring=wiring)
     assert sum(p.numel() for p in network.parameters()) == 32_515_665
     assert used_parameters(network) == used
 
 
 def test_layers_are_those_of_the_paper():
-    network = DdfsNetwork()
+    network = full_size()
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     assert shapes["encoder.conv1.0.weight"] == (128, 67, 7, 7) and shapes["encoder.conv1.3.weight"] == (128, 128, 7, 7)
     assert shapes["encoder.conv2.0.weight"] == (256, 128, 5, 5) and shapes["encoder.conv5.3.weight"] == (512, 512, 3, 3)

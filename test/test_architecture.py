@@ -250,14 +250,20 @@ print(DepthEstimator(config).estimate(stack).depth_m.shape)
     assert result.stdout == "(40, 48)\n"
 
 
-def test_heavy_libraries_are_imported_when_needed() -> None:
-    code = """
-import sys
-import dfs_ros.estimator.estimator, dfs_ros.io.results, dfs_ros.io.stack_folder, dfs_ros.cli.main, dfs_ros.cli.estimate
-import dfs_ros.node.depth_node, dfs_ros.transport, dfs_ros.camera.simulator, dfs_ros.network
-print(sorted({"torch", "viser", "cyclonedds", "matplotlib", "skimage"} & set(sys.modules)))
-"""
-    result = run_python(code)
+@pytest.mark.parametrize(
+    ("modules", "heavy"),
+    [
+        (
+            "estimator.estimator io.results io.stack_folder cli.main cli.estimate node.depth_node transport "
+            "camera.simulator network",
+            "torch viser cyclonedds matplotlib skimage",
+        ),
+        ("cli.run cli.camera cli.record transport.dds.transport camera.recorded", "scipy torch viser matplotlib"),
+    ],
+)
+def test_heavy_libraries_are_imported_when_needed(modules: str, heavy: str) -> None:
+    imported = ", ".join(f"dfs_ros.{module}" for module in modules.split())
+    result = run_python(f"import sys, {imported}\nprint(sorted({set(heavy.split())} & set(sys.modules)))")
     assert result.returncode == 0, result.stderr
     assert result.stdout == "[]\n"
 

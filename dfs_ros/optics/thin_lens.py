@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import j1
 
 from dfs_ros.types import Camera, check_focus
 
@@ -52,6 +51,8 @@ def disk_transfer(diameter_px: ArrayLike, frequency: ArrayLike) -> Array:
 
     Real, 1 at rho = 0; `diameter_px` c in pixels broadcasts against `frequency` rho in cycles per pixel.
     """
+    from scipy.special import j1  # half the start of a process that only sends or receives
+
     x = np.pi * np.asarray(diameter_px, np.float64) * np.asarray(frequency, np.float64)
     small = x < 1e-4
     safe = np.where(small, 1.0, x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -59,10 +60,13 @@ def test_fitted_line() -> None:
     assert fitted_line([1, 2, 3, 4], [1.0, 4.0, 1.0, 4.0])["r_squared"] < 0.5
 
 
-def test_bench_writes_table_numbers_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bench_writes_table_numbers_and_plot(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.speed.measure", measure_here)  # starting a process for each case takes longest
     output = tmp_path / "bench"
     sizes = ["--size", "32", "--images", "2", "--hypotheses", "3", "--repeats", "1", "--rounds", "1"]
-    live = ["--live-seconds", "0.1", "--rates", "0,30", "--runners", "none,torch"]
+    live = ["--live-seconds", "0.1", "--rates", "0,30", "--runners", "none"]
     assert main(["bench", *sizes, *live, "--output", str(output), "--growth-hypotheses", "2"]) == 0
     said = capsys.readouterr().out
     report = json.loads((output / "bench.json").read_text())
@@ -82,10 +86,10 @@ def test_bench_writes_table_numbers_and_plot(tmp_path: Path, capsys: pytest.Capt
             assert np.isfinite([line["slope_s"], line["offset_s"], line["r_squared"]]).all()
     assert set(report["outputs_s"]) == {"points", "packed cloud", "colours"} and min(report["outputs_s"].values()) > 0
     assert (output / "bench.png").read_bytes()[:4] == b"\x89PNG"
-    assert {"cpu, none", "cpu, torch"} <= set(report["live"])
+    assert "cpu, none" in report["live"]
     for name, record in report["live"].items():
         assert name in said
-        assert record["ran_on"]["network"] == ("none" if "none" in name else "light, torch on cpu") or "cuda" in name
+        assert record["ran_on"]["network"] == "none"
         assert [row["input_hz"] for row in record["rates"]] == [0.0, 30.0]
         assert record["memory_mb"]["cpu_peak"] >= record["memory_mb"]["cpu"] > 50
         for row in record["rates"]:
@@ -165,6 +169,7 @@ def test_the_camera_of_the_bench_shows_a_plane_and_no_image_twice() -> None:
     assert changed == [0]
     record = live_here(case)
     assert record["depth_m"] == pytest.approx(0.9, rel=0.03)
+    assert live_here(dataclasses.replace(case, runner="torch"))["ran_on"]["network"] == "light, torch on cpu"
     assert record["memory_mb"]["gpu_device"] is None or record["memory_mb"]["gpu_device"] > 0
 
 

@@ -10,7 +10,7 @@
 #include <limits>
 #include <memory>
 #include <numeric>
-#include <random>
+#include <utility>
 #include <vector>
 
 #define BARRIER() barrier(__COUNTER__ - FIRST_BARRIER)
@@ -42,14 +42,17 @@ class Sequence {
     if (order == BACKWARDS) std::reverse(numbers.begin(), numbers.end());
   }
   const std::vector<int>& next() {
-    if (shuffled) std::shuffle(numbers.begin(), numbers.end(), random);
+    for (unsigned n = numbers.size(); shuffled && n > 1; --n) {
+      random = 1664525 * random + 1013904223;  // of Numerical Recipes; the header <random> takes as long as all the rest
+      std::swap(numbers[n - 1], numbers[(random >> 16) % n]);
+    }
     return numbers;
   }
 
  private:
   std::vector<int> numbers;
   bool shuffled;
-  std::minstd_rand random;
+  unsigned random;
 };
 
 // --- fibres ---------------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import pytest
 
 pytest.importorskip("cyclonedds", reason="cyclonedds, which has no package for this machine, carries this")
 
+from dds_names import new_domain, new_namespace
 from node_rig import PLANE_M
 
 from dfs_ros.config import Config
@@ -27,8 +27,8 @@ from dfs_ros.transport import open_transport
 from dfs_ros.transport.base import Transport
 from dfs_ros.types import FocalStack
 
-DOMAIN = random.SystemRandom().randint(1, 101)
-NAMESPACE = f"/test_{os.getpid()}_{random.SystemRandom().randint(0, 10**9)}"
+DOMAIN = new_domain()
+NAMESPACE = new_namespace()
 NETWORK = {"interface": "lo", "domain_id": DOMAIN, "discovery_range": "localhost"}
 FAST = {"network.name": "none", "hypotheses.count": 24, "alignment.mode": "off", "lens.aperture": "given"}
 FAST |= {"processing.threads": 1}

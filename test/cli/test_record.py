@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import random
 import signal
 import subprocess
 import sys
@@ -12,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bag_rig import FAST, messages_of
+from dds_names import new_domain, new_namespace
 from node_rig import PLANE_M, SIZE, START_NS
 
 from dfs_ros.camera.recorded import RecordedSource
@@ -62,9 +61,9 @@ def test_what_is_received_is_written_with_its_time(plane: FocalStack, tmp_path: 
 def network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Options of nodes that hear each other and nobody else."""
     pytest.importorskip("cyclonedds", reason="cyclonedds, which has no package for this machine, carries this")
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 101)))
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(new_domain()))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    namespace = f"/test_{os.getpid()}_{random.SystemRandom().randint(0, 10**9)}"
+    namespace = new_namespace()
     return ["--transport", "dds", "--namespace", namespace, "--set", "dds.interface=lo"]
 
 

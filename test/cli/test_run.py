@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from dds_names import new_domain
 from report_rig import violations
 
 from dfs_ros.cli.main import main
@@ -25,8 +26,8 @@ from dfs_ros.types import Camera
 
 PLANE_M = 0.9
 SIZE = (96, 128)
+DOMAIN = str(new_domain())
 CAMERA = Camera(focal_length_m=0.025, f_number=1.4, pixel_pitch_m=12.8e-3 / SIZE[1])
-DOMAIN = str(1 + os.getpid() % 100)  # tests that run side by side do not hear each other
 FAST = [
     *("--network", "none", "--hypotheses", "24", "--min-depth", "0.4", "--max-depth", "4"),
     *("--set", "cost.channels=luma", "--set", "processing.threads=1", "--set", "lens.aperture=given"),

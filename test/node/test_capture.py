@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dds_names import new_domain, new_namespace
 from node_rig import Rig
 
 from dfs_ros.config import Config
@@ -167,10 +166,10 @@ def pair(request: pytest.FixtureRequest) -> Iterator[tuple[Transport, Transport]
         pytest.importorskip("cyclonedds", reason="cyclonedds, which has no package for this machine, carries this")
         settings = {
             "interface": "lo",
-            "domain_id": random.SystemRandom().randint(1, 101),
+            "domain_id": new_domain(),
             "discovery_range": "localhost",
         }
-        namespace = f"/test_{os.getpid()}_{random.SystemRandom().randint(0, 10**9)}"
+        namespace = new_namespace()
         config = Config.from_dict({"dds": settings})
         nodes = [open_transport("dds", name, namespace=namespace, config=config) for name in ("server", "client")]
     yield nodes[0], nodes[1]

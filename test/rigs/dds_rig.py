@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import subprocess
 import sys
 import time
@@ -13,15 +12,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from dds_names import new_domain, new_namespace
 
 from dfs_ros.config import Config
 from dfs_ros.transport.dds.transport import DdsTransport
 
 INT = "std_msgs/msg/Int32"
-# Linux hands out ports from 32768 on, where domains from 102 on have theirs. A namespace of its own keeps a test run
-# apart from another one that drew the same domain.
-DOMAIN = random.SystemRandom().randint(1, 101)
-NAMESPACE = f"/test_{os.getpid()}_{random.SystemRandom().randint(0, 10**9)}"
+DOMAIN = new_domain()
+NAMESPACE = new_namespace()
 # Only the loopback interface, and type names alone decide on a match: so that a peer can send what does not fit.
 SETTINGS = {"dds": {"interface": "lo", "domain_id": DOMAIN, "discovery_range": "localhost"}}
 TRUSTING = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import random
 import subprocess
 import sys
 import time
@@ -12,12 +11,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from dds_names import new_domain, new_namespace
 
-DOMAIN = random.SystemRandom().randint(1, 101)
-"""Linux hands out ports from 32768 on, where domains from 102 on have theirs."""
+DOMAIN = new_domain()
 TIMEOUT_S = 60.0
 _numbers = itertools.count(1)
-_run = f"/test_{os.getpid()}_{random.SystemRandom().randint(0, 10**9)}"
+_run = new_namespace()
 
 
 @pytest.fixture

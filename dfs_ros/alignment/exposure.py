@@ -14,6 +14,8 @@ _BLUR_PX = 2.0  # reduces the effect of different focus
 _BLACK, _SATURATED = 8, 245
 _MIN_SHARE = 0.02  # least share of pixels for a meaningful ratio
 _SAME_WITHIN = 0.002  # gains this close to 1 are rounding
+_CLIPPED = 250  # pixel value from which light is clipped, or nearly
+_OVEREXPOSED = 0.1  # share of clipped pixels, beyond that of the stack's median image, that an image is left out for
 
 
 class Exposure:
@@ -48,6 +50,25 @@ def exposure_gain(reference: Exposure, frame: Exposure, motion: Motion) -> float
         return 1.0
     gain = float(np.median(reference.linear[both] / linear[both]))
     return gain if abs(gain - 1.0) > _SAME_WITHIN else 1.0
+
+
+def clipped_share(image: NDArray[np.uint8]) -> float:
+    """Share of the pixels of (H, W, 3) RGB or (H, W) whose green, or grey, is clipped."""
+    grey = image if image.ndim == 2 else image[..., 1]
+    return float(np.count_nonzero(grey >= _CLIPPED)) / grey.size
+
+
+def overexposed(images: NDArray[np.uint8]) -> list[str]:
+    """For every image of a stack why its exposure is no use beside that of the others; empty for those that are."""
+    clipped = np.array([clipped_share(image) for image in images])
+    usual = float(np.median(clipped))
+    return [
+        f"it is over-exposed: {share:.0%} of its pixels are clipped, {usual:.0%} of the median image's; use one "
+        "exposure for the whole stack"
+        if share > usual + _OVEREXPOSED
+        else ""
+        for share in clipped
+    ]
 
 
 def gain_table(gain: float, transfer_curve: str) -> NDArray[np.float32]:

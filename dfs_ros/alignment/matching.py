@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dfs_ros.alignment.exposure import overexposed
 from dfs_ros.alignment.registration import Features, Motion, Template, correlation, register, register_local, shifted
 from dfs_ros.config import AlignmentConfig
 from dfs_ros.optics import thin_lens
@@ -173,7 +174,11 @@ def match_frames(
     """
     order = [int(i) for i in np.argsort(stack.focus_diopters, kind="stable")]
     middle = len(order) // 2
-    candidates = sorted(order, key=lambda i: abs(order.index(i) - middle)) if reference is None else [reference]
+    left_out = overexposed(stack.images) if config.mode == "refine" else [""] * len(order)
+    if reference is None:
+        candidates = sorted(order, key=lambda i: (bool(left_out[i]), abs(order.index(i) - middle)))
+    else:
+        candidates, left_out[reference] = [reference], ""
     if config.mode != "refine":
         return _without_images(stack, config, candidates[0])
     # A large image at half size gives a tenth of a pixel, faster; small images are needed at full size.
@@ -181,7 +186,7 @@ def match_frames(
     features = [Features(image, longest_px, config.transfer_curve) for image in stack.images]
     matches = []
     for candidate in candidates[:_REFERENCES_TRIED]:
-        matches.append(_Matcher(stack, config, features, candidate, initial).match(order))
+        matches.append(_Matcher(stack, config, features, candidate, initial, left_out).match(order))
         if len(matches[-1].kept) > len(order) / 2:
             break  # otherwise the candidate itself may be the foreign frame
     return max(matches, key=lambda match: len(match.kept))
@@ -208,9 +213,10 @@ class _Matcher:
         features: list[Features],
         reference: int,
         initial: Sequence[FrameAlignment] | None,
+        left_out: Sequence[str],
     ) -> None:
         self._stack, self._config, self._features = stack, config, features
-        self._reference, self._initial = reference, initial
+        self._reference, self._initial, self._left_out = reference, initial, left_out
         self._breathing = Breathing(stack, config)
         self._checked = features[0].level_near(_CHECKED_PX)
         self._template = Template(features[reference])
@@ -233,6 +239,8 @@ class _Matcher:
         estimate = FrameAlignment(expected, math.exp(self._breathing.step(self._reference, frame)))
         if not (self._textured(frame) and self._textured(self._reference)):
             return replace(estimate, dropped=self._untextured_reason(frame))
+        if self._left_out[frame]:
+            return replace(estimate, dropped=self._left_out[frame])
         start, levels = self._start(frame, expected)
         motion = register(self._features[frame], self._template, start, expected, levels, self._config.iterations)
         likeness = self._likeness(frame, motion)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+import re
 from dataclasses import replace
 
 import cv2
@@ -134,6 +135,17 @@ def test_a_blank_frame_is_dropped(level: int) -> None:
     aligned = align(stack)
     assert aligned.kept == (0, 1, 3, 4)
     assert "no texture in common" in aligned.estimates[MIDDLE].dropped
+
+
+@pytest.mark.parametrize("bright", [0, MIDDLE])
+def test_an_over_exposed_frame_is_dropped_and_is_no_reference(bright: int) -> None:
+    stack = scene()
+    stack.images[bright] = np.clip(stack.images[bright].astype(np.float64) * 3.0, 0, 255).astype(np.uint8)
+    aligned = align(stack)
+    assert aligned.kept == tuple(i for i in range(5) if i != bright)
+    assert re.match(r"it is over-exposed: \d+% of its pixels are clipped", aligned.estimates[bright].dropped)
+    all_bright = replace(stack, images=np.stack([stack.images[bright]] * 5))
+    assert align(all_bright).kept == (0, 1, 2, 3, 4)
 
 
 def test_too_few_frames_of_one_scene_is_an_error() -> None:

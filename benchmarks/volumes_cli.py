@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--live-seconds: expected more than 0, received {args.live_seconds:g}")
     live_cli.rates_of(args.rates)
     live_cli.runners_of(args.runners)
-    from benchmarks import outputs
+    from benchmarks import judging, outputs
     from dfs_ros.system.atomic import prepare_output, staged
 
     if args.output:
@@ -89,6 +89,9 @@ def run(args: argparse.Namespace) -> int:
         report["outputs_s"] = outputs.measure(args.repeats)
         times = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in report["outputs_s"].items())
         print(f"outputs of 640 x 480 depth: {times}")
+        report["judge_s"] = judging.measure(args.repeats)
+        times = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in report["judge_s"].items())
+        print(f"judge of 5 images of 320 x 240: {times}")
     if not args.no_growth and not args.only_live:
         report["growth"] = _growth(args)
         _print_growth(report["growth"], args.size)

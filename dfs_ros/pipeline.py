@@ -3,6 +3,7 @@
 reduce        stack at a size that suffices, described f-number corrected       types.py
 align         focus breathing, motion and exposure differences removed          alignment/
 aperture      effective aperture and its standard error, from the stack         calibration/aperture.py
+judge         contradictions of images and description, which leave no depth    consistency/judge.py
 hypotheses    candidate depths, uniform in inverse depth                        cost_volume/hypotheses.py
 cost volume   misfit of one sharp image, re-blurred for every focus setting     cost_volume/
 interpolate   costs of further depths in between, if hypotheses are few         cost_volume/hypotheses.py
@@ -11,7 +12,7 @@ aggregate     guided filter along the edges of the image                        
 optimize      semi-global matching, which favours smooth surfaces               depth/regularization.py
 decide        probability over the hypotheses, by the network or without        network/, depth/regularization.py
 read out      probability -> inverse depth and its standard deviation           depth/readout.py
-judge         NaN for pixels without reliable depth                             depth/confidence.py
+select        NaN for pixels without reliable depth                             depth/confidence.py
 sharpen       all-in-focus image, deblurred at the depth found                  cost_volume/sharp.py
 
 `steps` computes on the CPU or on a GPU: the same calls, on arrays or on tensors (estimator/). Timing, progress and
@@ -29,6 +30,7 @@ from numpy.typing import NDArray
 from dfs_ros.alignment.align import AlignedStack, FrameAlignment
 from dfs_ros.calibration.aperture import ApertureFit
 from dfs_ros.config import AlignmentConfig, Config, CostConfig, RegularizationConfig
+from dfs_ros.consistency.findings import Findings, trusted
 from dfs_ros.cost_volume.hypotheses import hypotheses_for
 from dfs_ros.depth.confidence import known_pixels
 from dfs_ros.types import FocalStack, opened, reduced
@@ -45,9 +47,8 @@ class Steps(Protocol):
     def align(
         self, stack: FocalStack, config: AlignmentConfig, reference: int | None, initial: Alignment | None
     ) -> AlignedStack: ...
-    def aperture(
-        self, aligned: AlignedStack, described: FocalStack, depths_m: Depths, config: Config
-    ) -> ApertureFit: ...
+    def aperture(self, aligned: AlignedStack, stack: FocalStack, depths_m: Depths, config: Config) -> ApertureFit: ...
+    def judge(self, stack: FocalStack, aligned: AlignedStack, aperture: ApertureFit, config: Config) -> Findings: ...
     def upload(self, images: NDArray[np.uint8]) -> Array: ...
     def guide(self, images: Array) -> Array: ...
     def cost_volume(self, aligned: AlignedStack, images: Array, depths_m: Depths, config: CostConfig) -> Array: ...
@@ -68,19 +69,16 @@ Alignment = tuple[FrameAlignment, ...]
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """Depth of an aligned stack at the working size; `depth_m` and `sigma_m` are NaN if unknown.
-
-    `dense_depth_m` and `dense_sigma_m`: estimates at every pixel, reliable or not.
-    """
+    """Depth of an aligned stack at the working size, NaN if unknown; `dense`: depth and sigma at every pixel."""
 
     depth_m: Image
     sigma_m: Image
-    dense_depth_m: Image
-    dense_sigma_m: Image
+    dense: tuple[Image, Image]
     confidence: Image
     all_in_focus: NDArray[np.uint8] | None
     aligned: AlignedStack
     aperture: ApertureFit
+    findings: Findings
     depths_m: Depths
 
 
@@ -102,16 +100,19 @@ def estimate(
     aligned = steps.align(working, config.alignment, reference, initial)
     depths_m = hypotheses_for(stack, config.hypotheses)
     aperture = steps.aperture(aligned, stack, depths_m, config)
+    findings = steps.judge(working, aligned, aperture, config)
     aligned = aligned.opened(aperture.scale)
     diopters, spread, confidence = steps.download(infer(aligned, depths_m, config, steps))
     sigma_diopters, own_diopters = steps.sigma(spread, diopters)
-    depth_m = dense_depth_m = 1.0 / diopters
-    sigma_m = dense_sigma_m = sigma_diopters * depth_m * depth_m
+    depth_m = 1.0 / diopters
+    sigma_m = sigma_diopters * depth_m * depth_m
+    dense = depth_m, sigma_m
     sharp = steps.sharpen(aligned.stack, depth_m, config.cost) if sharpen else None
     if not config.confidence.dense:
         known = known_pixels(depth_m, own_diopters, confidence, config.confidence) & aligned.valid
+        known &= trusted(findings, config.confidence)
         depth_m, sigma_m = np.where(known, depth_m, np.nan), np.where(known, sigma_m, np.nan)
-    return Estimate(depth_m, sigma_m, dense_depth_m, dense_sigma_m, confidence, sharp, aligned, aperture, depths_m)
+    return Estimate(depth_m, sigma_m, dense, confidence, sharp, aligned, aperture, findings, depths_m)
 
 
 def infer(aligned: AlignedStack, depths_m: Depths, config: Config, steps: Steps) -> tuple[Array, Array, Array]:

@@ -35,6 +35,7 @@ LAYERS = (
     ("depth", "io", "messages"),
     ("network", "transport"),
     ("calibration", "camera"),
+    ("consistency",),
     ("pipeline",),
     ("estimator",),
     ("node", "viewer", "doctor"),

@@ -256,8 +256,24 @@ def test_a_wider_aperture_than_said_is_made_up_for() -> None:
     wrong = dataclasses.replace(stack, camera=dataclasses.replace(CAMERA, f_number=2 * CAMERA.f_number))
     result = DepthEstimator(config_of(lens={"aperture_scale": 2.0})).estimate(wrong)
     assert np.percentile(errors(result, 1.1), 95) < 0.03
-    uncorrected = DepthEstimator(config_of()).estimate(wrong)
-    assert abs(np.nanmedian(uncorrected.depth_m) / 1.1 - 1) > 0.03
+    assert result.report["aperture"] is None and result.report["warnings"] == []
+    fitted = DepthEstimator(config_of()).estimate(wrong)
+    assert fitted.report["aperture"]["measured"] == pytest.approx(2.0, rel=0.1)
+    assert np.percentile(errors(fitted, 1.1), 50) < 0.05
+    (finding,) = fitted.report["findings"]
+    assert (finding["cause"], finding["contradiction"], finding["image"]) == ("aperture", False, None)
+    assert fitted.report["warnings"] == [finding["text"]] and finding["text"].startswith("blur is about ")
+
+
+def test_a_contradiction_takes_the_depth_and_is_told() -> None:
+    stack = plane_stack(1.1)
+    wrong = dataclasses.replace(stack, focus_diopters=np.roll(stack.focus_diopters, 1))
+    result = DepthEstimator(config_of()).estimate(wrong)
+    assert result.coverage == 0.0 and np.isnan(result.sigma_m).all()
+    (finding,), (warning,) = result.report["findings"], result.report["warnings"]
+    assert (finding["contradiction"], warning) == (True, finding["text"])
+    told = DepthEstimator(config_of(confidence={"on_contradiction": "warn"})).estimate(wrong)
+    assert told.coverage > 0.5 and told.report["warnings"] == [warning]
 
 
 def test_the_report_says_what_was_done() -> None:

@@ -35,8 +35,10 @@ from dfs_ros.types import Camera, FocalStack, opened, reduced
 MEGAPIXELS = 0.08
 LOG_STEP = 0.12
 """Step between factors, in the logarithm."""
-FARTHEST_STEPS = 4
-"""Largest number of factors each way: 0.62 to 1.62."""
+FARTHEST_STEPS = 10
+"""Largest number of factors each way: 0.30 to 3.3."""
+LEAST_FOCUSES = 3
+"""Two images have a depth for every aperture where blur is Gaussian: only the shape of the blur tells them apart."""
 
 _WINDOW_SIGMA_PX = 3.0
 _TEXTURED = 0.4  # least confidence of a pixel that counts
@@ -47,8 +49,9 @@ _MOST_HYPOTHESES = 192
 # Measured on rendered stacks of three cameras, with exact and wrong f-numbers: the error of the factor's logarithm is
 # this over the root of the misfit's curvature, within a factor of two.
 _ERROR_PER_ROOT_CURVATURE = 0.09
-_PRIOR_SIGMA = 0.1
-_SIGNIFICANT = 2.0  # standard errors
+_MODEL_SIGMA = 0.03  # standard deviation of the logarithm, as a real point spread function is not quite the fit's
+_MOST_STACKS_BETWEEN = 16  # from one attempt to fit a live camera to the next
+_LENS_SIGMA = 0.1  # standard deviation of the logarithm of f-number times pixel size over focal length, among lenses
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +66,8 @@ class ApertureFit:
         (K,) factors tried, and mean log squared residual of each above the least. Empty for combined fits.
     share
         Share of pixels with enough texture to count.
+    at_limit
+        Whether the misfit still falls at the last factor tried.
     """
 
     measured: float
@@ -70,24 +75,51 @@ class ApertureFit:
     factors: NDArray[np.float64]
     misfit: NDArray[np.float64]
     share: float
+    at_limit: bool = False
 
     @property
     def scale(self) -> float:
-        """Factor to use: 1 within two standard errors of 1, else the shrunk measurement.
+        """Factor to use: the measured one, drawn to 1 by its standard error and the tolerance of lenses.
 
-        ``exp(log(measured) / (1 + (sigma / 0.1)^2))``: most probable factor if logarithms of factors have a standard
-        deviation of 0.1 about 0.
+            ln scale = ln measured / (1 + s_m^2 / s_l^2),       s_m^2 = sigma^2 + 0.03^2,       s_l = 0.1
+
+        The most probable factor of a lens that is off by s_l.
         """
-        x = math.log(self.measured)
-        if abs(x) < _SIGNIFICANT * self.sigma:
-            return 1.0
-        return math.exp(x / (1.0 + (self.sigma / _PRIOR_SIGMA) ** 2))
+        return math.exp(math.log(self.measured) / (1.0 + self._measured_variance / _LENS_SIGMA**2))
 
-    def report(self) -> dict[str, float] | None:
-        """Plain values for a report; None without a fit."""
+    @property
+    def scale_sigma(self) -> float:
+        """Standard error of the logarithm of :attr:`scale`; that of lenses as described where nothing was fitted.
+
+            1 / s^2 = 1 / s_m^2 + 1 / s_l^2,       times max(1, |ln measured| / sqrt(s_m^2 + s_l^2))
+
+        The factor grows where measurement and description contradict each other (Birge ratio). A fit that ends at its
+        limit: ``hypot(s_l, ln (measured / scale))``.
+        """
+        if self.at_limit:
+            return math.hypot(_LENS_SIGMA, math.log(self.measured / self.scale))
         if math.isinf(self.sigma):
+            return _LENS_SIGMA
+        variances = self._measured_variance, _LENS_SIGMA**2
+        birge = max(1.0, abs(math.log(self.measured)) / math.sqrt(sum(variances)))
+        return birge * math.sqrt(math.prod(variances) / sum(variances))
+
+    @property
+    def _measured_variance(self) -> float:
+        return float(self.sigma**2 + _MODEL_SIGMA**2)
+
+    def report(self) -> dict[str, float | bool] | None:
+        """Plain values for a report; None where nothing was fitted."""
+        if not self.share:
             return None
-        return {"scale": self.scale, "measured": self.measured, "sigma": self.sigma, "share": self.share}
+        return {
+            "scale": self.scale,
+            "scale_sigma": self.scale_sigma,
+            "measured": self.measured,
+            "sigma": self.sigma,
+            "at_limit": self.at_limit,
+            "share": self.share,
+        }
 
 
 def fit_aperture(
@@ -100,9 +132,11 @@ def fit_aperture(
 ) -> ApertureFit | None:
     """Fit the factor from described to observed blur of an aligned stack.
 
-    `nearest_m`: lower limit of depth. None if too few pixels have texture. If the misfit still falls at an end of the
-    range, the factor is that end. `tried` gets the number of factors tried.
+    `nearest_m`: lower limit of depth. None if too few pixels have texture, or fewer than three images differ in focus.
+    If the misfit still falls at an end of the range, the factor is that end. `tried` gets the number of factors tried.
     """
+    if len(np.unique(stack.focus_diopters)) < LEAST_FOCUSES:
+        return None
     stack = reduced(stack, MEGAPIXELS)
     cost = dataclasses.replace(cost, method="residual", window_sigma_px=_WINDOW_SIGMA_PX)
 
@@ -124,7 +158,7 @@ def fit_aperture(
     def try_factor(step: int) -> None:
         factor = math.exp(LOG_STEP * step)
         depths_m = _depths(stack, seen, factor, 1.0 / nearest_m)
-        least[step] = _least(energy_of(factor, depths_m))
+        least[step] = regularization.least_energy(energy_of(factor, depths_m))
         misfit[step] = float(least[step][textured].mean(dtype=np.float64))
         if tried is not None:
             tried(len(misfit))
@@ -144,38 +178,42 @@ def fit_aperture(
         factors=np.exp(LOG_STEP * np.array(steps)),
         misfit=values - values.min(),
         share=float(textured.mean()),
+        at_limit=best in (steps[0], steps[-1]),
     )
 
 
 class ApertureTracker:
-    """Tracker of a camera's aperture: fits stacks 1, 2, 4, 8 ... and combines the fits.
+    """Tracker of a camera's aperture: fits stacks 1, 2, 4 and 8 and combines the fits.
 
-    So the first result is corrected already, later ones better, and the mean cost of fitting vanishes. A stack without
-    texture gives no fit; the next power of two is tried instead.
+    So the first result is corrected already, later ones better. A stack that gives no fit, as it has too little
+    texture, or one that ends at its limit, is replaced by a later one, at most 16 stacks on.
     """
 
     def __init__(self, most_fits: int = 4) -> None:
         self._most_fits = most_fits
         self._camera: Camera | None = None
-        self._stacks = 0
+        self._stacks, self._next = 0, 1
         self._fits: list[ApertureFit] = []
+        self._last = unfitted()
 
     def fit(self, camera: Camera, fit_stack: Callable[[], ApertureFit | None]) -> ApertureFit:
         """Count a stack of `camera`, fit it if due, and return the combined aperture."""
         if camera != self._camera:
-            self._camera, self._stacks, self._fits = camera, 0, []
+            self._camera, self._stacks, self._next, self._fits, self._last = camera, 0, 1, [], unfitted()
         self._stacks += 1
-        due = self._stacks & (self._stacks - 1) == 0
-        if due and len(self._fits) < self._most_fits:
+        if self._stacks == self._next and len(self._fits) < self._most_fits:
+            self._next += min(self._stacks, _MOST_STACKS_BETWEEN)
             found = fit_stack()
-            if found is not None:
+            if found is not None and not found.at_limit:
                 self._fits.append(found)
-        return combined(self._fits)
+            elif found is not None:
+                self._last = found
+        return combined(self._fits) if self._fits else self._last
 
 
-def unfitted() -> ApertureFit:
-    """Aperture as described, without a fit: factor 1, infinite sigma."""
-    return ApertureFit(1.0, math.inf, np.empty(0), np.empty(0), 0.0)
+def unfitted(sigma: float = math.inf) -> ApertureFit:
+    """Aperture as described, without a fit: factor 1; `sigma` 0 if it was calibrated."""
+    return ApertureFit(1.0, sigma, np.empty(0), np.empty(0), 0.0)
 
 
 def combined(fits: Sequence[ApertureFit]) -> ApertureFit:
@@ -204,15 +242,6 @@ def _depths(stack: FocalStack, seen: NDArray[np.float64], factor: float, nearest
     blur_px = factor * (near - far) * float(thin_lens.coc_px_per_diopter(stack.focus_diopters, stack.camera).max())
     count = int(np.clip(math.ceil(blur_px / _BLUR_STEP_PX) + 1, 16, _MOST_HYPOTHESES))
     return depth_hypotheses(1.0 / near, 1.0 / far, count)
-
-
-def _least(energy: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Least energy over the first axis, by a parabola through the lowest and its neighbours."""
-    middle = np.clip(regularization.first_argmax(-energy), 1, len(energy) - 2)[None]
-    low, mid, high = (np.take_along_axis(energy, middle + k, axis=0)[0] for k in (-1, 0, 1))
-    offset, _ = vertex(low, mid, high)
-    inside = (mid <= low) & (mid <= high)
-    return np.asarray(np.where(inside, mid - 0.25 * (low - high) * offset, np.minimum(np.minimum(low, mid), high)))
 
 
 def _lowest(misfit: Mapping[int, float]) -> tuple[float, float]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from dfs_ros.alignment.align import align
-from dfs_ros.calibration.aperture import MEGAPIXELS, ApertureFit, fit_aperture
+from dfs_ros.calibration.aperture import LEAST_FOCUSES, MEGAPIXELS, ApertureFit, fit_aperture
 from dfs_ros.config import Config
 from dfs_ros.cost_volume.hypotheses import hypotheses_for
 from dfs_ros.types import FocalStack, reduced
@@ -16,10 +18,13 @@ def calibrate_aperture(
 ) -> ApertureFit:
     """Fit the factor from described to observed blur of a stack.
 
-    `lens.aperture_scale` of the configuration is ignored. Raises ValueError if the stack has too little texture, or the
-    best factor is an end of the range 0.62 to 1.62.
+    `lens.aperture_scale` of the configuration is ignored. Raises ValueError if the stack has too little texture, fewer
+    than three images differ in focus, or the best factor is an end of the range 0.3 to 3.3.
     """
     config = config or Config()
+    count = len(np.unique(stack.focus_diopters))
+    if count < LEAST_FOCUSES:
+        raise ValueError(f"calibration: expected images at {LEAST_FOCUSES} or more focus positions, received {count}")
     aligned = align(reduced(stack, MEGAPIXELS), config.alignment)
     nearest_m = float(hypotheses_for(stack, config.hypotheses).min())
     threads = config.processing.threads
@@ -29,7 +34,7 @@ def calibrate_aperture(
             "calibration: hardly a pixel has texture; take a stack of a scene with detail everywhere and depth that "
             "varies"
         )
-    if fit.misfit.argmin() in (0, len(fit.misfit) - 1):
+    if fit.at_limit:
         raise ValueError(
             f"calibration: the misfit still falls at an aperture scale of {fit.factors[fit.misfit.argmin()]:.2f}, the "
             "last one tried; check focal length, pixel size and the unit of the focus"

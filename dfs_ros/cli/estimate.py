@@ -72,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
             try:
                 said, report = _estimate(job, config, estimators, show)
                 records.append({"stack": job.stack, "output": job.output, "error": None, "report": report})
+                for finding in report["findings"]:
+                    tqdm.write(f"dfs estimate: warning: {job.stack}: {finding['text']}", file=sys.stderr)
             except _FAULTS as error:
                 first_fault = first_fault or error
                 text = str(error) or type(error).__name__
@@ -155,6 +157,8 @@ def _summary(result: DepthResult, images: int) -> str:
 
     height, width = result.depth_m.shape
     took = f"{width} x {height} depth from {images} images in {result.report['seconds']['total']:.2f} s"
+    if any(finding["contradiction"] for finding in result.report["findings"]) and result.coverage == 0:
+        return f"{took}, but no pixel has depth: the images contradict the description of the stack"
     if result.coverage == 0:
         return f"{took}, but nowhere do the images tell depth: no texture, or none that is sharper in one than another"
     low, high = np.nanmin(result.depth_m), np.nanmax(result.depth_m)

@@ -43,9 +43,8 @@ class LensConfig:
     )
     aperture: str = setting(
         "fitted",
-        "Source of the effective aperture. given: computed blur times aperture_scale; fitted: also times a factor "
-        "estimated from the images where it differs significantly from 1 (cost residual only; of a live camera from "
-        "its stacks 1, 2, 4 and 8, later ones where those have too little texture)",
+        "Source of the effective aperture. given: computed blur times aperture_scale; fitted: where that is 1, times a "
+        "factor estimated from three or more images (cost residual only; of a live camera from its stacks 1, 2, 4, 8)",
         choices=("fitted", "given"),
         dynamic=True,
     )
@@ -253,6 +252,12 @@ class ConfidenceConfig:
     """Reliability limits: pixels that fail them have no depth (NaN)."""
 
     dense: bool = setting(False, "Depth at every pixel, without a test of its reliability", dynamic=True)
+    on_contradiction: str = setting(
+        "no_depth",
+        "Depth of a stack whose images contradict focus or lens data; no_depth: none; warn: as usual, with a warning",
+        choices=("no_depth", "warn"),
+        dynamic=True,
+    )
     min_confidence: float = setting(
         0.4,
         "Minimum confidence of a pixel with depth; confidence = 1 - misfit of the best hypothesis / geometric mean "

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import cv2
 import numpy as np
@@ -187,6 +188,17 @@ def minimum_with_offset(energy: Volume) -> NDArray[np.float32]:
     return refined.astype(np.float32)
 
 
+def least_energy(energy: NDArray[Any]) -> NDArray[Any]:
+    """Least energy over the first axis, of three or more, by a parabola through the lowest and its neighbours."""
+    flat = energy.reshape(len(energy), -1)
+    middle, column = np.clip(first_argmax(-flat), 1, len(flat) - 2), np.arange(flat.shape[1])
+    low, mid, high = (flat[middle + k, column] for k in (-1, 0, 1))
+    offset, _ = vertex(low, mid, high)
+    inside = (mid <= low) & (mid <= high)
+    least = np.where(inside, mid - 0.25 * (low - high) * offset, np.minimum(np.minimum(low, mid), high))
+    return np.asarray(least, energy.dtype).reshape(energy.shape[1:])
+
+
 def probability_of(energy: Volume, sharpness: float) -> Volume:
     """``softmax(-sharpness * energy)`` over the first axis; float32 (D, H, W)."""
     probability: Volume = np.subtract(energy.min(axis=0), energy, dtype=np.float32)
@@ -196,7 +208,7 @@ def probability_of(energy: Volume, sharpness: float) -> Volume:
     return probability
 
 
-def first_argmax(volume: Volume) -> NDArray[np.intp]:
+def first_argmax(volume: NDArray[Any]) -> NDArray[np.intp]:
     """``volume.argmax(axis=0)``, several times faster for the few planes and many pixels of a volume."""
     best, highest = np.zeros(volume.shape[1:], np.intp), volume[0].copy()
     for d in range(1, len(volume)):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from dfs_ros import pipeline
 from dfs_ros.calibration.aperture import ApertureTracker
 from dfs_ros.config import Config
+from dfs_ros.consistency.judge import Judge
 from dfs_ros.cost_volume import SpectraCache, chosen_device
 from dfs_ros.estimator.cpu import CpuSteps
 from dfs_ros.estimator.observed import ObservedSteps
@@ -41,7 +42,7 @@ class DepthEstimator:
         spectra = SpectraCache() if self.config.stack.mode == "sliding" else None
         lens = ApertureTracker() if one_camera else None
         self._network = network_for(self.config)
-        self._cpu = CpuSteps(self._network, threads, lens, spectra)
+        self._cpu = CpuSteps(self._network, threads, lens, spectra, Judge(one_camera))
         self._gpu = gpu_for(self.config, self._cpu, lens)
 
     @property
@@ -127,4 +128,4 @@ def gpu_for(config: Config, cpu: CpuSteps, lens: ApertureTracker | None) -> GpuS
     from dfs_ros.estimator.gpu import GpuSteps  # imports torch
 
     graphs = config.processing.cuda_graphs
-    return GpuSteps.on_cuda(cpu.network, cpu.threads, graphs, lens=lens, spectra=cpu.spectra)
+    return GpuSteps.on_cuda(cpu.network, cpu.threads, graphs, lens=lens, spectra=cpu.spectra, findings=cpu.findings)

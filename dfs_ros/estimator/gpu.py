@@ -22,6 +22,7 @@ from torch import Tensor
 from dfs_ros.alignment.align import AlignedStack
 from dfs_ros.calibration.aperture import ApertureTracker
 from dfs_ros.config import Config, CostConfig, RegularizationConfig
+from dfs_ros.consistency.judge import Judge
 from dfs_ros.cost_volume import SpectraCache, cuda
 from dfs_ros.cost_volume.cuda.driver import Kernels
 from dfs_ros.cost_volume.cuda.engines import Engines
@@ -48,7 +49,7 @@ class GpuSteps(HostSteps):
         Launcher of the kernels, and device of the tensors. See :meth:`on_cuda`.
     graphs
         None: launch kernels one by one.
-    network, threads, lens, spectra
+    network, threads, lens, spectra, findings
         As of :class:`.host.HostSteps`.
     """
 
@@ -60,9 +61,10 @@ class GpuSteps(HostSteps):
         threads: int = 1,
         lens: ApertureTracker | None = None,
         spectra: SpectraCache | None = None,
+        findings: Judge | None = None,
         graphs: CudaGraphs | None = None,
     ) -> None:
-        super().__init__(network, threads, lens, spectra)
+        super().__init__(network, threads, lens, spectra, findings)
         self._kernels, self._device, self._graphs = kernels, device, graphs
         self._engines = Engines(kernels, device)
         self._aggregation = Aggregation(kernels)

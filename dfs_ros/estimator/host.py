@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from dfs_ros.alignment.align import AlignedStack, FrameAlignment, align
 from dfs_ros.calibration.aperture import ApertureFit, ApertureTracker, fit_aperture, unfitted
 from dfs_ros.config import AlignmentConfig, Config, CostConfig
+from dfs_ros.consistency.findings import Findings
+from dfs_ros.consistency.judge import Judge, judge
 from dfs_ros.cost_volume import SpectraCache, all_in_focus
 from dfs_ros.depth import regularization
 from dfs_ros.depth.readout import beside_jumps
@@ -34,6 +36,8 @@ class HostSteps:
         Aperture fits of one camera over many stacks; None = every stack is fitted on its own.
     spectra
         Spectra of frames, kept between stacks that share them; None = not kept.
+    findings
+        Judgements of one camera over many stacks; None = every stack is judged on its own.
     """
 
     def __init__(
@@ -42,11 +46,13 @@ class HostSteps:
         threads: int,
         lens: ApertureTracker | None = None,
         spectra: SpectraCache | None = None,
+        findings: Judge | None = None,
     ) -> None:
         self.network = network
         self.threads = threads
         self.spectra = spectra
         self._lens = lens
+        self.findings = findings or Judge()
 
     def align(
         self,
@@ -61,13 +67,19 @@ class HostSteps:
         return dataclasses.replace(aligned, stack=dataclasses.replace(aligned.stack, blur_scale=scale))
 
     def aperture(self, aligned: AlignedStack, described: FocalStack, depths_m: Depths, config: Config) -> ApertureFit:
-        if config.lens.aperture == "given" or config.cost.method != "residual":
+        if config.lens.aperture == "given" or config.lens.aperture_scale != 1.0:
+            return unfitted(sigma=0.0)  # calibrated
+        if config.cost.method != "residual":
             return unfitted()
 
         def fit() -> ApertureFit | None:
             return fit_aperture(aligned.stack, float(depths_m.min()), config.cost, threads=self.threads)
 
         return (fit() or unfitted()) if self._lens is None else self._lens.fit(described.camera, fit)
+
+    def judge(self, stack: FocalStack, aligned: AlignedStack, aperture: ApertureFit, config: Config) -> Findings:
+        curve = config.cost.resolved().transfer_curve
+        return self.findings.of(stack, lambda: judge(stack, aligned, aperture, curve))
 
     def sigma(self, spread: Image, diopters: Image) -> tuple[Image, Image]:
         """Standard deviation of the inverse depth, and the pixel's own, uncalibrated one.

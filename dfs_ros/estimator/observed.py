@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _STEPS = {
     "align": ("align", 0.0),
     "aperture": ("aperture", 0.15),
+    "judge": ("judge", 0.18),
     "upload": ("cost volume", 0.2),
     "guide": ("cost volume", 0.2),
     "cost_volume": ("cost volume", 0.2),

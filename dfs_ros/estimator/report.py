@@ -24,7 +24,7 @@ def result_of(
     height, width = stack.size
     worked_at = found.depth_m.shape
     aligned, camera = found.aligned, found.aligned.stack.camera
-    planes = [found.depth_m, found.sigma_m, found.dense_depth_m, found.dense_sigma_m, found.confidence]
+    planes = [found.depth_m, found.sigma_m, *found.dense, found.confidence]
     sharp = found.all_in_focus
     if sharp is None:  # the reference image replaces it
         image = aligned.stack.images[aligned.reference]
@@ -44,9 +44,10 @@ def result_of(
         "hypotheses_m": {"min": float(depths_m.min()), "max": float(depths_m.max())},
         "alignment": aligned.report(),
         "aperture": found.aperture.report(),
+        "findings": [finding.report() for finding in found.findings],
         "ran_on": ran_on,
         "configuration": config.to_dict(),
-        "warnings": warnings + dropped,
+        "warnings": warnings + [finding.text for finding in found.findings] + dropped,
     }
     depth_m, sigma_m, dense_depth_m, dense_sigma_m, confidence = (np.asarray(plane, np.float32) for plane in planes)
     return DepthResult(

@@ -87,10 +87,18 @@ FIELDS: dict[str, Field] = {
     ),
     "aperture": Field("object", "", "fit of the effective aperture", "none was fitted", ESTIMATE),
     "aperture.scale": Field("number", "", "factor on the described blur that was used", command=ESTIMATE),
+    "aperture.scale_sigma": Field("number", "", "standard error of its natural logarithm", command=ESTIMATE),
     "aperture.measured": Field("number", "", "factor that explains the images best", command=ESTIMATE),
-    "aperture.sigma": Field("number", "", "standard error of its natural logarithm", command=ESTIMATE),
+    "aperture.sigma": Field("number", "", "standard error of its natural logarithm, by the fit", command=ESTIMATE),
+    "aperture.at_limit": Field("boolean", "", "the fit ended at the last factor tried", command=ESTIMATE),
     "aperture.share": Field("number", "share", "pixels with enough texture for the fit", command=ESTIMATE),
-    "warnings[]": Field("text", "", "each warning", command=ESTIMATE),
+    "findings[].cause": Field("text", "", "name of each contradiction, see docs/consistency.md", command=ESTIMATE),
+    "findings[].text": Field("text", "", "the finding, what was expected, and the remedy", command=ESTIMATE),
+    "findings[].image": Field("integer", "", "index of the image concerned", "the whole stack", ESTIMATE),
+    "findings[].contradiction": Field(
+        "boolean", "", "depth of this stack is not reliable (confidence.on_contradiction)", command=ESTIMATE
+    ),
+    "warnings[]": Field("text", "", "each warning, the findings' texts among them", command=ESTIMATE),
     "reference.median_abs_rel": Field(
         "number", "share", "median of abs(depth - reference) / reference", _NO_DEPTH, f"{ESTIMATE}, with a reference"
     ),

@@ -73,6 +73,7 @@ class Health:
         self._faults: Counter[str] = Counter(dict.fromkeys(FAULTS, 0))
         self._fault_texts: dict[str, str] = {}
         self._warnings: list[str] = []
+        self._aperture = ""
         self._quiet_since_ns = now_ns()
         self._before: Counter[str] = Counter()
 
@@ -99,6 +100,7 @@ class Health:
             self._coverage = result.coverage
             self._seconds = dict(result.report.get("seconds", {})) if self._timed else {}
             self._warnings = list(result.report.get("warnings", []))
+            self._aperture = _aperture_text(result.report.get("aperture"))
             self._forget()
 
     def add_fault(self, cause: str, text: str) -> None:
@@ -168,6 +170,8 @@ class Health:
             values["latency_max_s"] = f"{max(latencies):.3f}"
         if not math.isnan(self._coverage):
             values["share_with_depth"] = f"{self._coverage:.3f}"
+        if self._aperture:
+            values["aperture"] = self._aperture
         values |= {f"seconds {step}": f"{seconds:.3f}" for step, seconds in self._seconds.items()}
         return values | dict(situation.counts) | dict(self._faults)
 
@@ -187,6 +191,13 @@ class Health:
                 times_ns.popleft()
         while len(self._latencies_s) > len(self._published_ns):
             self._latencies_s.popleft()
+
+
+def _aperture_text(fitted: Mapping[str, float] | None) -> str:
+    """The aperture scale used, and as measured; empty where none was fitted."""
+    if fitted is None:
+        return ""
+    return f"{fitted['scale']:.3f} (measured {fitted['measured']:.3f} +- {fitted['sigma'] * fitted['measured']:.3f})"
 
 
 def rate_hz(times_ns: Sequence[int], now_ns: int) -> float:

@@ -84,6 +84,7 @@ def test_bench_writes_table_numbers_and_plot(
         for line in methods.values():
             assert line["x"] == varied[axis] and len(line["seconds"]) == len(line["x"]) and min(line["seconds"]) > 0
             assert np.isfinite([line["slope_s"], line["offset_s"], line["r_squared"]]).all()
+    assert set(report["judge_s"]) == {"judgement", "per live stack"} and min(report["judge_s"].values()) > 0
     assert set(report["outputs_s"]) == {"points", "packed cloud", "colours"} and min(report["outputs_s"].values()) > 0
     assert (output / "bench.png").read_bytes()[:4] == b"\x89PNG"
     assert "cpu, none" in report["live"]

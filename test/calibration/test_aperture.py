@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from dfs_ros.calibration.aperture import ApertureFit, ApertureTracker, combined, fit_aperture
+from dfs_ros.calibration.aperture import ApertureFit, ApertureTracker, combined, fit_aperture, unfitted
 from dfs_ros.config import Config, CostConfig
 from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.simulation.render import render_stack
@@ -51,8 +51,28 @@ def test_wrong_f_number_is_found(demo_stack: FocalStack, over_true: float) -> No
 
 def test_right_f_number_stays(demo_stack: FocalStack) -> None:
     fit = fit_aperture(demo_stack, NEAREST_M, CostConfig(), threads=1)
-    assert fit is not None and fit.scale == 1.0
+    assert fit is not None and not fit.at_limit
     assert fit.measured == pytest.approx(1.0, abs=0.03)
+    assert abs(math.log(fit.scale)) < abs(math.log(fit.measured))
+
+
+@pytest.mark.parametrize("over_true", [0.4, 2.5])
+def test_wrong_lenses_are_found_far_off(demo_stack: FocalStack, over_true: float) -> None:
+    fit = fit_aperture(told(demo_stack, over_true), NEAREST_M, CostConfig(), threads=1)
+    assert fit is not None and not fit.at_limit
+    assert fit.measured == pytest.approx(over_true, rel=0.1)
+
+
+def test_fits_at_the_last_factor_say_so(demo_stack: FocalStack) -> None:
+    fit = fit_aperture(told(demo_stack, 4.5), NEAREST_M, CostConfig(), threads=1)
+    assert fit is not None and fit.at_limit
+    assert fit.measured == pytest.approx(math.exp(1.2))
+    assert fit.scale == pytest.approx(1.0, abs=0.001) and fit.scale_sigma > 1.2
+
+
+def test_two_images_do_not_tell_the_aperture(demo_stack: FocalStack) -> None:
+    two = FocalStack(demo_stack.images[[0, -1]], demo_stack.focus_diopters[[0, -1]], demo_stack.camera)
+    assert fit_aperture(two, NEAREST_M, CostConfig(), threads=1) is None
 
 
 def test_nothing_is_said_without_texture(demo_stack: FocalStack) -> None:
@@ -79,16 +99,33 @@ def test_depth_survives_a_wrong_f_number(demo_stack: FocalStack, scene) -> None:
         return float(np.nanmean(np.abs(result.depth_m - truth) / truth))
 
     right = error(1.0, "given")
-    assert error(1.0, "fitted") == right
+    assert error(1.0, "fitted") < 1.05 * right
     assert error(1.1, "fitted") < 1.2 * right
     assert error(1.1, "given") > 1.6 * right
 
 
 def test_scale_is_drawn_to_one_as_far_as_it_is_unsure() -> None:
-    assert a_fit(1.05, 0.03).scale == 1.0
-    assert a_fit(1.07, 0.03).scale == pytest.approx(1.07 ** (1 / 1.09))
+    assert a_fit(1.07, 0.04).scale == pytest.approx(1.07 ** (1 / 1.25))  # 0.04^2 + 0.03^2 = 0.05^2, a half of 0.1
+    assert a_fit(1.07, 0.04).scale_sigma == pytest.approx(0.05 / math.sqrt(1.25))
     assert a_fit(1 / 1.07, 0.03).scale == pytest.approx(1 / a_fit(1.07, 0.03).scale)
-    assert a_fit(1.5, 1.0).scale == 1.0
+    assert a_fit(1.5, 10.0).scale == pytest.approx(1.0, abs=1e-4)
+    assert a_fit(1.5, 10.0).scale_sigma == pytest.approx(0.1, rel=1e-3)
+    assert unfitted().scale_sigma == 0.1 and unfitted().report() is None
+    assert unfitted(sigma=0.0).scale_sigma == pytest.approx(0.03 / math.sqrt(1.09))
+    report = a_fit(1.07, 0.04).report()
+    assert report is not None and (report["measured"], report["sigma"]) == (1.07, 0.04)
+
+
+def test_a_fit_that_contradicts_the_description_is_unsure() -> None:
+    fit = a_fit(2.0, 0.04)
+    own = 0.05 / math.sqrt(1.25)
+    assert fit.scale_sigma == pytest.approx(own * math.log(2.0) / math.hypot(0.05, 0.1))
+    assert fit.scale_sigma > 1.5 * math.log(fit.measured / fit.scale)
+
+
+def test_scale_has_no_step_where_a_fit_becomes_significant() -> None:
+    scales = [a_fit(1.0 + 0.001 * step, 0.02).scale for step in range(100)]
+    assert max(np.diff(scales)) < 0.001
 
 
 def test_combined_fits_weigh_by_precision() -> None:
@@ -127,7 +164,16 @@ def test_stacks_without_texture_do_not_end_fitting() -> None:
     for stack in range(1, 600):
         found = tracker.fit(Camera(5e-3, 2.0, 5e-6), fit)
         assert found.measured == pytest.approx(1.2 if stack >= 64 else 1.0)
-    assert tried == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
+    assert tried == [1, 2, 4, 8, 16, 32, 48, 64, 80, 96, 112]
+
+
+def test_fits_at_their_limit_do_not_end_fitting() -> None:
+    tracker, camera = ApertureTracker(most_fits=4), Camera(5e-3, 2.0, 5e-6)
+    at_limit = dataclasses.replace(a_fit(3.3, 0.01), at_limit=True)
+    assert [tracker.fit(camera, lambda: at_limit).at_limit for _ in range(9)] == [True] * 9
+    for _ in range(7):
+        found = tracker.fit(camera, lambda: a_fit(1.2, 0.01))
+    assert found.measured == pytest.approx(1.2) and not found.at_limit
 
 
 def test_estimators_of_live_cameras_keep_the_fit(demo_stack: FocalStack) -> None:

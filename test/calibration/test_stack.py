@@ -37,6 +37,12 @@ def test_scale_multiplies_the_blur(demo_stack: FocalStack) -> None:
     assert opened(demo_stack, 1.0) is demo_stack
 
 
+def test_two_images_are_refused(demo_stack: FocalStack) -> None:
+    two = FocalStack(demo_stack.images[:2], demo_stack.focus_diopters[:2], demo_stack.camera)
+    with pytest.raises(ValueError, match="expected images at 3 or more focus positions, received 2"):
+        calibrate_aperture(two, FEWER)
+
+
 def test_no_texture_is_refused(demo_stack: FocalStack) -> None:
     noise = np.random.default_rng(0).standard_normal(demo_stack.images.shape)
     flat = np.clip(np.rint(128 + noise), 0, 255).astype(np.uint8)

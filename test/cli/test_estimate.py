@@ -139,6 +139,23 @@ def test_a_frame_of_another_scene_is_told_once(stack: Path, tmp_path: Path, caps
     assert len(json.loads((tmp_path / "out" / "report.json").read_text())["warnings"]) == 1
 
 
+def test_a_contradiction_leaves_no_depth_and_is_told(tmp_path: Path, capsys: Capture) -> None:
+    stack = make_stack(tmp_path / "stack", 96, 72)
+    (stack / "000.png").rename(tmp_path / "first.png")
+    (stack / "001.png").rename(stack / "000.png")
+    (tmp_path / "first.png").rename(stack / "001.png")
+    assert estimate(stack, tmp_path / "out", *FAST) == 0
+    printed = capsys.readouterr()
+    assert "but no pixel has depth: the images contradict the description" in printed.out
+    assert printed.err.startswith(f"dfs estimate: warning: {stack}: ") and printed.err.count("\n") == 1
+    assert np.isnan(np.load(tmp_path / "out" / "depth.npy")).all()
+    (finding,) = json.loads((tmp_path / "out" / "report.json").read_text())["findings"]
+    assert finding["contradiction"] and finding["text"] in printed.err
+    assert estimate(stack, tmp_path / "out", *FAST, "--set", "confidence.on_contradiction=warn") == 0
+    assert finding["text"] in capsys.readouterr().err
+    assert np.isfinite(np.load(tmp_path / "out" / "depth.npy")).mean() > 0.3
+
+
 # ---------------------------------------------------------------------------------------------------- several stacks
 
 

@@ -12,6 +12,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "text": (str,),
     "number": (int, float),
     "integer": (int,),
+    "boolean": (bool,),
     "setting": (str, int, float, bool),
     "object": (),
 }

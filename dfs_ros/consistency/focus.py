@@ -1,0 +1,111 @@
+"""Decide from the comparison of stories whether focus and lens of a stack are as described, and say what is not.
+
+Advantages are differences of the logarithm of the misfit. The thresholds lie between honest stacks and faulty ones of
+docs/consistency.md, rendered of scenes that nothing is scored on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfs_ros.consistency.breathing import Breathing
+from dfs_ros.consistency.findings import Finding
+from dfs_ros.consistency.stories import PLAUSIBLE_FACTORS, Comparison, Story
+
+Array = NDArray[np.float64]
+
+STORY = 0.03
+"""Advantage from which another order of the focus is a finding."""
+MOVED = ((0.035, 0.7), (0.15, 0.4))
+"""Advantages, and distances in mean steps of focus, from which the focus of one image is."""
+REVERSED = 0.15
+"""Advantage from which blur alone tells a reversed list: most lists are nearly the same either way."""
+PERHAPS_REVERSED = -0.05
+"""Advantage from which a reversed list is believed where breathing says so."""
+CHANGE = 0.05
+"""Advantage of the description over no change of blur, up to which nothing changes."""
+FACTOR_ADVANTAGE = 0.1
+"""Advantage over the factor 1 from which a blur factor is believed."""
+
+_TEXTS = {
+    "late": (
+        "every image shows the focus of the image taken before it, or the first two images are of one focus: check the "
+        "latency of lens and driver (schedule.settle_s)"
+    ),
+    "early": (
+        "every image shows the focus of the image taken after it, or the last two images are of one focus: check how "
+        "the driver stamps focus"
+    ),
+    "shifted": "the focus values are shifted cyclically by one image: check where the sweep begins",
+    "reversed": "the focus values in reverse order explain the images better: reverse the list",
+    "metres": "the focus values explain the images as metres rather than dioptres: convert them, dioptres = 1 / metres",
+}
+
+
+def focus_finding(
+    focus: Array, sweep_px: float, comparison: Comparison, breathing: Breathing | None, kept: Sequence[int]
+) -> Finding | None:
+    """The finding about focus values (F,) of the images `kept` of a stack; None where they explain the images best."""
+    rival = _rival(focus, comparison)
+    advantage = rival.advantage if rival is not None else 0.0
+    if comparison.change < CHANGE and advantage < CHANGE - comparison.change:
+        return Finding(
+            "still",
+            f"blur does not change from image to image, though focus from {focus.min():.3g} to {focus.max():.3g} "
+            f"dioptres must change it by up to {sweep_px:.1f} px: check that the lens follows its commands, and that "
+            "the scene has fine detail",
+        )
+    if breathing is not None and breathing.reversed and PERHAPS_REVERSED < comparison.reversal >= advantage - STORY:
+        return Finding("reversed", f"{_TEXTS['reversed']} ({breathing.text})")
+    return None if rival is None else _finding(rival, focus, kept)
+
+
+def factor_finding(comparison: Comparison) -> Finding | None:
+    """The finding about the blur factor; None where it is one that lenses have, or nothing tells it."""
+    low, high = PLAUSIBLE_FACTORS
+    if low <= comparison.factor <= high or comparison.factor_advantage < FACTOR_ADVANTAGE:
+        return None
+    return aperture_finding(f"about {comparison.factor:.2f}", comparison.factor)
+
+
+def aperture_finding(measured: str, scale: float) -> Finding:
+    """The finding that blur is `measured` times as wide as described."""
+    low, high = PLAUSIBLE_FACTORS
+    return Finding(
+        "aperture",
+        f"blur is {measured} times as wide as described, expected {low:g} to {high:g} times: check f-number, focal "
+        "length, pixel size and the unit of the focus; only where the focus is right, set "
+        f"lens.aperture_scale ({scale:.2f}; dfs calibrate measures it)",
+        contradiction=False,  # depth has the sigma of an aperture that is hardly known
+    )
+
+
+def _rival(focus: Array, comparison: Comparison) -> Story | None:
+    """The best story that is clearly better than the description."""
+    rivals = [s for s in comparison.stories if s.advantage > (REVERSED if s.cause == "reversed" else STORY)]
+    moved, step = comparison.moved, float(np.ptp(focus)) / (len(focus) - 1)
+    distance = float(np.abs(moved.focus_diopters - focus).max()) / step
+    if len(focus) > 2 and any(moved.advantage > least and distance > steps for least, steps in MOVED):
+        rivals.append(moved)
+    # One image that is moved freely fits a little better than a fault of the whole list that explains as much.
+    return max(rivals, key=lambda s: s.advantage - (STORY if s.cause == "moved" else 0.0), default=None)
+
+
+def _finding(story: Story, focus: Array, kept: Sequence[int]) -> Finding:
+    better = f"{1.0 - math.exp(-story.advantage):.0%} less misfit"
+    images = [kept[i] for i in story.images]
+    if story.cause == "swapped":
+        (i, j), (a, b) = images, focus[list(story.images)]
+        text = f"images {i} and {j} show each other's focus ({a:.3g} and {b:.3g} dioptres): swap the two values"
+        return Finding("swapped", f"{text} ({better})")
+    if story.cause == "moved":
+        (i,), told, seen = images, focus[story.images[0]], story.focus_diopters[story.images[0]]
+        text = (
+            f"image {i} is blurred as at {seen:.3g} dioptres, expected {told:.3g}: correct its focus, or leave it out"
+        )
+        return Finding("moved", f"{text} ({better})", image=i)
+    return Finding(story.cause, f"{_TEXTS[story.cause]} ({better})")

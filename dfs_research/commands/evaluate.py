@@ -277,7 +277,7 @@ def _run_stacks(args: argparse.Namespace) -> int:
             place = Path(path).resolve()
             name = place.name if place.is_dir() else place.parent.name
             description = read_description(path, config.lens)
-            stack = read_stack(description, config.processing.max_input_megapixels)
+            stack = read_stack(description, config.limits.image_megapixels)
             results = estimate_stack(stack, names, config)
             rows += reference_rows(name, results, read_reference_depth(description))
             if folder is not None:

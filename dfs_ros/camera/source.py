@@ -126,7 +126,11 @@ class SweepCamera:
 
     def send(self) -> None:
         """Publish the next frame, stamped now unless it has a stamp."""
-        frame = next(self._frames)
+        try:
+            frame = next(self._frames)
+        except Exception as error:  # a camera that fails must not stay silent
+            self._transport.end(error)
+            return
         source, frame_id = self._source, self._config.frame_id
         stamp = frame.focus.stamp_ns if frame.stamped else self._transport.now_ns()
         focus = focus_message(
@@ -140,8 +144,9 @@ class SweepCamera:
         self._focus.publish(focus)
         self._info.publish(camera_info_message(source.intrinsics, source.size, stamp, frame_id, source.distortion))
         self._image.publish(image_message(frame.image, stamp, frame_id))
-        self._sent_ns.append(stamp)
-        while stamp - self._sent_ns[0] > _RATE_WINDOW_NS:
+        now_ns = self._transport.steady_ns()
+        self._sent_ns.append(now_ns)
+        while now_ns - self._sent_ns[0] > _RATE_WINDOW_NS:
             self._sent_ns.popleft()
 
     def _diagnostic(self) -> Diagnostic:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from dfs_ros.config import ProcessingConfig
+from dfs_ros.config import LimitsConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-input-megapixels",
         metavar="MPX",
         type=float,
-        default=ProcessingConfig.max_input_megapixels,
+        default=LimitsConfig.image_megapixels,
         help="maximum size of a photo; larger ones are refused (default: %(default)g)",
     )
 

@@ -65,7 +65,7 @@ class _Stop(Exception):
 
 def stop_soon(transport: Transport) -> None:
     """Leave the block of :func:`stopped_by_signals` between two callbacks."""
-    transport.call_soon(_raise_stop)
+    transport.end(_Stop())
 
 
 @contextmanager
@@ -80,7 +80,3 @@ def stopped_by_signals(transport: Transport, *, insist: bool = True) -> Iterator
             yield
     except _Stop:
         pass
-
-
-def _raise_stop() -> None:
-    raise _Stop

@@ -25,6 +25,7 @@ from dfs_ros.config.estimation import (
     CostConfig,
     HypothesesConfig,
     LensConfig,
+    LimitsConfig,
     NetworkConfig,
     ProcessingConfig,
     RegularizationConfig,
@@ -52,6 +53,7 @@ __all__ = [
     "DdsConfig",
     "HypothesesConfig",
     "LensConfig",
+    "LimitsConfig",
     "NetworkConfig",
     "NodeConfig",
     "ProcessingConfig",
@@ -68,6 +70,10 @@ __all__ = [
 ]
 
 
+_RENAMED = {("processing", "max_input_megapixels"): ("limits", "image_megapixels")}
+"""Earlier names of settings, which are still read."""
+
+
 @dataclass(frozen=True)
 class Config:
     """All settings, frozen; variants by :func:`dataclasses.replace`, :meth:`from_dict` or :meth:`updated`."""
@@ -81,6 +87,7 @@ class Config:
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     stack: StackConfig = field(default_factory=StackConfig)
     processing: ProcessingConfig = field(default_factory=ProcessingConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
     node: NodeConfig = field(default_factory=NodeConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -125,6 +132,7 @@ class Config:
 
     def updated(self, values: Mapping[str, Any]) -> Config:
         """Copy with a nested mapping of changes; ValueError for unknown keys and bad values."""
+        values = _with_new_names(values)
         changed = {}
         known_sections = dict(sections(self))
         for name, settings in values.items():
@@ -143,6 +151,20 @@ class Config:
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Nested plain values, the input of :meth:`from_dict`."""
         return dataclasses.asdict(self)
+
+
+def _with_new_names(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Changes with earlier names of settings replaced; ValueError for a setting under both names."""
+    renamed = dict(values)
+    for (old_section, old), (section, name) in _RENAMED.items():
+        given = renamed.get(old_section)
+        if isinstance(given, Mapping) and old in given:
+            target = renamed.get(section) or {}
+            if not isinstance(target, Mapping) or name in target:
+                raise ValueError(f"{old_section}.{old}: is now {section}.{name}, which is given too; remove the former")
+            renamed[old_section] = {key: value for key, value in given.items() if key != old}
+            renamed[section] = {**target, name: given[old]}
+    return renamed
 
 
 def sections(config: Config) -> Iterator[tuple[str, Any]]:

@@ -133,7 +133,12 @@ class NodeConfig:
         "captures",
         "Parent folder of the stacks that service ~/capture writes, relative to the working directory; a leading "
         "~ is the home folder",
-        dynamic=True,
+    )
+    capture_megabytes: float = setting(
+        10000.0, "Maximum size of all stacks in capture_folder; beyond it ~/capture refuses", unit="MB", low=0, high=1e9
+    )
+    captures_per_minute: int = setting(
+        60, "Maximum number of stacks that ~/capture writes in a minute; 0: none", low=0, high=6000
     )
 
 

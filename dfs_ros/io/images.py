@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from dfs_ros.config import ProcessingConfig
+from dfs_ros.config import LimitsConfig
 
 # Formats whose decoders report missing data. Not HEIC: Pillow reads it with a plugin only.
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "PPM")
@@ -58,7 +58,7 @@ class ImageFile:
     `max_megapixels`, or an unsupported pixel type.
     """
 
-    def __init__(self, path: Path, max_megapixels: float = ProcessingConfig.max_input_megapixels) -> None:
+    def __init__(self, path: Path, max_megapixels: float = LimitsConfig.image_megapixels) -> None:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such image file")
         self.path = path
@@ -127,7 +127,7 @@ class ImageFile:
         if megapixels > self._max_megapixels:
             raise _Refused(
                 f"{self.path}: expected at most {self._max_megapixels:g} megapixels, received {megapixels:.1f} "
-                f"({image.width} x {image.height}); reduce the image or raise processing.max_input_megapixels"
+                f"({image.width} x {image.height}); reduce the image or raise limits.image_megapixels"
             )
         if image.mode not in _GREY_MODES + _COLOUR_MODES:
             raise _Refused(f"{self.path}: expected 8- or 16-bit grey or colour, received pixels of type '{image.mode}'")

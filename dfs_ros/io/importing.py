@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dfs_ros.config import LensConfig, ProcessingConfig, unknown_name
+from dfs_ros.config import LensConfig, LimitsConfig, unknown_name
 from dfs_ros.io.exif import PhotoExif, read_exif
 from dfs_ros.io.images import IMAGE_SUFFIXES
 from dfs_ros.io.stack_description import (
@@ -59,7 +59,7 @@ def import_folder(
     pixel_pitch_m: float | None = None,
     focus_unit: str = "metres",
     note: str = "",
-    max_megapixels: float = ProcessingConfig.max_input_megapixels,
+    max_megapixels: float = LimitsConfig.image_megapixels,
 ) -> ImportedStack:
     """Make a focal-stack/1 folder of photos.
 

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.config import LensConfig, ProcessingConfig
+from dfs_ros.config import LensConfig, LimitsConfig
 from dfs_ros.io.images import ImageFile, write_png
 from dfs_ros.io.stack_description import (
     DESCRIPTION_FILE,
@@ -48,7 +48,7 @@ from dfs_ros.types import FocalStack
 def load_stack(
     path: str | Path,
     lens: LensConfig | None = None,
-    max_megapixels: float = ProcessingConfig.max_input_megapixels,
+    max_megapixels: float = LimitsConfig.image_megapixels,
 ) -> FocalStack:
     """Read a focal-stack/1 folder.
 
@@ -74,9 +74,7 @@ def load_stack(
     return read_stack(read_description(path, lens), max_megapixels)
 
 
-def read_stack(
-    description: StackDescription, max_megapixels: float = ProcessingConfig.max_input_megapixels
-) -> FocalStack:
+def read_stack(description: StackDescription, max_megapixels: float = LimitsConfig.image_megapixels) -> FocalStack:
     """Read the stack of a description; every image file is opened once. See :func:`load_stack`."""
     errors: list[Exception] = []
     images: NDArray[np.uint8] = np.empty((0, 0, 0), np.uint8)

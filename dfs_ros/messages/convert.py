@@ -31,8 +31,10 @@ from dfs_ros.messages.images import (
     image_from_message,
     image_message,
 )
+from dfs_ros.messages.limits import check_intrinsics
 from dfs_ros.optics.pinhole import Intrinsics
-from dfs_ros.types import FocusMetadata, LensState
+from dfs_ros.system.printable import printable
+from dfs_ros.types import MAX_FRAMES, FocusMetadata, LensState
 
 __all__ = [
     "CAMERA_INFO",
@@ -75,6 +77,13 @@ POINTS = "sensor_msgs/msg/PointCloud2"
 FOCUS = "dfs_ros/msg/FrameFocus"
 DIAGNOSTICS = "diagnostic_msgs/msg/DiagnosticArray"
 TRIGGER = "std_srvs/srv/Trigger"
+
+
+# A thin-prism and tilted model has 14, and some drivers pad them with zeros.
+_MOST_COEFFICIENTS = 64
+_MOST_OF_LENS = {"focal_length_m": 2.0, "f_number": 128.0, "magnification": 10.0}
+_LEAST_MAGNIFICATION = 0.1
+_MOST_EXPOSURE_US = 3600e6
 
 
 class CameraInfo(NamedTuple):
@@ -125,6 +134,8 @@ def camera_info_from_message(msg: Message) -> CameraInfo:
         )
     if height < 1 or width < 1:
         raise ValueError(f"camera_info: expected a size over 0, received {width} x {height}")
+    if len(msg.d) > _MOST_COEFFICIENTS:
+        raise ValueError(f"camera_info: expected at most {_MOST_COEFFICIENTS} coefficients d, received {len(msg.d)}")
     roi = msg.roi
     if roi.width and roi.height:
         if roi.x_offset + roi.width > width or roi.y_offset + roi.height > height:
@@ -133,6 +144,7 @@ def camera_info_from_message(msg: Message) -> CameraInfo:
         cx, cy = cx - roi.x_offset, cy - roi.y_offset
     across, down = max(1, int(msg.binning_x)), max(1, int(msg.binning_y))
     pinhole = Intrinsics(fx / across, fy / down, cx / across, cy / down)
+    check_intrinsics(pinhole, (height // down, width // across), "camera_info")
     return CameraInfo(
         stamp_ns(msg.header.stamp),
         msg.header.frame_id,
@@ -186,11 +198,24 @@ def focus_message(
     )
 
 
-def focus_from_message(msg: Message) -> FocusMetadata:
-    """Focus metadata of a dfs_ros/FrameFocus, without validation, which is the assembler's.
+def focus_from_message(msg: Message, most_images: int = MAX_FRAMES) -> FocusMetadata:
+    """Focus metadata of a dfs_ros/FrameFocus. The focus of an UNCALIBRATED lens is NaN.
 
-    The focus of an UNCALIBRATED lens is NaN.
+    Raises ValueError for a sweep of over `most_images`, an index beyond it, and a lens that none is; the focus itself
+    is checked by the assembler.
     """
+    if msg.count > most_images or 0 < msg.count <= msg.index:
+        raise ValueError(
+            f"focus: expected count of 0 to {most_images} and an index below it, received count {msg.count} and index "
+            f"{msg.index}"
+        )
+    for name, most in _MOST_OF_LENS.items():
+        if getattr(msg, name) > most:
+            raise ValueError(f"focus: expected {name} of at most {most:g}, received {getattr(msg, name):g}")
+    if 0 < msg.magnification < _LEAST_MAGNIFICATION:
+        raise ValueError(
+            f"focus: expected a magnification of {_LEAST_MAGNIFICATION:g} or more, received {msg.magnification:g}"
+        )
     uncalibrated = msg.calibration == message_class(FOCUS).UNCALIBRATED  # type: ignore[attr-defined]
     unknown = math.nan
     return FocusMetadata(
@@ -225,7 +250,7 @@ def focus_from_diagnostics(msg: Message) -> FocusMetadata | None:
         stamp_ns=stamp_ns(msg.header.stamp),
         focus_diopters=focus,
         lens_state=LensState.MOVING if values.get("AfState") == "1" else LensState.UNKNOWN,
-        exposure_ns=round(exposure_us * 1000) if math.isfinite(exposure_us) else 0,
+        exposure_ns=round(exposure_us * 1000) if 0 <= exposure_us <= _MOST_EXPOSURE_US else 0,
     )
 
 
@@ -262,6 +287,7 @@ def points_message(
     )
 
 
+_MOST_NAME, _MOST_VALUE = 200, 500  # characters
 _LEVELS = ("OK", "WARN", "ERROR", "STALE")  # as DiagnosticStatus numbers them
 
 
@@ -299,12 +325,12 @@ def diagnostics_message(diagnostics: Mapping[str, Diagnostic], stamp_ns: int, ha
 
 
 def diagnostics_from_message(msg: Message) -> dict[str, Diagnostic]:
-    """Diagnostics by name; values as text."""
+    """Diagnostics by name; values as text. All text is escaped, and cut where it is long."""
     return {
-        status.name: Diagnostic(
+        printable(status.name, _MOST_NAME): Diagnostic(
             _LEVELS[min(int(status.level), len(_LEVELS) - 1)],
-            status.message,
-            {pair.key: pair.value for pair in status.values},
+            printable(status.message),
+            {printable(pair.key, _MOST_NAME): printable(pair.value, _MOST_VALUE) for pair in status.values},
         )
         for status in msg.status
     }

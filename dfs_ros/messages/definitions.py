@@ -163,8 +163,13 @@ def time_message(stamp_ns: int) -> Message:
 
 
 def stamp_ns(time: Message) -> int:
-    """Integer nanoseconds of a builtin_interfaces/Time or Duration."""
-    return int(time.sec) * 10**9 + int(time.nanosec)
+    """Integer nanoseconds of a builtin_interfaces/Time or Duration; ValueError for an abnormal or negative one."""
+    seconds, nanoseconds = int(time.sec), int(time.nanosec)
+    if seconds < 0 or not 0 <= nanoseconds < 10**9:
+        raise ValueError(
+            f"time: expected seconds of 0 or more and nanoseconds below 10^9, received {seconds} and {nanoseconds}"
+        )
+    return seconds * 10**9 + nanoseconds
 
 
 def header(stamp_ns: int, frame_id: str) -> Message:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
 
+from dfs_ros.config import NodeConfig
 from dfs_ros.io.stack_folder import save_stack
 from dfs_ros.messages.convert import Message, trigger_response
 from dfs_ros.stacks.assembler import FrameStack
@@ -15,6 +17,7 @@ from dfs_ros.transport.base import when_answered
 from dfs_ros.types import Camera, FocalStack
 
 MOST_WAITING = 2
+_MINUTE_NS = 60 * 10**9
 
 
 class NextStack:
@@ -36,8 +39,7 @@ class NextStack:
         return self._answer
 
     def waited_s(self, now_ns: int) -> float:
-        """Waiting time of the oldest request, 0 without any. The clock may be set back."""
-        self._asked_ns = min(self._asked_ns, now_ns)
+        """Waiting time of the oldest request, 0 without any."""
         return (now_ns - self._asked_ns) * 1e-9 if self.awaited else 0.0
 
     def give(self, response: Message | Future[Message]) -> None:
@@ -48,26 +50,40 @@ class NextStack:
 
 
 class Capture:
-    """Writer of stacks, one after the other; over :data:`MOST_WAITING` at a time are refused.
+    """Writer of stacks into a folder, one after the other, as the settings at the start of the node allow.
 
-    A stack's folder appears when it is complete.
+    Refused are stacks over :data:`MOST_WAITING` at a time, over `captures_per_minute`, and those with which the folder
+    would hold over `capture_megabytes`. A stack's folder appears when it is complete.
     """
 
-    def __init__(self, log: Callable[..., None]) -> None:
+    def __init__(self, log: Callable[..., None], settings: NodeConfig, steady_ns: Callable[[], int]) -> None:
         self._log = log
+        self._folder = Path(settings.capture_folder).expanduser().resolve()
+        self._most_bytes = settings.capture_megabytes * 1e6
+        self._most_a_minute = settings.captures_per_minute
+        self._steady_ns = steady_ns
+        self._taken_ns: deque[int] = deque()
         self._thread: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
         self._waiting = 0
 
-    def write(self, taken: FrameStack, camera: Camera, folder: Path) -> Message | Future[Message]:
-        """Write a stack into a new folder in `folder`; return the answer, or its future."""
+    def write(self, taken: FrameStack, camera: Camera) -> Message | Future[Message]:
+        """Write a stack into a new folder; return the answer, or its future."""
+        now_ns = self._steady_ns()
         with self._lock:
+            while self._taken_ns and now_ns - self._taken_ns[0] > _MINUTE_NS:
+                self._taken_ns.popleft()
+            if len(self._taken_ns) >= self._most_a_minute:
+                return trigger_response(
+                    False, f"node.captures_per_minute: {self._most_a_minute} stacks were asked for within a minute"
+                )
             if self._waiting >= MOST_WAITING:
                 return trigger_response(False, f"{self._waiting} stacks are still being written; ask again later")
             self._waiting += 1
+            self._taken_ns.append(now_ns)
             if self._thread is None:
                 self._thread = ThreadPoolExecutor(1, thread_name_prefix="capture")
-            return self._thread.submit(self._write, taken, camera, folder)
+            return self._thread.submit(self._write, taken, camera)
 
     def close(self) -> None:
         """Wait until all requested stacks are written."""
@@ -76,10 +92,11 @@ class Capture:
         if thread is not None:
             thread.shutdown(wait=True)
 
-    def _write(self, taken: FrameStack, camera: Camera, folder: Path) -> Message:
+    def _write(self, taken: FrameStack, camera: Camera) -> Message:
         try:
+            self._check_quota(sum(frame.image.nbytes for frame in taken.frames))
             stack = FocalStack.from_frames(list(taken.frames), camera)
-            path = save_stack(stack, _unused(folder / _name(taken)))
+            path = save_stack(stack, _unused(self._folder / _name(taken)))
         except Exception as error:  # the caller must learn of any failure
             self._log("error", f"nothing captured: {error}", error=error)
             return trigger_response(False, str(error) or type(error).__name__)
@@ -88,6 +105,15 @@ class Capture:
                 self._waiting -= 1
         self._log("info", f"captured {path}")
         return trigger_response(True, str(path))
+
+    def _check_quota(self, new_bytes: int) -> None:
+        """Raise ValueError if the folder would hold too much; PNG files are hardly larger than their pixels."""
+        held = sum(file.stat().st_size for file in self._folder.rglob("*") if file.is_file() and not file.is_symlink())
+        if held + new_bytes > self._most_bytes:
+            raise ValueError(
+                f"node.capture_megabytes: {self._folder} holds {held / 1e6:.0f} of {self._most_bytes / 1e6:.0f} MB, "
+                f"and the stack may need {new_bytes / 1e6:.0f} MB; move stacks away"
+            )
 
 
 def _name(taken: FrameStack) -> str:

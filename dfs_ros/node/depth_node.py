@@ -25,7 +25,6 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from dfs_ros.config import StackConfig
@@ -97,7 +96,7 @@ class DepthNode:
         config = transport.parameters.config
         self._transport = transport
         self._inline = inline
-        self._health = Health(transport.now_ns, timed=not transport.repeatable)
+        self._health = Health(transport.now_ns, transport.steady_ns, timed=not transport.repeatable)
         self._lens = LensTracker(config.lens)
         self._stack_settings: StackConfig = config.stack
         self._assembler = StackAssembler(config.stack)
@@ -105,7 +104,7 @@ class DepthNode:
         self._working = WorkingFrames()
         self._schedule = schedule_of(config.schedule) if config.node.focus_source == "schedule" else None
         self._commands = LensCommands(config.schedule) if config.node.focus_source == "commands" else None
-        self._capturing = Capture(transport.log)
+        self._capturing = Capture(transport.log, config.node, transport.steady_ns)
         self._next = NextStack()
         self._newest: FrameStack | None = None
         self._worker: LatestWorker[_Job] | None = None
@@ -145,7 +144,7 @@ class DepthNode:
         if self._inline:
             self._load_estimator()
         else:
-            self._worker = LatestWorker("depth", self._prepare_work, self._fail)
+            self._worker = LatestWorker("depth", self._transport.guard, self._prepare_work, self._transport.end)
 
     def deactivate(self) -> None:
         """Stop taking images and forget all; return after the last computation has ended."""
@@ -195,33 +194,36 @@ class DepthNode:
             subscriptions.append(subscribe("/diagnostics", DIAGNOSTICS, take, _INPUT))
         elif settings.focus_source != "schedule":
             qos = _INPUT if self._commands is None else _COMMANDS
-            subscriptions.append(subscribe("focus", FOCUS, partial(self._on_focus, focus_from_message), qos))
+            read = partial(focus_from_message, most_images=self._transport.parameters.config.limits.stack_images)
+            subscriptions.append(subscribe("focus", FOCUS, partial(self._on_focus, read), qos))
         return subscriptions
 
     def _on_image(self, msg: Message) -> None:
         if not self._active:
             return
         self._health.add_image()
-        stamp = stamp_ns(msg.header.stamp)
+        config = self._transport.parameters.config
+        with self._health.counted("bad_image"):
+            stamp = stamp_ns(msg.header.stamp)
         commanded = self._schedule or self._commands
         focus = commanded.focus_of(stamp) if commanded is not None else None
         if not self._is_wanted():
             self._assembler.ignore_image(stamp)
             self._newest = None
             return
-        try:
-            image, original_size_px = decoded(msg, self._transport.parameters.config.processing)
-        except ValueError as error:
-            self._health.add_fault("bad_image", str(error))
-            raise
+        with self._health.counted("bad_image"):
+            image, original_size_px = decoded(msg, config.limits, config.processing.max_megapixels)
         self._frame_id = msg.header.frame_id
         if focus is not None:
             self._take(self._assembler.add_focus(self._lens.described(focus)))
-        received_ns = self._transport.now_ns()
+        received_ns = self._transport.steady_ns()
         self._take(self._assembler.add_image(stamp, image, original_size_px=original_size_px, received_ns=received_ns))
 
     def _on_focus(self, read: Callable[[Message], FocusMetadata | None], msg: Message) -> None:
-        focus = read(msg) if self._active else None
+        if not self._active:
+            return
+        with self._health.counted("bad_focus"):
+            focus = read(msg)
         if focus is None:
             return
         if self._commands is not None:
@@ -234,15 +236,11 @@ class DepthNode:
         return self._next.awaited or (self._estimator is not None and bool(self._outputs.wanted()))
 
     def _on_camera_info(self, msg: Message) -> None:
-        try:
+        with self._health.counted("bad_camera_info", self._lens.refuse_info):
             self._lens.add_info(camera_info_from_message(msg))
-        except ValueError as error:
-            self._lens.refuse_info(str(error))
-            self._health.add_fault("bad_camera_info", str(error))
-            raise
 
     def _look_at_the_clock(self) -> None:
-        now_ns = self._transport.now_ns()
+        now_ns = self._transport.steady_ns()
         self._take(self._assembler.end_on_silence(now_ns))
         patience_s = _CAPTURE_SPANS * self._stack_settings.max_span_s
         if self._next.waited_s(now_ns) > patience_s:
@@ -343,12 +341,6 @@ class DepthNode:
         if self._worker is not None and self._worker.stopping:
             raise _Interrupted
 
-    def _fail(self, error: BaseException) -> None:
-        def end_spinning() -> None:
-            raise error
-
-        self._transport.call_soon(end_spinning)
-
     # -- diagnostics and services ---------------------------------------------------------------------------------
 
     def _diagnostic(self) -> Diagnostic:
@@ -380,12 +372,11 @@ class DepthNode:
             return trigger_response(False, "the node is inactive and takes no images; activate it first")
         if self._newest is not None and self._is_wanted():
             return self._write(self._newest)
-        return self._next.ask(self._transport.now_ns())
+        return self._next.ask(self._transport.steady_ns())
 
     def _write(self, taken: FrameStack) -> Message | Future[Message]:
-        folder = Path(self._transport.parameters.config.node.capture_folder).expanduser()
         try:
             camera = self._lens.camera_of(taken.frames)
         except LensError as error:
             return trigger_response(False, str(error))
-        return self._capturing.write(taken, camera, folder)
+        return self._capturing.write(taken, camera)

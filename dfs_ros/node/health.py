@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from dfs_ros.messages.convert import Diagnostic
@@ -57,11 +58,13 @@ def state_of(active: bool, estimator: DepthEstimator | None, wanted: bool) -> st
 class Health:
     """Rates, latencies and faults of a node, reported from any thread.
 
-    `timed` False: measured times are left out, for recordings with repeatable results.
+    `now_ns`: clock of the stamps, for latencies; `steady_ns`: clock that is never set, for rates and silence. `timed`
+    False: measured times are left out, for recordings with repeatable results.
     """
 
-    def __init__(self, now_ns: Callable[[], int], timed: bool = True) -> None:
+    def __init__(self, now_ns: Callable[[], int], steady_ns: Callable[[], int], timed: bool = True) -> None:
         self._now_ns = now_ns
+        self._steady_ns = steady_ns
         self._timed = timed
         self._lock = threading.Lock()
         self._images_ns: deque[int] = deque()
@@ -74,27 +77,26 @@ class Health:
         self._fault_texts: dict[str, str] = {}
         self._warnings: list[str] = []
         self._aperture = ""
-        self._quiet_since_ns = now_ns()
+        self._quiet_since_ns = steady_ns()
         self._before: Counter[str] = Counter()
 
     def start(self) -> None:
         """Expect images from now on."""
         with self._lock:
-            self._quiet_since_ns = self._now_ns()
+            self._quiet_since_ns = self._steady_ns()
 
     def add_image(self) -> None:
         """Count an image that arrived."""
         with self._lock:
-            self._quiet_since_ns = self._now_ns()
+            self._quiet_since_ns = self._steady_ns()
             self._images_ns.append(self._quiet_since_ns)
             self._forget()
 
     def add_result(self, result: DepthResult, newest_stamp_ns: int) -> None:
         """Count a published depth image; its stack's newest image has `newest_stamp_ns`."""
-        now_ns = self._now_ns()
-        latency_s = (now_ns - newest_stamp_ns) * 1e-9
+        latency_s = (self._now_ns() - newest_stamp_ns) * 1e-9
         with self._lock:
-            self._published_ns.append(now_ns)
+            self._published_ns.append(self._steady_ns())
             self._latencies_s.append(latency_s if 0 <= latency_s <= MAX_LATENCY_S else math.nan)
             self._published_count += 1
             self._coverage = result.coverage
@@ -108,6 +110,16 @@ class Health:
         with self._lock:
             self._faults[cause] += 1
             self._fault_texts[cause] = text
+
+    @contextmanager
+    def counted(self, cause: str, also: Callable[[str], None] = lambda reason: None) -> Iterator[None]:
+        """Count a ValueError of the block under `cause`, and pass it on; `also` is called with its text."""
+        try:
+            yield
+        except ValueError as error:
+            self.add_fault(cause, str(error))
+            also(str(error))
+            raise
 
     def silence_s(self) -> float:
         """Time since the last image."""
@@ -154,7 +166,7 @@ class Health:
         return "OK", now.state
 
     def _values(self, situation: Situation) -> dict[str, object]:
-        now_ns = self._now_ns()
+        now_ns = self._steady_ns()
         latencies = [latency_s for latency_s in self._latencies_s if not math.isnan(latency_s)]
         values: dict[str, object] = {
             "state": situation.state,
@@ -176,17 +188,12 @@ class Health:
         return values | dict(situation.counts) | dict(self._faults)
 
     def _silence_s(self) -> float:
-        now_ns = self._now_ns()
-        if now_ns < self._quiet_since_ns or self._quiet_since_ns == 0:  # set back, or before a simulation started
-            self._quiet_since_ns = now_ns
-        return (now_ns - self._quiet_since_ns) * 1e-9
+        return (self._steady_ns() - self._quiet_since_ns) * 1e-9
 
     def _forget(self) -> None:
-        """Drop times beyond the window but for two; all of them after a clock reset."""
-        now_ns = self._now_ns()
+        """Drop times beyond the window but for two."""
+        now_ns = self._steady_ns()
         for times_ns in (self._images_ns, self._published_ns):
-            if times_ns and times_ns[-1] > now_ns:
-                times_ns.clear()
             while len(times_ns) > 2 and now_ns - times_ns[0] > WINDOW_S * 1e9:
                 times_ns.popleft()
         while len(self._latencies_s) > len(self._published_ns):

@@ -7,31 +7,25 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.config import ProcessingConfig
+from dfs_ros.config import LimitsConfig
 from dfs_ros.messages.compressed import compressed_size, image_from_compressed
 from dfs_ros.messages.convert import Message
 from dfs_ros.messages.images import image_from_message
+from dfs_ros.messages.limits import check_size
 from dfs_ros.types import Frame, check_image, reduced_frame, working_size
 
 
-def decoded(msg: Message, settings: ProcessingConfig) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+def decoded(msg: Message, limits: LimitsConfig, max_megapixels: float) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """Decode a sensor_msgs/Image or CompressedImage.
 
     Returns uint8 (H, W) or (H, W, 3), and (height, width) of the original. A JPEG may be decoded at half, a quarter or
-    an eighth of its size, down to the working size; other images keep their size. Raises ValueError for an unreadable
+    an eighth of its size, down to `max_megapixels`; other images keep their size. Raises ValueError for an unreadable
     or too large image.
     """
     compressed = hasattr(msg, "format")
     size = compressed_size(msg) if compressed else (int(msg.height), int(msg.width))
-    if size[0] * size[1] > settings.max_input_megapixels * 1e6:
-        raise ValueError(
-            f"image: expected at most {settings.max_input_megapixels:g} megapixels, received {size[1]} x {size[0]}; "
-            "raise processing.max_input_megapixels if that is meant"
-        )
-    if compressed:
-        image = image_from_compressed(msg, working_size(size, settings.max_megapixels))
-    else:
-        image = image_from_message(msg)
+    check_size(size, "image", limits)
+    image = image_from_compressed(msg, working_size(size, max_megapixels)) if compressed else image_from_message(msg)
     check_image(image, "image")
     return image, size
 

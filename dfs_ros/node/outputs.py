@@ -35,6 +35,7 @@ class Outputs:
     """Publishers of the depth node."""
 
     def __init__(self, transport: Transport) -> None:
+        self._guard = transport.guard
         self._publishers: dict[str, Publisher] = {
             topic: transport.create_publisher(topic, kind) for topic, kind in TOPICS.items()
         }
@@ -68,7 +69,8 @@ class Outputs:
 
         for topic, publisher in self._publishers.items():
             if topic in topics:
-                publisher.publish(make(topic))
+                with self._guard(f"{publisher.topic} publication"):
+                    publisher.publish(make(topic))
 
 
 def cloud_message(result: DepthResult, pinhole: Intrinsics, frame_id: str, skip: int = 1) -> Message:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -14,15 +15,22 @@ class LatestWorker(Generic[Item]):
 
     Parameters
     ----------
+    guard
+        Context of the work on each item.
     prepare
         Called first, in the thread; returns `work`. A long preparation blocks no other thread.
     on_failure
-        Called in the thread with the exception that ended it, from `prepare` or from `work`.
+        Called in the thread with the exception that ended it, from `prepare` or through `guard`.
     """
 
     def __init__(
-        self, name: str, prepare: Callable[[], Callable[[Item], None]], on_failure: Callable[[BaseException], None]
+        self,
+        name: str,
+        guard: Callable[[str], AbstractContextManager[None]],
+        prepare: Callable[[], Callable[[Item], None]],
+        on_failure: Callable[[BaseException], None],
     ) -> None:
+        self._guard = guard
         self._prepare = prepare
         self._on_failure = on_failure
         self._condition = threading.Condition()
@@ -72,7 +80,8 @@ class LatestWorker(Generic[Item]):
                     item, self._waiting = self._waiting, None
                 if self._stopping or item is None:
                     return
-                work(item)
+                with self._guard(f"worker {self._thread.name}"):
+                    work(item)
                 item = None  # releases the item while waiting
         except BaseException as error:
             self._on_failure(error)

@@ -31,7 +31,7 @@ def paired(stamp_ns: int, image: WaitingImage, focus: FocusMetadata, settings: S
     )
 
     def known(value: float) -> float:
-        return value if value > 0 else math.nan
+        return value if 0 < value < math.inf else math.nan
 
     return Frame(
         image=image.pixels,

@@ -21,7 +21,7 @@ import logging
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -31,9 +31,11 @@ from typing import Protocol, TypeVar
 from dfs_ros.config import Config
 from dfs_ros.messages.convert import DIAGNOSTICS, Diagnostic, diagnostics_message
 from dfs_ros.messages.definitions import Message, check_type
+from dfs_ros.system.printable import printable
 from dfs_ros.system.tracebacks import traceback_of
 from dfs_ros.transport.counts import TopicsDiagnostic
 from dfs_ros.transport.executor import Executor
+from dfs_ros.transport.guard import Guard
 from dfs_ros.transport.names import check_namespace, check_node_name, resolve_name
 from dfs_ros.transport.parameters import Parameters
 
@@ -51,6 +53,7 @@ Handler = Callable[[Message], "Message | Future[Message]"]
 
 _Self = TypeVar("_Self", bound="Transport")
 _CALLBACKS_TIMED = 1000
+_KEYS_KEPT = 1000
 
 
 class TransportError(ConnectionError):
@@ -116,7 +119,8 @@ class Subscription(ABC):
     """Incoming topic, with its counts.
 
     `received`: messages that arrived; `dropped`: displaced by newer ones while the node was busy, or lost by the
-    network; `malformed`: not decodable; `refused`: refused by the callback with a ValueError.
+    network. `faults` counts messages dropped by the :class:`~dfs_ros.transport.guard.Guard`, by cause: `malformed`, not
+    decodable; `too_large`; `refused` by the callback with a ValueError; `failed`, any other exception of the callback.
     """
 
     def __init__(self, topic: str, type_name: str, qos: Qos, callback: Callable[[Message], None]) -> None:
@@ -124,8 +128,7 @@ class Subscription(ABC):
         self.type_name = check_type(type_name)
         self.qos = qos
         self.callback = callback
-        self.malformed = 0
-        self.refused = 0
+        self.faults: Counter[str] = Counter()
         self.callback_seconds: deque[tuple[float, float]] = deque(maxlen=_CALLBACKS_TIMED)
         """Wall time and processor time of the last callbacks, in seconds."""
 
@@ -212,7 +215,9 @@ class Transport(ABC):
         remappings: Mapping[str, str] | None = None,
         config: Config | None = None,
     ) -> None:
+        self.guard = Guard(self.log)
         self.executor = Executor()
+        self.executor.guard = self.guard
         self.node_name = check_node_name(node_name)
         self.namespace = check_namespace(namespace)
         self.remappings = dict(remappings or {})
@@ -235,8 +240,7 @@ class Transport(ABC):
     ) -> Subscription:
         """Call `callback(msg)` for each message of a topic.
 
-        A ValueError from the callback refuses the message: it is counted and logged, and the node continues. Other
-        exceptions end :meth:`spin`.
+        An exception of the callback drops the message: :attr:`guard` counts and logs it, and the node continues.
         """
 
     def create_timer(self, period_s: float, callback: Callable[[], None]) -> Timer:
@@ -263,9 +267,17 @@ class Transport(ABC):
         """Call `callback()` on the thread that spins."""
         self.executor.call_soon(callback)
 
+    def end(self, error: BaseException) -> None:
+        """Make :meth:`spin` raise an exception, from any thread: for faults that the node must not survive."""
+        self.executor.end(error)
+
     @abstractmethod
     def now_ns(self) -> int:
-        """Time of the stamps: nanoseconds since 1970, or a bag's time."""
+        """Time of the stamps: nanoseconds since 1970, or a bag's time. It may be set forward and back."""
+
+    def steady_ns(self) -> int:
+        """Time for intervals, which is never set: since the start of the machine, or a bag's time."""
+        return time.monotonic_ns()
 
     def spin_once(self, timeout_s: float | None = None) -> bool:
         """Make the next callback, after a wait of up to `timeout_s` (None: for ever).
@@ -324,7 +336,8 @@ class Transport(ABC):
     ) -> None:
         """Log a line; lines of one `key` at most once in `every_s`.
 
-        `level`: debug, info, warning, error or fatal. The traceback of `error` follows at level debug.
+        `level`: debug, info, warning, error or fatal. Control characters in `text` are escaped. The traceback of
+        `error` follows at level debug.
         """
         if level not in _LEVELS:
             raise ValueError(f"level: expected one of {', '.join(_LEVELS)}, received {level!r}")
@@ -332,10 +345,12 @@ class Transport(ABC):
             now = time.monotonic()
             if now - self._logged_at.get(key or text, -every_s) < every_s:
                 return
+            if len(self._logged_at) >= _KEYS_KEPT:
+                self._logged_at.clear()
             self._logged_at[key or text] = now
-        self._write_log(level, text)
+        self._write_log(level, printable(text))
         if error is not None:
-            self._write_log("debug", traceback_of(error))
+            self._write_log("debug", "\n".join(map(printable, traceback_of(error).splitlines())))
 
     def _write_log(self, level: str, text: str) -> None:
         """Write a line to Python's log; some transports publish it, too."""
@@ -352,20 +367,18 @@ class Transport(ABC):
     def _publish_diagnostics(self, publisher: Publisher) -> None:
         if not publisher.subscription_count():
             return
-        diagnostics = {f"{self.node_name}: {name}": callback() for name, callback in self._diagnostics.items()}
+        diagnostics = {}
+        for name, callback in self._diagnostics.items():
+            with self.guard(f"diagnostic {name}"):
+                diagnostics[f"{self.node_name}: {name}"] = callback()
         publisher.publish(diagnostics_message(diagnostics, self.now_ns(), self.full_name))
 
     def handle_message(self, subscription: Subscription, msg: Message) -> None:
         """Call a subscription's callback; for transports, not for nodes."""
         began, cpu_began = time.perf_counter(), time.thread_time()
-        try:
+        with self.guard(subscription.topic, subscription.faults):
             subscription.callback(msg)
-        except ValueError as error:
-            subscription.refused += 1
-            topic = subscription.topic
-            self.log("error", f"{topic}: message refused: {error}", key=topic, every_s=5.0, error=error)
-        finally:
-            subscription.callback_seconds.append((time.perf_counter() - began, time.thread_time() - cpu_began))
+        subscription.callback_seconds.append((time.perf_counter() - began, time.thread_time() - cpu_began))
 
     def __enter__(self: _Self) -> _Self:
         return self

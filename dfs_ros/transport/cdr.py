@@ -5,8 +5,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 
+from dfs_ros.config import LimitsConfig
 from dfs_ros.messages.definitions import Message, deserialize
+from dfs_ros.messages.limits import check_bytes
 from dfs_ros.transport.base import Qos, Subscription, Transport
+from dfs_ros.transport.guard import Dropped
 
 
 class CdrSubscription(Subscription):
@@ -20,18 +23,14 @@ class CdrSubscription(Subscription):
     ) -> None:
         super().__init__(topic, type_name, qos, callback)
         self._transport = transport
-        self.mailbox = transport.executor.mailbox(self._handle, qos.depth)
+        self.mailbox = transport.executor.mailbox(self._handle, qos.depth, topic)
 
     def _handle(self, cdr: bytes) -> None:
-        try:
-            msg = deserialize(cdr, self.type_name)
-        except ValueError as error:
-            self.malformed += 1
-            self._transport.log(
-                "error", f"{self.topic}: {error}", key=f"{self.topic} malformed", every_s=5.0, error=error
-            )
-            return
-        self._transport.handle_message(self, msg)
+        msg = None
+        with self._transport.guard(self.topic, self.faults):
+            msg = decoded_cdr(cdr, self.type_name, self._transport.parameters.config.limits)
+        if msg is not None:
+            self._transport.handle_message(self, msg)
 
     @property
     def received(self) -> int:
@@ -45,3 +44,15 @@ class CdrSubscription(Subscription):
     @abstractmethod
     def lost(self) -> int:
         """Messages of best-effort publishers lost by the network, as far as the middleware knows."""
+
+
+def decoded_cdr(cdr: bytes, type_name: str, limits: LimitsConfig, prefix_bytes: int = 0) -> Message:
+    """Decode a message from outside; raises Dropped for one that is too large or malformed."""
+    try:
+        check_bytes(len(cdr), type_name, limits)
+    except ValueError as error:
+        raise Dropped("too_large", str(error)) from error
+    try:
+        return deserialize(cdr, type_name, prefix_bytes)
+    except ValueError as error:
+        raise Dropped("malformed", str(error)) from error

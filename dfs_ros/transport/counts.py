@@ -11,6 +11,7 @@ class Topics(Protocol):
     """Publishers and subscriptions of a transport, with their counts; see :mod:`dfs_ros.transport.base`."""
 
     repeatable: bool
+    guard: Any
     subscriptions: list[Any]
     publishers: list[Any]
 
@@ -26,7 +27,8 @@ class TopicsDiagnostic:
         values: dict[str, object] = {}
         lost = 0
         for subscription in self._transport.subscriptions:
-            counts = {name: getattr(subscription, name) for name in ("received", "dropped", "malformed", "refused")}
+            counts = {"received": subscription.received, "dropped": subscription.dropped, "malformed": 0, "refused": 0}
+            counts |= subscription.faults
             values |= {f"{subscription.topic} {name}": count for name, count in counts.items()}
             if not self._transport.repeatable:
                 for what, seconds in zip(("", "_cpu"), zip(*subscription.callback_seconds, strict=True), strict=False):
@@ -37,7 +39,10 @@ class TopicsDiagnostic:
             values[f"{publisher.topic} published"] = publisher.published
             values[f"{publisher.topic} undelivered"] = publisher.dropped
             lost += publisher.dropped
+        faults = self._transport.guard.counts
+        values |= faults
+        lost += sum(faults.values())
         newly_lost, self._lost = lost - self._lost, lost
         if newly_lost > 0:  # negative after a subscription was closed
-            return Diagnostic("WARN", f"{newly_lost} messages dropped or refused in the last period", values)
+            return Diagnostic("WARN", f"{newly_lost} messages dropped or work failed in the last period", values)
         return Diagnostic("OK", "all messages passed on", values)

@@ -9,14 +9,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
+
+Work = tuple[str, Callable[[], None]]
+"""Place of work, for the guard, and the work itself; without a place it is not guarded."""
 
 
 class Mailbox:
     """Bounded queue of a handler; a full queue drops and counts its oldest item."""
 
-    def __init__(self, executor: Executor, handler: Callable[[Any], None], depth: int | None) -> None:
+    def __init__(self, executor: Executor, handler: Callable[[Any], None], depth: int | None, place: str) -> None:
         self.handler = handler
+        self.place = place
         self.received = 0
         self.dropped = 0
         self._executor = executor
@@ -46,10 +51,10 @@ class Mailbox:
         """Arrival of the oldest item: (ns, order); None for an empty queue."""
         return self._items[0][:2] if self._items else None
 
-    def take(self) -> Callable[[], None]:
+    def take(self) -> Work:
         """Take the oldest item; return the work on it."""
         item = self._items.popleft()[2]
-        return lambda: self.handler(item)
+        return self.place, lambda: self.handler(item)
 
 
 class Timer:
@@ -72,22 +77,24 @@ class Timer:
         """Due time of the next call: (ns, order)."""
         return self._due_ns, self._order
 
-    def take(self) -> Callable[[], None]:
+    def take(self) -> Work:
         """Return the work now due; schedule the next."""
         now, self._order = self._executor.ticket()
         periods_behind = (now - self._due_ns) // self._period_ns
         self._due_ns += (periods_behind + 1) * self._period_ns
-        return self._callback
+        return f"timer of {self._period_ns * 1e-9:g} s", self._callback
 
 
 class Executor:
     """Queues and timers of one node.
 
     `now_ns`: clock of the timers; `wall_clock` False: a clock set by others, for which no thread can sleep until a
-    time; :meth:`wake` then wakes a waiting :meth:`run_once`.
+    time; :meth:`wake` then wakes a waiting :meth:`run_once`. `guard(place)`: context of all work; an exception that it
+    lets through ends :meth:`run_once`.
     """
 
     def __init__(self, now_ns: Callable[[], int] = time.monotonic_ns, wall_clock: bool = True) -> None:
+        self.guard: Callable[[str], AbstractContextManager[Any]] = lambda place: nullcontext()
         self.condition = threading.Condition(threading.RLock())
         self.mailboxes: list[Mailbox] = []
         self.timers: list[Timer] = []
@@ -96,7 +103,8 @@ class Executor:
         self._order = 0
         self._running = False
         self._stopped = False
-        self._soon = self.mailbox(lambda callback: callback(), None)
+        self._soon = self.mailbox(lambda callback: callback(), None, "work of another thread")
+        self._end = self.mailbox(_raise, None)
 
     def ticket(self) -> tuple[int, int]:
         """Time and a growing number, by which work is ordered."""
@@ -104,9 +112,9 @@ class Executor:
             self._order += 1
             return self._now_ns(), self._order
 
-    def mailbox(self, handler: Callable[[Any], None], depth: int | None) -> Mailbox:
-        """Make a queue of at most `depth` items (None: unlimited) for `handler`."""
-        mailbox = Mailbox(self, handler, depth)
+    def mailbox(self, handler: Callable[[Any], None], depth: int | None, place: str = "") -> Mailbox:
+        """Make a queue of at most `depth` items (None: unlimited) for `handler`; "" as place: unguarded."""
+        mailbox = Mailbox(self, handler, depth, place)
         with self.condition:
             self.mailboxes.append(mailbox)
         return mailbox
@@ -122,6 +130,10 @@ class Executor:
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Call `callback` on the thread that runs this executor."""
         self._soon.put(callback)
+
+    def end(self, error: BaseException) -> None:
+        """Make :meth:`run_once` raise an exception, after the work that is queued before."""
+        self._end.put(error)
 
     def next_timer_ns(self) -> int | None:
         """Due time of the next timer; None without timers."""
@@ -153,12 +165,14 @@ class Executor:
                 work = self._wait_for_work(timeout_s)
             if work is None:
                 return False
-            work()
+            place, do = work
+            with self.guard(place) if place else nullcontext():
+                do()
             return True
         finally:
             self._running = False
 
-    def _wait_for_work(self, timeout_s: float | None) -> Callable[[], None] | None:
+    def _wait_for_work(self, timeout_s: float | None) -> Work | None:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while not self._stopped:
             heads = [(m.head(), m.take) for m in self.mailboxes] + [(t.head(), t.take) for t in self.timers]
@@ -172,3 +186,7 @@ class Executor:
                 limits += [max(0.0, (t.head()[0] - self._now_ns()) / 1e9) for t in self.timers]
             self.condition.wait(min(limits, default=None))
         return None
+
+
+def _raise(error: BaseException) -> None:
+    raise error

@@ -56,6 +56,10 @@ class LocalBus:
         """Time of all nodes of this bus."""
         return time.time_ns() if self._time_ns is None else self._time_ns
 
+    def steady_ns(self) -> int:
+        """Time that is never set, for intervals."""
+        return time.monotonic_ns() if self._time_ns is None else self._time_ns
+
     def advance_to(self, stamp_ns: int) -> None:
         """Set the clock (only with `start_ns`); the next spin makes due timer calls."""
         if self._time_ns is None:
@@ -104,7 +108,9 @@ class _LocalSubscription(Subscription):
     ) -> None:
         super().__init__(topic, type_name, qos, callback)
         self._bus = transport.bus
-        self.mailbox = transport.executor.mailbox(lambda msg: transport.handle_message(self, msg), qos.depth)
+        self.mailbox = transport.executor.mailbox(
+            lambda msg: transport.handle_message(self, msg), qos.depth, self.topic
+        )
 
     @property
     def received(self) -> int:
@@ -144,6 +150,7 @@ class LocalTransport(Transport):
         super().__init__(node_name, namespace=namespace, remappings=remappings, config=config)
         self.bus = bus or LocalBus()
         self.executor = self.bus.executor()
+        self.executor.guard = self.guard
         self._services: list[tuple[tuple[str, str], Mailbox]] = []
         serve_parameters(self)
 
@@ -182,7 +189,7 @@ class LocalTransport(Transport):
 
             when_answered(callback(request), reply)
 
-        mailbox = self.executor.mailbox(answer, None)
+        mailbox = self.executor.mailbox(answer, None, f"service {key[0]}")
         with self.bus.lock:
             if key in self.bus.services:
                 raise ValueError(f"service {key[0]}: there is one already")
@@ -205,6 +212,9 @@ class LocalTransport(Transport):
 
     def now_ns(self) -> int:
         return self.bus.now_ns()
+
+    def steady_ns(self) -> int:
+        return self.bus.steady_ns()
 
     def _close(self) -> None:
         for subscription in self.subscriptions:

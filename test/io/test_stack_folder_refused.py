@@ -301,6 +301,6 @@ def test_too_large_an_image_is_refused_before_it_is_decoded(tmp_path: Path, widt
 
 def test_the_megapixel_limit_is_the_callers(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "s")
-    with pytest.raises(ValueError, match=r"0\.png: expected at most 0\.0005 megapixels.*max_input_megapixels"):
+    with pytest.raises(ValueError, match=r"0\.png: expected at most 0\.0005 megapixels.*image_megapixels"):
         load_stack(folder, max_megapixels=0.0005)
     assert load_stack(folder, max_megapixels=0.001).size == (24, 32)

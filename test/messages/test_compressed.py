@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from node_rig import CAMERA, ERROR, PLANE_M, SIZE, Rig
 
-from dfs_ros.config import ProcessingConfig
+from dfs_ros.config import Config, ProcessingConfig
 from dfs_ros.messages.compressed import compressed_message, compressed_size, image_from_compressed
 from dfs_ros.messages.convert import (
     COMPRESSED,
@@ -114,8 +114,8 @@ def test_the_node_reduces_compressed_images_as_raw_ones(form: str, reduction: fl
     found, raw = (
         Frame(image, 1.0, original_size_px=size)
         for image, size in (
-            decoded(compressed_message(big, 0, "", form, 98), settings),
-            decoded(image_message(big, 0, ""), settings),
+            decoded(compressed_message(big, 0, "", form, 98), Config().limits, settings.max_megapixels),
+            decoded(image_message(big, 0, ""), Config().limits, settings.max_megapixels),
         )
     )
     assert found.original_size_px == raw.original_size_px == (360, 272)
@@ -215,7 +215,7 @@ def test_compressed_images_that_cannot_be_read_are_counted(make_rig: Callable[..
 
 
 def test_large_compressed_images_are_refused_before_they_are_decoded(make_rig: Callable[..., Rig]) -> None:
-    rig = compressed_rig(make_rig, processing={"max_input_megapixels": 0.05})
+    rig = compressed_rig(make_rig, limits={"image_megapixels": 0.05})
     rig.send("image/compressed", compressed_message(np.zeros((300, 400), np.uint8), 0, "lens"))
     level, text, _ = rig.status()
     assert (level, "at most 0.05 megapixels, received 400 x 300" in text) == (ERROR, True)

@@ -20,6 +20,7 @@ from dfs_ros.messages.convert import (
     Diagnostic,
     camera_info_from_message,
     camera_info_message,
+    diagnostics_from_message,
     diagnostics_message,
     focus_from_diagnostics,
     focus_from_message,
@@ -32,6 +33,7 @@ from dfs_ros.messages.convert import (
     trigger_response,
 )
 from dfs_ros.messages.definitions import deserialize, serialize, type_store
+from dfs_ros.messages.node_status import drops, number
 from dfs_ros.optics.pinhole import Intrinsics
 from dfs_ros.types import FocusMetadata, LensState
 
@@ -100,8 +102,8 @@ def test_focus_survives_the_wire():
         magnification=1.0625,
         exposure_ns=1_016_666_667,
         sweep_id=4_000_000_000,
-        index=60_000,
-        count=65_535,
+        index=60,
+        count=64,
     )
     msg = focus_message(
         focus, "optical", calibration="APPROXIMATE", source="COMMANDED", raw_position=512, raw_unit="dac"
@@ -195,11 +197,64 @@ def test_diagnostics_and_trigger():
     )
 
 
-@given(st.integers(-(2**31) * 10**9, 2**31 * 10**9 - 1))
+@given(st.integers(0, 2**31 * 10**9 - 1))
 def test_stamps_are_exact(nanoseconds):
     time = time_message(nanoseconds)
     assert 0 <= time.nanosec < 10**9
     assert stamp_ns(time) == nanoseconds
+
+
+@pytest.mark.parametrize("fields", [{"sec": -1}, {"nanosec": 10**9}, {"sec": 2**31 - 1, "nanosec": 2**32 - 1}])
+def test_times_that_no_clock_gives_are_refused(fields):
+    with pytest.raises(ValueError, match="time: expected seconds of 0 or more"):
+        stamp_ns(message("builtin_interfaces/msg/Time", **fields))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"count": 65},
+        {"count": 3, "index": 3},
+        {"f_number": 129.0},
+        {"focal_length_m": math.inf},
+        {"magnification": 0.01},
+        {"magnification": 11.0},
+    ],
+)
+def test_focus_messages_beyond_the_limits_are_refused(fields):
+    good = focus_message(FocusMetadata(STAMP, 2.0), "")
+    assert focus_from_message(good).focus_diopters == 2.0
+    for name, value in fields.items():
+        setattr(good, name, value)
+    with pytest.raises(ValueError, match=f"focus: expected .*{next(iter(fields))}"):
+        focus_from_message(good)
+
+
+@pytest.mark.parametrize(
+    ("k", "words"),
+    [
+        ({0: 30.0}, "expected fx of 141 to 1.6e"),
+        ({4: 1e9}, "expected fy of"),
+        ({2: -1601.0}, "expected cx of -1600 to 3200"),
+        ({5: 2401.0}, "expected cy of -1200 to 2400"),
+    ],
+)
+def test_intrinsics_of_no_pinhole_are_refused(k, words):
+    msg = camera_info_message(Intrinsics(1500.0, 1500.0, 800.0, 600.0), (1200, 1600), STAMP, "")
+    assert camera_info_from_message(msg).size == (1200, 1600)
+    for index, value in k.items():
+        msg.k[index] = value
+    with pytest.raises(ValueError, match=words):
+        camera_info_from_message(msg)
+
+
+def test_texts_and_numbers_of_diagnostics_are_made_harmless():
+    values = {"dropped": "inf", "late": "9" * 5000, "used": "3", "key\n": "a\x1b[2J"}
+    msg = diagnostics_message({"dfs: \ndepth": Diagnostic("OK", "all\nis well", values)}, STAMP)
+    ((name, status),) = diagnostics_from_message(msg).items()
+    assert (name, status.message, status.values["key\\n"]) == ("dfs: \\ndepth", "all\\nis well", "a\\x1b[2J")
+    assert drops(status) == {}
+    assert number(status, "used") == 3
 
 
 def test_stamps_beyond_32_bits_of_seconds_are_refused():

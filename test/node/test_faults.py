@@ -111,7 +111,7 @@ def test_a_focal_length_in_millimetres_is_refused(rig: Rig) -> None:
     rig.send_sweep()
     level, _, values = rig.status()
     assert (level, rig.depths()) == (ERROR, [])
-    assert values["invalid_focus"] == "3"  # no lens of 4.3 m focuses at 0.5 dioptres
+    assert values["bad_focus"] == "3"  # no lens of 25 m
 
 
 @pytest.mark.parametrize("focus", [math.nan, math.inf, -math.inf, -0.5, 50.0])

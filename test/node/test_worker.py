@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ def test_worker_works_on_the_newest_item() -> None:
         worked.append(item)
         done.release()
 
-    worker = LatestWorker("test", lambda: work, lambda error: pytest.fail(str(error)))
+    worker = LatestWorker("test", nullcontext, lambda: work, lambda error: pytest.fail(str(error)))
     worker.put(1)
     assert begun.wait(60)
     for item in (2, 3, 4):
@@ -45,7 +46,8 @@ def test_worker_hands_on_what_ended_it(where: str) -> None:
         failed.append(error)
         ended.set()
 
-    worker: LatestWorker[int] = LatestWorker("test", raises if where == "prepare" else lambda: raises, on_failure)
+    work = raises if where == "prepare" else lambda: raises
+    worker: LatestWorker[int] = LatestWorker("test", nullcontext, work, on_failure)
     worker.put(1)
     assert ended.wait(60)
     worker.close()

@@ -121,7 +121,8 @@ KEEP = {"keep_traceback", "exception", "set_exception"}
 HANDED_ON = {
     "dfs_ros/network/runners/tensorrt.py": "self.stopped = error",
     "dfs_ros/node/worker.py": "self._on_failure(error)",
-    "dfs_ros/transport/ros/lifecycle.py": "self._transport.call_soon(partial(_raise, error))",
+    "dfs_ros/transport/ros/lifecycle.py": "self._transport.end(error)",
+    "dfs_ros/camera/source.py": "self._transport.end(error)",
 }
 
 

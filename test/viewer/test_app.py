@@ -207,7 +207,7 @@ def test_wrong_messages_are_refused_and_the_viewer_goes_on(setup: Setup) -> None
     setup.publish("focus", focus_message(FocusMetadata(0, 1.0), "camera"))
     setup.publish("depth/camera_info", camera_info_message(PINHOLE, (3, 3), START_NS, "camera"))
     setup.depth(START_NS, 2.0, "depth/camera_info")
-    assert sum(s.refused for s in setup.transport.subscriptions) == 2
+    assert sum(s.faults["refused"] for s in setup.transport.subscriptions) == 2
     setup.depth(START_NS + MS, 3.0)
     setup.browser.until(lambda: len(setup.browser.points) == 11 * 20)
 

@@ -73,7 +73,10 @@ class BagTransport(LocalTransport):
         if publisher.topic in self._watchers:
             self._watchers[publisher.topic](msg)
         if self.writer is not None and publisher.wanted:
-            self.writer.write(publisher.topic, publisher.type_name, self.now_ns(), data)
+            try:
+                self.writer.write(publisher.topic, publisher.type_name, self.now_ns(), data)
+            except OSError as error:  # the recording would lack messages
+                self.end(error)
 
     def receivers(self, publisher: _BagPublisher) -> int:
         """Number of receivers of a publisher of this node."""
@@ -104,7 +107,7 @@ class BagTransport(LocalTransport):
             msg = deserialize(recorded.data, type_name)
         except ValueError as error:
             for subscription in receivers:
-                subscription.malformed += 1
+                subscription.faults["malformed"] += 1
             self.log("error", f"{topic}: {error}", key=topic, every_s=5.0, error=error)
             return
         self._player_of(topic, type_name).publish(msg)

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from dfs_ros.messages.definitions import Message, deserialize, serialize
 from dfs_ros.transport.base import Handler, Qos, when_answered
+from dfs_ros.transport.cdr import decoded_cdr
 from dfs_ros.transport.dds.types import SERVICE_HEADER_BYTES, service_topics
 from dfs_ros.transport.dds.wire import service_header, user_data_value, write
 
@@ -25,6 +26,7 @@ class Participant(Protocol):
     """Interface of services to the transport."""
 
     executor: Any
+    parameters: Any
 
     def new_endpoint_id(self) -> str: ...
     def make_writer(self, topic: str, type_name: str, qos: Qos, user_data: str = ...) -> Any: ...
@@ -32,9 +34,6 @@ class Participant(Protocol):
         self, topic: str, type_name: str, qos: Qos, deliver: Callable[[bytes, Any], None], user_data: str = ...
     ) -> Any: ...
     def call_soon(self, work: Callable[[], None]) -> None: ...
-    def log(
-        self, level: str, text: str, *, key: str = ..., every_s: float = ..., error: BaseException | None = ...
-    ) -> None: ...
 
 
 class ServiceClient:
@@ -81,9 +80,9 @@ class ServiceServer:
         (request_topic, self._request), (reply_topic, self._response) = service_topics(name, service_type)
         user_data = f"serviceid={transport.new_endpoint_id()};"
         self._transport = transport
-        self._name = name
+        self._limits = transport.parameters.config.limits
         self._callback = callback
-        self._mailbox = transport.executor.mailbox(self._answer, SERVICE_QOS.depth)
+        self._mailbox = transport.executor.mailbox(self._answer, SERVICE_QOS.depth, f"service {name}")
         self.writer = transport.make_writer(reply_topic, self._response, SERVICE_QOS, user_data)
         self.receiver = transport.make_receiver(
             request_topic, self._request, SERVICE_QOS, lambda cdr, info: self._mailbox.put((cdr, info)), user_data
@@ -91,12 +90,8 @@ class ServiceServer:
 
     def _answer(self, cdr_and_info: tuple[bytes, Any]) -> None:
         cdr, info = cdr_and_info
-        try:
-            guid, number = service_header(cdr)
-            answer = self._callback(deserialize(cdr, self._request, SERVICE_HEADER_BYTES))
-        except ValueError as error:
-            self._refuse(error)
-            return
+        guid, number = service_header(cdr)
+        answer = self._callback(decoded_cdr(cdr, self._request, self._limits, SERVICE_HEADER_BYTES))
         header = struct.pack("<Qq", guid, number)
         if isinstance(answer, Future):
             when_answered(
@@ -109,16 +104,9 @@ class ServiceServer:
             self._reply(answer, header, info.publication_handle)
 
     def _reply(self, response: Message, header: bytes, request_writer: int) -> None:
-        try:
-            reply = serialize(response, self._response, header)
-        except ValueError as error:
-            self._refuse(error)
-            return
+        reply = serialize(response, self._response, header)
         self._wait_for_client(request_writer)
         write(self.writer, reply)
-
-    def _refuse(self, error: ValueError) -> None:
-        self._transport.log("error", f"service {self._name}: {error}", key=self._name, every_s=5.0, error=error)
 
     def _wait_for_client(self, request_writer: int) -> None:
         """Wait up to 0.1 s for the discovery of the client's reader.

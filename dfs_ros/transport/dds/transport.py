@@ -290,15 +290,12 @@ class DdsTransport(Transport):
             with self._lock:
                 receivers, writers = tuple(self._receivers), tuple(self._writers)
             for receiver in receivers:
-                try:
+                with self.guard(f"reception of {receiver.name}"):
                     receiver.receive()
-                except Exception as error:  # bad data of one peer must not stop the receiving thread
-                    self.log(
-                        "error", f"{receiver.reader.topic.name}: {error!r}", key="receive", every_s=5.0, error=error
-                    )
             if time.monotonic() - looked_at >= _HOUSEKEEPING_S:
                 looked_at = time.monotonic()
-                self._report_incompatible_qos([receiver.reader for receiver in receivers] + list(writers))
+                with self.guard("search for mismatches"):
+                    self._report_incompatible_qos([receiver.reader for receiver in receivers] + list(writers))
 
     def _report_incompatible_qos(self, endpoints: list[Any]) -> None:
         for endpoint in endpoints:

@@ -65,6 +65,7 @@ class Receiver:
         from cyclonedds.sub import DataReader
 
         self.reader: Any = DataReader(participant, topic, qos)
+        self.name = str(topic.name)
         self.condition = ReadCondition(self.reader, SampleState.Any | ViewState.Any | InstanceState.Any)
         self._depth = depth
         self._deliver = deliver

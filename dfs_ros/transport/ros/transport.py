@@ -141,7 +141,7 @@ class _SimulationTimer:
 
         self._node = transport.native_node
         # Depth 1: calls missed by a busy thread are skipped.
-        self._mailbox = transport.executor.mailbox(lambda _: callback(), 1)
+        self._mailbox = transport.executor.mailbox(lambda _: callback(), 1, f"timer of {period_s:g} s")
         group = MutuallyExclusiveCallbackGroup()
         self._timer = self._node.create_timer(period_s, lambda: self._mailbox.put(None), callback_group=group)
 
@@ -204,11 +204,8 @@ class RosTransport(Transport):
     def _receive(self) -> None:
         """Loop of the thread that waits for rclpy's callbacks and gives them to the pool."""
         while not self._is_shutdown and self._context.ok():
-            try:
+            with self.guard("rclpy"), _silent_after(lambda: self._is_shutdown):
                 self._native_executor.spin_once()
-            except Exception as error:  # an exception of one callback must not stop the others
-                if not self._is_shutdown:
-                    self.log("error", f"rclpy: {error!r}", key="receive", every_s=5.0, error=error)
         if not self._is_shutdown:  # the context was shut down from outside
             self.call_soon(self.shutdown)
 
@@ -347,6 +344,16 @@ def _refusals(topic: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise ValueError(f"topic {topic}: {error}") from error
+
+
+@contextmanager
+def _silent_after(ended: Callable[[], bool]) -> Iterator[None]:
+    """Ignore exceptions of callbacks whose node has ended."""
+    try:
+        yield
+    except Exception:
+        if not ended():
+            raise
 
 
 def _unless_destroyed(count: Callable[[], int]) -> int:

@@ -144,7 +144,7 @@ def test_messages_that_cannot_be_decoded_or_are_of_others_are_told_apart() -> No
         node.play(recorded("/other", NUMBER, 3, number(8)))
         node.play(recorded("/number", NUMBER, 4, number(2)))
         assert subscription.publisher_count() == 1
-    assert (values, subscription.malformed, subscription.received) == ([2], 1, 1)
+    assert (values, subscription.faults["malformed"], subscription.received) == ([2], 1, 1)
 
 
 def test_only_what_is_recorded_has_receivers() -> None:

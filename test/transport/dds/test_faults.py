@@ -57,7 +57,7 @@ for _ in range(3):
 text.publish(message("std_msgs/msg/String", data="good"))
 """)
     until(node, lambda: received)
-    assert (received, subscription.malformed, subscription.received) == (["good"], 3, 4)
+    assert (received, subscription.faults["malformed"], subscription.received) == (["good"], 3, 4)
     told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert len(told) == 1 and "not a std_msgs/msg/String" in told[0]
 

@@ -126,7 +126,7 @@ def test_a_message_that_makes_no_sense_is_counted_and_the_next_one_arrives(
     publisher.native.publish(b"\0\1\0\0" + b"\5\0\0\0" + b"\xff\xfe\xfd\xfc\0" + bytes(3))  # no UTF-8
     publisher.publish(message("std_msgs/msg/String", data="good"))
     until(lambda: received, node)
-    assert (received, subscription.malformed, subscription.received) == (["good"], 1, 2)
+    assert (received, subscription.faults["malformed"], subscription.received) == (["good"], 1, 2)
 
 
 def test_a_message_of_another_type_is_refused(talker: RosTransport) -> None:
@@ -155,7 +155,7 @@ def test_a_callback_that_refuses_does_not_end_the_node_and_one_that_fails_does(
         publisher.publish(integer(i))
     with pytest.raises(ZeroDivisionError, match="a bug"):
         until(lambda: False, node)
-    assert (subscription.received, subscription.refused) == (3, 1)
+    assert (subscription.received, subscription.faults["refused"]) == (3, 1)
 
 
 def test_nothing_is_sent_without_a_subscription_nor_received_after_close(

@@ -25,11 +25,11 @@ from dfs_ros.config.estimation import (
     CostConfig,
     HypothesesConfig,
     LensConfig,
-    LimitsConfig,
     NetworkConfig,
     ProcessingConfig,
     RegularizationConfig,
 )
+from dfs_ros.config.limits import LimitsConfig
 from dfs_ros.config.node import (
     CameraConfig,
     DdsConfig,

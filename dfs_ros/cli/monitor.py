@@ -58,7 +58,7 @@ class Monitor:
         self.latencies_s: deque[float] = deque(maxlen=_LATENCIES_KEPT)
         """Latency from the newest image of a sweep to the reception of its depth image."""
         self.times_ns: deque[int] = deque(maxlen=_LATENCIES_KEPT)
-        """Times of reception of depth images."""
+        """Times of reception of depth images, by the clock that is never set."""
         self.depth_count = 0
         self.image_callback_ms: dict[str, float] = {}
         """99th percentile of the node's time for an image's callback, by clock: wall, processor."""
@@ -89,7 +89,7 @@ class Monitor:
     @property
     def depth_hz(self) -> float:
         """Recent rate of depth images in Hz; 0 before the second one."""
-        return rate_hz(list(islice(reversed(self.times_ns), _RECENT))[::-1], self._transport.now_ns())
+        return rate_hz(list(islice(reversed(self.times_ns), _RECENT))[::-1], self._transport.steady_ns())
 
     @property
     def mean_hz(self) -> float:
@@ -152,7 +152,7 @@ class Monitor:
     def _add_depth(self, msg: Message) -> None:
         now_ns = self._transport.now_ns()
         self.depth_count += 1
-        self.times_ns.append(now_ns)
+        self.times_ns.append(self._transport.steady_ns())
         focus = self._focus.get(stamp_ns(msg.header.stamp))
         if focus is not None:
             latency_s = (now_ns - self._sweep_ends[focus.sweep_id]) * 1e-9

@@ -120,6 +120,8 @@ def serialize(msg: Message, type_name: str, prefix: bytes = b"") -> bytearray:
     Layout: 4 bytes of header, `prefix` (a multiple of 8 bytes), the fields, padding to a multiple of 4. Raises
     ValueError for a value that does not fit its field.
     """
+    from rosbags.serde import SerdeError
+
     store = type_store()
     definition = store.get_msgdef(check_type(type_name))
     if not isinstance(msg, definition.cls):
@@ -131,7 +133,7 @@ def serialize(msg: Message, type_name: str, prefix: bytes = b"") -> bytearray:
         buffer[1] = 1  # plain CDR, little endian
         buffer[4:start] = prefix
         definition.serialize_cdr_le(memoryview(buffer)[start:], 0, msg, store)
-    except (struct.error, TypeError, AttributeError, ValueError, OverflowError) as error:
+    except (SerdeError, struct.error, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise ValueError(f"{type_name}: a value does not fit its field: {error}") from error
     return buffer
 

@@ -67,9 +67,13 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         "wrong_size": "times the image size changed",
         "lens_changed": "times the focal length or the f-number changed",
         "clock_reset": "times the images' clock was set back",
+        "clock_ahead": "times the images' clock was set forward",
     }
 )
 """Further counters."""
+
+# Images held up by a busy machine or network may come in a burst, with stamps further apart than their receptions.
+_AHEAD_S = 10.0
 
 T = TypeVar("T")
 
@@ -153,7 +157,7 @@ class StackAssembler:
         """
         stamp_ns = operator.index(stamp_ns)
         check_image(image, "image")
-        stacks = self._watch_image_clock(stamp_ns)
+        stacks = self._watch_image_clock(stamp_ns, received_ns)
         self._received_ns = received_ns
         if self._refused(stamp_ns):
             return stacks
@@ -235,8 +239,8 @@ class StackAssembler:
 
     # -- order --------------------------------------------------------------------------------------------------
 
-    def _watch_image_clock(self, stamp_ns: int) -> list[FrameStack]:
-        """Count an image; if its stamp jumps back, end the current stack."""
+    def _watch_image_clock(self, stamp_ns: int, received_ns: int | None) -> list[FrameStack]:
+        """Count an image; if its stamp jumps back, or ahead of the time of reception, end the current stack."""
         self._ledger.count("received")
         stacks: list[FrameStack] = []
         if self._ignored_ns is not None:
@@ -249,6 +253,9 @@ class StackAssembler:
             self._ledger.count("clock_reset")
             if self._jumps_back(stamp_ns, self._newest_focus_ns):  # else they belong to the new clock already
                 self._drop_focus()
+        elif self._jumps_ahead(stamp_ns, received_ns):
+            stacks = self.flush()
+            self._ledger.count("clock_ahead")
         self._newest_image_ns = stamp_ns if self._newest_image_ns is None else max(stamp_ns, self._newest_image_ns)
         return stacks
 
@@ -263,6 +270,13 @@ class StackAssembler:
 
     def _jumps_back(self, stamp_ns: int, newest_ns: int | None) -> bool:
         return newest_ns is not None and stamp_ns < newest_ns - round(self._settings.clock_reset_s * 1e9)
+
+    def _jumps_ahead(self, stamp_ns: int, received_ns: int | None) -> bool:
+        """True if the stamps advance by far more than the receiver's clock; a burst of late images is no jump."""
+        if received_ns is None or self._received_ns is None or self._newest_image_ns is None:
+            return False
+        ahead_ns = (stamp_ns - self._newest_image_ns) - (received_ns - self._received_ns)
+        return ahead_ns > max(_AHEAD_S, self._settings.max_span_s) * 1e9
 
     def _drop_images(self) -> None:
         for stamp_ns in tuple(self._images):

@@ -37,6 +37,7 @@ STATUS_PERIOD_S = 0.5
 RATE_WINDOW_S = 3.0
 SILENCE_S = 5.0  # silence of a topic before a warning
 WAITING_IMAGES = 4
+_MOST_STATUSES = 64  # of the newest nodes and parts; anybody may publish more
 
 
 def run(transport: Transport, config: Config, nodes: Collection[str] = ()) -> None:
@@ -71,7 +72,7 @@ class ViewerApp:
         subscribe("/diagnostics", DIAGNOSTICS, self._add_diagnostics, SENSOR_DATA)
         self._latency_s = math.nan
         self._counts: deque[tuple[int, int, int]] = deque()
-        self._heard_ns = {"image": transport.now_ns(), "depth": transport.now_ns()}
+        self._heard_ns = {"image": transport.steady_ns(), "depth": transport.steady_ns()}
         transport.create_timer(STATUS_PERIOD_S, self._show_status)
 
     def _add_depth(self, msg: Message) -> None:
@@ -84,10 +85,10 @@ class ViewerApp:
         if focus is not None:
             self._inputs.add_focus(focus)
         else:
-            self._health.add(msg, self._transport.now_ns())
+            self._health.add(msg, self._transport.steady_ns())
 
     def _show_status(self) -> None:
-        now_ns = self._transport.now_ns()
+        now_ns = self._transport.steady_ns()
         counts = self._counts
         counts.append((now_ns, self._image.received, self._depth.received))
         while now_ns - counts[0][0] > RATE_WINDOW_S * 1e9:
@@ -203,9 +204,11 @@ class _Health:
     def add(self, msg: Message, now_ns: int) -> None:
         for name, status in diagnostics_from_message(msg).items():
             if not self._nodes or name.partition(":")[0] in self._nodes:
+                self._statuses.pop(name, None)
                 self._statuses[name] = (now_ns, status)
                 self._heard_ns = now_ns
-        self._statuses = {n: (t, s) for n, (t, s) in self._statuses.items() if now_ns - t < SILENCE_S * 1e9}
+        newest = list(self._statuses.items())[-_MOST_STATUSES:]
+        self._statuses = {n: (t, s) for n, (t, s) in newest if now_ns - t < SILENCE_S * 1e9}
 
     def is_fresh(self, now_ns: int) -> bool:
         """True while diagnostics arrive."""

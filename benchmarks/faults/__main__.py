@@ -1,0 +1,35 @@
+"""Command ``python -m benchmarks.faults``; exit status 1 if anything broke or was not tried."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from benchmarks.faults.parts import PARTS, Options, table
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.faults", description="Try faults and count what breaks."
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--count", type=int, metavar="N", help="cases of each part (default: the part's own number)")
+    parser.add_argument("--seconds", type=float, default=600.0, metavar="S", help="longest time of a part")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all random choices")
+    args = parser.parse_args(arguments)
+    for part in args.parts:
+        if part not in PARTS:
+            parser.error(f"expected some of {', '.join(PARTS)}, received {part!r}")
+    rows = []
+    for part in args.parts or PARTS:
+        module = importlib.import_module(f"benchmarks.faults.{part}")
+        rows += module.run(Options(count=args.count, seconds=args.seconds, seed=args.seed))
+        print(table(rows[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
+    print(table(rows))
+    return int(any(row.broke or not row.tried for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,7 +2,7 @@
 
 A lens images the scene larger the nearer it focuses (thin lens: ``1 / (1 - f D_f)``; phones up to twice as much, with a
 distortion that varies with focus), the camera or the hand moves, and auto exposure reacts. All images are mapped to the
-geometry of one of them, the reference, which is not resampled, and to its exposure:
+geometry of one of them, the reference, and to its exposure:
 
 1. Frames are taken in focus order, from the reference outwards. Each starts where the lens model expects it beside its
    neighbour and is registered to the reference (:mod:`dfs_ros.alignment.registration`), so that errors do not add up.
@@ -10,7 +10,8 @@ geometry of one of them, the reference, which is not resampled, and to its expos
    (:mod:`dfs_ros.alignment.matching`).
 3. A frame that does not show the same scene is dropped, with a warning.
 4. Exposure: the median ratio of linear intensities (:mod:`dfs_ros.alignment.exposure`). Then every image is resampled,
-   once.
+   once, and all are given one frequency response (:mod:`dfs_ros.alignment.resampling`). If no frame needs motion, no
+   image is filtered.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from dfs_ros.alignment.exposure import Exposure, exposure_gain, gain_table
 from dfs_ros.alignment.matching import FrameAlignment, Match, match_frames
 from dfs_ros.alignment.registration import Motion
+from dfs_ros.alignment.resampling import equalized, resampled
 from dfs_ros.config import AlignmentConfig
 from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.types import Camera, FocalStack, check_focus, opened
@@ -169,13 +171,16 @@ def _resampled(stack: FocalStack, config: AlignmentConfig, match: Match) -> Alig
     valid = np.ones(stack.size, np.bool_)
     enlarged = np.empty(len(kept))
     keys: list[Hashable] = []
-    for k, i in enumerate(kept):
+    motions = [
+        replace(match.estimates[i].motion.after(to_reference), local=match.estimates[i].motion.local) for i in kept
+    ]
+    moved = any(motion.largest_displacement_px() >= _LEAST_MOTION_PX for motion in motions)
+    for k, (i, motion) in enumerate(zip(kept, motions, strict=True)):
         estimate = match.estimates[i]
-        motion = replace(estimate.motion.after(to_reference), local=estimate.motion.local)
         table = None if estimate.gain == 1.0 else gain_table(estimate.gain, config.transfer_curve)
-        images[k], inside = _resample(stack.images[i], motion, table)
+        images[k], inside = _resample(stack.images[i], motion, table, moved)
         valid &= inside
-        keys.append(_frame_key(stack.stamp_ns[i], motion, estimate.gain))
+        keys.append(_frame_key(stack.stamp_ns[i], motion if moved else None, estimate.gain))
         enlarged[k] = 1.0 / motion.scale
     aligned = FocalStack(
         images=images,
@@ -194,7 +199,7 @@ def _frame_key(stamp_ns: np.int64, motion: Motion | None, gain: float) -> Hashab
     """Identity of an aligned frame's pixels: its stamp, gain and motion, if resampled."""
     if stamp_ns == 0:
         return object()
-    if motion is None or motion.largest_displacement_px() < _LEAST_MOTION_PX:
+    if motion is None:
         return int(stamp_ns), gain
     local = b"" if motion.local is None else motion.local.tobytes()
     return int(stamp_ns), gain, motion.affine.tobytes(), motion.radial, local
@@ -219,15 +224,17 @@ def _camera_at(stack: FocalStack, match: Match, focus_diopters: float) -> Camera
 
 
 def _resample(
-    image: NDArray[np.uint8], motion: Motion, table: NDArray[np.float32] | None
+    image: NDArray[np.uint8], motion: Motion, table: NDArray[np.float32] | None, moved: bool
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Apply `table`, resample, round once; return the image and its valid pixels."""
+    """Apply `table`, resample if `moved`, round once; return the image and its valid pixels."""
     height, width = motion.size
     source: NDArray[Any] = image if table is None else table.take(image)
     inside = np.ones(motion.size, np.bool_)
-    if motion.largest_displacement_px() >= _LEAST_MOTION_PX:
+    if moved and motion.largest_displacement_px() < _LEAST_MOTION_PX:
+        source = equalized(source.astype(np.float32))
+    elif moved:
         map_x, map_y = motion.maps(motion.size)
-        source = np.asarray(cv2.remap(source, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT))
+        source = resampled(source.astype(np.float32), map_x, map_y)
         # A pixel extends half a pixel around its centre.
         inside = (map_x >= -0.5) & (map_x <= width - 0.5) & (map_y >= -0.5) & (map_y <= height - 0.5)
     if source.dtype != np.uint8:

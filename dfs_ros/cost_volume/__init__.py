@@ -52,7 +52,8 @@ def cost_volume(
     ----------
     stack
         Aligned images: one pixel is one ray in all of them. The blur diameter of image f at depth d is
-        ``optics.coc_px(1 / d, D_f, camera) * blur_scale[f]``.
+        ``optics.coc_px(1 / d, D_f, camera) * blur_scale[f]``, more for images enlarged more than others
+        (:func:`.problem.aligned_coc_px`).
     depths_m
         (D,) metres, finite, over 0, strictly ascending or descending.
     method

@@ -14,6 +14,9 @@ from dfs_ros.types import FocalStack
 
 Float = NDArray[np.float64]
 
+STATIC_VARIANCE_PX2 = 0.39
+"""Variance of the blur of an image in focus: softness of a lens, 0.57 px as a Gaussian, and the pixel's 1/16."""
+
 LUMA_WEIGHTS = (0.2126, 0.7152, 0.0722)  # Rec. 709, of linear intensity
 
 
@@ -65,8 +68,26 @@ def make_problem(stack: FocalStack, depths_m: ArrayLike, cost: CostConfig) -> Pr
         raise TypeError(f"cost: expected a CostConfig, received {type(cost).__name__}")
     cost = Config(cost=cost).cost.resolved()
     depths = check_depths(depths_m)
-    coc = thin_lens.coc_px(1.0 / depths[:, None], stack.focus_diopters, stack.camera) * stack.blur_scale
+    coc = aligned_coc_px(1.0 / depths[:, None], stack)
     return Problem(stack, depths, cost, np.minimum(coc, cost.max_coc_px), _padding(stack.size, cost.padding_px))
+
+
+def aligned_coc_px(depth_diopters: ArrayLike, stack: FocalStack) -> Float:
+    """Blur diameter (..., F) in pixels of aligned images at inverse depths (..., 1).
+
+    Alignment enlarges an image by b, and with it defocus c and the static blur of lens and pixel, of standard deviation
+    s. The static blur of the least enlarged frame belongs to the sharp image; of the others it leaves
+
+        sqrt((b c)^2 + 16 s^2 (b^2 - min b^2))
+
+    as a disk of diameter c has the second moment of a Gaussian with standard deviation c / 4.
+    """
+    enlarged = stack.blur_scale
+    defocus = thin_lens.coc_px(depth_diopters, stack.focus_diopters, stack.camera) * enlarged
+    if np.ptp(enlarged) == 0.0:
+        return defocus
+    static = 16.0 * STATIC_VARIANCE_PX2 * (enlarged**2 - enlarged.min() ** 2)
+    return np.asarray(np.sqrt(defocus**2 + static))
 
 
 def noise_gain(problem: Problem) -> Float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -183,6 +184,18 @@ def test_blur_scale_enlarges_the_blur() -> None:
     expected = cost_volume(wider, [0.5, 2.0])
     assert relative_error(cost_volume(enlarged, [0.5, 2.0]), expected) < 1e-6
     assert relative_error(cost_volume(stack, [0.5, 2.0]), expected) > 1e-3
+
+
+def test_static_blur_is_enlarged_with_the_image() -> None:
+    """In focus, an image enlarged by 1.02 beside one that is not has sqrt(16 * 0.39 (1.02^2 - 1)) px of blur."""
+    stack = random_stack(3, (24, 30, 3))
+    enlarged = dataclasses.replace(stack, blur_scale=np.array([1.02, 1.0, 1.01]))
+    focus = float(stack.focus_diopters[0])
+    found = make_problem(enlarged, [1.0 / focus], CostConfig()).coc_px[0]
+    assert found[0] == pytest.approx(math.sqrt(16 * 0.39 * (1.02**2 - 1)), rel=1e-9)
+    defocus = make_problem(stack, [1.0 / focus], CostConfig()).coc_px[0]
+    assert found[1] == defocus[1]
+    assert found[2] == pytest.approx(math.sqrt((1.01 * defocus[2]) ** 2 + 16 * 0.39 * (1.01**2 - 1)), rel=1e-9)
 
 
 def test_blur_is_clamped() -> None:

@@ -91,6 +91,15 @@ def test_the_same_depth_as_on_the_cpu(
     assert found.report["warnings"] == []
 
 
+def test_enlarged_images(kernels: HostKernels, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames resampled for focus breathing: filtered images, enlarged defocus and static blur."""
+    config = config_of("none", alignment={"mode": "prior"})
+    stack = dataclasses.replace(stack_of(), magnification=np.full(4, np.nan))
+    expected = DepthEstimator(config).estimate(stack)
+    assert expected.alignment[0].motion.scale > 1.004
+    assert_same(on_host_build(monkeypatch, kernels, config).estimate(stack), expected)
+
+
 def test_grey_images(kernels: HostKernels, monkeypatch: pytest.MonkeyPatch) -> None:
     config, stack = config_of("light"), stack_of(grey=True)
     assert_same(on_host_build(monkeypatch, kernels, config).estimate(stack), DepthEstimator(config).estimate(stack))

@@ -23,13 +23,17 @@ STORY = 0.03
 MOVED = ((0.035, 0.7), (0.15, 0.4))
 """Advantages, and distances in mean steps of focus, from which the focus of one image is."""
 REVERSED = 0.15
-"""Advantage from which blur alone tells a reversed list: most lists are nearly the same either way."""
+"""The same of a reversed list, or one in metres, whose order is reversed: most lists are nearly the same either way."""
 PERHAPS_REVERSED = -0.05
 """Advantage from which a reversed list is believed where breathing says so."""
 CHANGE = 0.05
 """Advantage of the description over no change of blur, up to which nothing changes."""
 FACTOR_ADVANTAGE = 0.1
 """Advantage over the factor 1 from which a blur factor is believed."""
+
+LEAST_FOCUSES = 3
+"""Two images have a depth for every order of their focus and every factor, but for the shape of the blur."""
+_ORDERS = ("late", "early", "shifted", "swapped")
 
 _TEXTS = {
     "late": (
@@ -64,9 +68,11 @@ def focus_finding(
     return None if rival is None else _finding(rival, focus, kept)
 
 
-def factor_finding(comparison: Comparison) -> Finding | None:
+def factor_finding(focus: Array, comparison: Comparison) -> Finding | None:
     """The finding about the blur factor; None where it is one that lenses have, or nothing tells it."""
     low, high = PLAUSIBLE_FACTORS
+    if len(np.unique(focus)) < LEAST_FOCUSES:
+        return None
     if low <= comparison.factor <= high or comparison.factor_advantage < FACTOR_ADVANTAGE:
         return None
     return aperture_finding(f"about {comparison.factor:.2f}", comparison.factor)
@@ -86,10 +92,12 @@ def aperture_finding(measured: str, scale: float) -> Finding:
 
 def _rival(focus: Array, comparison: Comparison) -> Story | None:
     """The best story that is clearly better than the description."""
-    rivals = [s for s in comparison.stories if s.advantage > (REVERSED if s.cause == "reversed" else STORY)]
+    if len(np.unique(focus)) < LEAST_FOCUSES:
+        return None
+    rivals = [s for s in comparison.stories if s.advantage > (STORY if s.cause in _ORDERS else REVERSED)]
     moved, step = comparison.moved, float(np.ptp(focus)) / (len(focus) - 1)
     distance = float(np.abs(moved.focus_diopters - focus).max()) / step
-    if len(focus) > 2 and any(moved.advantage > least and distance > steps for least, steps in MOVED):
+    if any(moved.advantage > least and distance > steps for least, steps in MOVED):
         rivals.append(moved)
     # One image that is moved freely fits a little better than a fault of the whole list that explains as much.
     return max(rivals, key=lambda s: s.advantage - (STORY if s.cause == "moved" else 0.0), default=None)

@@ -46,6 +46,8 @@ HONEST: dict[str, Change] = {
     "grey": grey,
     "in any order": shuffled_frames,
     "three images": lambda stack: FocalStack(stack.images[::2], stack.focus_diopters[::2], stack.camera),
+    "two images": lambda stack: FocalStack(stack.images[::3], stack.focus_diopters[::3], stack.camera),
+    "two neighbours": lambda stack: FocalStack(stack.images[1:3], stack.focus_diopters[1:3], stack.camera),
     "f-number 20 % off": lens(f_number=1.2 * CAMERA.f_number),
     "focus off by 0.1 dioptres": lambda stack: told(stack, stack.focus_diopters + 0.1),
 }

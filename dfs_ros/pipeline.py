@@ -12,6 +12,7 @@ aggregate     guided filter along the edges of the image                        
 optimize      semi-global matching, which favours smooth surfaces               depth/regularization.py
 decide        probability over the hypotheses, by the network or without        network/, depth/regularization.py
 read out      probability -> inverse depth and its standard deviation           depth/readout.py
+doubt         what lens and focus scale are worth, added to sigma               depth/doubt.py
 select        NaN for pixels without reliable depth                             depth/confidence.py
 sharpen       all-in-focus image, deblurred at the depth found                  cost_volume/sharp.py
 
@@ -33,6 +34,7 @@ from dfs_ros.config import AlignmentConfig, Config, CostConfig, RegularizationCo
 from dfs_ros.consistency.findings import Findings, trusted
 from dfs_ros.cost_volume.hypotheses import hypotheses_for
 from dfs_ros.depth.confidence import known_pixels
+from dfs_ros.depth.doubt import LensDoubt
 from dfs_ros.types import FocalStack, opened, reduced
 
 Image = NDArray[np.float32]
@@ -60,7 +62,7 @@ class Steps(Protocol):
     def read_out(self, probability: Array, smoothed: Array, depths_m: Depths) -> tuple[Array, Array]: ...
     def confidence(self, aggregated: Array) -> Array: ...
     def download(self, planes: tuple[Array, Array, Array]) -> tuple[Image, Image, Image]: ...
-    def sigma(self, spread: Image, diopters: Image) -> tuple[Image, Image]: ...
+    def sigma(self, spread: Image, diopters: Image) -> Image: ...
     def sharpen(self, stack: FocalStack, depth_m: Image, config: CostConfig) -> NDArray[np.uint8]: ...
 
 
@@ -69,16 +71,21 @@ Alignment = tuple[FrameAlignment, ...]
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """Depth of an aligned stack at the working size, NaN if unknown; `dense`: depth and sigma at every pixel."""
+    """Depth of an aligned stack at the working size, NaN if unknown; `dense`: depth and sigma at every pixel.
+
+    `local_sigma_diopters`: standard deviation of inverse depth at every pixel, without `doubt`, which all share.
+    """
 
     depth_m: Image
     sigma_m: Image
     dense: tuple[Image, Image]
+    local_sigma_diopters: Image
     confidence: Image
     all_in_focus: NDArray[np.uint8] | None
     aligned: AlignedStack
     aperture: ApertureFit
     findings: Findings
+    doubt: LensDoubt
     depths_m: Depths
 
 
@@ -103,16 +110,19 @@ def estimate(
     findings = steps.judge(working, aligned, aperture, config)
     aligned = aligned.opened(aperture.scale)
     diopters, spread, confidence = steps.download(infer(aligned, depths_m, config, steps))
-    sigma_diopters, own_diopters = steps.sigma(spread, diopters)
+    local_diopters = steps.sigma(spread, diopters)
+    aperture_sigma = config.lens.aperture_sigma if config.lens.aperture == "given" else aperture.scale_sigma
+    doubt = LensDoubt.of(aligned.stack, aperture_sigma, config.lens.focus_sigma_diopters)
     depth_m = 1.0 / diopters
-    sigma_m = sigma_diopters * depth_m * depth_m
+    sigma_m = doubt.widened(local_diopters, diopters) * depth_m * depth_m
     dense = depth_m, sigma_m
     sharp = steps.sharpen(aligned.stack, depth_m, config.cost) if sharpen else None
     if not config.confidence.dense:
-        known = known_pixels(depth_m, own_diopters, confidence, config.confidence) & aligned.valid
+        known = known_pixels(depth_m, local_diopters, confidence, config.confidence) & aligned.valid
         known &= trusted(findings, config.confidence)
         depth_m, sigma_m = np.where(known, depth_m, np.nan), np.where(known, sigma_m, np.nan)
-    return Estimate(depth_m, sigma_m, dense, confidence, sharp, aligned, aperture, findings, depths_m)
+    planes = depth_m, sigma_m, dense, local_diopters, confidence
+    return Estimate(*planes, sharp, aligned, aperture, findings, doubt, depths_m)
 
 
 def infer(aligned: AlignedStack, depths_m: Depths, config: Config, steps: Steps) -> tuple[Array, Array, Array]:

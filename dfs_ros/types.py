@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dfs_ros.pose import Pose
+
 MAX_FRAMES = 64
 
 Progress = Callable[[str, float], None]
@@ -145,8 +147,8 @@ class FocusMetadata:
     stamp_ns
         Stamp of the image.
     focus_diopters, focus_start_diopters, focus_end_diopters, focus_sigma_diopters
-        Focus (0 = infinity) in the middle, at the start and at the end of the exposure, and its standard deviation;
-        NaN = unknown.
+        Focus (0 = infinity) in the middle, at the start and at the end of the exposure, and its standard deviation
+        (0 = exact); NaN = unknown.
     focal_length_m, f_number, magnification
         Lens, and image scale relative to the reference focus of camera_info; NaN or 0 = unknown.
     sweep_id, index, count
@@ -178,7 +180,7 @@ class Frame:
     image
         uint8 (H, W, 3) RGB or (H, W).
     focus_diopters, focus_sigma_diopters
-        Focus in the middle of the exposure and its standard deviation; NaN = unknown.
+        Focus in the middle of the exposure and its standard deviation (0 = exact); NaN = unknown.
     sweep_id, index, count
         Place in the driver's sweep, as in FocusMetadata; None = unknown.
     lens_moving
@@ -231,6 +233,10 @@ class FocalStack:
         float64 (F,): enlargement of each image, and of its blur, by alignment (1 = none).
     magnification
         float64 (F,): image scale of each frame from the driver or a calibration; NaN = that of a thin lens.
+    focus_sigma_diopters
+        float64 (F,): standard deviation of each focus; 0 = exact, NaN = not stated.
+    poses
+        Pose of each frame, None where unknown; empty = none known. For later use: the estimator ignores them.
     """
 
     images: NDArray[np.uint8]
@@ -239,6 +245,8 @@ class FocalStack:
     stamp_ns: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     blur_scale: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     magnification: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    focus_sigma_diopters: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    poses: tuple[Pose | None, ...] = ()
 
     def __post_init__(self) -> None:
         images = self.images
@@ -266,8 +274,14 @@ class FocalStack:
         self._fill("stamp_ns", np.int64, 0)
         self._fill("blur_scale", np.float64, 1.0)
         self._fill("magnification", np.float64, math.nan)
+        self._fill("focus_sigma_diopters", np.float64, math.nan)
         if not (np.isfinite(self.blur_scale).all() and (self.blur_scale > 0).all()):
             raise ValueError(f"blur_scale: expected finite numbers over 0, received {self.blur_scale}")
+        sigma = self.focus_sigma_diopters
+        if (sigma < 0).any() or np.isinf(sigma).any():
+            raise ValueError(f"focus_sigma_diopters: expected 0 (exact) or more, or NaN (not stated), received {sigma}")
+        if len(self.poses) not in (0, count):
+            raise ValueError(f"poses: expected none or {count}, received {len(self.poses)}")
 
     def _fill(self, name: str, dtype: Any, default: float) -> None:
         value = np.asarray(getattr(self, name), dtype)
@@ -298,6 +312,7 @@ class FocalStack:
             camera=camera if scale == 1.0 else camera.scaled(scale),
             stamp_ns=np.array([f.stamp_ns for f in frames], np.int64),
             magnification=np.array([f.magnification for f in frames], np.float64),
+            focus_sigma_diopters=np.array([f.focus_sigma_diopters for f in frames], np.float64),
         )
 
 

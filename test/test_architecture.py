@@ -29,6 +29,7 @@ RUNTIME = {module: file for module, file in MODULES.items() if module.split(".")
 MAX_LINES = 400
 
 LAYERS = (
+    ("pose",),
     ("version", "types", "system", "config"),
     ("optics", "lens", "scoring"),
     ("alignment", "cost_volume", "simulation", "stacks"),

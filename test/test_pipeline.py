@@ -130,6 +130,30 @@ def test_depth_and_sigma_are_known_together_and_sigma_grows_with_the_noise() -> 
     assert sigmas[0] < 0.06 < 0.8 * sigmas[2] and sigmas == sorted(sigmas)
 
 
+def test_sigma_holds_the_doubt_about_the_focus_of_nominal_stacks_and_none_of_exact_ones() -> None:
+    exact = plane_stack(0.8)
+    assert (exact.focus_sigma_diopters == 0).all()
+    given = config_of(lens={"aperture": "given"})
+    sure = DepthEstimator(given).estimate(exact)
+    report = sure.report["sigma"]
+    assert report["aperture"] == report["gain"] == report["offset"] == 0.0
+    known = np.isfinite(sure.depth_m)
+    relative = sure.sigma_m[known] / sure.depth_m[known]
+    assert report["local"] == pytest.approx(float(np.median(relative)), rel=1e-4)
+
+    nominal = dataclasses.replace(exact, focus_sigma_diopters=np.full(5, np.nan))
+    unsure = DepthEstimator(given.updated({"lens": {"aperture_sigma": 0.05}})).estimate(nominal)
+    np.testing.assert_array_equal(unsure.depth_m, sure.depth_m)
+    diopters = 1.0 / sure.depth_m[known]
+    added = (0.05 * (diopters - 1.32)) ** 2 + (0.05 * diopters) ** 2 + 0.1**2
+    together = np.hypot(relative, np.sqrt(added) / diopters)
+    np.testing.assert_allclose(unsure.sigma_m[known] / unsure.depth_m[known], together, rtol=1e-4)
+    report = unsure.report["sigma"]
+    assert (report["gain"], report["offset"]) == pytest.approx((0.05, 0.08), rel=0.02)
+    lens = {"aperture": 0.05, "gain": 0.05, "offset_diopters": 0.1, "focus_diopters": 1.32}
+    assert report["lens"] == pytest.approx(lens)
+
+
 def test_the_sharp_image_is_sharper_than_any_of_the_stack() -> None:
     scene = plane_scene(0.57, 128, 96, seed=3)
     stack = render_stack(scene.rgb, scene.depth_m, CAMERA, [2.2, 1.3, 0.5], rng=1)  # 3 px of blur at least

@@ -137,6 +137,9 @@ FOCUS = np.array([0.2, 1.0, 2.5])
         ({"stamp_ns": np.zeros(2, np.int64)}, ValueError, r"stamp_ns: expected shape \(3,\), received \(2,\)"),
         ({"blur_scale": np.array([1, 0, 1])}, ValueError, "blur_scale: expected finite numbers over 0"),
         ({"blur_scale": np.array([1, np.nan, 1])}, ValueError, "blur_scale: expected finite numbers over 0"),
+        ({"focus_sigma_diopters": np.array([0, -1, 0])}, ValueError, r"focus_sigma_diopters: expected 0 \(exact\)"),
+        ({"focus_sigma_diopters": np.array([0, np.inf, 0])}, ValueError, "focus_sigma_diopters: expected 0"),
+        ({"poses": (None,)}, ValueError, "poses: expected none or 3, received 1"),
         ({"magnification": np.ones(4)}, ValueError, r"magnification: expected shape \(3,\)"),
     ],
 )
@@ -150,7 +153,7 @@ def test_what_makes_no_stack_is_refused(change: dict[str, Any], error: type[Exce
 def test_frames_become_a_stack() -> None:
     pixels = images(channels=None)
     frames = [
-        Frame(image, focus, stamp_ns=10**18 + i, magnification=1 + 0.01 * i)
+        Frame(image, focus, stamp_ns=10**18 + i, magnification=1 + 0.01 * i, focus_sigma_diopters=0.1 * i)
         for i, (image, focus) in enumerate(zip(pixels, FOCUS, strict=True))
     ]
     stack = FocalStack.from_frames(frames, CAMERA)
@@ -158,6 +161,8 @@ def test_frames_become_a_stack() -> None:
     np.testing.assert_array_equal(stack.focus_diopters, FOCUS)
     assert stack.stamp_ns.tolist() == [10**18, 10**18 + 1, 10**18 + 2]  # int64, not a rounded float
     assert stack.magnification.tolist() == [1.0, 1.01, 1.02]
+    assert stack.focus_sigma_diopters.tolist() == [0.0, 0.1, 0.2]
+    assert reduced(stack, 400e-6).focus_sigma_diopters.tolist() == [0.0, 0.1, 0.2]
 
 
 def test_frames_of_two_sizes_or_none_at_all_are_refused() -> None:

@@ -13,15 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_research.evaluation.in_use import (
-    HONEST,
-    NOMINAL_GAIN,
-    NOMINAL_OFFSET_DIOPTERS,
-    UsedStack,
-    nominal_sigma,
-    used_stack,
-)
+from dfs_research.evaluation.in_use import HONEST, UsedStack, used_stack
 from dfs_research.evaluation.shots import Shot
+from dfs_ros.depth.doubt import NOMINAL_GAIN, NOMINAL_OFFSET_DIOPTERS, nominal_sigma
 from dfs_ros.types import Camera
 
 _LENS = HONEST["lens"]
@@ -55,16 +49,16 @@ def _as_lens(shot: Shot, images: NDArray[np.uint8]) -> UsedStack:
 
 
 def _told(
-    focus: Callable[[NDArray[np.float64]], NDArray[np.float64]], *, nominal: bool = False
+    focus: Callable[[NDArray[np.float64]], NDArray[np.float64]], *, doubt: str = "exact"
 ) -> Callable[[Shot], UsedStack]:
-    """Stack with wrong focus values; `nominal`: with their uncertainty."""
+    """Stack with wrong focus values, whose uncertainty is stated to be `exact` or `nominal`, or is `unstated`."""
 
     def make(shot: Shot) -> UsedStack:
         used = _LENS.taken(shot)
         told = focus(shot.focus_diopters)
-        sigma = nominal_sigma(told) if nominal else used.focus_sigma_diopters
-        stack = dataclasses.replace(used.stack, focus_diopters=told)
-        return dataclasses.replace(used, stack=stack, focus_sigma_diopters=sigma)
+        sigma = {"exact": 0.0 * told, "nominal": nominal_sigma(told), "unstated": np.full(len(told), np.nan)}[doubt]
+        stack = dataclasses.replace(used.stack, focus_diopters=told, focus_sigma_diopters=sigma)
+        return dataclasses.replace(used, stack=stack)
 
     return make
 
@@ -169,21 +163,27 @@ FAULTS: Mapping[str, Fault] = {
         Fault("millimetres", "focus distances in millimetres taken as metres", _told(lambda d: d / 1000.0)),
         Fault("f_number_over", "f-number told 2.8 times too large", _camera(lambda c: _with(c, 2.8))),
         Fault("f_number_under", "f-number told 2.8 times too small", _camera(lambda c: _with(c, 1 / 2.8))),
-        Fault("gain_1.2", "focus told 1.2 times too large, no doubt stated", _told(lambda d: 1.2 * d)),
-        Fault("gain_0.8", "focus told 0.8 times as large, no doubt stated", _told(lambda d: 0.8 * d)),
-        Fault("offset_0.3", "focus told 0.3 dioptres too large, no doubt stated", _told(lambda d: d + 0.3)),
+        Fault(
+            "gain_1.2", "focus told 1.2 times too large, no doubt stated", _told(lambda d: 1.2 * d, doubt="unstated")
+        ),
+        Fault("gain_0.8", "focus told 0.8 times as large, no doubt stated", _told(lambda d: 0.8 * d, doubt="unstated")),
+        Fault(
+            "offset_0.3",
+            "focus told 0.3 dioptres too large, no doubt stated",
+            _told(lambda d: d + 0.3, doubt="unstated"),
+        ),
         Fault("near_plane", "a flat picture at 0.22 m, nearer than focus and range", _plane(0.22)),
         Fault("over_max_coc", "a flat picture at 0.12 m, blurred over max_coc_px", _plane(0.12)),
         Fault("far_plane", "a flat picture at 15 m, beyond the range", _plane(15.0)),
         Fault(
             "gain_nominal",
             "focus told 5 % too large, that doubt stated",
-            _told(lambda d: (1 + NOMINAL_GAIN) * d, nominal=True),
+            _told(lambda d: (1 + NOMINAL_GAIN) * d, doubt="nominal"),
         ),
         Fault(
             "offset_nominal",
             "focus told 0.1 dioptres too large, that doubt stated",
-            _told(lambda d: d + NOMINAL_OFFSET_DIOPTERS, nominal=True),
+            _told(lambda d: d + NOMINAL_OFFSET_DIOPTERS, doubt="nominal"),
         ),
         Fault("early", "every image one focus step early, the last focus twice", _later(-1)),
         Fault("cyclic", "the sweep begins one image late, cyclically", _cyclic),

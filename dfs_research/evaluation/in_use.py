@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from dfs_research.evaluation.rendered import render_scene
 from dfs_research.evaluation.shots import LensDraw, Shot
 from dfs_research.evaluation.views import View
+from dfs_ros.depth.doubt import NOMINAL_GAIN, NOMINAL_OFFSET_DIOPTERS, nominal_sigma
 from dfs_ros.types import FocalStack
 
 FRAME_RATE_HZ = 30.0
-NOMINAL_GAIN, NOMINAL_OFFSET_DIOPTERS = 0.05, 0.1
-"""Uncertainty of a nominal focus: standard deviations of its gain and its offset."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +24,7 @@ class UsedStack:
     """Focal stack as an estimator gets it, with the truth.
 
     `stack`: input of the estimator; `depth_m` (H, W), NaN = unknown, in the geometry of the image `reference`;
-    `position_m` (F, 3): camera at each image relative to the reference, right, down, forward; `focus_sigma_diopters`
-    (F,): stated standard deviation of the focus, 0 where it is exact.
+    `position_m` (F, 3): camera at each image relative to the reference, right, down, forward.
     """
 
     name: str
@@ -36,9 +34,13 @@ class UsedStack:
     reference: int
     depth_m: NDArray[np.float32]
     position_m: NDArray[np.float64]
-    focus_sigma_diopters: NDArray[np.float64]
     true_focus_diopters: NDArray[np.float64]
     f_number_told: float = 1.0  # stated f-number / true f-number
+
+    @property
+    def focus_sigma_diopters(self) -> NDArray[np.float64]:
+        """Standard deviation (F,) of the focus: 0 where it is stated to be exact, NaN where none is stated."""
+        return self.stack.focus_sigma_diopters
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def used_stack(
     camera = shot.setup.camera
     camera = dataclasses.replace(camera, f_number=camera.f_number * lens.f_number_told)
     stamps = np.rint((1 + np.arange(len(images)) / FRAME_RATE_HZ) * 1e9).astype(np.int64)
-    stack = FocalStack(images, shot.focus_diopters, camera, stamps)
+    stack = FocalStack(images, shot.focus_diopters, camera, stamps, focus_sigma_diopters=focus_sigma)
     return UsedStack(
         name=shot.scene.name,
         camera_name=shot.camera_name,
@@ -140,7 +142,6 @@ def used_stack(
         reference=shot.reference,
         depth_m=shot.depth_m,
         position_m=position_m,
-        focus_sigma_diopters=focus_sigma,
         true_focus_diopters=true_focus,
         f_number_told=lens.f_number_told,
     )
@@ -156,18 +157,12 @@ def nominal_focus(shot: Shot) -> NDArray[np.float64]:
     return np.asarray(true_focus, np.float64)
 
 
-def nominal_sigma(focus_diopters: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Standard deviation (F,) of a nominal focus in dioptres."""
-    return np.asarray(np.hypot(NOMINAL_GAIN * focus_diopters, NOMINAL_OFFSET_DIOPTERS), np.float64)
-
-
 def _ideal(shot: Shot, name: str) -> UsedStack:
     rendered = render_scene(shot.scene, shot.camera_name, shot.setup, shot.cache)
     # A still camera whose driver does not report breathing, as in the other conditions.
     stack = dataclasses.replace(rendered.stack, magnification=np.full(len(rendered.stack), math.nan))
-    nothing = np.zeros(len(stack))
     focus = stack.focus_diopters
     return UsedStack(
         shot.scene.name, shot.camera_name, name, stack, shot.reference, rendered.depth_m,
-        np.zeros((len(stack), 3)), nothing, focus,
+        np.zeros((len(stack), 3)), focus,
     )  # fmt: skip

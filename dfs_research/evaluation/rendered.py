@@ -189,7 +189,8 @@ def render_scene(
         ).images
         keep_array(file, images)
     focus = np.array(setup.focus_diopters)
-    stack = FocalStack(images, focus, setup.camera, magnification=np.ones(len(focus)))
+    exact = np.zeros(len(focus))
+    stack = FocalStack(images, focus, setup.camera, magnification=np.ones(len(focus)), focus_sigma_diopters=exact)
     depth_m = scene.depth_m[_OVERSAMPLING // 2 :: _OVERSAMPLING, _OVERSAMPLING // 2 :: _OVERSAMPLING]
     sharp = encode_uint8(reduce_image(decode(scene.rgb), _OVERSAMPLING))
     return RenderedStack(scene.name, camera_name, stack, depth_m.copy(), sharp)

@@ -189,6 +189,7 @@ def _resampled(stack: FocalStack, config: AlignmentConfig, match: Match) -> Alig
         stamp_ns=stack.stamp_ns[kept],
         blur_scale=stack.blur_scale[kept] * enlarged,
         magnification=np.ones(len(kept)),
+        focus_sigma_diopters=stack.focus_sigma_diopters[kept],
     )
     return AlignedStack(
         aligned, kept.index(match.reference), valid, match.kept, match.estimates, lens.factor, tuple(keys)

@@ -55,6 +55,7 @@ class RecordedSource(SoftwareSource):
                         focus_diopters=focus,
                         focus_start_diopters=focus,
                         focus_end_diopters=focus,
+                        focus_sigma_diopters=float(stack.focus_sigma_diopters[i]),
                         lens_state=LensState.STATIONARY,
                         focal_length_m=stack.camera.focal_length_m,
                         f_number=stack.camera.f_number,

@@ -91,6 +91,7 @@ class SimulatedSource(SoftwareSource):
                 focus_diopters=shot.focus_diopters,
                 focus_start_diopters=shot.focus_start_diopters,
                 focus_end_diopters=shot.focus_end_diopters,
+                focus_sigma_diopters=0.0,
                 lens_state=LensState.MOVING if shot.moving else LensState.STATIONARY,
                 focal_length_m=self._camera.focal_length_m,
                 f_number=self._camera.f_number,

@@ -25,8 +25,6 @@ from dfs_ros.config.estimation import (
     CostConfig,
     HypothesesConfig,
     LensConfig,
-    NetworkConfig,
-    ProcessingConfig,
     RegularizationConfig,
 )
 from dfs_ros.config.limits import LimitsConfig
@@ -40,6 +38,7 @@ from dfs_ros.config.node import (
     V4l2Config,
     ViewerConfig,
 )
+from dfs_ros.config.processing import NetworkConfig, ProcessingConfig
 from dfs_ros.config.ros_file import is_parameter_file, settings_of
 from dfs_ros.config.setting import checked, read_yaml, setting, unknown_name
 

@@ -48,6 +48,22 @@ class LensConfig:
         choices=("fitted", "given"),
         dynamic=True,
     )
+    aperture_sigma: float = setting(
+        0.0,
+        "Standard deviation of the logarithm of aperture_scale where the aperture is given; 0: exact",
+        low=0,
+        high=1,
+        dynamic=True,
+    )
+    focus_sigma_diopters: float = setting(
+        -1.0,
+        "Standard deviation of focus values that state none (focus messages, stack.yaml, lens table); 0: exact; -1: "
+        "nominal, 5 % of the dioptres and 0.1 dioptres",
+        unit="1/m",
+        low=-1,
+        high=10,
+        dynamic=True,
+    )
 
 
 NEAREST_DEPTH_M = 0.31
@@ -225,29 +241,6 @@ class RegularizationConfig:
 
 
 @dataclass(frozen=True)
-class NetworkConfig:
-    """Network between cost volume and depth."""
-
-    name: str = setting(
-        "light",
-        "Network. none: minimum of the regularised cost; otherwise a model of models/ or the path of a "
-        ".safetensors file",
-    )
-    runner: str = setting(
-        "auto",
-        "Inference engine; auto: on a GPU the first that works of TensorRT, TensorRT for RTX and PyTorch, on a "
-        "CPU PyTorch",
-        choices=("auto", "torch", "onnx", "tensorrt", "tensorrt_rtx"),
-    )
-    precision: str = setting(
-        "auto",
-        "Precision of the convolutions; auto: TensorRT fp16 if its depth passes the accuracy check, PyTorch TF32 "
-        "on a GPU, bfloat16 on CPUs with instructions for it, otherwise fp32; fp16 needs a GPU or runner onnx",
-        choices=("auto", "fp32", "fp16"),
-    )
-
-
-@dataclass(frozen=True)
 class ConfidenceConfig:
     """Reliability limits: pixels that fail them have no depth (NaN)."""
 
@@ -268,8 +261,8 @@ class ConfidenceConfig:
     )
     max_relative_sigma: float = setting(
         0.5,
-        "Maximum spread of a pixel's probability over depth, as a fraction of the depth; pixels above it get no "
-        "depth. Spread is the standard deviation before calibration: it is not the published sigma",
+        "Maximum sigma of the pixel alone, as a fraction of the depth: the published sigma without doubt about the "
+        "lens, which all pixels share; pixels above it get no depth",
         low=0.001,
         high=10,
         dynamic=True,
@@ -373,25 +366,4 @@ class AlignmentConfig:
         low=0,
         high=180,
         dynamic=True,
-    )
-
-
-@dataclass(frozen=True)
-class ProcessingConfig:
-    """Device, threads and image sizes."""
-
-    device: str = setting(
-        "auto",
-        "Device of cost volume and network; auto: a CUDA GPU where it can be used, otherwise the CPU",
-        choices=("auto", "cpu", "cuda"),
-    )
-    threads: int = setting(0, "Number of CPU threads; 0: one for each available core", low=0, high=256)
-    cuda_graphs: bool = setting(True, "Replay recorded CUDA graphs for repeated image sizes: faster, more GPU memory")
-    max_megapixels: float = setting(
-        0.5,
-        "Maximum working size; larger images are reduced to it. Depth files are enlarged to the input size again, "
-        "topics stay at the working size",
-        unit="Mpx",
-        low=0.01,
-        high=50,
     )

@@ -22,13 +22,12 @@ def confidence_of(aggregated: NDArray[np.float32]) -> Image:
 
 
 def known_pixels(
-    depth_m: Image, own_sigma_diopters: Image, confidence: Image, config: ConfidenceConfig
+    depth_m: Image, local_sigma_diopters: Image, confidence: Image, config: ConfidenceConfig
 ) -> NDArray[np.bool_]:
     """Pixels of sufficient confidence and relative uncertainty, bool (H, W).
 
-    `own_sigma_diopters` is the uncertainty of the pixel alone, without that of its surroundings: depth beside a jump is
-    kept.
+    `local_sigma_diopters` is the uncertainty of the pixel, without that of the lens, which all pixels share.
     """
     unknown = confidence < config.min_confidence
-    unknown |= own_sigma_diopters * depth_m > config.max_relative_sigma
+    unknown |= local_sigma_diopters * depth_m > config.max_relative_sigma
     return ~unknown

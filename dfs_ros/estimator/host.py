@@ -81,13 +81,9 @@ class HostSteps:
         curve = config.cost.resolved().transfer_curve
         return self.findings.of(stack, lambda: judge(stack, aligned, aperture, curve))
 
-    def sigma(self, spread: Image, diopters: Image) -> tuple[Image, Image]:
-        """Standard deviation of the inverse depth, and the pixel's own, uncalibrated one.
-
-        With a network, the first is raised beside depth jumps; the second ignores neighbours.
-        """
-        own = spread / np.float32(self.sigma_scale)
-        return (spread if self.network is None else beside_jumps(spread, diopters, self.sigma_scale)), own
+    def sigma(self, spread: Image, diopters: Image) -> Image:
+        """Standard deviation of the inverse depth of each pixel; with a network, raised beside depth jumps."""
+        return spread if self.network is None else beside_jumps(spread, diopters, self.sigma_scale)
 
     def sharpen(self, stack: FocalStack, depth_m: Image, config: CostConfig) -> NDArray[np.uint8]:
         return all_in_focus(stack, depth_m, config, threads=self.threads)

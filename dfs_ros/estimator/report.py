@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from typing import Any
 
 import cv2
@@ -45,6 +47,7 @@ def result_of(
         "alignment": aligned.report(),
         "aperture": found.aperture.report(),
         "findings": [finding.report() for finding in found.findings],
+        "sigma": _sigma_report(found),
         "ran_on": ran_on,
         "configuration": config.to_dict(),
         "warnings": warnings + [finding.text for finding in found.findings] + dropped,
@@ -62,3 +65,12 @@ def result_of(
         dense_depth_m=dense_depth_m,
         dense_sigma_m=dense_sigma_m,
     )
+
+
+def _sigma_report(found: Estimate) -> dict[str, Any]:
+    """Medians of sigma / depth over the pixels with depth, in its parts, and the doubt about the lens."""
+    known = np.isfinite(found.depth_m)
+    depth_m = found.dense[0][known]
+    parts = {"local": found.local_sigma_diopters[known], **found.doubt.terms(1.0 / depth_m)}
+    shares = {name: float(np.median(part * depth_m)) if depth_m.size else math.nan for name, part in parts.items()}
+    return {**shares, "lens": dataclasses.asdict(found.doubt)}

@@ -1,9 +1,9 @@
 """Import of a focal stack from a folder of photos.
 
 The CSV file has a line of names, separated by comma, semicolon or tab: `file`, one of `focus_diopters` and
-`focus_distance_m` (`inf` = infinity), and optionally `stamp_ns` and `magnification`. The stack has the listed photos,
-in this order. Without the file it has all photos of the folder by name, with the focus from EXIF SubjectDistance. The
-lens is taken from the arguments, else from EXIF, see :mod:`dfs_ros.io.exif`.
+`focus_distance_m` (`inf` = infinity), and optionally `focus_sigma_diopters`, `stamp_ns` and `magnification`. The stack
+has the listed photos, in this order. Without the file it has all photos of the folder by name, with the focus from EXIF
+SubjectDistance. The lens is taken from the arguments, else from EXIF, see :mod:`dfs_ros.io.exif`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ from dfs_ros.types import Camera
 
 FOCUS_UNITS = ("metres", "diopters")
 
-_CSV_COLUMNS = ("file", "focus_diopters", "focus_distance_m", "stamp_ns", "magnification")
+_SIGMA = "focus_sigma_diopters"
+_FOCUS_COLUMNS = ("focus_diopters", "focus_distance_m")
+_CSV_COLUMNS = ("file", *_FOCUS_COLUMNS, _SIGMA, "stamp_ns", "magnification")
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def _frames_from_csv(path: Path, folder: Path) -> list[FrameEntry]:
     for name in columns:
         if name not in _CSV_COLUMNS:
             raise ValueError(f"{path}: {unknown_name(name or '(empty)', _CSV_COLUMNS, 'column')}")
-    focus_columns = [name for name in columns if name.startswith("focus_")]
+    focus_columns = [name for name in columns if name in _FOCUS_COLUMNS]
     if "file" not in columns or len(focus_columns) != 1 or len(set(columns)) != len(columns):
         raise ValueError(
             f"{path}: expected the column file and either focus_diopters or focus_distance_m, "
@@ -178,10 +180,10 @@ def _csv_frame(row: dict[str, str], name: str, folder: Path) -> FrameEntry:
     stamp = row.get("stamp_ns") or "0"
     if not stamp.isdecimal():
         raise ValueError(f"{name}: stamp_ns: expected whole nanoseconds, received '{stamp}'")
-    magnification = row.get("magnification") or "nan"
-    if magnification != "nan":
-        magnification = str(number(magnification, f"{name}: magnification"))
-    return FrameEntry(file, focus, int(stamp), float(magnification))
+    magnification, sigma = (
+        number(row[key], f"{name}: {key}") if row.get(key) else math.nan for key in ("magnification", _SIGMA)
+    )
+    return FrameEntry(file, focus, int(stamp), magnification, focus_sigma_diopters=sigma)
 
 
 def _diopters(distance: str | float, name: str) -> float:

@@ -32,6 +32,7 @@ class Field(NamedTuple):
 
 
 ESTIMATE, RUN = "dfs estimate", "dfs run"
+_OVER_DEPTH = "median over pixels with depth of sigma / depth"
 _NO_DEPTH, _UNKNOWN, _NONE = "no pixel has depth", "derived from the lens", "none was measured"
 
 FIELDS: dict[str, Field] = {
@@ -92,6 +93,19 @@ FIELDS: dict[str, Field] = {
     "aperture.sigma": Field("number", "", "standard error of its natural logarithm, by the fit", command=ESTIMATE),
     "aperture.at_limit": Field("boolean", "", "the fit ended at the last factor tried", command=ESTIMATE),
     "aperture.share": Field("number", "share", "pixels with enough texture for the fit", command=ESTIMATE),
+    "sigma": Field("object", "", "parts of sigma, independent of each other", command=ESTIMATE),
+    "sigma.local": Field("number", "share", f"{_OVER_DEPTH} of the pixel alone", _NO_DEPTH, ESTIMATE),
+    "sigma.aperture": Field("number", "share", f"{_OVER_DEPTH} by the aperture", _NO_DEPTH, ESTIMATE),
+    "sigma.gain": Field("number", "share", f"{_OVER_DEPTH} by the gain of the focus scale", _NO_DEPTH, ESTIMATE),
+    "sigma.offset": Field("number", "share", f"{_OVER_DEPTH} by the offset of the focus scale", _NO_DEPTH, ESTIMATE),
+    "sigma.lens.aperture": Field(
+        "number", "", "standard deviation of the logarithm of the blur factor, common to all pixels", command=ESTIMATE
+    ),
+    "sigma.lens.gain": Field("number", "", "the same of a factor on the focus", command=ESTIMATE),
+    "sigma.lens.offset_diopters": Field("number", "1/m", "the same of an offset of the focus", command=ESTIMATE),
+    "sigma.lens.focus_diopters": Field(
+        "number", "1/m", "mean focus, at which the aperture does not matter", command=ESTIMATE
+    ),
     "findings[].cause": Field("text", "", "name of each contradiction, see docs/consistency.md", command=ESTIMATE),
     "findings[].text": Field("text", "", "the finding, what was expected, and the remedy", command=ESTIMATE),
     "findings[].image": Field("integer", "", "index of the image concerned", "the whole stack", ESTIMATE),

@@ -16,6 +16,7 @@ import yaml
 
 from dfs_ros.config import LensConfig, read_yaml, unknown_name
 from dfs_ros.optics.pinhole import pixel_pitch_from_intrinsics
+from dfs_ros.pose import Pose
 from dfs_ros.types import Camera, FocalStack
 
 FORMAT = "focal-stack/1"
@@ -26,7 +27,8 @@ _TOP_KEYS = ("format", "note", "camera", "frames", "reference_depth")
 _LENS_KEYS = ("focal_length_m", "f_number", "pixel_pitch_m", "reference_focus_diopters")
 _INTRINSIC_KEYS = ("fx_px", "fy_px", "cx_px", "cy_px")
 _CAMERA_KEYS = (*_LENS_KEYS, *_INTRINSIC_KEYS)
-_FRAME_KEYS = ("file", "focus_diopters", "stamp_ns", "magnification", "blur_scale")
+_FRAME_KEYS = ("file", "focus_diopters", "focus_sigma_diopters", "stamp_ns", "magnification", "blur_scale", "pose")
+_POSE_KEYS = ("translation_m", "rotation_xyzw", "sigma_m", "sigma_rad")
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 2
@@ -35,13 +37,15 @@ _SHORT.maxstring = 60
 
 @dataclass(frozen=True)
 class FrameEntry:
-    """Entry of one image in `stack.yaml`; unknown: `stamp_ns` 0, `magnification` NaN."""
+    """Entry of one image in `stack.yaml`; unknown: `stamp_ns` 0, NaN or None."""
 
     file: str
     focus_diopters: float
     stamp_ns: int = 0
     magnification: float = math.nan
     blur_scale: float = 1.0
+    focus_sigma_diopters: float = math.nan
+    pose: Pose | None = None
 
 
 @dataclass(frozen=True)
@@ -117,16 +121,19 @@ def stack_document(camera: Camera, frames: list[FrameEntry], note: str = "") -> 
     if lens["reference_focus_diopters"] == 0:
         del lens["reference_focus_diopters"]
     document["camera"] = {key: value for key, value in lens.items() if not math.isnan(value)}
-    defaults = {f.name: f.default for f in dataclasses.fields(FrameEntry)}
-    document["frames"] = [
-        {
-            key: value
-            for key, value in dataclasses.asdict(frame).items()
-            if value != defaults[key] and not (isinstance(value, float) and math.isnan(value))
-        }
-        for frame in frames
-    ]
+    document["frames"] = [_known(frame) for frame in frames]
     return document
+
+
+def _known(entry: FrameEntry | Pose) -> dict[str, Any]:
+    """Plain values of an entry, without unknown and default ones."""
+    known: dict[str, Any] = {}
+    for field in dataclasses.fields(entry):
+        value = getattr(entry, field.name)
+        if value != field.default and not (isinstance(value, float) and math.isnan(value)):
+            plain = _known(value) if isinstance(value, Pose) else value
+            known[field.name] = list(plain) if isinstance(plain, tuple) else plain
+    return known
 
 
 def write_description(document: Mapping[str, Any], path: Path) -> None:
@@ -239,7 +246,33 @@ def _frame(entry: Any, name: str, folder: Path) -> FrameEntry:
             scales[key] = number(entry[key], f"{name}.{key}")
             if scales[key] <= 0:
                 raise ValueError(f"{name}.{key}: expected a number over 0, received {scales[key]}")
-    return FrameEntry(entry["file"], number(entry["focus_diopters"], f"{name}.focus_diopters"), stamp, **scales)
+    key = "focus_sigma_diopters"
+    sigma = number(entry[key], f"{name}.{key}") if key in entry else math.nan
+    if sigma < 0:
+        raise ValueError(f"{name}.{key}: expected a number of 0 (exact) or more, received {sigma}")
+    focus = number(entry["focus_diopters"], f"{name}.focus_diopters")
+    pose = _pose(entry["pose"], f"{name}.pose") if "pose" in entry else None
+    return FrameEntry(entry["file"], focus, stamp, **scales, focus_sigma_diopters=sigma, pose=pose)
+
+
+def _pose(values: Any, name: str) -> Pose:
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{name}: expected keys {', '.join(_POSE_KEYS)}, received {_show(values)}")
+    check_keys(values, _POSE_KEYS, name)
+    if "translation_m" not in values:
+        raise ValueError(f"{name}.translation_m: missing")
+    known: dict[str, Any] = {}
+    for key, value in values.items():
+        if key.startswith("sigma"):
+            known[key] = number(value, f"{name}.{key}")
+        elif isinstance(value, list):
+            known[key] = tuple(number(part, f"{name}.{key}[{i}]") for i, part in enumerate(value))
+        else:
+            raise ValueError(f"{name}.{key}: expected a list of numbers, received {_show(value)}")
+    try:
+        return Pose(**known)
+    except ValueError as error:
+        raise ValueError(f"{name.removesuffix('pose')}{error}") from error
 
 
 def _check_stack(camera: Camera, frames: list[FrameEntry], source: Path) -> None:

@@ -13,9 +13,15 @@
     frames:
     - file: 000.jpg                    # inside this folder
       focus_diopters: 0.198            # 1 / metres, 0 = infinity
+      focus_sigma_diopters: 0.02       # optional: its standard deviation, 0 = exact; without: nominal
       stamp_ns: 0                      # optional
       magnification: 1.0               # optional: image scale from the driver or a calibration
       blur_scale: 1.0                  # optional: enlargement of this image by alignment
+      pose:                            # optional, for later use: from this camera to the reference
+        translation_m: [0.01, 0.0, 0.0]
+        rotation_xyzw: [0.0, 0.0, 0.0, 1.0]    # optional, as are the standard deviations
+        sigma_m: 0.001
+        sigma_rad: 0.002
     reference_depth: depth.npy         # optional: float metres (.npy) or uint16 millimetres (.png), 0 or NaN = unknown
 
 :mod:`dfs_ros.io.images` has the rules for images (orientation, 16 bit, refused sizes).
@@ -98,6 +104,8 @@ def read_stack(description: StackDescription, max_megapixels: float = LimitsConf
         stamp_ns=np.array([f.stamp_ns for f in frames], np.int64),
         blur_scale=np.array([f.blur_scale for f in frames], np.float64),
         magnification=np.array([f.magnification for f in frames], np.float64),
+        focus_sigma_diopters=np.array([f.focus_sigma_diopters for f in frames], np.float64),
+        poses=tuple(f.pose for f in frames) if any(f.pose for f in frames) else (),
     )
 
 
@@ -170,8 +178,17 @@ def save_stack(
         for i, image in enumerate(stack.images):
             file = f"{i:03d}.png"
             write_png(staging / file, image)
-            focus, stamp = float(stack.focus_diopters[i]), int(stack.stamp_ns[i])
-            frames.append(FrameEntry(file, focus, stamp, float(stack.magnification[i]), float(stack.blur_scale[i])))
+            frames.append(
+                FrameEntry(
+                    file,
+                    float(stack.focus_diopters[i]),
+                    int(stack.stamp_ns[i]),
+                    float(stack.magnification[i]),
+                    float(stack.blur_scale[i]),
+                    float(stack.focus_sigma_diopters[i]),
+                    stack.poses[i] if stack.poses else None,
+                )
+            )
         document = stack_document(stack.camera, frames, note)
         if reference_depth_m is not None:
             np.save(staging / reference_depth_file, np.asarray(reference_depth_m, np.float32), allow_pickle=False)

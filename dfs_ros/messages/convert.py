@@ -201,6 +201,8 @@ def focus_message(
 def focus_from_message(msg: Message, most_images: int = MAX_FRAMES) -> FocusMetadata:
     """Focus metadata of a dfs_ros/FrameFocus. The focus of an UNCALIBRATED lens is NaN.
 
+    A standard deviation of 0, the initial value of messages, is one only of a CALIBRATED lens, else NaN.
+
     Raises ValueError for a sweep of over `most_images`, an index beyond it, and a lens that none is; the focus itself
     is checked by the assembler.
     """
@@ -216,14 +218,16 @@ def focus_from_message(msg: Message, most_images: int = MAX_FRAMES) -> FocusMeta
         raise ValueError(
             f"focus: expected a magnification of {_LEAST_MAGNIFICATION:g} or more, received {msg.magnification:g}"
         )
-    uncalibrated = msg.calibration == message_class(FOCUS).UNCALIBRATED  # type: ignore[attr-defined]
-    unknown = math.nan
+    constants, unknown = message_class(FOCUS), math.nan
+    uncalibrated = msg.calibration == constants.UNCALIBRATED  # type: ignore[attr-defined]
+    calibrated = msg.calibration == constants.CALIBRATED  # type: ignore[attr-defined]
+    sigma = float(msg.focus_sigma_diopters)
     return FocusMetadata(
         stamp_ns=stamp_ns(msg.header.stamp),
         focus_diopters=unknown if uncalibrated else float(msg.focus_diopters),
         focus_start_diopters=unknown if uncalibrated else float(msg.focus_start_diopters),
         focus_end_diopters=unknown if uncalibrated else float(msg.focus_end_diopters),
-        focus_sigma_diopters=float(msg.focus_sigma_diopters),
+        focus_sigma_diopters=sigma if sigma > 0 or (calibrated and sigma == 0) else unknown,
         lens_state=LensState(msg.lens_state),
         focal_length_m=float(msg.focal_length_m),
         f_number=float(msg.f_number),

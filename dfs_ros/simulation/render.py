@@ -63,6 +63,7 @@ def render_stack(
         focus_diopters=np.atleast_1d(np.asarray(focus_diopters, np.float64)),
         camera=camera,
         magnification=np.full(len(images), math.nan if breathing else 1.0),
+        focus_sigma_diopters=np.zeros(len(images)),
     )
 
 

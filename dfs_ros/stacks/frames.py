@@ -44,7 +44,7 @@ def paired(stamp_ns: int, image: WaitingImage, focus: FocusMetadata, settings: S
         magnification=known(focus.magnification),
         focal_length_m=known(focus.focal_length_m),
         f_number=known(focus.f_number),
-        focus_sigma_diopters=known(focus.focus_sigma_diopters),
+        focus_sigma_diopters=focus.focus_sigma_diopters if focus.focus_sigma_diopters >= 0 else math.nan,
         original_size_px=image.original_size_px,
     )
 

@@ -61,7 +61,8 @@ def test_the_reference_is_not_moved_and_coverage_is_known() -> None:
         assert aligned.kept[aligned.reference] == index
         filtered = equalized(stack.images[index].astype(np.float32))
         np.testing.assert_array_equal(aligned.stack.images[aligned.reference], np.rint(np.clip(filtered, 0, 255)))
-    aligned = align(stack)
+    aligned = align(replace(stack, focus_sigma_diopters=np.array([0.0, 0.1, 0.2, math.nan, 0.4])))
+    np.testing.assert_array_equal(aligned.stack.focus_sigma_diopters, [0.0, 0.1, 0.2, math.nan, 0.4])
     columns = np.flatnonzero(aligned.valid.all(axis=0))
     # A frame whose picture lies 8 px to the right ends 8 px before the reference does.
     assert (columns[0], columns[-1]) == pytest.approx((5, SIZE[1] - 1 - 8), abs=1)

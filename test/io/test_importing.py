@@ -75,11 +75,14 @@ def test_focus_from_csv_in_its_order(tmp_path: Path, text: str) -> None:
 
 def test_optional_csv_columns(tmp_path: Path) -> None:
     folder = photos(tmp_path / "photos", None, None)
-    (tmp_path / "f.csv").write_text("file,focus_diopters,stamp_ns,magnification\nimg0.jpg,1,5,1.5\nimg1.jpg,2,7,\n")
+    (tmp_path / "f.csv").write_text(
+        "file,focus_diopters,focus_sigma_diopters,stamp_ns,magnification\nimg0.jpg,1,0.02,5,1.5\nimg1.jpg,2,,7,\n"
+    )
     import_folder(folder, tmp_path / "stack", tmp_path / "f.csv", **LENS)
     stack = load_stack(tmp_path / "stack")
     assert stack.stamp_ns.tolist() == [5, 7]
     assert stack.magnification[0] == 1.5 and math.isnan(stack.magnification[1])
+    assert stack.focus_sigma_diopters[0] == 0.02 and math.isnan(stack.focus_sigma_diopters[1])
 
 
 @settings(max_examples=20, deadline=None)

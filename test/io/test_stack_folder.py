@@ -12,13 +12,14 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from stack_folder_rig import REAL_STACKS, assert_refused, pixels_of, textured, write_folder
+from stack_folder_rig import REAL_STACKS, assert_refused, frames, pixels_of, textured, write_folder
 
 import dfs_ros
 from dfs_ros.config import LensConfig
 from dfs_ros.io.images import ImageFile
 from dfs_ros.io.stack_description import read_description
 from dfs_ros.io.stack_folder import load_stack, read_reference_depth, save_stack
+from dfs_ros.pose import Pose
 from dfs_ros.types import Camera, FocalStack
 
 # ---- what is sound ---------------------------------------------------------------------------------------------------
@@ -58,6 +59,17 @@ def test_the_real_stacks_load(name: str, shape: tuple[int, ...], focus: tuple[fl
         assert reference is None
 
 
+def poses() -> st.SearchStrategy[Pose]:
+    number, sigma = st.floats(-10, 10), st.one_of(st.just(math.nan), st.floats(0, 1))
+
+    def made(position: tuple[float, float, float], vector: list[float], sigma_m: float, sigma_rad: float) -> Pose:
+        x, y, z, w = (np.array(vector) / np.linalg.norm(vector)).tolist()
+        return Pose(position, (x, y, z, w), sigma_m, sigma_rad)
+
+    quaternion = st.lists(st.floats(0.1, 1), min_size=4, max_size=4)
+    return st.builds(made, st.tuples(number, number, number), quaternion, sigma, sigma)
+
+
 @st.composite
 def stacks(draw: st.DrawFn) -> FocalStack:
     count = draw(st.integers(2, 4))
@@ -81,6 +93,10 @@ def stacks(draw: st.DrawFn) -> FocalStack:
         stamp_ns=np.array(draw(st.lists(st.integers(0, 2**63 - 1), min_size=count, max_size=count)), np.int64),
         blur_scale=np.array(draw(st.lists(number, min_size=count, max_size=count))),
         magnification=np.array(draw(st.lists(unknown_or, min_size=count, max_size=count))),
+        focus_sigma_diopters=np.array(
+            draw(st.lists(st.one_of(unknown_or, st.just(0.0)), min_size=count, max_size=count))
+        ),
+        poses=tuple(draw(st.lists(st.one_of(st.none(), poses()), min_size=count, max_size=count))),
     )
 
 
@@ -92,9 +108,20 @@ def test_a_saved_stack_comes_back_bit_for_bit(
     folder = save_stack(stack, tmp_path_factory.mktemp("round") / "trip" / "stack", note)
     again = load_stack(folder)
     np.testing.assert_array_equal(again.images, stack.images)
-    for name in ("focus_diopters", "stamp_ns", "blur_scale", "magnification"):
+    for name in ("focus_diopters", "stamp_ns", "blur_scale", "magnification", "focus_sigma_diopters"):
         np.testing.assert_array_equal(getattr(again, name), getattr(stack, name))
+    assert again.poses == (stack.poses if any(stack.poses) else ())
     assert repr(again.camera) == repr(stack.camera)  # repr: NaN is not equal to itself
+
+
+def test_focus_sigma_and_pose_of_a_frame(tmp_path: Path) -> None:
+    pose = {"translation_m": [0.1, 0, -0.2], "rotation_xyzw": [0, 0, 0.6, 0.8], "sigma_m": 0.01}
+    stack = load_stack(write_folder(tmp_path, frames=frames({"focus_sigma_diopters": 0}, {"pose": pose})))
+    np.testing.assert_array_equal(stack.focus_sigma_diopters, [0.0, math.nan])
+    assert stack.poses == (None, Pose((0.1, 0.0, -0.2), (0.0, 0.0, 0.6, 0.8), 0.01))
+    again = yaml.safe_load((save_stack(stack, tmp_path / "again") / "stack.yaml").read_text())["frames"]
+    assert again[0]["focus_sigma_diopters"] == 0.0 and "pose" not in again[0]
+    assert "focus_sigma_diopters" not in again[1] and again[1]["pose"] == pose
 
 
 def test_the_lens_settings_fill_only_what_the_file_lacks(tmp_path: Path) -> None:

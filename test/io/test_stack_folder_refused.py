@@ -133,6 +133,38 @@ CASES: list[tuple[str, dict[str, Any], type[Exception], tuple[str, ...]]] = [
         ValueError,
         ("magnification: expected a number over 0",),
     ),
+    (
+        "focus sigma under 0",
+        {"frames": frames({}, {"focus_sigma_diopters": -0.1})},
+        ValueError,
+        ("frames[1].focus_sigma_diopters: expected a number of 0 (exact) or more, received -0.1",),
+    ),
+    ("pose no mapping", {"frames": frames({"pose": 3})}, ValueError, ("frames[0].pose: expected keys translation_m",)),
+    ("pose without place", {"frames": frames({"pose": {}})}, ValueError, ("pose.translation_m: missing",)),
+    (
+        "pose of two numbers",
+        {"frames": frames({"pose": {"translation_m": [1, 2]}})},
+        ValueError,
+        ("frames[0].pose.translation_m: expected 3 finite numbers, received [1.0, 2.0]",),
+    ),
+    (
+        "pose of text",
+        {"frames": frames({"pose": {"translation_m": [1, 2, "x"]}})},
+        ValueError,
+        ("pose.translation_m[2]: expected a finite number, received 'x'",),
+    ),
+    (
+        "pose of a long quaternion",
+        {"frames": frames({"pose": {"translation_m": [0, 0, 0], "rotation_xyzw": [0, 0, 1, 1]}})},
+        ValueError,
+        ("pose.rotation_xyzw: expected a quaternion of length 1 (x, y, z, w), received length 1.414",),
+    ),
+    (
+        "pose with sigma under 0",
+        {"frames": frames({"pose": {"translation_m": [0, 0, 0], "sigma_rad": -1}})},
+        ValueError,
+        ("pose.sigma_rad: expected a finite number of 0 or more, received -1.0",),
+    ),
     ("note no text", {"note": 3}, ValueError, ("note: expected text, received 3",)),
     (
         "reference outside",

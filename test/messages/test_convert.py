@@ -114,6 +114,23 @@ def test_focus_survives_the_wire():
     assert received.header.frame_id == "optical"
 
 
+@pytest.mark.parametrize(
+    ("calibration", "sigma", "meant"),
+    [
+        ("CALIBRATED", 0.0, 0.0),
+        ("APPROXIMATE", 0.0, math.nan),  # as a driver leaves it that does not know the field
+        ("APPROXIMATE", 0.25, 0.25),
+        ("CALIBRATED", math.nan, math.nan),
+        ("CALIBRATED", -1.0, math.nan),
+    ],
+)
+def test_a_sigma_of_zero_is_that_of_a_calibrated_lens_only(calibration, sigma, meant):
+    focus = FocusMetadata(STAMP, 2.0, focus_sigma_diopters=sigma)
+    np.testing.assert_equal(
+        focus_from_message(focus_message(focus, "", calibration=calibration)).focus_sigma_diopters, meant
+    )
+
+
 def test_unknown_focus_stays_unknown():
     nothing = focus_from_message(focus_message(FocusMetadata(STAMP, math.nan), ""))
     floats = {f.name: getattr(nothing, f.name) for f in fields(nothing) if f.type == "float"}

@@ -139,6 +139,9 @@ def test_faults_are_what_they_say(shot: Shot) -> None:
     assert np.ptp(taken(shot, "flat").stack.images.astype(int)) < 30
     for name, depth_m in (("near_plane", 0.22), ("over_max_coc", 0.12), ("far_plane", 15.0)):
         np.testing.assert_allclose(taken(shot, name).depth_m, depth_m)
+    for name in ("gain_1.2", "gain_0.8", "offset_0.3"):
+        assert np.isnan(taken(shot, name).stack.focus_sigma_diopters).all()
+    assert not taken(shot, "reversed").stack.focus_sigma_diopters.any()
     np.testing.assert_allclose(taken(shot, "offset_nominal").focus_sigma_diopters[0], math.hypot(0.05 * 2.6, 0.1))
 
 

@@ -177,8 +177,8 @@ def test_a_focal_length_that_breathes_is_one_lens_and_a_slow_zoom_is_not() -> No
 
 def test_what_the_driver_says_of_the_lens_travels_with_the_frame() -> None:
     assembler = StackAssembler(StackConfig(min_frames=2))
-    said = {"focal_length_m": 0.02, "f_number": 1.8, "focus_sigma_diopters": 0.01}
+    said = {"focal_length_m": 0.02, "f_number": 1.8, "focus_sigma_diopters": 0.0}
     (stack,) = [s for i in range(2) for s in send(assembler, i, POSITIONS[i], place=(0, i, 2), **(said if i else {}))]
     silent, told = stack.frames
     assert np.isnan([silent.focal_length_m, silent.f_number, silent.focus_sigma_diopters]).all()
-    assert (told.focal_length_m, told.f_number, told.focus_sigma_diopters) == (0.02, 1.8, 0.01)
+    assert (told.focal_length_m, told.f_number, told.focus_sigma_diopters) == (0.02, 1.8, 0.0)

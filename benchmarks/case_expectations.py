@@ -182,6 +182,7 @@ EXPECTED: Mapping[str, Case] = MappingProxyType(
 
 _SCORE = re.compile(r"true +([\d.]+) m: median +\S+ m, error +([+-]?[\d.]+|[+-]?nan)%, .*coverage +(\d+)%")
 _PLAIN_LINE = re.compile(r"[WE] |warning|error|.*(\bwarnings: \[.|nowhere do the images|no depth came)", re.IGNORECASE)
+_INFO = re.compile(r"I |dfs_ros: ")
 _ORDER = ("RIGHT", "WARNED", "REFUSED", "WRONG")
 
 
@@ -241,6 +242,6 @@ def _cause(steps: list[Step]) -> str:
     """Lines that state a cause: all of a refusal; else warnings and errors alone."""
     lines = []
     for step in steps:
-        said = [line.strip() for line in step.text.splitlines() if line.strip()]
+        said = [line.strip() for line in step.text.splitlines() if line.strip() and not _INFO.match(line.strip())]
         lines += said if step.status else [line for line in said if _PLAIN_LINE.match(line)]
     return "\n".join(lines)

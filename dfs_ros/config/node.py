@@ -104,6 +104,12 @@ class NodeConfig:
         "on image/compressed",
         choices=("raw", "compressed"),
     )
+    image_geometry: str = setting(
+        "auto",
+        "Geometry of the images. raw: intrinsics K and distortion of camera_info; rectified: intrinsics P, no "
+        "distortion; auto: rectified if the topic is named image_rect or image_rect_*",
+        choices=("auto", "raw", "rectified"),
+    )
     depth_encoding: str = setting(
         "32FC1",
         "Encoding of depth/image. 32FC1: metres, NaN unknown; 16UC1: millimetres, 0 unknown",
@@ -144,7 +150,7 @@ class NodeConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """Commanded focus for node.focus_source schedule; commands uses settle_s and exposure_s alone."""
+    """Commanded focus for node.focus_source schedule; commands uses settle_s, exposure_s, diagnostics settle_s."""
 
     focus_diopters: str = setting(
         "",
@@ -181,7 +187,12 @@ class ScheduleConfig:
         high=2**62,
     )
     settle_s: float = setting(
-        0.0, "Settling time of the lens after a command; images exposed during it are dropped", unit="s", low=0, high=60
+        0.0,
+        "Settling time of the lens after a command, or after a new LensPosition on /diagnostics; images exposed "
+        "during it are dropped",
+        unit="s",
+        low=0,
+        high=60,
     )
     exposure_s: float = setting(
         0.0,

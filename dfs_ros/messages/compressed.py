@@ -14,13 +14,12 @@ from dfs_ros.messages.definitions import Message, header, message
 from dfs_ros.messages.images import IMAGE_ENCODINGS, image_from_message, image_message
 
 COMPRESSED_FORMATS = ("jpeg", "png")
-_JPEG = b"\xff\xd8\xff"
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _REDUCED = {  # colour and grey
     2: (cv2.IMREAD_REDUCED_COLOR_2, cv2.IMREAD_REDUCED_GRAYSCALE_2),
     4: (cv2.IMREAD_REDUCED_COLOR_4, cv2.IMREAD_REDUCED_GRAYSCALE_4),
     8: (cv2.IMREAD_REDUCED_COLOR_8, cv2.IMREAD_REDUCED_GRAYSCALE_8),
 }
-_TAIL_BYTES = 64  # drivers may pad the end
 
 
 def compressed_message(
@@ -101,13 +100,41 @@ def _checked(msg: Message) -> bytes:
     data = np.asarray(msg.data, np.uint8).tobytes()
     if "compressedDepth" in msg.format:
         raise ValueError(f"compressed image: expected a photo, received a depth image ({msg.format!r})")
-    ends = {_JPEG: b"\xff\xd9", b"\x89PNG\r\n\x1a\n": b"IEND"}
-    end = next((end for start, end in ends.items() if data.startswith(start)), None)
-    if end is None:
+    end_of = {_JPEG: _jpeg_end, _PNG: _png_end}
+    find_end = next((find for start, find in end_of.items() if data.startswith(start)), None)
+    if find_end is None:
         raise ValueError(
             f"compressed image: expected {' or '.join(COMPRESSED_FORMATS)}, received format {msg.format!r} with data "
             f"that begins {data[:8].hex(' ') or 'nowhere'}"
         )
-    if end not in data[-_TAIL_BYTES:]:
+    end = find_end(data)
+    if end < 0:
         raise ValueError(f"compressed image: {msg.format!r}: its {len(data)} bytes are not the whole image")
-    return data
+    return data[:end]
+
+
+def _jpeg_end(data: bytes) -> int:
+    """Length of a JPEG up to its end mark, behind which drivers pad; -1 without one."""
+    position = 2
+    while data[position : position + 1] == b"\xff" and position + 4 <= len(data):
+        kind = data[position + 1]
+        if kind == 0xFF:  # fill byte
+            position += 1
+            continue
+        # Segments, which may hold a thumbnail with an end mark of its own, up to the compressed data.
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        if kind == 0xDA:
+            break
+    end = data.find(b"\xff\xd9", position)
+    return -1 if end < 0 else end + 2
+
+
+def _png_end(data: bytes) -> int:
+    """Length of a PNG up to its last chunk; -1 without one."""
+    position = len(_PNG)
+    while position + 12 <= len(data):
+        kind = data[position + 4 : position + 8]
+        position += 12 + int.from_bytes(data[position : position + 4], "big")
+        if kind == b"IEND":
+            return position if position <= len(data) else -1
+    return -1

@@ -119,13 +119,15 @@ def camera_info_message(
     )
 
 
-def camera_info_from_message(msg: Message) -> CameraInfo:
+def camera_info_from_message(msg: Message, rectified: bool = False) -> CameraInfo:
     """Size and intrinsics from a sensor_msgs/CameraInfo, after binning and region of interest.
+
+    Intrinsics are those of the raw images, K with the distortion, or of the `rectified` ones, P without distortion.
 
     Raises ValueError for an uncalibrated camera (k of zeros, as drivers without a calibration publish) and for invalid
     numbers.
     """
-    fx, fy, cx, cy = (float(msg.k[i]) for i in (0, 4, 2, 5))
+    fx, fy, cx, cy = (float(msg.p[i]) for i in (0, 5, 2, 6)) if rectified else (float(msg.k[i]) for i in (0, 4, 2, 5))
     height, width = int(msg.height), int(msg.width)
     if not (fx > 0 and fy > 0 and all(map(math.isfinite, (fx, fy, cx, cy)))):
         raise ValueError(
@@ -151,7 +153,7 @@ def camera_info_from_message(msg: Message) -> CameraInfo:
         (height // down, width // across),
         pinhole,
         msg.distortion_model,
-        tuple(float(v) for v in msg.d),
+        () if rectified else tuple(float(v) for v in msg.d),
     )
 
 

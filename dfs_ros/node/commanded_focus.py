@@ -1,4 +1,4 @@
-"""Focus of images from lens commands, for cameras that do not report it.
+"""Focus of images from lens commands, for cameras that do not report it, or report it before the lens is there.
 
 An image is exposed for `schedule.exposure_s` from its stamp. The lens moved if a command was given during that time, or
 less than `schedule.settle_s` before it.
@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from dfs_ros.config import ScheduleConfig
+from dfs_ros.messages.convert import Message, focus_from_diagnostics
 from dfs_ros.types import MAX_FRAMES, FocusMetadata, LensState, check_focus
 
 _COMMANDS_KEPT = 256
@@ -149,6 +150,38 @@ class LensCommands:
                 return _unnumbered(focus, self._settings, stamp_ns - command.stamp_ns, next_ns - stamp_ns)
             next_ns = command.stamp_ns
         return None
+
+
+class ReportedFocus:
+    """Focus reported with each image, by a driver that may be ahead of the lens.
+
+    Images of less than `settle_s` after the first one at a new position count as MOVING.
+    """
+
+    def __init__(self, settings: ScheduleConfig, tolerance_diopters: float) -> None:
+        self._settings = settings
+        self._tolerance_diopters = tolerance_diopters
+        self._reached: FocusMetadata | None = None  # the first report of the current position
+
+    def from_diagnostics(self, msg: Message) -> FocusMetadata | None:
+        """Focus of a DiagnosticArray; None without a lens position."""
+        focus = focus_from_diagnostics(msg)
+        return None if focus is None else self.settled(focus)
+
+    def settled(self, focus: FocusMetadata) -> FocusMetadata:
+        """Complete `focus` by the lens's state; unchanged without a settling time."""
+        if not self._settings.settle_s:
+            return focus
+        before = self._reached
+        if before is None or focus.stamp_ns < before.stamp_ns:
+            settled_ns = round(self._settings.settle_s * 1e9)
+            self._reached = replace(focus, stamp_ns=focus.stamp_ns - settled_ns)  # at rest since long
+        elif not abs(focus.focus_diopters - before.focus_diopters) <= self._tolerance_diopters:
+            self._reached = focus
+        since_ns = focus.stamp_ns - (self._reached or focus).stamp_ns
+        if since_ns < self._settings.settle_s * 1e9:
+            return replace(focus, lens_state=LensState.MOVING)
+        return focus
 
 
 def _unnumbered(

@@ -38,17 +38,16 @@ from dfs_ros.messages.convert import (
     Diagnostic,
     Message,
     camera_info_from_message,
-    focus_from_diagnostics,
     focus_from_message,
     stamp_ns,
     trigger_response,
 )
 from dfs_ros.node.capture import Capture, NextStack
-from dfs_ros.node.commanded_focus import LensCommands, schedule_of
+from dfs_ros.node.commanded_focus import LensCommands, ReportedFocus, schedule_of
 from dfs_ros.node.health import Health, Situation, state_of
 from dfs_ros.node.images import WorkingFrames, decoded
 from dfs_ros.node.last_alignment import LastAlignment
-from dfs_ros.node.lens import LensError, LensTracker
+from dfs_ros.node.lens import LensError, LensTracker, rectified
 from dfs_ros.node.outputs import Outputs
 from dfs_ros.node.worker import LatestWorker
 from dfs_ros.stacks.assembler import FrameStack, StackAssembler
@@ -101,6 +100,7 @@ class DepthNode:
         self._stack_settings: StackConfig = config.stack
         self._assembler = StackAssembler(config.stack)
         self._frame_id = ""
+        self._rectified = False
         self._working = WorkingFrames()
         self._schedule = schedule_of(config.schedule) if config.node.focus_source == "schedule" else None
         self._commands = LensCommands(config.schedule) if config.node.focus_source == "commands" else None
@@ -188,9 +188,11 @@ class DepthNode:
             images = subscribe(self._transport.resolve("image") + "/compressed", COMPRESSED, self._on_image, _INPUT)
         else:
             images = subscribe("image", IMAGE, self._on_image, _INPUT)
+        self._rectified = rectified(images.topic, settings.image_geometry)
         subscriptions = [images, subscribe("camera_info", CAMERA_INFO, self._on_camera_info, _INPUT)]
         if settings.focus_source == "diagnostics":
-            take = partial(self._on_focus, focus_from_diagnostics)
+            schedule, same = self._transport.parameters.config.schedule, self._stack_settings.focus_tolerance_diopters
+            take = partial(self._on_focus, ReportedFocus(schedule, same).from_diagnostics)
             subscriptions.append(subscribe("/diagnostics", DIAGNOSTICS, take, _INPUT))
         elif settings.focus_source != "schedule":
             qos = _INPUT if self._commands is None else _COMMANDS
@@ -237,7 +239,7 @@ class DepthNode:
 
     def _on_camera_info(self, msg: Message) -> None:
         with self._health.counted("bad_camera_info", self._lens.refuse_info):
-            self._lens.add_info(camera_info_from_message(msg))
+            self._lens.add_info(camera_info_from_message(msg, self._rectified))
 
     def _look_at_the_clock(self) -> None:
         now_ns = self._transport.steady_ns()
@@ -274,7 +276,7 @@ class DepthNode:
         self._transport.log(
             "warning",
             "camera_info says that the images are distorted: points lie off towards the corners; rectify the "
-            "images first (image_proc)",
+            "images first (image_proc), or set node.image_geometry=rectified if they are",
             key="distortion",
             every_s=60.0,
         )
@@ -358,6 +360,8 @@ class DepthNode:
                 counts=self._assembler.counts,
                 preparing="" if self._estimator is None else self._estimator.preparing,
                 network_faults=() if self._estimator is None else self._estimator.network_faults,
+                stamp_difference_ns=self._assembler.stamp_difference_ns,
+                frame_ids=(self._frame_id, self._lens.frame_id),
             )
         )
         setup = {

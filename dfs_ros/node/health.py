@@ -42,6 +42,10 @@ class Situation(NamedTuple):
     """Engine build that the network waits for; no depth is published meanwhile."""
     network_faults: Sequence[RunnerFault] = ()
     """Faults of network runners, although one works."""
+    stamp_difference_ns: int | None = None
+    """Least difference of image and focus stamps that did not match, if small."""
+    frame_ids: tuple[str, str] = ("", "")
+    """Frames of the images and of their camera_info."""
 
 
 def state_of(active: bool, estimator: DepthEstimator | None, wanted: bool) -> str:
@@ -148,11 +152,21 @@ class Health:
             useless = {cause: new[cause] for cause in _USELESS if new[cause]}
             if not new["stacks"] and sum(useless.values()) > new["received"] / 2:
                 causes = "; ".join(f"{OUTCOMES[cause]} ({times})" for cause, times in useless.items())
+                if useless.get("no_focus") and now.stamp_difference_ns is not None:
+                    causes += (
+                        f"; focus stamps differ from image stamps by {now.stamp_difference_ns} ns: set "
+                        "stack.match_tolerance_ns above that"
+                    )
                 errors.append(f"images come, but make no stack: {causes}")
         if errors:
             return "ERROR", "; ".join(errors)
         warnings = [f"{_MEANING[name]} ({new[name]})" for name in _WORTH_A_WARNING if new[name]]
         warnings += self._warnings[:3]
+        of_images, of_info = now.frame_ids
+        if of_images and of_info and of_images != of_info:
+            warnings.append(
+                f"camera_info is of frame '{of_info}', the images are of '{of_images}': is it of this camera?"
+            )
         warnings += [f"network: {text}" for level, text in now.network_faults if level == "warning"]
         if now.preparing:
             warnings.append(f"no depth until the network is ready: {now.preparing}")

@@ -51,6 +51,11 @@ class LensTracker:
         self._infos.clear()
         self._why_no_info = reason
 
+    @property
+    def frame_id(self) -> str:
+        """Frame of the newest camera_info; empty without one."""
+        return self._infos[-1].frame_id if self._infos else ""
+
     def info_at(self, stamp_ns: int) -> CameraInfo | None:
         """Last camera_info up to the stamp of an image, else the newest; None without any."""
         infos = [info for info in self._infos if info.stamp_ns <= stamp_ns] or self._infos
@@ -107,6 +112,13 @@ class LensTracker:
                 f"the size of a pixel is unknown: {self._why_no_info}; publish camera_info or set lens.pixel_pitch_m",
             )
         return pixel_pitch_from_intrinsics(info.intrinsics.fx, focal_length_m, self._settings.reference_focus_diopters)
+
+
+def rectified(topic: str, geometry: str) -> bool:
+    """True if images of a topic are rectified, by setting `node.image_geometry`."""
+    if geometry != "auto":
+        return geometry == "rectified"
+    return topic.removesuffix("/compressed").rpartition("/")[2].startswith("image_rect")
 
 
 def _unknown(name: str) -> str:

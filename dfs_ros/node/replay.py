@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from dfs_ros.config import Config
@@ -126,7 +127,8 @@ def _play(
         copied = {topic.connection.id for topic in copies}
         played = copies + [topic for topic in chosen.topics if topic.connection.id not in copied]
         part = (start_ns, stop_ns) if options.start_s or options.duration_s else ()
-        for message in reader.messages(played, *part):
+        earlier = reader.latched_before(start_ns, played) if options.start_s else []
+        for message in chain(earlier, reader.messages(played, *part)):
             if message.topic.connection.id in copied:
                 writer.write(message.topic.name, message.topic.type_name, message.stamp_ns, message.data)
             transport.play(message)

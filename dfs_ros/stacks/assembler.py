@@ -116,6 +116,8 @@ class StackAssembler:
         self._newest_image_ns: int | None = None
         self._newest_focus_ns: int | None = None
         self._first_focus_ns: int | None = None
+        self._least_difference_ns: int | None = None  # of an image and a focus that did not match
+        self._least_period_ns: int | None = None
         self._received_ns: int | None = None  # of the newest image of an open stack, by the receiver's clock
         self._start_order()
 
@@ -135,6 +137,13 @@ class StackAssembler:
     def counts(self) -> Mapping[str, int]:
         """Counts of :data:`OUTCOMES` and :data:`EVENTS` so far."""
         return MappingProxyType(self._ledger.counts)
+
+    @property
+    def stamp_difference_ns(self) -> int | None:
+        """Least difference of image and focus stamps that did not match; None if over a tenth of a frame period."""
+        # A larger one may be to a neighbouring image.
+        least, period = self._least_difference_ns, self._least_period_ns
+        return least if least is not None and (period is None or 10 * least < period) else None
 
     @property
     def pending(self) -> int:
@@ -166,6 +175,7 @@ class StackAssembler:
         if focus is not None:
             return stacks + self._order(paired(stamp_ns, waiting, focus, self._settings))
         self._images[stamp_ns] = waiting
+        self._watch_difference(stamp_ns, self._focus)
         if len(self._images) > self._settings.max_pending:
             self._drop_image(next(iter(self._images)))
         return stacks
@@ -183,6 +193,7 @@ class StackAssembler:
         if image_stamp_ns is not None:
             return self._order(paired(image_stamp_ns, self._images.pop(image_stamp_ns), focus, self._settings))
         self._focus[stamp_ns] = focus
+        self._watch_difference(stamp_ns, self._images)
         if len(self._focus) > self._settings.max_pending:
             del self._focus[next(iter(self._focus))]
             self._ledger.count("unmatched_focus")
@@ -237,12 +248,22 @@ class StackAssembler:
         found = self._nearest(waiting, stamp_ns)
         return None if found is None else waiting.pop(found)
 
+    def _watch_difference(self, stamp_ns: int, waiting: Iterable[int]) -> None:
+        """Keep the least difference of stamps, to be told if nothing matches."""
+        differences = [abs(stamp_ns - other) for other in waiting]
+        if self._least_difference_ns is not None:
+            differences.append(self._least_difference_ns)
+        self._least_difference_ns = min(differences, default=None)
+
     # -- order --------------------------------------------------------------------------------------------------
 
     def _watch_image_clock(self, stamp_ns: int, received_ns: int | None) -> list[FrameStack]:
         """Count an image; if its stamp jumps back, or ahead of the time of reception, end the current stack."""
         self._ledger.count("received")
         stacks: list[FrameStack] = []
+        if self._newest_image_ns is not None and stamp_ns > self._newest_image_ns:
+            period_ns = stamp_ns - self._newest_image_ns
+            self._least_period_ns = min(period_ns, self._least_period_ns or period_ns)
         if self._ignored_ns is not None:
             self._grouping = self._new_grouping(midway=abs(stamp_ns - self._ignored_ns) <= self._max_span_ns)
             self._ignored_ns = None

@@ -172,8 +172,9 @@ class SlidingWindow:
 class WholeSweeps:
     """Whole sweeps: one stack for each sweep of the driver or the lens.
 
-    Without the driver's numbers a sweep lasts from one turn or fly-back of the lens to the next. `midway`: the first
-    frame comes within a sweep, which makes no stack unless it is known to be whole.
+    Without the driver's numbers a sweep lasts from one turn or fly-back of the lens to the next. If the lens lingers at
+    its positions for several images, the last one of each counts: a driver may report a position before the lens is
+    there. `midway`: the first frame comes within a sweep, which makes no stack unless it is known to be whole.
     """
 
     def __init__(self, settings: StackConfig, ledger: Ledger, midway: bool = False) -> None:
@@ -183,6 +184,7 @@ class WholeSweeps:
         self._max_span_ns = round(settings.max_span_s * 1e9)
         self._frames: list[Frame] = []  # of the open sweep
         self._repeat: Frame | None = None  # newest frame at the last focus; may start the next sweep
+        self._lingers = False  # there are several images of a position other than the turn
         self._given_out = False  # the open sweep has reached its size, but not its end
         self._usual_range = 0.0  # dioptres
 
@@ -193,6 +195,7 @@ class WholeSweeps:
         return self.end()
 
     def end(self) -> list[Group]:
+        self._settle()
         groups = self._close(went_through=False)
         self._start(None)
         return groups
@@ -212,21 +215,36 @@ class WholeSweeps:
             self._keep_repeat(frame)
             return []
         turned = self._goes_back(frame)
-        too_long = frame.stamp_ns - self._frames[0].stamp_ns > self._max_span_ns
-        if turned or too_long or self._given_out:
+        if self._repeat is not None and not _same_focus(self._repeat, frame, self._settings):
+            self._lingers |= not turned
+            self._settle()
+        full = len(self._frames) == self._settings.size
+        if turned or full or self._given_out or self._too_late(frame):
             carried = self._carried_over(frame, turned)
             groups = self._close(went_through=turned, carried=carried)
             self._start(frame, carried)
         else:
             groups = []
-            self._keep_repeat(None)
+            if self._repeat is not self._frames[-1]:
+                self._keep_repeat(None)
+            self._repeat = None
             self._frames.append(frame)
-        if len(self._frames) == self._settings.size:
+        if len(self._frames) == self._settings.size and not self._lingers:
             groups += self._close(went_through=False)
             self._given_out = True
         elif len(self._frames) == MAX_FRAMES:
             groups += self.end()
         return groups
+
+    def _settle(self) -> None:
+        """Take the newest image of the last position, if the lens lingers."""
+        late = self._repeat is None or self._given_out or self._too_late(self._repeat)
+        if self._repeat is not None and self._lingers and not late:
+            self._ledger.drop(self._frames[-1], "same_focus")
+            self._frames[-1] = self._repeat
+
+    def _too_late(self, frame: Frame) -> bool:
+        return frame.stamp_ns - self._frames[0].stamp_ns > self._max_span_ns
 
     def _keep_repeat(self, frame: Frame | None) -> None:
         if self._repeat is not None:
@@ -241,7 +259,7 @@ class WholeSweeps:
 
     def _carried_over(self, frame: Frame, turned: bool) -> Frame | None:
         """Last frame of the open sweep, if it also starts the next one, before `frame`."""
-        carried = self._repeat
+        carried = None if self._repeat is self._frames[-1] else self._repeat
         if turned:
             to_before = abs(frame.focus_diopters - self._frames[-2].focus_diopters)
             to_first = abs(frame.focus_diopters - self._frames[0].focus_diopters)
@@ -251,7 +269,7 @@ class WholeSweeps:
         return carried if recent else None
 
     def _start(self, frame: Frame | None, carried: Frame | None = None) -> None:
-        if self._repeat is not carried:
+        if self._repeat is not carried and self._repeat not in self._frames:
             self._keep_repeat(None)
         self._repeat = None
         self._given_out = False

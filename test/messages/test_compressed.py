@@ -139,6 +139,25 @@ def with_data(msg: Any, data: bytes) -> Any:
     return dataclasses.replace(msg, data=np.frombuffer(data, np.uint8))
 
 
+@pytest.mark.parametrize("padding", [bytes(16), bytes(600), bytes(100_000), b"\xff" * 70, b"stale \xff\xd9" * 40])
+@pytest.mark.parametrize("file_format", ["jpeg", "png"])
+def test_padding_behind_the_end_is_no_damage(file_format: str, padding: bytes) -> None:
+    msg = compressed_message(photo(), 0, "", file_format)
+    padded = with_data(msg, bytes(np.asarray(msg.data)) + padding)
+    np.testing.assert_array_equal(image_from_compressed(padded), image_from_compressed(msg))
+    assert compressed_size(padded) == compressed_size(msg)
+
+
+def test_the_end_of_a_thumbnail_is_not_that_of_the_image() -> None:
+    msg = compressed_message(photo(), 0, "")
+    whole, thumbnail = bytes(np.asarray(msg.data)), bytes(np.asarray(compressed_message(photo()[::4, ::4], 0, "").data))
+    segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
+    tagged = whole[:2] + segment + whole[2:]
+    np.testing.assert_array_equal(image_from_compressed(with_data(msg, tagged)), image_from_compressed(msg))
+    with pytest.raises(ValueError, match="are not the whole image"):
+        image_from_compressed(with_data(msg, tagged[: len(tagged) - 40]))
+
+
 def bad() -> dict[str, tuple[Any, str]]:
     jpeg, png = compressed_message(photo(), 0, ""), compressed_message(photo(), 0, "", "png")
     whole = bytes(np.asarray(jpeg.data))

@@ -52,6 +52,26 @@ def test_triangular_sweeps_with_two_images_at_the_turn_use_both() -> None:
     assert nonzero(assembler) == {"used": 9, "received": 9, "stacks": 3}
 
 
+def test_a_lens_that_lingers_gives_the_last_image_of_each_position() -> None:
+    # Three images at each position, 4 at the turn: a driver may report the position an image early.
+    focus = [1, 1, 1, 2, 2, 2, 3, 3, 3, 3, 2, 2, 2, 1, 1, 1]
+    assembler = StackAssembler()
+    stacks = feed(assembler, [frame(i, f) for i, f in enumerate(focus)]) + assembler.flush()
+    assert [[f.stamp_ns // PERIOD_NS for f in stack.frames] for stack in stacks] == [[2, 5, 9], [9, 12, 15]]
+    assert nonzero(assembler) == {"used": 5, "same_focus": 11, "received": 16, "stacks": 2}
+
+
+def test_a_lens_that_lingers_with_a_known_size() -> None:
+    focus = [1, 1, 2, 2, 3, 3, 1, 1, 2, 2, 3, 3, 1, 1]
+    assembler = StackAssembler(StackConfig(size=3))
+    stacks = feed(assembler, [frame(i, f) for i, f in enumerate(focus)])
+    assert [[f.stamp_ns // PERIOD_NS for f in stack.frames] for stack in stacks] == [[1, 3, 5], [7, 9, 11]]
+    # One size less than the sweep has: the next stack starts anew.
+    assembler = StackAssembler(StackConfig(size=2, min_frames=2))
+    stacks = feed(assembler, [frame(i, f) for i, f in enumerate([1, 1, 2, 2, 3, 3, 4, 4, 1, 1])])
+    assert [[f.stamp_ns // PERIOD_NS for f in stack.frames] for stack in stacks] == [[1, 3], [5, 7]]
+
+
 def test_triangular_sweeps_of_very_uneven_steps() -> None:
     # Even in metres: the step back from the near end is four fifths of the whole range.
     up = [0.43, 0.6, 1.0, 3.2]

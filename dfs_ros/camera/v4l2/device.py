@@ -10,10 +10,10 @@ import contextlib
 import errno
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +30,11 @@ EXPOSURE_ABSOLUTE = 0x009A0902  # in 100 us
 AUTO_EXPOSURE_OFF = 1
 PIXEL_FORMATS = {"MJPG": "jpeg", "YUYV": "yuv422_yuy2", "UYVY": "yuv422", "GREY": "mono8"}
 _BUFFERS = 4
+_PATIENCE_NS, _RETRY_S = 10**9, 0.02
+_CONTROL_REFUSED = dict.fromkeys(
+    (errno.EACCES, errno.EBUSY),
+    "the camera refused it for a second: an automatic (autofocus, auto exposure) or another program still holds it",
+)
 _ERROR_FLAG = 0x40
 _SOURCE_MASK, _START_OF_EXPOSURE = 0x00070000, 0x00010000
 
@@ -90,17 +95,26 @@ class V4l2Device:
         return control in self._controls()
 
     def set(self, control: int, value: int) -> tuple[int, int]:
-        """Set a control; return the monotonic times before and after the driver's acceptance."""
+        """Set a control; return the monotonic times before and after the driver's acceptance.
+
+        A camera may refuse a control for a while after its automatic is turned off: refusals are repeated for a second.
+        """
         found = self._controls()[control]
-        with self._words(f"control {found.config_name} = {value}"):
+        patient_until_ns = time.monotonic_ns() + _PATIENCE_NS
+        with self._words(f"control {found.config_name} = {value}", _CONTROL_REFUSED):
             if control not in self._before:
                 self._before[control] = int(found.value)
-            asked_ns = time.monotonic_ns()
-            try:
-                found.value = value
-            except AttributeError as error:  # linuxpy's error of read-only controls
-                raise OSError(errno.EACCES, str(error)) from error
-        return asked_ns, time.monotonic_ns()
+            while True:
+                asked_ns = time.monotonic_ns()
+                try:
+                    found.value = value
+                    return asked_ns, time.monotonic_ns()
+                except AttributeError as error:  # linuxpy's error of read-only controls
+                    raise OSError(errno.EACCES, str(error)) from error
+                except OSError as error:
+                    if error.errno not in _CONTROL_REFUSED or time.monotonic_ns() > patient_until_ns:
+                        raise
+                time.sleep(_RETRY_S)
 
     def frames(self, timeout_s: float) -> Iterator[RawFrame]:
         """Yield images. Raises TimeoutError without one in time, OSError for a lost device."""
@@ -168,14 +182,14 @@ class V4l2Device:
             self._capture.set_fps(rate_hz)
 
     @contextmanager
-    def _words(self, what: str) -> Iterator[None]:
+    def _words(self, what: str, hints: Mapping[int, str] | None = None) -> Iterator[None]:
         """Add the attempted action and a remedy to errors of the system."""
         try:
             yield
         except TimeoutError:
             raise
         except OSError as error:
-            raise _explained(error, f"{self.path}: {what}") from error
+            raise _explained(error, f"{self.path}: {what}", hints or {}) from error
 
 
 def decoded(frame: RawFrame, size: tuple[int, int], pixel_format: str) -> NDArray[np.uint8]:
@@ -252,7 +266,7 @@ def _video(device: Any) -> Any:
     return importlib.import_module(type(device).__module__)
 
 
-def _explained(error: OSError, what: str) -> OSError:
+def _explained(error: OSError, what: str, more_hints: Mapping[int, str] = MappingProxyType({})) -> OSError:
     hints = {
         errno.EACCES: "not allowed: is this user in the group video?",
         errno.EPERM: "not allowed",
@@ -261,6 +275,7 @@ def _explained(error: OSError, what: str) -> OSError:
         errno.ENOTTY: "is no video device",
         errno.EINVAL: "the device refuses it",
         errno.ENOSPC: "the USB bus has no room for it: smaller images, fewer of them, or MJPG",
+        **more_hints,
     }
     kind = PermissionError if error.errno in (errno.EACCES, errno.EPERM) else OSError
     return kind(f"{what}: {hints.get(error.errno or 0, error.strerror or str(error))}")

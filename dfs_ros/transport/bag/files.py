@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections import deque
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
+from dfs_ros.messages.convert import CAMERA_INFO
 from dfs_ros.messages.definitions import type_store
 from dfs_ros.transport.base import Qos
 
@@ -109,6 +111,18 @@ class BagReader:
                     f"bag {self.path}: damaged: {found} of {topic.messages} messages of {topic.name} are there; "
                     "`ros2 bag reindex` or `mcap recover` may mend it"
                 )
+
+    def latched_before(self, start_ns: int, topics: Collection[BagTopic]) -> list[BagMessage]:
+        """Messages that a late subscriber at `start_ns` gets, with this time of reception.
+
+        Of each topic with durability TRANSIENT_LOCAL the newest ones up to the depth of its history, of `/tf_static`
+        all; of camera_info, whatever its durability, the newest.
+        """
+        kept = {topic.connection.id: deque[BagMessage](maxlen=depth) for topic in topics if (depth := _kept_by(topic))}
+        wanted = [topic for topic in topics if topic.connection.id in kept]
+        for message in self.messages(wanted, self.start_ns, start_ns):
+            kept[message.topic.connection.id].append(message._replace(stamp_ns=start_ns))
+        return [message for messages in kept.values() for message in messages]
 
     def listing(self) -> str:
         """List of the topics, one a line, for error messages."""
@@ -220,6 +234,19 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:  # a full disk, mostly
         raise OSError(f"bag {path}: cannot be written: {error}") from error
+
+
+def _kept_by(topic: BagTopic) -> int:
+    """Number of messages that a topic keeps for late subscribers."""
+    from rosbags.interfaces import QosDurability, QosHistory
+
+    if topic.name == "/tf_static":
+        return topic.messages
+    offered: Any = getattr(topic.connection.ext, "offered_qos_profiles", None)
+    latched = [qos for qos in offered or () if qos.durability == QosDurability.TRANSIENT_LOCAL]
+    if any(qos.history == QosHistory.KEEP_ALL for qos in latched):
+        return topic.messages
+    return max([qos.depth for qos in latched], default=int(topic.type_name == CAMERA_INFO))
 
 
 def _store_of(topic: BagTopic) -> Any:

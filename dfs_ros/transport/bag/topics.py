@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 
 from dfs_ros.config import Config
-from dfs_ros.messages.convert import CAMERA_INFO, COMPRESSED, DIAGNOSTICS, FOCUS, IMAGE, focus_from_diagnostics
+from dfs_ros.messages.convert import (
+    CAMERA_INFO,
+    COMPRESSED,
+    DIAGNOSTICS,
+    FOCUS,
+    IMAGE,
+    Message,
+    focus_from_diagnostics,
+)
 from dfs_ros.messages.definitions import deserialize, type_store
 from dfs_ros.transport.bag.files import BagReader, BagTopic
 
 _NOT_PHOTOS = ("/compressedDepth", "/theora", "/ffmpeg", "/zstd")
-_DIAGNOSTICS_PEEKED = 200
+_PEEKED = 32  # messages of a topic that are searched for a second camera
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ def choose_topics(
 
     Topics named by `remappings` must exist. The others are searched: the image that is alone of its type or has the
     name prefix of the only focus topic; `camera_info` and `focus` with the prefix of the image, or alone of their
-    types. Without FrameFocus, camera_ros' LensPosition on /diagnostics is taken.
+    types and not of another camera. Without FrameFocus, camera_ros' LensPosition on /diagnostics is taken.
 
     Parameters
     ----------
@@ -66,7 +75,8 @@ class _Chooser:
         image = self._image()
         _check_definition(image)
         beside = _folder(image.name.removesuffix("/compressed"))
-        info = self._camera_info(beside)
+        info = self._camera_info(beside, image)
+        self._check_one_camera(image, info)
         focus, source = self._focus(beside)
         compressed = image.type_name == COMPRESSED
         changes = {"focus_source": source, "image_transport": "compressed" if compressed else "raw"}
@@ -104,13 +114,54 @@ class _Chooser:
             return []
         return [t for t in photos if _folder(t.name.removesuffix("/compressed")) == _folder(focus[0].name)]
 
-    def _camera_info(self, beside: str) -> BagTopic | None:
+    def _camera_info(self, beside: str, image: BagTopic) -> BagTopic | None:
         found = self._by_name("camera_info", CAMERA_INFO, beside)
+        foreign = ""
+        if found is not None and "camera_info" not in self._named and _folder(found.name) != beside:
+            of_info, of_image = self._frame_ids(found), self._frame_ids(image)
+            if of_info and of_image and not set(of_info) & set(of_image):
+                foreign = (
+                    f"; the only one, {found.name}, is of frame '{of_info[0]}', the images {image.name} of "
+                    f"'{of_image[0]}': if it is of this camera, --remap camera_info:={found.name}"
+                )
+                found = None
         if found is None and not self._config.lens.pixel_pitch_m:
             raise self._error(
-                f"no {CAMERA_INFO} that goes with the images; say which, --remap camera_info:=TOPIC, or set "
+                f"no {CAMERA_INFO} that goes with the images{foreign}; say which, --remap camera_info:=TOPIC, or set "
                 "lens.pixel_pitch_m"
             )
+        return found
+
+    def _check_one_camera(self, image: BagTopic, info: BagTopic | None) -> None:
+        """Raise ValueError for messages of two cameras in turns on one topic."""
+        for topic in filter(None, (image, info)):
+            messages = self._peek(topic)
+            if not messages:
+                continue
+            kinds = {"frames": [m.header.frame_id for m in messages]}
+            if hasattr(messages[0], "height"):
+                kinds["sizes"] = [f"{m.width} x {m.height}" for m in messages]
+            if topic.type_name == CAMERA_INFO:
+                # A lens that breathes has as many intrinsics as focus positions, and those in turns.
+                intrinsics = [f"fx {m.k[0]:.1f} cx {m.k[2]:.1f} cy {m.k[5]:.1f}" for m in messages]
+                kinds["intrinsics"] = intrinsics if len(set(intrinsics)) == 2 else []
+            for what, values in kinds.items():
+                if sum(a != b for a, b in pairwise(values)) > 2:
+                    counts = ", ".join(f"{value} ({values.count(value)} times)" for value in dict.fromkeys(values))
+                    raise self._error(
+                        f"two cameras on {topic.name}: the first {len(values)} messages are of {what} {counts} in "
+                        "turns; record each camera on topics of its own, or filter the bag by frame_id"
+                    )
+
+    def _frame_ids(self, topic: BagTopic) -> list[str]:
+        return [m.header.frame_id for m in self._peek(topic) if m.header.frame_id]
+
+    def _peek(self, topic: BagTopic) -> list[Message]:
+        """First messages of a topic, without damaged ones."""
+        found = []
+        for message in islice(self._bag.messages([topic]), _PEEKED):
+            with contextlib.suppress(ValueError):
+                found.append(deserialize(message.data, topic.type_name))
         return found
 
     def _focus(self, beside: str) -> tuple[BagTopic | None, str]:
@@ -135,12 +186,12 @@ class _Chooser:
         )
 
     def _tells_lens_position(self, diagnostics: BagTopic) -> bool:
-        for message in islice(self._bag.messages([diagnostics]), _DIAGNOSTICS_PEEKED):
-            try:
-                if focus_from_diagnostics(deserialize(message.data, DIAGNOSTICS)) is not None:
+        # All nodes share the topic, so that any number of others' messages may come first.
+        for message in self._bag.messages([diagnostics]):
+            with contextlib.suppress(ValueError):
+                named = b"LensPosition" in message.data
+                if named and focus_from_diagnostics(deserialize(message.data, DIAGNOSTICS)) is not None:
                     return True
-            except ValueError:
-                continue
         return False
 
     def _by_name(self, name: str, type_name: str, beside: str) -> BagTopic | None:

@@ -11,8 +11,8 @@ import yaml
 
 pytest.importorskip("linuxpy", reason="linuxpy is not installed: pip install linuxpy")
 
-from v4l2_kernel import FOCUS_AUTO
-from v4l2_rig import TABLE, Bench, bench, first, no_focus
+from v4l2_kernel import FOCUS, FOCUS_AUTO, FakeCamera, plugged_in
+from v4l2_rig import TABLE, Bench, bench, first, no_focus, taken
 
 __all__ = ["bench"]  # fixtures
 
@@ -34,7 +34,11 @@ def refusing(name: str, number: int) -> Callable[[Bench], None]:
         (refusing("S_FMT", errno.EINVAL), OSError, "format 64 x 48 GREY: the device refuses it"),
         (refusing("STREAMON", errno.ENOSPC), OSError, "capture: the USB bus has no room for it"),
         (refusing("DQBUF", errno.ENODEV), OSError, "capture: the camera is gone"),
-        (refusing("S_EXT_CTRLS", errno.EACCES), PermissionError, "focus_automatic_continuous = 0: not allowed"),
+        (
+            refusing("S_EXT_CTRLS", errno.EACCES),
+            PermissionError,
+            "focus_automatic_continuous = 0: the camera refused it",
+        ),
         (lambda bench: bench.plug_in(width=80), ValueError, "the device offers 80 x 48 GREY; it has GREY 80x48"),
         (lambda bench: bench.plug_in(codes=("MJPG",)), ValueError, "the device offers 64 x 48 MJPG"),
     ],
@@ -45,6 +49,38 @@ def test_cameras_that_cannot_be_used(bench: Bench, spoil: Callable[[Bench], None
         first(bench.source(), 3)
     assert words in str(error.value)
     assert not bench.camera.streaming
+
+
+class HoldsTheLens(FakeCamera):
+    """Refuses the focus for a while after autofocus was turned off, as some webcams do."""
+
+    refusals_left = 3
+    reason = errno.EACCES
+
+    def _s_ext_ctrls(self, controls: Any) -> None:
+        if controls.controls[0].id == FOCUS and self.refusals_left:
+            self.refusals_left -= 1
+            raise OSError(self.reason, "Permission denied")
+        super()._s_ext_ctrls(controls)
+
+
+@pytest.mark.parametrize("reason", [errno.EACCES, errno.EBUSY])
+def test_a_lens_that_autofocus_holds_a_little_longer(bench: Bench, reason: int) -> None:
+    camera = bench.camera = HoldsTheLens(bench.folder / "video0")
+    camera.reason = reason
+    plugged_in(bench.monkeypatch, camera)
+    frames = taken(first(bench.source(), 8))
+    assert camera.refusals_left == 0
+    assert frames and all(abs(50 * f.focus.focus_diopters - float(f.image.flat[0])) <= 1 for f in frames)
+
+
+def test_a_lens_that_autofocus_never_gives_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dfs_ros.camera.v4l2.device._PATIENCE_NS", 0)
+    camera = bench.camera = HoldsTheLens(bench.folder / "video0")
+    camera.refusals_left = 10**9
+    plugged_in(bench.monkeypatch, camera)
+    with pytest.raises(PermissionError, match=r"focus_absolute = \d+: the camera refused it for a second: .*autofocus"):
+        first(bench.source(), 1)
 
 
 def test_a_camera_that_is_unplugged(bench: Bench) -> None:

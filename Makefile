@@ -8,14 +8,14 @@ ARGS   ?=
 
 help:
 	@echo "make run [ARGS='--source stack DIR --duration 20 --output DIR']   camera, depth node and viewer, live"
-	@echo "make test                                                      the whole test suite"
+	@echo "make test                                                      the whole test suite, two files at a time"
 	@echo "make lint                                                      ruff and mypy"
 
 run: $(STAMP)
 	@$(VENV)/bin/dfs run $(ARGS)
 
 test: $(STAMP)
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

@@ -48,6 +48,7 @@ setup(
             'linuxpy>=0.20; platform_system == "Linux"',
             "pytest>=7",
             "pytest-timeout",
+            "pytest-xdist>=3.7",  # `make test` runs two test files at a time
             "hypothesis>=6",
             "h5py>=3.8",
             "playwright>=1.40",  # drives the system's Chromium, where there is one

@@ -167,8 +167,10 @@ def _same_by_other_ways() -> list[Comparison]:
     return results
 
 
-def check_estimator(networks: Sequence[str], device: str = "cuda") -> list[Comparison]:
-    """Compare the whole estimator on a device with the CPU, four times.
+def check_estimator(
+    networks: Sequence[str], device: str = "cuda", size: tuple[int, int] = (122, 165)
+) -> list[Comparison]:
+    """Compare the whole estimator on a device with the CPU, four times, on images (H, W) of two planes.
 
     The device computes, records a CUDA graph, and replays it twice.
     """
@@ -180,8 +182,9 @@ def check_estimator(networks: Sequence[str], device: str = "cuda") -> list[Compa
     from dfs_ros.simulation.scenes import plane_scene
     from dfs_ros.types import Camera
 
-    scene = plane_scene(1.0, 165, 122)
-    depth = np.where(np.arange(165) < 80, 0.6, 1.3) * np.ones((122, 1))
+    height, width = size
+    scene = plane_scene(1.0, width, height)
+    depth = np.where(np.arange(width) < width // 2, 0.6, 1.3) * np.ones((height, 1))
     stack = render_stack(scene.rgb, depth, Camera(0.008, 1.4, 6e-6), (2.2, 1.7, 1.3, 0.9, 0.5), rng=1)
     results = []
     for name in networks:

@@ -5,11 +5,21 @@ import signal
 from cuda_host import kernels
 from hypothesis import settings
 from node_rig import make_rig, plane, rig
-from simulation_rig import photos, rendered, texture
+from simulation_rig import coarsely_rendered, demo_stack, photos, rendered, texture
 
 from dfs_ros.system.cores import wait_asleep
 
-__all__ = ["kernels", "make_rig", "photos", "plane", "rendered", "rig", "texture"]  # fixtures
+__all__ = [
+    "coarsely_rendered",
+    "demo_stack",
+    "kernels",
+    "make_rig",
+    "photos",
+    "plane",
+    "rendered",
+    "rig",
+    "texture",
+]  # fixtures
 
 settings.register_profile("dfs_ros", derandomize=True, deadline=None)
 settings.load_profile("dfs_ros")

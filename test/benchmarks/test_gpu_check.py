@@ -113,7 +113,7 @@ def test_the_estimator_is_compared_with_itself_on_the_cpu(
         return host_build_steps(cpu, kernels, graphs) if next(made) % 2 == 0 else None
 
     monkeypatch.setattr(estimator, "gpu_for", every_other)
-    results = gpu_check.check_estimator(("none", "light"), "cpu")
+    results = gpu_check.check_estimator(("none", "light"), "cpu", (62, 83))
     assert len(results) == 8
     assert [r.to_dict() for r in results if not r.passed] == []
     assert next(made) == 4

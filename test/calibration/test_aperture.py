@@ -11,8 +11,7 @@ import pytest
 from dfs_ros.calibration.aperture import ApertureFit, ApertureTracker, combined, fit_aperture, unfitted
 from dfs_ros.config import Config, CostConfig
 from dfs_ros.estimator.estimator import DepthEstimator
-from dfs_ros.simulation.render import render_stack
-from dfs_ros.simulation.scenes import DEMO_FOCUS_DIOPTERS, demo_camera, demo_scene
+from dfs_ros.simulation.scenes import demo_scene
 from dfs_ros.types import Camera, FocalStack
 
 NEAREST_M = 0.3
@@ -21,11 +20,6 @@ NEAREST_M = 0.3
 @pytest.fixture(scope="module")
 def scene():
     return demo_scene(320, 240)
-
-
-@pytest.fixture(scope="module")
-def demo_stack(scene) -> FocalStack:
-    return render_stack(scene.rgb, scene.depth_m, demo_camera(160), DEMO_FOCUS_DIOPTERS, oversampling=2)
 
 
 def told(stack: FocalStack, over_true: float) -> FocalStack:

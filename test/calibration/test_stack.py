@@ -9,17 +9,9 @@ import pytest
 
 from dfs_ros.calibration.stack import calibrate_aperture
 from dfs_ros.config import Config
-from dfs_ros.simulation.render import render_stack
-from dfs_ros.simulation.scenes import DEMO_FOCUS_DIOPTERS, demo_camera, demo_scene
 from dfs_ros.types import FocalStack, opened
 
 FEWER = Config.from_dict({"hypotheses": {"count": 32}, "alignment": {"mode": "prior"}})
-
-
-@pytest.fixture(scope="module")
-def demo_stack() -> FocalStack:
-    scene = demo_scene(320, 240)
-    return render_stack(scene.rgb, scene.depth_m, demo_camera(160), DEMO_FOCUS_DIOPTERS, oversampling=2)
 
 
 @pytest.mark.parametrize("told_over_true", [1.0, 1.15, 0.87])

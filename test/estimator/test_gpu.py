@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -42,6 +43,7 @@ def config_of(network: str, **sections: dict[str, Any]) -> Config:
     return Config.from_dict({**base, "processing": {"device": "cpu", "threads": 1}}).updated(sections)
 
 
+@functools.cache
 def stack_of(width: int = 99, height: int = 70, seed: int = 3, grey: bool = False) -> FocalStack:
     """Two planes, seen through a lens; sizes fit neither the network nor halving."""
     scene = plane_scene(1.0, width, height, seed=seed)

@@ -64,7 +64,7 @@ def test_invariance_scales_scenes_and_reports_growth(photos, tmp_path):
     assert text.splitlines()[-1] == "| x | 0.100 | 0.350, 3.50 x |"
 
 
-def test_a_training_is_made_once(photos, tmp_path, monkeypatch):
+def test_a_training_is_made_once(photos, tmp_path, monkeypatch, coarsely_rendered):
     settings = dataclasses.replace(PRESETS["smoke"], network="direct", camera="B", steps=2, stacks=1)
     said = []
     file = trained("tiny", settings, photos, tmp_path, 1, said.append)
@@ -108,7 +108,7 @@ def test_networks_of_a_few_hypotheses_gain_by_the_costs_in_between():
     assert with_them[64] == without[64]
 
 
-def test_a_network_is_trained_on_another_volume_and_judged_with_it(photos, tmp_path):
+def test_a_network_is_trained_on_another_volume_and_judged_with_it(photos, tmp_path, coarsely_rendered):
     settings = dataclasses.replace(PRESETS["smoke"], camera="B", steps=2, stacks=1)
     stacks, errors = list(evaluation_stacks(photos, ["B"], 64)), {}
     assert [step.volume for step in learned.VARIANTS].count("paper") == 2

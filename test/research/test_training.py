@@ -213,7 +213,9 @@ def test_loss_counts_known_pixels_only_and_prefers_the_truth():
 
 def test_training_learns(stacks):
     """On two stacks the loss of the same batches falls well below where it begins, which is no bad answer already."""
-    trainer = Trainer(small_settings(steps=40, learning_rate=1.2e-2, warmup_steps=5), stacks, SMALL)
+    trainer = Trainer(
+        small_settings(steps=40, learning_rate=1.2e-2, warmup_steps=5, hypotheses_per_step=16), stacks, SMALL
+    )
     batches = [trainer.recipe.batch(np.random.default_rng((9, i)), stacks) for i in range(8)]
 
     def loss() -> float:
@@ -274,7 +276,7 @@ def test_settings_are_checked():
 # --- command
 
 
-def test_command_trains_and_writes_network_and_card(tmp_path, capsys, monkeypatch):
+def test_command_trains_and_writes_network_and_card(tmp_path, capsys, monkeypatch, coarsely_rendered):
     from dfs_ros.cli.main import main
 
     monkeypatch.setattr("dfs_research.training.sigma.WIDTH_PX", 96)  # of the scenes that calibrate

@@ -225,7 +225,7 @@ def run_command(folder, *more):
     return main([*arguments, *more])
 
 
-def test_command_trains_any_network_for_one_camera(tmp_path, rendered, capsys):
+def test_command_trains_any_network_for_one_camera(tmp_path, rendered, capsys, coarsely_rendered):
     assert run_command(tmp_path, "--network", "direct", "--camera", "B", "--focus-distances", "0.5,1,2") == 0
     card = (tmp_path / "out" / "smoke.md").read_text()
     assert "in the way of DefocusNet" in card and "focused at 2, 1, 0.5 dioptres" in card

@@ -25,7 +25,7 @@ class HostKernels:
     place in the source.
     """
 
-    def __init__(self, folder: Path, optimisation: str = "-O2", sources: Path = KERNEL_FOLDER) -> None:
+    def __init__(self, folder: Path, optimisation: str = "-O1", sources: Path = KERNEL_FOLDER) -> None:
         self.file = folder / "kernels.so"
         command = [compiler(), optimisation, "-std=c++17", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
         files = [f"-I{sources}", str(RIGS / "cuda_on_cpu.cpp"), "-o", str(self.file)]

@@ -1,5 +1,6 @@
 """What the tests of the renderer share."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 
 from dfs_ros.optics import thin_lens
-from dfs_ros.simulation.scenes import plane_scene, random_scene
-from dfs_ros.types import Camera
+from dfs_ros.simulation.render import render_stack
+from dfs_ros.simulation.scenes import DEMO_FOCUS_DIOPTERS, demo_camera, demo_scene, plane_scene, random_scene
+from dfs_ros.types import Camera, FocalStack
 
 CAMERA = Camera(0.008, 1.4, 6e-6)  # 7.6 px of blur a dioptre
 
@@ -24,8 +26,22 @@ def flat(depth_m: float, shape: tuple[int, int] = (48, 64)) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Cache of simulated cameras and training stacks: the images of each are rendered once."""
-    return tmp_path_factory.mktemp("rendered")
+    """Cache of simulated cameras and training stacks: the images of each are rendered once, for all workers."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "rendered"
+
+
+@pytest.fixture
+def coarsely_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training stacks are rendered without oversampling."""
+    monkeypatch.setattr("dfs_research.training.stacks._OVERSAMPLING", 1)
+
+
+@pytest.fixture(scope="session")
+def demo_stack() -> FocalStack:
+    """The demo scene, 160 x 120."""
+    scene = demo_scene(320, 240)
+    return render_stack(scene.rgb, scene.depth_m, demo_camera(160), DEMO_FOCUS_DIOPTERS, oversampling=2)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from dfs_ros.simulation.render import (
     fill_depth_holes,
     render_stack,
 )
-from dfs_ros.simulation.scenes import DEMO_FOCUS_DIOPTERS, demo_camera, demo_scene, random_scene
+from dfs_ros.simulation.scenes import DEMO_FOCUS_DIOPTERS, demo_scene, random_scene
 from dfs_ros.types import Camera
 
 # ---- noise, gain, motion, ambiguity ----
@@ -191,14 +191,12 @@ def test_demo_scene_has_its_planes_at_their_depths_while_the_camera_sways() -> N
         still.mask("elephant")
 
 
-def test_demo_planes_are_sharpest_in_the_image_focused_nearest_to_them() -> None:
-    fine = demo_scene(320, 240)
-    stack = render_stack(fine.rgb, fine.depth_m, demo_camera(160), DEMO_FOCUS_DIOPTERS, oversampling=2)
-    scene = fine.reduced(2)
+def test_demo_planes_are_sharpest_in_the_image_focused_nearest_to_them(demo_stack) -> None:
+    scene = demo_scene(320, 240).reduced(2)
     assert scene.rgb.shape == (120, 160, 3) == (*scene.depth_m.shape, 3)
     for name in ("letter", "chart", "poster"):
         mask = scene.mask(name, margin_px=4)
-        detail = [np.abs(np.diff(image.mean(axis=2), axis=1))[mask[:, 1:]].mean() for image in stack.images]
+        detail = [np.abs(np.diff(image.mean(axis=2), axis=1))[mask[:, 1:]].mean() for image in demo_stack.images]
         nearest = np.argmin(np.abs(np.array(DEMO_FOCUS_DIOPTERS) - 1 / scene.plane_depth_m[name]))
         assert np.argmax(detail) == nearest
 

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.faults.parts import Options, Row
-from benchmarks.faults.rig import OUTPUTS, TOPICS, Rig
+from benchmarks.faults.rig import TOPICS, Rig
 from dfs_ros.messages.convert import IMAGE, Diagnostic, diagnostics_message
 from dfs_ros.messages.definitions import Message, message, serialize
 from dfs_ros.messages.images import depth_message
+from dfs_ros.node.outputs import TOPICS as OUTPUTS
 
 _COUNT = 2000
 _INTEGERS = (0, -1, 1, 2, 255, 256, 10**9, 2**15, 2**16 - 1, 2**31 - 1, 2**32 - 1, -(2**31), 2**63 - 1)

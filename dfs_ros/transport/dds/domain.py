@@ -2,7 +2,8 @@
 
 The settings of :class:`~dfs_ros.config.DdsConfig` override ROS_DOMAIN_ID, ROS_AUTOMATIC_DISCOVERY_RANGE and
 ROS_LOCALHOST_ONLY; static peers are those of the settings and of ROS_STATIC_PEERS; CYCLONEDDS_URI overrides all. By
-default discovery is limited to this host, and finds its ROS nodes whatever their own range.
+default discovery is limited to this host, and finds its ROS nodes whatever their own range; the sockets then take
+no packet from other hosts, so that these stay unknown and get none.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from xml.sax.saxutils import quoteattr
 
 from dfs_ros.config import DdsConfig
 from dfs_ros.transport.base import TransportError
+from dfs_ros.transport.dds.this_host import made_for_this_host
 
 RANGES = ("localhost", "subnet", "off", "system_default")
 # As in rmw_cyclonedds: number of processes on one host that find each other without multicast.
@@ -23,10 +25,16 @@ ANNOUNCE_S = 2
 
 
 class Discovery(NamedTuple):
-    """Discovery: one of :data:`RANGES`, and further hosts."""
+    """Discovery: one of :data:`RANGES`, further hosts, and those that ROS_LOCALHOST_ONLY excludes."""
 
     range: str
     static_peers: tuple[str, ...]
+    excluded: tuple[str, ...] = ()
+
+    @property
+    def on_this_host(self) -> bool:
+        """True if no other host takes part."""
+        return self.range == "off" or (self.range == "localhost" and not self.static_peers)
 
 
 def domain_id(config: DdsConfig, environment: Mapping[str, str] = os.environ) -> int:
@@ -48,10 +56,11 @@ def discovery(config: DdsConfig, environment: Mapping[str, str] = os.environ) ->
         if chosen not in RANGES:
             known = ", ".join(RANGES).upper()
             raise ValueError(f"ROS_AUTOMATIC_DISCOVERY_RANGE: expected one of {known}, received {named!r}")
-        if environment.get("ROS_LOCALHOST_ONLY", "").strip() == "1":
-            return Discovery("localhost", ())
-    peers = f"{config.static_peers};{environment.get('ROS_STATIC_PEERS', '')}".split(";")
-    return Discovery(chosen, tuple(peer.strip() for peer in peers if peer.strip()))
+    texts = f"{config.static_peers};{environment.get('ROS_STATIC_PEERS', '')}".split(";")
+    peers = tuple(peer.strip() for peer in texts if peer.strip())
+    if config.discovery_range == "auto" and environment.get("ROS_LOCALHOST_ONLY", "").strip() == "1":
+        return Discovery("localhost", (), peers)
+    return Discovery(chosen, peers)
 
 
 def domain_xml(config: DdsConfig, environment: Mapping[str, str] = os.environ) -> str:
@@ -68,6 +77,11 @@ def domain_xml(config: DdsConfig, environment: Mapping[str, str] = os.environ) -
         f"<CycloneDDS><Domain><General>{''.join(general)}</General>{_discovery_xml(who)}"
         f"{buffers}</Domain></CycloneDDS>,{environment.get('CYCLONEDDS_URI', '')}"
     )
+
+
+def is_closed(config: DdsConfig, environment: Mapping[str, str] = os.environ) -> bool:
+    """True if the domain is closed to other hosts: discovery is limited to this one, without CYCLONEDDS_URI."""
+    return discovery(config, environment).on_this_host and not environment.get("CYCLONEDDS_URI", "").strip()
 
 
 def large_messages_xml(config: DdsConfig) -> str:
@@ -119,13 +133,20 @@ class SharedDomain:
     _open: dict[int, SharedDomain] = {}  # noqa: RUF012
     _lock = threading.Lock()
 
-    def __init__(self, number: int, xml: str) -> None:
+    def __init__(self, number: int, xml: str, closed: bool) -> None:
         from cyclonedds.domain import Domain
 
         self.number = number
         self.xml = xml
         self._users = 0
-        self._domain: Any = Domain(number, xml)
+        self._domain: Any = None
+        self.leaks = False
+        """True if the domain should be closed to other hosts, but this system cannot close it."""
+        if closed:
+            self._domain, limited = made_for_this_host(lambda: Domain(number, xml))
+            self.leaks = not limited
+        else:
+            self._domain = Domain(number, xml)
 
     @classmethod
     def acquire(cls, config: DdsConfig) -> SharedDomain:
@@ -134,7 +155,7 @@ class SharedDomain:
         with cls._lock:
             domain = cls._open.get(number)
             if domain is None:
-                domain = cls._open[number] = _create(number, xml)
+                domain = cls._open[number] = _create(number, xml, is_closed(config))
             elif domain.xml != xml:
                 raise TransportError(
                     f"DDS domain {number} is open in this process with other settings; the nodes of one process share "
@@ -152,11 +173,11 @@ class SharedDomain:
                 self._domain = None  # Cyclone's wrapper deletes unreferenced entities
 
 
-def _create(number: int, xml: str) -> SharedDomain:
+def _create(number: int, xml: str, closed: bool) -> SharedDomain:
     from cyclonedds.core import DDSException
 
     try:
-        return SharedDomain(number, xml)
+        return SharedDomain(number, xml, closed)
     except (DDSException, UnicodeEncodeError) as error:
         raise TransportError(
             f"DDS domain {number} cannot be opened: {error}; check the settings of section dds (interface, "

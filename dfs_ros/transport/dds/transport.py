@@ -33,7 +33,11 @@ from dfs_ros.transport.base import (
     TransportError,
 )
 from dfs_ros.transport.cdr import CdrSubscription
-from dfs_ros.transport.dds.domain import MAX_PARTICIPANT_INDEX, SharedDomain
+from dfs_ros.transport.dds.domain import (
+    MAX_PARTICIPANT_INDEX,
+    SharedDomain,
+    discovery,
+)
 from dfs_ros.transport.dds.services import ServiceClient, ServiceServer
 from dfs_ros.transport.dds.types import dds_qos, idl_type, topic_name
 from dfs_ros.transport.dds.wire import (
@@ -147,9 +151,23 @@ class DdsTransport(Transport):
             self._writers.remove(announcer)
             self._announce = announcer
         self._log_publisher = _DdsPublisher(self, "/rosout", _LOG, _LOG_QOS)
+        self._tell_of_other_hosts()
         serve_parameters(self)
         self._thread = threading.Thread(target=self._receive, name=f"{node_name} dds", daemon=True)
         self._thread.start()
+
+    def _tell_of_other_hosts(self) -> None:
+        settings = self.parameters.config.dds
+        if excluded := discovery(settings).excluded:
+            self.log(
+                "warning",
+                f"hosts {', '.join(excluded)} of dds.static_peers and ROS_STATIC_PEERS are not contacted, for "
+                "ROS_LOCALHOST_ONLY is 1; unset it, and use ROS_AUTOMATIC_DISCOVERY_RANGE",
+            )
+        if self._domain.leaks:
+            self.log(
+                "warning", "other hosts that know this one may take part: this system cannot limit a socket to itself"
+            )
 
     @property
     def domain_id(self) -> int:

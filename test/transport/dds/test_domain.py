@@ -7,7 +7,7 @@ import os
 import pytest
 
 from dfs_ros.config import DdsConfig
-from dfs_ros.transport.dds.domain import discovery, domain_id, domain_xml
+from dfs_ros.transport.dds.domain import discovery, domain_id, domain_xml, is_closed
 
 
 def test_domain_id_comes_from_settings_then_environment():
@@ -26,13 +26,32 @@ def test_domain_id_comes_from_settings_then_environment():
         ({}, {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}, ("subnet", ())),
         ({}, {"ROS_AUTOMATIC_DISCOVERY_RANGE": "OFF"}, ("off", ())),
         ({"discovery_range": "localhost"}, {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}, ("localhost", ())),
-        ({}, {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET", "ROS_LOCALHOST_ONLY": "1"}, ("localhost", ())),
+        ({}, {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET", "ROS_LOCALHOST_ONLY": "1"}, ("localhost", (), ())),
+        ({"static_peers": "a"}, {"ROS_STATIC_PEERS": "b", "ROS_LOCALHOST_ONLY": "1"}, ("localhost", (), ("a", "b"))),
         ({}, {"ROS_STATIC_PEERS": "10.0.0.2;robot.local"}, ("localhost", ("10.0.0.2", "robot.local"))),
         ({"static_peers": " a ;"}, {"ROS_STATIC_PEERS": "b"}, ("localhost", ("a", "b"))),
     ],
 )
 def test_discovery_range_as_in_ros(settings, environment, expected):
-    assert discovery(DdsConfig(**settings), environment) == expected
+    assert discovery(DdsConfig(**settings), environment) == (*expected, ())[:3]
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment", "closed"),
+    [
+        ({}, {}, True),
+        ({}, {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}, False),
+        ({"discovery_range": "subnet"}, {"ROS_LOCALHOST_ONLY": "1"}, False),
+        ({"static_peers": "robot.local"}, {}, False),
+        ({"static_peers": "robot.local"}, {"ROS_LOCALHOST_ONLY": "1"}, True),
+        ({"interface": "eth0"}, {}, True),
+        ({}, {"CYCLONEDDS_URI": "file:///etc/dds.xml"}, False),
+        ({"discovery_range": "off", "static_peers": "robot.local"}, {}, True),
+    ],
+)
+def test_the_domain_is_closed_to_other_hosts_unless_told_otherwise(settings, environment, closed):
+    config = DdsConfig(**settings)
+    assert is_closed(config, environment) == closed
 
 
 def test_unknown_discovery_range_is_refused():

@@ -38,6 +38,7 @@ setup(
         "matplotlib>=3.6",
         'cyclonedds>=11; platform_machine == "x86_64"',
         "rosbags>=0.11",
+        "mcap>=1.2",  # writes bags with CRCs
         "viser>=1.1,<2",  # movable panels
     ],
     extras_require={

@@ -10,6 +10,9 @@ import yaml
 from dfs_ros.config import Config
 from dfs_ros.config.commented import commented_yaml
 
+INCOMPLETE = 3
+"""Exit status of a command whose input or output is not whole."""
+
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add `--config`, `--set` and the shorthands of the most used settings."""

@@ -21,6 +21,7 @@ COMMANDS = {
     "view": ("dfs_ros.cli.view", "run the viewer alone"),
     "estimate": ("dfs_ros.cli.estimate", "estimate the depth of a focal stack on disk"),
     "record": ("dfs_ros.cli.record", "record camera and depth topics into a bag"),
+    "recover": ("dfs_ros.cli.recover", "close a bag whose recorder was stopped"),
     "replay": ("dfs_ros.cli.replay", "estimate depth of a recorded bag"),
     "import": ("dfs_ros.cli.import_stack", "make a focal stack from a folder of photos"),
     "calibrate": ("dfs_ros.cli.calibrate", "measure the effective aperture of a lens from a focal stack"),
@@ -39,7 +40,7 @@ _VARIANTS = {"bench --node": ("benchmarks.node", "measure speed and memory of th
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `dfs ARGV`; return the exit status: 0 good, 1 failed, 2 bad input, 130 interrupted."""
+    """Run `dfs ARGV`; return the exit status: 0 good, 1 failed, 2 bad input, 3 incomplete, 130 interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
     wait_asleep()
     if not argv or argv[0] in ("-h", "--help"):

@@ -4,14 +4,16 @@
 
 Runs the depth node on a ROS 2 bag (sqlite3 or mcap) with images, camera_info and focus (dfs_ros/FrameFocus, or
 camera_ros' LensPosition on /diagnostics). Time is the bag's; every run writes the same bytes. Topics are found by type;
---remap chooses among several of one type.
+--remap chooses among several of one type. An unfinished or damaged bag is read as far as it is whole, with a warning of
+what is missing; with --strict the exit status is then 3.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 
-from dfs_ros.cli.common import add_config_arguments, config_from_arguments
+from dfs_ros.cli.common import INCOMPLETE, add_config_arguments, config_from_arguments
 from dfs_ros.cli.signals import interrupted_by_signals
 from dfs_ros.system.memory import keep_freed_memory
 from dfs_ros.transport.names import parse_remappings
@@ -28,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="storage format of the new bag (default: from its suffix, otherwise mcap)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing bag")
+    parser.add_argument("--strict", action="store_true", help="exit status 3 if the bag is unfinished or damaged")
     parser.add_argument(
         "--topics", metavar="TOPIC", nargs="+", help="output topics to write, such as depth/image (default: all)"
     )
@@ -90,4 +93,6 @@ def run(args: argparse.Namespace) -> int:
         f"{args.output}: {values['published']} depth images of {values['stacks']} stacks, {values['received']} images, "
         f"from {', '.join(done.inputs)}"
     )
-    return 0
+    for sentence in done.damage:
+        print(f"dfs replay: warning: {sentence}", file=sys.stderr)
+    return INCOMPLETE if done.damage and args.strict else 0

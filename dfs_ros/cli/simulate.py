@@ -83,7 +83,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import numpy as np
 
-    from dfs_ros.io.images import write_png
     from dfs_ros.io.pictures import depth_picture
     from dfs_ros.io.stack_folder import save_stack
     from dfs_ros.simulation.render import render_stack
@@ -126,9 +125,8 @@ def run(args: argparse.Namespace) -> int:
     seen = scene.reduced(_OVERSAMPLING)
     breathing = "breathing" if args.breathing else "no breathing"
     note = f"Rendered: scene {args.scene}, seed {args.seed}, noise {args.noise:g}, {breathing}."
-    save_stack(stack, folder, note, reference_depth_m=seen.depth_m, reference_depth_file="true_depth.npy")
-    for name, picture in (("true_depth.png", depth_picture(seen.depth_m, "True depth")), ("scene.png", seen.rgb)):
-        write_png(folder / name, picture)
+    pictures = {"true_depth.png": depth_picture(seen.depth_m, "True depth"), "scene.png": seen.rgb}
+    save_stack(stack, folder, note, seen.depth_m, "true_depth.npy", pictures)
     print(
         f"{args.output}: {len(stack)} images of {width} x {height}, depth {seen.depth_m.min():.3g} to "
         f"{seen.depth_m.max():.3g} m; next: dfs estimate {args.output} --output DIR"

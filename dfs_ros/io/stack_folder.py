@@ -29,8 +29,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,6 +165,7 @@ def save_stack(
     note: str = "",
     reference_depth_m: NDArray[np.float32] | None = None,
     reference_depth_file: str = "reference_depth.npy",
+    pictures: Mapping[str, NDArray[Any]] | None = None,
 ) -> Path:
     """Write a stack as a focal-stack/1 folder with PNG images; return the folder.
 
@@ -193,6 +196,8 @@ def save_stack(
         if reference_depth_m is not None:
             np.save(staging / reference_depth_file, np.asarray(reference_depth_m, np.float32), allow_pickle=False)
             document["reference_depth"] = reference_depth_file
+        for file, picture in (pictures or {}).items():
+            write_png(staging / file, picture)
         write_description(document, staging / DESCRIPTION_FILE)
     return folder
 

@@ -15,10 +15,12 @@ from dfs_ros.config import Config
 from dfs_ros.messages.convert import Message
 from dfs_ros.node.depth_node import DepthNode
 from dfs_ros.node.outputs import TOPICS as OUTPUTS
-from dfs_ros.transport.bag.files import BagReader, BagTopic, BagWriter
+from dfs_ros.transport.bag.files import BagReader
+from dfs_ros.transport.bag.metadata import BagTopic
 from dfs_ros.transport.bag.output import bag_output
 from dfs_ros.transport.bag.topics import ChosenTopics, choose_topics
 from dfs_ros.transport.bag.transport import BagTransport
+from dfs_ros.transport.bag.writer import BagWriter
 from dfs_ros.transport.names import check_namespace, resolve_name
 
 NODE_NAME = "dfs"
@@ -56,11 +58,12 @@ class ReplayOptions:
 
 @dataclass(frozen=True)
 class Replayed:
-    """Result of a replay: messages written by topic, last diagnostics, inputs."""
+    """Result of a replay: messages written by topic, last diagnostics, inputs, damage of the bag."""
 
     written: Mapping[str, int]
     values: Mapping[str, str]
     inputs: tuple[str, ...]
+    damage: tuple[str, ...] = ()
 
 
 def replay(
@@ -88,8 +91,8 @@ def replay(
     progress
         Called with the completed share of the bag.
 
-    Raises FileNotFoundError and ValueError for a bag that is unreadable, lacks inputs or gives no depth at all, and for
-    an output that exists or cannot be written.
+    An unfinished or damaged bag is read as far as it is whole. Raises FileNotFoundError and ValueError for a bag that
+    is unreadable, lacks inputs or gives no depth at all, and for an output that exists or cannot be written.
     """
     options = options or ReplayOptions()
     with BagReader(bag) as reader, bag_output(output, storage, overwrite, source=reader.path) as writer:
@@ -137,8 +140,11 @@ def _play(
         transport.advance_to(transport.now_ns() + 10**9)  # the last diagnostics
     values = last.values
     if values.get("published", "0") == "0":
-        raise ValueError(f"bag {reader.path}: no depth came of it: {last.trouble or last.text}; {_counts(values)}")
-    return Replayed(dict(writer.counts), values, tuple(topic.name for topic in chosen.topics))
+        damage = "".join(f"\n- {sentence}" for sentence in reader.damage.sentences)
+        reason = f"{last.trouble or last.text}; {_counts(values)}{damage}"
+        raise ValueError(f"bag {reader.path}: no depth came of it: {reason}")
+    inputs = tuple(topic.name for topic in chosen.topics)
+    return Replayed(dict(writer.counts), values, inputs, tuple(reader.damage.sentences))
 
 
 def _copies(reader: BagReader, chosen: ChosenTopics, copy: str, taken: Collection[str]) -> list[BagTopic]:

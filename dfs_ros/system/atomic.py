@@ -1,18 +1,18 @@
-"""Atomic files and folders: complete or absent.
+"""Atomic files and folders: complete or absent. Every file of the package is published here.
 
-Content is written beside its place, flushed to the disk and renamed: Ctrl-C, an error, a full disk or a power cut
-leaves no partial file, and no reader sees one.
+Content is written beside its place, flushed to the disk and put there in one step: Ctrl-C, an error, a kill, a full
+disk or a power cut leaves no partial file, and no reader sees one. What a killed writer left is removed by the next.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from dfs_ros.system.staging import Staging, exchange, flush, one_at_a_time
 
 
 def write_atomically(file: str | Path, content: bytes) -> None:
@@ -22,22 +22,18 @@ def write_atomically(file: str | Path, content: bytes) -> None:
 
 
 @contextmanager
-def atomic_file(file: str | Path) -> Iterator[Path]:
+def atomic_file(file: str | Path, make_folders: bool = False) -> Iterator[Path]:
     """Temporary path that becomes `file` if the block ends without an exception.
 
     Raises OSError if it cannot be written; after any exception the temporary file is removed.
     """
-    file = Path(file)
-    partial = _temporary(file.parent, file.name)
-    try:
-        yield partial
-        _flush(partial)
-        partial.replace(file)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
-    _flush(file.parent)
+    file = Path(file).absolute()
+    with Staging(_nearest(file.parent) if make_folders else file.parent, file.name) as staging:
+        yield staging.content
+        flush(staging.content)
+        _make_folders(file.parent)
+        staging.content.replace(file)
+        flush(file.parent)
 
 
 def prepare_output(folder: str | Path) -> Path:
@@ -47,8 +43,7 @@ def prepare_output(folder: str | Path) -> Path:
     """
     folder = Path(folder).absolute()
     try:
-        staging = _make_staging(folder)
-        staging.rmdir()
+        Staging(_home(folder), folder.name).close()
     except OSError as error:
         raise ValueError(
             f"output {folder}: cannot be written ({error.strerror or error}); choose a folder that can"
@@ -57,66 +52,78 @@ def prepare_output(folder: str | Path) -> Path:
 
 
 @contextmanager
-def staged(folder: str | Path, last: str) -> Iterator[Path]:
-    """Temporary folder whose files move to `folder` if the block ends without an exception.
+def staged(folder: str | Path, last: str, replaced: Collection[str] = ()) -> Iterator[Path]:
+    """Temporary folder whose files are in `folder` if the block ends without an exception.
 
-    A new `folder` appears in one step, complete. In an existing one the files are replaced one by one, each complete;
-    the file named `last` is removed first and written last, so that it marks a complete set. Raises ValueError if the
+    They appear in one step, complete. Other files of an existing folder stay, except those named in `replaced`. Where
+    folders cannot be exchanged (a mount, some network file systems) files are replaced one by one, each complete: the
+    file named `last` is then removed first and written last, so that it marks a complete set. Raises ValueError if the
     folder cannot be written; after any exception the temporary folder is removed.
     """
-    folder = prepare_output(folder)
-    staging = None
-    try:
-        staging = _make_staging(folder)
-        yield staging
-        _publish(staging, folder, last)
-    finally:
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)
+    folder = prepare_output(folder).resolve()
+    with Staging(_home(folder), folder.name) as staging:
+        staging.content.mkdir()
+        yield staging.content
+        _publish(staging, folder, last, replaced)
 
 
-def _make_staging(folder: Path) -> Path:
-    # On the file system of the folder, so that files move there by renaming: inside it (it may be a mount), or in its
-    # parent if it is new.
-    home = folder
-    while not os.path.lexists(home):
-        home = home.parent
-    staging = _temporary(home, folder.name)
-    staging.mkdir()
-    return staging
+@contextmanager
+def set_aside(folder: Path, names: Collection[str]) -> Iterator[Callable[[], None]]:
+    """Move files out of a folder; they are removed after the block, unless the function given puts them back."""
+    with Staging(_home(folder), folder.name) as staging:
+        staging.content.mkdir()
+        for name in names:
+            (folder / name).replace(staging.content / name)
+        yield lambda: staging.move(names, folder)
 
 
-def _temporary(folder: Path, name: str) -> Path:
-    return folder / f".{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+def _home(folder: Path) -> Path:
+    """Folder for the temporary one, on the file system of `folder`: that above it, if possible."""
+    if folder.is_dir():
+        folder = folder.resolve()
+        return folder if folder.is_mount() or not os.access(folder.parent, os.W_OK) else folder.parent
+    return _nearest(folder)
 
 
-def _flush(path: Path) -> None:
-    """Flush a file or a folder to the disk; skip folders that cannot be opened."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
-        if path.is_dir():
-            return
-        raise
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _nearest(path: Path) -> Path:
+    """The path, or the nearest above it that exists."""
+    while not os.path.lexists(path):
+        path = path.parent
+    return path
 
 
-def _publish(staging: Path, folder: Path, last: str) -> None:
-    for path in (*staging.rglob("*"), staging):
-        _flush(path)
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staging.rename(folder)
-        _flush(folder.parent)
-        return
-    names = sorted((p.name for p in staging.iterdir()), key=lambda name: (name == last, name))
-    for name in names:
+def _publish(staging: Staging, folder: Path, last: str, replaced: Collection[str]) -> None:
+    for path in (*staging.content.rglob("*"), staging.content):
+        flush(path)
+    _make_folders(folder.parent)
+    with one_at_a_time(folder.parent):
+        if not folder.exists():
+            staging.content.rename(folder)
+        else:
+            _publish_over(staging, folder, last, set(replaced))
+    flush(folder.parent)
+
+
+def _publish_over(staging: Staging, folder: Path, last: str, replaced: set[str]) -> None:
+    new = sorted((p.name for p in staging.content.iterdir()), key=lambda name: (name == last, name))
+    for name in new:
         if (folder / name).is_dir():
             raise ValueError(f"output {folder / name}: expected a file or nothing there, received a folder; remove it")
-    (folder / last).unlink(missing_ok=True)
-    for name in names:
-        (staging / name).replace(folder / name)
-    _flush(folder)
+    kept = {p.name for p in folder.iterdir()} - set(new) - replaced
+    if staging.folder.parent == folder.parent:
+        shutil.copymode(folder, staging.content)
+        staging.plan(kept, folder)
+        if exchange(staging.content, folder):
+            staging.move(kept, folder)
+            return
+    staging.plan(new, folder)
+    for name in (last, *(replaced - set(new))):
+        (folder / name).unlink(missing_ok=True)
+    staging.move(new, folder)
+
+
+def _make_folders(folder: Path) -> None:
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        flush(path.parent)

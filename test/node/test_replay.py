@@ -27,8 +27,9 @@ from dfs_ros.messages.definitions import message, type_store
 from dfs_ros.node.replay import ReplayOptions, replay
 from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.simulation.scenes import demo_scene
-from dfs_ros.transport.bag.files import BagReader, BagWriter
+from dfs_ros.transport.bag.files import BagReader
 from dfs_ros.transport.bag.transport import BagTransport
+from dfs_ros.transport.bag.writer import BagWriter
 from dfs_ros.transport.base import LATCHED, RELIABLE
 
 TYPES = {

@@ -26,8 +26,10 @@ from dfs_ros.messages.convert import (
 from dfs_ros.messages.definitions import deserialize, message, serialize
 from dfs_ros.node.commanded_focus import ReportedFocus
 from dfs_ros.optics.pinhole import intrinsics
-from dfs_ros.transport.bag.files import BagMessage, BagReader, BagWriter
+from dfs_ros.transport.bag.files import BagReader
+from dfs_ros.transport.bag.metadata import BagMessage
 from dfs_ros.transport.bag.transport import BagTransport
+from dfs_ros.transport.bag.writer import BagWriter
 from dfs_ros.transport.base import LATCHED, RELIABLE, Qos
 from dfs_ros.types import LensState
 

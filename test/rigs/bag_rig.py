@@ -29,8 +29,9 @@ from dfs_ros.messages.convert import (
 )
 from dfs_ros.messages.definitions import deserialize
 from dfs_ros.optics.pinhole import intrinsics
-from dfs_ros.transport.bag.files import BagReader, BagWriter
+from dfs_ros.transport.bag.files import BagReader
 from dfs_ros.transport.bag.transport import BagTransport
+from dfs_ros.transport.bag.writer import BagWriter
 from dfs_ros.types import FocusMetadata, LensState
 
 PERIOD_NS = 33 * MS

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from dfs_ros.system.atomic import atomic_file, staged, write_atomically
+from dfs_ros.system import atomic, staging
+from dfs_ros.system.atomic import atomic_file, set_aside, staged, write_atomically
+from dfs_ros.system.staging import Staging, exchange
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
 
 
 def test_an_interrupted_file_leaves_the_old_one(tmp_path: Path) -> None:
@@ -23,34 +32,55 @@ def test_an_interrupted_file_leaves_the_old_one(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file] and file.read_bytes() == b"new"
 
 
-def test_content_is_on_the_disk_before_the_file_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_content_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flushed: list[tuple[str, bool]] = []
     fsync = os.fsync
 
     def recorded(descriptor: int) -> None:
         path = Path(f"/proc/self/fd/{descriptor}").readlink()
-        flushed.append((path.name, path.stat().st_size == 7 or path.is_dir()))
+        named = (tmp_path / "file").exists() or (tmp_path / "folder" / "b").exists()
+        flushed.append((str(path.relative_to(tmp_path)).partition("part/")[2], named))
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", recorded)
     write_atomically(tmp_path / "file", b"content")
-    assert flushed[0][0].startswith(".file.") and flushed[0][1]
-    assert flushed[1:] == [(tmp_path.name, True)]
+    assert flushed == [("file", False), ("", True)]  # the content, then the folder above
+    (tmp_path / "file").unlink()
     flushed.clear()
-    with staged(tmp_path / "folder", last="b") as staging:
+    with staged(tmp_path / "folder", last="b") as folder:
         for name in ("a", "b"):
-            (staging / name).write_bytes(b"content")
-    assert {name for name, _ in flushed[:2]} == {"a", "b"} and all(whole for _, whole in flushed)
-    assert flushed[2][0].startswith(".folder.") and flushed[3:] == [(tmp_path.name, True)]
+            (folder / name).write_bytes(b"content")
+    assert sorted(flushed[:2]) == [("folder/a", False), ("folder/b", False)]
+    assert flushed[2:] == [("folder", False), ("", True)]
 
 
-def test_staged_files_replace_older_ones_and_the_mark_comes_last(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("possible", [True, False], ids=["exchange", "file by file"])
+def test_new_files_replace_older_ones_and_others_stay(
+    tmp_path: Path, possible: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if not possible:
+        monkeypatch.setattr(atomic, "exchange", lambda one, other: False)
+    folder = tmp_path / "out"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "link").symlink_to("mark")
+    for name in ("a", "mark", "mine", "stale", "deep/mine"):
+        (folder / name).write_text("old")
+    folder.chmod(0o750)
+    with staged(folder, last="mark", replaced=["stale"]) as new:
+        for name in ("mark", "z", "a"):
+            (new / name).write_text("new")
+        assert set(contents(folder).values()) == {"old"}
+    mine = {"mine": "old", "deep/mine": "old"}
+    assert contents(folder) == {"a": "new", "z": "new", "mark": "new", "link": "new", **mine}
+    assert folder.stat().st_mode & 0o777 == 0o750
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_without_exchange_the_mark_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atomic, "exchange", lambda one, other: False)
     folder = tmp_path / "out"
     folder.mkdir()
-    for name in ("a", "mark", "mine"):
-        (folder / name).write_text("old")
+    (folder / "mark").write_text("old")
     moved = []
     replace = Path.replace
 
@@ -60,20 +90,176 @@ def test_staged_files_replace_older_ones_and_the_mark_comes_last(
         return replace(self, target)
 
     monkeypatch.setattr(Path, "replace", recorded)
-    with staged(folder, last="mark") as staging:
+    with staged(folder, last="mark") as new:
         for name in ("mark", "z", "a"):
-            (staging / name).write_text("new")
-        assert {(folder / name).read_text() for name in ("a", "mark", "mine")} == {"old"}
+            (new / name).write_text("new")
     assert moved == ["a", "z", "mark"]
-    assert {p.name: p.read_text() for p in folder.iterdir()} == {"a": "new", "z": "new", "mark": "new", "mine": "old"}
 
 
-def test_staged_refuses_to_put_a_file_over_a_folder(tmp_path: Path) -> None:
+def test_a_folder_in_the_way_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out" / "b").mkdir(parents=True)
     with (
         pytest.raises(ValueError, match=r"out/b: expected a file or nothing there, received a folder"),
-        staged(tmp_path / "out", last="a") as staging,
+        staged(tmp_path / "out", last="a") as new,
     ):
         for name in ("a", "b"):
-            (staging / name).write_text("new")
+            (new / name).write_text("new")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["b"]
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "out").symlink_to(tmp_path / "there")
+    with staged(tmp_path / "here" / "out", last="a") as new:
+        (new / "a").write_text("new")
+    assert (tmp_path / "here" / "out").is_symlink() and contents(tmp_path / "there") == {"a": "new"}
+
+
+def test_exchange_is_one_step_or_none(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    (one / "file").write_text("content")
+    other.mkdir()
+    if not exchange(one, other):
+        pytest.skip("this file system exchanges nothing")
+    assert contents(other) == {"file": "content"} and contents(one) == {}
+    with pytest.raises(FileNotFoundError):
+        exchange(one, tmp_path / "none")
+
+
+def test_what_is_set_aside_is_removed_or_put_back(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("old")
+    with set_aside(tmp_path, ["old"]) as put_back:
+        assert not (tmp_path / "old").exists()
+        put_back()
+    assert contents(tmp_path) == {"old": "old"}
+    with set_aside(tmp_path, ["old"]):
+        (tmp_path / "new").write_text("new")
+    assert contents(tmp_path) == {"new": "new"}
+
+
+# -- killed ------------------------------------------------------------------------------------------------------------
+
+PUBLISH = """
+import itertools, os, signal, sys
+from pathlib import Path
+from dfs_ros.system import atomic, staging
+
+def killing(function):
+    def called(*arguments, **options):
+        global steps
+        steps -= 1
+        if steps == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **options)
+    return called
+
+def publish(folder):
+    os.fsync, os.mkdir, os.open, os.rmdir, os.unlink = map(killing, (os.fsync, os.mkdir, os.open, os.rmdir, os.unlink))
+    Path.replace, Path.rename, Path.unlink = map(killing, (Path.replace, Path.rename, Path.unlink))
+    atomic.exchange = killing(staging.exchange if sys.argv[2] == "exchange" else lambda one, other: False)
+    with atomic.staged(folder, last="mark", replaced=["stale"]) as new:
+        for name in ("a", "b", "mark"):
+            (new / name).write_text("new")
+
+for steps in itertools.count(1):
+    folder = Path(sys.argv[1]) / str(steps) / "out"
+    for name in ("a", "mark", "stale", "mine", "deep/mine"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("old")
+    child = os.fork()
+    if not child:
+        publish(folder)
+        os._exit(0)
+    if os.waitpid(child, 0)[1] != signal.SIGKILL:
+        break
+"""
+MINE = {"mine": "old", "deep/mine": "old"}
+OLD = {"a": "old", "mark": "old"}
+NEW = {"a": "new", "b": "new", "mark": "new"}
+
+
+def published(folder: Path) -> dict[str, str]:
+    return {name: text for name, text in contents(folder).items() if name in NEW}
+
+
+@pytest.mark.parametrize("way", ["exchange", "file by file"])
+def test_killed_at_any_step_a_folder_is_old_or_new(tmp_path: Path, way: str) -> None:
+    assert subprocess.run([sys.executable, "-c", PUBLISH, str(tmp_path), way], timeout=100).returncode == 0
+    seen = []
+    for number in range(1, len(list(tmp_path.iterdir())) + 1):
+        folder = tmp_path / str(number) / "out"
+        found = published(folder)
+        assert found in (OLD, NEW) or (way != "exchange" and "mark" not in found), (number, found)
+        staging.remove_abandoned(folder.parent)  # as the next writer does
+        assert [p.name for p in folder.parent.iterdir()] == ["out"], number
+        assert published(folder) in (OLD, NEW), (number, published(folder))
+        assert contents(folder).items() >= MINE.items(), number
+        seen.append(published(folder) == NEW)
+    assert seen == sorted(seen) and len(seen) > 20 and not seen[10] and seen[-1]
+
+
+def test_what_a_living_writer_holds_stays(tmp_path: Path) -> None:
+    with Staging(tmp_path, "out") as held:
+        held.content.write_text("partial")
+        write_atomically(tmp_path / "other", b"content")
+        staging.remove_abandoned(tmp_path)
+        assert held.content.read_text() == "partial"
+    foreign = tmp_path / ".out.1234.part"  # not a name of ours
+    foreign.mkdir()
+    ours = tmp_path / ".out.0123abcd.part"
+    ours.mkdir()
+    write_atomically(tmp_path / "other", b"content")
+    assert foreign.is_dir() and not ours.exists()
+
+
+def test_a_link_with_the_name_of_a_dead_writer_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").write_text("mine")
+    (tmp_path / ".out.0123abcd.part").symlink_to(tmp_path / "precious")
+    staging.remove_abandoned(tmp_path)
+    assert contents(tmp_path / "precious") == {"file": "mine"}
+
+
+TWO = """
+import sys
+from dfs_ros.system.atomic import staged
+for turn in range(40):
+    with staged(sys.argv[1], last="mark") as folder:
+        for name in ("a", "b", "mark"):
+            (folder / name).write_text(sys.argv[2])
+"""
+
+
+def test_two_publishers_never_mix(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "mine").write_text("mine")
+    writers = [subprocess.Popen([sys.executable, "-c", TWO, str(folder), str(i)]) for i in range(2)]
+    assert [writer.wait(timeout=100) for writer in writers] == [0, 0]
+    found = contents(folder)
+    assert found.pop("deep/mine") == "mine"
+    assert set(found) == {"a", "b", "mark"} and len(set(found.values())) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("call", ["fsync", "exchange"])
+def test_a_disk_that_fails_leaves_the_old_folder(
+    tmp_path: Path, code: int, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    for name in ("a", "mark"):
+        (folder / name).write_text("old")
+
+    def fails(*arguments: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os if call == "fsync" else atomic, call, fails)
+        with pytest.raises(OSError), staged(folder, last="mark") as new:
+            for name in ("a", "b", "mark"):
+                (new / name).write_text("new")
+    assert contents(folder) == {"a": "old", "mark": "old"} and [p.name for p in tmp_path.iterdir()] == ["out"]

@@ -1,71 +1,65 @@
-"""Bag files (rosbag2, sqlite3 and mcap), by rosbags; written for every ROS 2.
-
-Errors of reading are made clear.
-"""
+"""Reader of bags (rosbag2, sqlite3 and mcap), by rosbags; also of unfinished and damaged ones."""
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
+import re
 from collections import deque
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import Any
 
+from dfs_ros.config import read_yaml
 from dfs_ros.messages.convert import CAMERA_INFO
-from dfs_ros.messages.definitions import type_store
-from dfs_ros.transport.base import Qos
-
-if TYPE_CHECKING:
-    from rosbags.interfaces import Connection
-
-METADATA_FILE = "metadata.yaml"
-STORAGES = {"mcap": ".mcap", "sqlite3": ".db3"}
-# Every current ROS 2 reads metadata of this version, with type hashes; from 9 on QoS is written in words, which older
-# ones do not understand.
-_METADATA_VERSION: Literal[8] = 8
-_FOREVER = (9223372036, 854775807)  # seconds and nanoseconds of an infinite time in ROS
-
-_Self = TypeVar("_Self", bound="BagWriter")
-
-
-class BagTopic(NamedTuple):
-    """Topic in a bag: type and number of its messages. `connection` is rosbags' own."""
-
-    name: str
-    type_name: str
-    messages: int
-    connection: Connection
-
-
-class BagMessage(NamedTuple):
-    """Recorded message: CDR `data`, received at `stamp_ns`."""
-
-    topic: BagTopic
-    stamp_ns: int
-    data: bytes
+from dfs_ros.system.tracebacks import keep_traceback
+from dfs_ros.transport.bag.metadata import (
+    MAX_MESSAGE_BYTES,
+    METADATA_FILE,
+    STORAGES,
+    BagMessage,
+    BagTopic,
+    bag_information,
+    qos_text,
+    type_hash,
+    write_metadata,
+)
 
 
 class BagReader:
     """Reader of a bag: a folder with `metadata.yaml`, or one .mcap or .db3 file.
 
     Use it in a `with` statement. It also reads bags compressed by zstd (file or message) and mcap chunks of zstd or
-    lz4.
+    lz4. Of an unfinished or damaged bag it reads the whole messages; `damage` says what is missing.
 
-    Raises FileNotFoundError without a bag, and ValueError for an unreadable one: not of ROS 2, damaged, truncated, of a
-    storage or compression unknown to rosbags.
+    Raises FileNotFoundError without a bag, and ValueError for an unreadable one: not of ROS 2, of a storage or
+    compression unknown to rosbags, with nothing whole in it.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._check_kind()
-        from rosbags.rosbag2 import Reader
+        from rosbags.rosbag2.reader import DirectoryReader
 
-        with self._readable():
-            self._reader = Reader(self.path)
-            self._reader.open()
+        from dfs_ros.transport.bag.storage import Damage, open_bag
+
+        self.damage = Damage()
+        """What is missing or damaged, as far as read: a list of sentences."""
+        self._view = ExitStack()
+        with self._readable(), ExitStack() as view:
+            bag = self.path
+            if bag.is_dir() and not self._has_metadata():
+                bag = view.enter_context(_described(bag))
+                self.damage.unfinished = True
+                self.damage.add(f"{self.path / METADATA_FILE}: missing or damaged; its values are taken from the files")
+            self._reader = open_bag(bag, self.damage)
+            self._view = view.pop_all()
+        storage: Any = self._reader.storage
+        self._inflate = False
+        if isinstance(storage, DirectoryReader) and storage.metadata.compression_mode == "message":
+            storage.metadata = storage.metadata._replace(compression_mode=None)
+            self._inflate = True
         self.topics = [BagTopic(c.topic, c.msgtype, c.msgcount, c) for c in self._reader.connections]
         """Topics in the order of the bag. A topic of two types is there twice."""
 
@@ -89,7 +83,7 @@ class BagReader:
     ) -> Iterator[BagMessage]:
         """Iterate over messages of some topics from `start_ns` to before `stop_ns`, in order.
 
-        The order is that of reception. Raises ValueError for a damaged bag, at the end also for missing messages.
+        The order is that of reception. What is damaged is left out, and added to `damage`.
         """
         if not topics:
             return
@@ -97,20 +91,24 @@ class BagReader:
         by_connection = {topic.connection.id: topic for topic in topics}
         messages = self._reader.messages([topic.connection for topic in topics], start_ns, stop_ns)
         while True:
-            with self._readable():
+            try:
                 item = next(messages, None)
-            if item is None:
+                if item is None:
+                    break
+                connection, stamp_ns, data = item
+                data = _decompressed(data) if self._inflate else bytes(data)
+            except (PermissionError, MemoryError):
+                raise
+            except Exception as error:  # of rosbags, SQLite or a decompressor
+                keep_traceback(error)
+                self.damage.add(f"{self.path}: the rest is left out: {_said(error)}")
                 break
-            connection, stamp_ns, data = item
             seen[connection.id] += 1
-            yield BagMessage(by_connection[connection.id], stamp_ns, bytes(data))
+            yield BagMessage(by_connection[connection.id], stamp_ns, data)
         for topic in topics if start_ns is None and stop_ns is None else ():
-            found = seen[topic.connection.id]
-            if found != topic.messages:
-                raise ValueError(
-                    f"bag {self.path}: damaged: {found} of {topic.messages} messages of {topic.name} are there; "
-                    "`ros2 bag reindex` or `mcap recover` may mend it"
-                )
+            missing = topic.messages - seen[topic.connection.id]
+            if missing > 0:
+                self.damage.add(f"{self.path}: {missing} of {topic.messages} messages of {topic.name} are missing")
 
     def latched_before(self, start_ns: int, topics: Collection[BagTopic]) -> list[BagMessage]:
         """Messages that a late subscriber at `start_ns` gets, with this time of reception.
@@ -133,6 +131,7 @@ class BagReader:
         """Close the files."""
         if self._reader.is_open:
             self._reader.close()
+        self._view.close()
 
     def __enter__(self) -> BagReader:
         return self
@@ -142,16 +141,19 @@ class BagReader:
     ) -> None:
         self.close()
 
+    def _has_metadata(self) -> bool:
+        """True for a folder with whole metadata.yaml."""
+        try:
+            return isinstance(read_yaml(self.path / METADATA_FILE, METADATA_FILE), dict)
+        except (ValueError, OSError):
+            return False
+
     def _check_kind(self) -> None:
         path = self.path
         if not path.exists():
             raise FileNotFoundError(f"bag {path}: no such file or folder")
         if path.suffix == ".bag" and path.is_file():
             raise ValueError(f"bag {path}: is of ROS 1; convert it: `rosbags-convert --src {path} --dst {path.stem}`")
-        if path.is_dir() and not (path / METADATA_FILE).is_file():
-            files = sorted(p.name for suffix in STORAGES.values() for p in path.glob(f"*{suffix}*"))
-            hint = f"; name one of its files: {', '.join(files)}, or `ros2 bag reindex {path}`" if files else ""
-            raise ValueError(f"bag {path}: expected a {METADATA_FILE} in the folder, and there is none{hint}")
         if path.is_file() and path.suffix not in STORAGES.values():
             known = " or ".join(STORAGES.values())
             raise ValueError(f"bag {path}: expected a folder with {METADATA_FILE}, or a file {known}")
@@ -164,76 +166,63 @@ class BagReader:
         except (KeyboardInterrupt, MemoryError, PermissionError):
             raise
         except Exception as error:
-            text = " ".join(str(error).split()) or type(error).__name__
-            raise ValueError(f"bag {self.path}: cannot be read, damaged or not a ROS 2 bag: {text}") from error
+            raise ValueError(f"bag {self.path}: cannot be read, damaged or not a ROS 2 bag: {_said(error)}") from error
 
 
-class BagWriter:
-    """Writer of a bag into a new `folder`; its file has the name of the folder.
+def bag_files(folder: Path) -> list[Path]:
+    """Files of the bag in a folder, in the order of their numbers. Raises ValueError for none, or for two bags."""
+    found = sorted(
+        (p for p in folder.iterdir() if p.suffix in STORAGES.values() and p.is_file() and p.stat().st_size),
+        key=lambda p: (len(p.name), p.name),
+    )
+    if not found:
+        raise ValueError(f"expected a {METADATA_FILE} or files {' or '.join(STORAGES.values())} in the folder")
+    if len({(re.sub(r"_\d+$", "", p.stem), p.suffix) for p in found}) > 1:
+        names = ", ".join(p.name for p in found[:10])
+        raise ValueError(f"expected the files of one bag or a {METADATA_FILE}, received {names}; name one of them")
+    return found
 
-    The same calls give the same bytes. Use it in a `with` statement: after an exception the folder has no
-    `metadata.yaml` and is no bag.
-    """
 
-    def __init__(self, folder: Path, storage: str = "mcap") -> None:
-        from rosbags.rosbag2 import StoragePlugin, Writer
+def described_files(bag: Path) -> dict[str, Any]:
+    """Content of metadata.yaml made of the files of a folder, or of one. Raises what :func:`open_bag` raises."""
+    from dfs_ros.transport.bag.storage import Damage, open_bag
 
-        if storage not in STORAGES:
-            raise ValueError(f"storage: expected one of {', '.join(STORAGES)}, received {storage!r}")
-        self._writer = Writer(folder, version=_METADATA_VERSION, storage_plugin=StoragePlugin[storage.upper()])
-        self._connections: dict[tuple[str, str], Connection] = {}
-        self.counts: dict[str, int] = {}
-        """Messages written, by topic."""
-
-    def announce(self, topic: str, type_name: str, qos: Qos) -> None:
-        """Add a topic to the bag, with the quality of service for players."""
-        if (topic, type_name) not in self._connections:
-            self._add(topic, type_name, typestore=type_store(), offered_qos_profiles=[_ros_qos(qos)])
-
-    def announce_copy(self, topic: BagTopic) -> None:
-        """Add a topic of another bag to this one, unchanged.
-
-        Raises ValueError if neither that bag nor this package knows the definition of its messages.
-        """
-        if (topic.name, topic.type_name) in self._connections:
-            return
-        qos: Any = topic.connection.ext
-        options = {"offered_qos_profiles": qos.offered_qos_profiles}
-        self._add(topic.name, topic.type_name, typestore=_store_of(topic), **options)
-
-    def write(self, topic: str, type_name: str, stamp_ns: int, data: bytes | bytearray) -> None:
-        """Write a message of an announced topic, received at `stamp_ns`."""
-        with _writing(self._writer.path):
-            self._writer.write(self._connections[topic, type_name], stamp_ns, memoryview(data))
-        self.counts[topic] += 1
-
-    def _add(self, topic: str, type_name: str, **options: Any) -> None:
-        with _writing(self._writer.path):
-            self._connections[topic, type_name] = self._writer.add_connection(topic, type_name, **options)
-        self.counts.setdefault(topic, 0)
-
-    def __enter__(self: _Self) -> _Self:
-        with _writing(self._writer.path):
-            self._writer.open()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            with contextlib.suppress(Exception):
-                self._writer.abort()
-            return
-        with _writing(self._writer.path):
-            self._writer.close()
+    files, topics = [], dict[tuple[str, str, str], dict[str, Any]]()
+    for path in [bag] if bag.is_file() else bag_files(bag):
+        reader = open_bag(path, Damage())
+        try:
+            length_ns = max(0, reader.end_time - reader.start_time - 1)
+            files.append((path.name, reader.start_time, length_ns, reader.message_count))
+            for c in reader.connections:
+                qos: Any = c.ext
+                text = qos_text(qos.offered_qos_profiles)
+                topic = BagTopic(c.topic, c.msgtype, c.msgcount, c)
+                added = {
+                    "topic_metadata": {
+                        "name": c.topic,
+                        "type": c.msgtype,
+                        "serialization_format": "cdr",
+                        "offered_qos_profiles": text,
+                        "type_description_hash": type_hash(topic),
+                    },
+                    "message_count": 0,
+                }
+                topics.setdefault((c.topic, c.msgtype, text), added)["message_count"] += c.msgcount
+        finally:
+            reader.close()
+    storage = next(name for name, suffix in STORAGES.items() if suffix == path.suffix)
+    return bag_information(storage, files, list(topics.values()))
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:  # a full disk, mostly
-        raise OSError(f"bag {path}: cannot be written: {error}") from error
+def _described(folder: Path) -> Iterator[Path]:
+    """Folder with links to the files of a bag, and the metadata.yaml that the bag lacks."""
+    with TemporaryDirectory(prefix="dfs_bag_") as made:
+        view = Path(made)
+        write_metadata(view, described_files(folder))
+        for path in bag_files(folder):
+            (view / path.name).symlink_to(path.absolute())
+        yield view
 
 
 def _kept_by(topic: BagTopic) -> int:
@@ -249,44 +238,15 @@ def _kept_by(topic: BagTopic) -> int:
     return max([qos.depth for qos in latched], default=int(topic.type_name == CAMERA_INFO))
 
 
-def _store_of(topic: BagTopic) -> Any:
-    """Type store with the types of a topic: this package's, or that of the bag's definition."""
-    from rosbags.interfaces import MessageDefinitionFormat
-    from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
+def _decompressed(data: bytes) -> bytes:
+    import zstandard
 
-    if topic.type_name in type_store().fielddefs:
-        return type_store()
-    definition = topic.connection.msgdef
-    try:
-        if not definition.data.strip():
-            raise ValueError("the bag holds no definition of it")
-        if definition.format == MessageDefinitionFormat.MSG:
-            types = get_types_from_msg(definition.data, topic.type_name)
-        elif definition.format == MessageDefinitionFormat.IDL:
-            types = get_types_from_idl(definition.data)
-        else:
-            raise ValueError("its definition is in a form that is not known")
-        store = get_typestore(Stores.EMPTY)
-        store.register(types)
-        store.hash_rihs01(topic.type_name)
-    except Exception as error:
-        raise ValueError(f"{topic.name}: messages of {topic.type_name} cannot be copied: {error}") from error
-    return store
+    with zstandard.ZstdDecompressor().stream_reader(data) as reader:
+        content = reader.read(MAX_MESSAGE_BYTES + 1)
+    if len(content) > MAX_MESSAGE_BYTES:
+        raise ValueError(f"expected messages of at most {MAX_MESSAGE_BYTES} bytes, received a longer one")
+    return content
 
 
-def _ros_qos(qos: Qos) -> Any:
-    from rosbags.interfaces import Qos as RosQos
-    from rosbags.interfaces import QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
-
-    forever = QosTime(*_FOREVER)
-    return RosQos(
-        QosHistory.KEEP_LAST,
-        qos.depth,
-        QosReliability.RELIABLE if qos.reliable else QosReliability.BEST_EFFORT,
-        QosDurability.TRANSIENT_LOCAL if qos.latched else QosDurability.VOLATILE,
-        forever,
-        forever,
-        QosLiveliness.AUTOMATIC,
-        forever,
-        False,
-    )
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:500] or type(error).__name__

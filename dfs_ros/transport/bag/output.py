@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dfs_ros.system.atomic import staged
-from dfs_ros.transport.bag.files import METADATA_FILE, STORAGES, BagWriter
+from dfs_ros.system.atomic import atomic_file, staged
+from dfs_ros.transport.bag.metadata import METADATA_FILE, STORAGES, UNFINISHED_FILE
+from dfs_ros.transport.bag.writer import BagWriter
 
 
 @contextmanager
@@ -31,46 +31,52 @@ def bag_output(
     Raises ValueError if `output` exists already or cannot be written.
     """
     output = Path(output)
+    storage = storage_of(output, storage)
+    old = check_output(output, source, overwrite)
+    if is_file(output):
+        with (
+            atomic_file(output, make_folders=True) as partial,
+            BagWriter(partial.parent, storage, name=output.stem, metadata=False) as writer,
+        ):
+            yield writer
+        return
+    with staged(output, last=METADATA_FILE, replaced=old) as folder, BagWriter(folder, storage) as writer:
+        yield writer
+
+
+def storage_of(output: Path, storage: str | None) -> str:
+    """Storage of a new bag: as given, else by the suffix, else mcap. Raises ValueError if the two differ."""
     by_suffix = {suffix: name for name, suffix in STORAGES.items()}.get(output.suffix)
     if storage is not None and by_suffix is not None and storage != by_suffix:
         raise ValueError(f"output {output}: its suffix means {by_suffix}, received storage {storage!r} as well")
-    storage = storage or by_suffix or "mcap"
-    old = _check_output(output, source, overwrite)
-    if by_suffix is not None:
-        with staged(output.parent, last=output.name) as staging:
-            with BagWriter(staging / output.stem, storage) as writer:
-                yield writer
-            (staging / output.stem / output.name).replace(staging / output.name)
-            shutil.rmtree(staging / output.stem)
-        return
-    with staged(output, last=METADATA_FILE) as staging:
-        bag = staging / output.absolute().name
-        with BagWriter(bag, storage) as writer:
-            yield writer
-        for file in bag.iterdir():
-            file.replace(staging / file.name)
-        bag.rmdir()
-        new = {file.name for file in staging.iterdir()}
-    for file in old:
-        if file.name not in new:
-            file.unlink(missing_ok=True)
+    return storage or by_suffix or "mcap"
 
 
-def _check_output(output: Path, source: Path | None, overwrite: bool) -> list[Path]:
-    """Files of a bag at `output`, to be replaced. Raises ValueError for anything else there."""
+def is_file(output: Path) -> bool:
+    """True for a bag of a single file, by its suffix."""
+    return output.suffix in STORAGES.values()
+
+
+def check_output(output: Path, source: Path | None, overwrite: bool) -> list[str]:
+    """Names of the files of a bag at `output`, to be replaced. Raises ValueError for anything else there."""
     here, there = output.resolve(), source.resolve() if source is not None else None
     if there is not None and (here in (there, there.parent) or there in here.parents):
         raise ValueError(f"output {output}: lies where the bag is that is replayed, which stays as it is; name another")
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return []
-    if output.suffix in STORAGES.values():
+    if is_file(output):
         if output.is_dir():
             raise ValueError(f"output {output}: expected a file or nothing there, received a folder; remove it")
-        is_bag = True
+        old = [output.name]
     else:
-        is_bag = output.is_dir() and (output / METADATA_FILE).is_file()
-    if not is_bag:
+        old = [p.name for p in output.iterdir() if _is_of_bag(p)] if output.is_dir() else []
+    if not old:
         raise ValueError(f"output {output}: expected a new or empty folder, or a bag, received something else")
     if not overwrite:
         raise ValueError(f"output {output}: is there already; name another, or say --overwrite")
-    return [p for p in output.iterdir() if p.suffix in (*STORAGES.values(), ".zstd")] if output.is_dir() else []
+    return old
+
+
+def _is_of_bag(path: Path) -> bool:
+    names = (METADATA_FILE, UNFINISHED_FILE)
+    return path.name in names or path.suffix in (*STORAGES.values(), ".zstd", ".db3-journal", ".db3-wal", ".db3-shm")

@@ -18,7 +18,8 @@ from dfs_ros.messages.convert import (
     focus_from_diagnostics,
 )
 from dfs_ros.messages.definitions import deserialize, type_store
-from dfs_ros.transport.bag.files import BagReader, BagTopic
+from dfs_ros.transport.bag.files import BagReader
+from dfs_ros.transport.bag.metadata import BagTopic, type_hash
 
 _NOT_PHOTOS = ("/compressedDepth", "/theora", "/ffmpeg", "/zstd")
 _PEEKED = 32  # messages of a topic that are searched for a second camera
@@ -226,7 +227,7 @@ def _folder(name: str) -> str:
 
 def _check_definition(topic: BagTopic) -> None:
     """Raise ValueError if the bag's messages have other fields than those of this package."""
-    recorded = topic.connection.digest
+    recorded = type_hash(topic)
     ours = type_store().hash_rihs01(topic.type_name)
     if recorded and recorded != ours:
         raise ValueError(

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 
 from dfs_ros.config import Config
 from dfs_ros.messages.definitions import Message, deserialize, serialize
-from dfs_ros.transport.bag.files import BagMessage, BagWriter
+from dfs_ros.transport.bag.metadata import BagMessage
+from dfs_ros.transport.bag.writer import BagWriter
 from dfs_ros.transport.base import RELIABLE, Publisher, Qos
 from dfs_ros.transport.local import LocalBus, LocalTransport
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from node_rig import FOCUS_DIOPTERS, START_NS, plane_stack
 
 from dfs_ros.messages.convert import FOCUS, IMAGE, image_from_message, stamp_ns
 from dfs_ros.messages.definitions import message, serialize, type_store
-from dfs_ros.transport.bag.files import BagMessage, BagReader, BagWriter
+from dfs_ros.transport.bag.files import BagReader
+from dfs_ros.transport.bag.metadata import BagMessage
 from dfs_ros.transport.bag.transport import BagTransport
+from dfs_ros.transport.bag.writer import BagWriter
 from dfs_ros.transport.base import LATCHED, SENSOR_DATA
 
 NUMBER = "std_msgs/msg/Int32"
@@ -106,7 +108,7 @@ def test_another_reader_agrees(tmp_path: Path) -> None:
 
 
 def recorded(topic: str, type_name: str, stamp: int, data: bytes) -> BagMessage:
-    from dfs_ros.transport.bag.files import BagTopic
+    from dfs_ros.transport.bag.metadata import BagTopic
 
     return BagMessage(BagTopic(topic, type_name, 1, None), stamp, data)  # type: ignore[arg-type]
 
@@ -234,24 +236,44 @@ def overwritten(bag: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (truncated, "cannot be read, damaged or not a ROS 2 bag"),
-        (overwritten, "damaged"),
         (no_data_file, "Some database files are missing"),
-        (no_metadata, "expected a metadata.yaml in the folder, and there is none; name one of its files: "),
-        (metadata_is_no_yaml, "cannot be read"),
-        (metadata_of_something_else, "cannot be read"),
         (changed("storage_identifier", "floppy"), "'floppy' not supported"),
         (changed("version", 99), "version 99 not supported"),
         (changed("compression_mode", "MESSAGE"), "Compression format None is not supported"),
+        (metadata_of_something_else, "cannot be read"),
     ],
 )
-def test_damaged_bags_are_refused(bag: Path, tmp_path: Path, spoil: Callable[[Path], None], words: str) -> None:
+def test_bags_that_cannot_be_read_are_refused(
+    bag: Path, tmp_path: Path, spoil: Callable[[Path], None], words: str
+) -> None:
     damaged = shutil.copytree(bag, tmp_path / bag.name)
     spoil(damaged)
-    with pytest.raises(ValueError, match=r"^bag ") as error, BagReader(damaged) as reader:
-        for _ in reader.messages(reader.topics):
-            pass
+    with pytest.raises(ValueError, match=r"^bag ") as error:
+        BagReader(damaged)
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "kept"),
+    [(truncated, range(18)), (overwritten, range(18)), (no_metadata, [18]), (metadata_is_no_yaml, [18])],
+)
+def test_damaged_bags_are_read_as_far_as_they_are_whole(
+    bag: Path, tmp_path: Path, spoil: Callable[[Path], None], kept: Collection[int]
+) -> None:
+    damaged = shutil.copytree(bag, tmp_path / bag.name)
+    spoil(damaged)
+    with BagReader(bag) as reader:
+        whole = {(m.topic.name, m.stamp_ns): m.data for m in reader.messages(reader.topics)}
+    try:
+        with BagReader(damaged) as reader:
+            found = {(m.topic.name, m.stamp_ns): m.data for m in reader.messages(reader.topics)}
+            assert reader.damage.sentences
+            text = "; ".join(reader.damage.sentences)
+    except ValueError as error:
+        assert "damaged" in str(error) and spoil in (truncated, overwritten)
+        return
+    assert found.items() <= whole.items()
+    assert len(found) in kept, text
 
 
 def test_what_is_no_bag_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,172 @@
+"""Locked folders for unpublished content: `.NAME.TOKEN.part/NAME` beside its destination.
+
+The writer holds an flock on the folder, which ends with its process. A folder without a holder was left by a dead
+writer: it is removed by the next writer beside it, after the moves that its journal lists are finished.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import logging
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from dfs_ros.system.tracebacks import keep_traceback
+
+try:
+    import fcntl
+except ImportError:  # no flock on this system: nothing is recognised as abandoned
+    fcntl = None  # type: ignore[assignment]
+
+_SUFFIX = ".part"
+_NAME = re.compile(r"\.(.+)\.[0-9a-f]{8}" + re.escape(_SUFFIX))
+_JOURNAL = "moves"
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+# The file system or the kernel has no exchange, or the folder is a mount or belongs to somebody else.
+_NO_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV, errno.EBUSY, errno.EPERM, errno.EACCES}
+
+_log = logging.getLogger(__name__)
+
+
+class Staging:
+    """Locked folder in `home` whose `content`, a file or folder to be written, is published as `name`."""
+
+    def __init__(self, home: Path, name: str) -> None:
+        with one_at_a_time(home):  # none takes it for abandoned before it is locked
+            _remove_abandoned(home)
+            self.folder = home / f".{name}.{secrets.token_hex(4)}{_SUFFIX}"
+            self.folder.mkdir()
+            self._lock = os.open(self.folder, os.O_RDONLY)
+            take_lock(self._lock)
+        self.content = self.folder / name
+
+    def close(self) -> None:
+        """Remove the folder with its content, and unlock it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        os.close(self._lock)
+
+    def move(self, names: Iterable[str], into: Path) -> None:
+        """Move entries of `content` into a folder, one by one; after a kill the next writer finishes it."""
+        names = list(names)
+        if names:
+            self.plan(names, into)
+            _move(self.content, into, names)
+
+    def plan(self, names: Iterable[str], into: Path) -> None:
+        """Write the journal: entries, once they are in `content`, belong into the folder `into`."""
+        inside = into == self.folder.parent
+        journal = self.folder / _JOURNAL
+        journal.write_text(json.dumps({"inside": inside, "names": list(names)}), encoding="utf-8")
+        flush(journal)
+        flush(self.folder)
+
+    def __enter__(self) -> Staging:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def remove_abandoned(home: Path) -> None:
+    """Remove what dead writers left in a folder; finish the moves that they began."""
+    with one_at_a_time(home):
+        _remove_abandoned(home)
+
+
+def _remove_abandoned(home: Path) -> None:
+    for left in [home / entry.name for entry in os.scandir(home) if _NAME.fullmatch(entry.name)]:
+        try:
+            descriptor = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:  # gone, or no folder of ours
+            continue
+        try:
+            if os.fstat(descriptor).st_uid == os.geteuid() and lock_is_free(descriptor):
+                _finish_moves(left)
+                shutil.rmtree(left)
+                _log.info("%s: removed; the process that wrote it ended before it was done", left)
+        except OSError as error:
+            keep_traceback(error)
+            _log.warning("%s: left by a process that ended, and cannot be removed: %s", left, error)
+        finally:
+            os.close(descriptor)
+
+
+def _finish_moves(left: Path) -> None:
+    name, journal = _NAME.fullmatch(left.name), left / _JOURNAL
+    try:
+        planned = json.loads(journal.read_text(encoding="utf-8"))
+        inside, names = planned["inside"], [Path(each).name for each in planned["names"]]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return  # not written to its end: nothing was moved
+    if name is not None:
+        _move(left / name[1], left.parent if inside else left.parent / name[1], names)
+
+
+def _move(content: Path, into: Path, names: list[str]) -> None:
+    for name in names:
+        if os.path.lexists(content / name):
+            (content / name).replace(into / name)
+    flush(into)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Exchange two files or folders in one step; False where this is not possible."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    if renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in _NO_EXCHANGE:
+        return False
+    raise OSError(code, os.strerror(code), str(other))
+
+
+@contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Block in which no other process publishes in a folder, or starts to; waits for its turn."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        take_lock(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def take_lock(descriptor: int) -> None:
+    """Lock an open file or folder until it is closed, waiting for it; without locks, continue without."""
+    if fcntl is not None:
+        with suppress(OSError):  # a network file system
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def lock_is_free(descriptor: int) -> bool:
+    """Lock an open file or folder if nobody holds it; False also where there are no locks."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def flush(path: Path) -> None:
+    """Flush a file or a folder to the disk; skip folders that cannot be opened."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        if path.is_dir():
+            return
+        raise
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -10,16 +10,28 @@ ros2 launch dfs_ros depth.launch.py camera:=none image:=/cam/image_raw camera_in
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ament_index_python.packages import get_package_share_directory
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.action import Action
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, RegisterEventHandler, TimerAction
+from launch.event_handlers import OnProcessExit
+from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import LaunchContext, LaunchDescription
+
+REFUSED = 2
+"""Exit status of a node that refuses its settings; starting it again would not help."""
+FIRST_DELAY_S, LONGEST_DELAY_S, MOST_RESTARTS = 1.0, 60.0, 10
+STABLE_S = 60.0
+"""Time alive after which earlier deaths no longer count."""
 
 SHARE = Path(get_package_share_directory("dfs_ros"))
 YES_NO = ["true", "false"]
@@ -56,7 +68,9 @@ ARGUMENTS = [
         "Configure and activate the nodes at start; false: wait for `ros2 lifecycle set`; true: from params_file",
         YES_NO,
     ),
-    argument("respawn", "false", "Restart a node that has ended by itself", YES_NO),
+    argument(
+        "respawn", "true", "Restart a node that has died, not one that ended over its settings (status 2)", YES_NO
+    ),
     argument("use_sim_time", "false", "Use the time of topic /clock", YES_NO),
     argument("log_level", "info", "Minimum level of log messages", ["debug", "info", "warn", "error", "fatal"]),
     argument("rviz", "false", "Start RViz with depth, point cloud and all-in-focus image", YES_NO),
@@ -68,7 +82,7 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=nodes)])
 
 
-def nodes(context: LaunchContext) -> list[Node]:
+def nodes(context: LaunchContext) -> list[Action]:
     """Nodes for the given arguments."""
     values = {each.name: LaunchConfiguration(each.name).perform(context) for each in ARGUMENTS}
     if values["camera"] == "stack" and not values["stack"]:
@@ -76,19 +90,13 @@ def nodes(context: LaunchContext) -> list[Node]:
     if not Path(values["params_file"]).is_file():  # ROS would go on without it
         raise FileNotFoundError(f"params_file:={values['params_file']}: no such file")
     topics = [(name, values[name]) for name in ("image", "camera_info", "focus") if values[name] != name]
-    started = [
-        own_node(
-            values,
-            "depth_node",
-            "dfs",
-            topics,
-            {
-                "network.name": values["network"],
-                "network.runner": values["runner"],
-                "processing.device": values["device"],
-            },
-        )
-    ]
+    estimation = {
+        "network.name": values["network"],
+        "network.runner": values["runner"],
+        "processing.device": values["device"],
+    }
+    respawn = values["respawn"] == "true"
+    started = kept_alive(partial(own_node, values, "depth_node", "dfs", topics, estimation), respawn)
     if values["camera"] != "none":
         source = {
             "camera.source": values["camera"],
@@ -97,12 +105,34 @@ def nodes(context: LaunchContext) -> list[Node]:
             "v4l2.calibration": values["lens_table"],
             "camera.frame_id": values["optical_frame"],
         }
-        started.append(own_node(values, "sweep_camera", "dfs_camera", topics, source))
+        started += kept_alive(partial(own_node, values, "sweep_camera", "dfs_camera", topics, source), respawn)
     if values["publish_tf"] == "true":
         started.append(optical_transform(values))
     if values["rviz"] == "true":
         started.append(rviz(values))
     return started
+
+
+def kept_alive(make: Callable[[], Node], respawn: bool, deaths: int = 0) -> list[Action]:
+    """Node, with a handler that starts it again, with a growing delay, after it has died.
+
+    launch's own `respawn` would also restart a node that refuses its settings (status 2) or was told to stop (0), and
+    knows one delay.
+    """
+    node, began = make(), time.monotonic()
+
+    def again(event: ProcessExited, context: LaunchContext) -> list[Action]:
+        if context.is_shutdown or event.returncode in (0, REFUSED):
+            return []
+        recent = 0 if time.monotonic() - began > STABLE_S else deaths
+        if recent >= MOST_RESTARTS:
+            return [LogInfo(msg=f"{event.process_name} died {recent + 1} times in a row and is not started again")]
+        delay_s = min(FIRST_DELAY_S * 2**recent, LONGEST_DELAY_S)
+        told = LogInfo(msg=f"{event.process_name} died (status {event.returncode}): started again in {delay_s:g} s")
+        return [told, TimerAction(period=delay_s, actions=kept_alive(make, respawn, recent + 1))]
+
+    handlers = [RegisterEventHandler(OnProcessExit(target_action=node, on_exit=again))] if respawn else []
+    return [*handlers, node]
 
 
 def own_node(
@@ -123,8 +153,6 @@ def own_node(
         ],
         remappings=topics,
         ros_arguments=["--log-level", f"{name}:={values['log_level']}"],
-        respawn=values["respawn"] == "true",
-        respawn_delay=2.0,
         output="screen",
     )
 

@@ -27,7 +27,8 @@ from dfs_ros.messages.convert import (
     image_message,
 )
 from dfs_ros.optics.pinhole import Intrinsics
-from dfs_ros.transport.base import Timer, Transport
+from dfs_ros.system.tracebacks import keep_traceback
+from dfs_ros.transport.base import DeviceLost, Timer, Transport
 from dfs_ros.types import FocusMetadata
 
 _RATE_WINDOW_NS = 3 * 10**9
@@ -129,7 +130,8 @@ class SweepCamera:
         try:
             frame = next(self._frames)
         except Exception as error:  # a camera that fails must not stay silent
-            self._transport.end(error)
+            keep_traceback(error)
+            self._transport.end(DeviceLost(str(error)) if isinstance(error, OSError) else error)
             return
         source, frame_id = self._source, self._config.frame_id
         stamp = frame.focus.stamp_ns if frame.stamped else self._transport.now_ns()

@@ -43,9 +43,11 @@ def native_main(
         if stop.told:  # a compiled module under import turns _Stopped into an ImportError
             return 0
         keep_traceback(error)
+        from dfs_ros.transport.base import DeviceLost
+
         if isinstance(error, (ValueError, TypeError, OSError, MemoryError)):
             print(f"{node_name}: error: {str(error) or type(error).__name__}", file=sys.stderr)
-            return 2
+            return 1 if isinstance(error, DeviceLost) else 2
         if isinstance(error, ImportError):
             print(f"{node_name}: error: {error}; `dfs doctor` lists what is missing", file=sys.stderr)
             return 1

@@ -60,6 +60,10 @@ class TransportError(ConnectionError):
     """Failure to open or use a transport, with reason and remedy."""
 
 
+class DeviceLost(OSError):
+    """Loss of a device at work: the node ends with status 1, and starting it again may help."""
+
+
 @dataclass(frozen=True)
 class Qos:
     """Quality of service of a topic.

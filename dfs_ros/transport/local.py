@@ -72,7 +72,7 @@ class LocalBus:
 
     def executor(self) -> Executor:
         """Make an executor on this bus's clock."""
-        executor = Executor() if self._time_ns is None else Executor(self.now_ns, wall_clock=False)
+        executor = Executor() if self._time_ns is None else Executor(self.steady_ns, wall_clock=False)
         self.executors.append(executor)
         return executor
 

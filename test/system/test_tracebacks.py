@@ -122,7 +122,6 @@ HANDED_ON = {
     "dfs_ros/network/runners/tensorrt.py": "self.stopped = error",
     "dfs_ros/node/worker.py": "self._on_failure(error)",
     "dfs_ros/transport/ros/lifecycle.py": "self._transport.end(error)",
-    "dfs_ros/camera/source.py": "self._transport.end(error)",
 }
 
 

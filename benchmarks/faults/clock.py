@@ -12,7 +12,7 @@ from dfs_ros.messages.node_status import number
 _HOUR_NS = 3600 * 10**9
 _DAY_NS = 24 * _HOUR_NS
 CASES = {"an hour back": -_HOUR_NS, "an hour ahead": _HOUR_NS, "ten years ahead": 3650 * _DAY_NS}
-_SWEEPS = 60  # six seconds and more: rates count over up to ten
+_SWEEPS = 32  # three seconds
 _LOOP_SWEEPS = 4
 
 

@@ -287,6 +287,7 @@ class ViewerConfig:
     max_image_px: int = setting(
         640, "Maximum width of the images shown; larger ones are reduced", unit="px", low=64, high=4096
     )
+    max_connections: int = setting(8, "Maximum number of pages that may be open at a time", low=1, high=1000)
     focus_frames: int = setting(60, "Number of images in the plot of the focus sweep", low=2, high=1000)
 
 

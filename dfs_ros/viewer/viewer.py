@@ -53,7 +53,9 @@ class Viewer:
         self._changed = False
         self._redraw = False
         self._closing = False
-        self._server = start_server(self._config.host, self._config.port, "dfs_ros · depth from focus")
+        self._server = start_server(
+            self._config.host, self._config.port, "dfs_ros · depth from focus", self._config.max_connections
+        )
         self._page = Page(self._server, self._config, self._on_control)
         self._server.on_client_connect(self._on_connect)
         self._thread = threading.Thread(target=self._run, name="dfs-viewer", daemon=True)

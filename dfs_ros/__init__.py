@@ -9,10 +9,14 @@ The algorithm on one page is :mod:`dfs_ros.pipeline`.
 
 from __future__ import annotations
 
+import os
 from pkgutil import extend_path
 from typing import TYPE_CHECKING, Any
 
 from dfs_ros.version import __version__
+
+# Before any import of ONNX Runtime, which otherwise reports its use to a host of its maker.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # A colcon build generates `dfs_ros.msg` in another folder than this source; both form one package.
 __path__ = extend_path(__path__, __name__)

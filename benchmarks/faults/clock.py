@@ -73,7 +73,7 @@ def _loop() -> str:
 def _wrong(rig: Rig, right: list[bool], lost: int, steps: int) -> str:
     if right.count(False) > lost:
         return f"{right.count(False)} stacks after the step gave no depth, {lost} may"
-    for _ in range(2):  # diagnostics and the state of the viewer are at most a second old
+    for _ in range(12):  # diagnostics are a second old at most
         rig.sweep()
     status = rig.status["dfs: depth"]
     reported = number(status, "clock_reset") + number(status, "clock_ahead")

@@ -122,7 +122,7 @@ class Rig:
                     with node.guard(subscription.topic, subscription.faults):
                         msg = decoded_cdr(cdr, kind, node.parameters.config.limits)
                     if msg is not None:
-                        node.handle_message(subscription, msg)
+                        subscription.mailbox.put(msg)  # type: ignore[attr-defined]
         self.spin()
 
     def messages(self, i: int) -> dict[str, Message]:

@@ -379,6 +379,8 @@ class DepthResult:
         Report of docs/formats.md: estimates, dropped frames, seconds of each step.
     dense_depth_m, dense_sigma_m
         Estimates at every pixel, reliable or not; None for a result that was not estimated here.
+    local_sigma_m
+        Part of sigma that varies from pixel to pixel, without the doubt about the lens; None as above.
     """
 
     depth_m: NDArray[np.float32]
@@ -391,6 +393,7 @@ class DepthResult:
     report: dict[str, Any] = field(default_factory=dict)
     dense_depth_m: NDArray[np.float32] | None = None
     dense_sigma_m: NDArray[np.float32] | None = None
+    local_sigma_m: NDArray[np.float32] | None = None
 
     @property
     def coverage(self) -> float:

@@ -26,7 +26,8 @@ def result_of(
     height, width = stack.size
     worked_at = found.depth_m.shape
     aligned, camera = found.aligned, found.aligned.stack.camera
-    planes = [found.depth_m, found.sigma_m, *found.dense, found.confidence]
+    local_m = found.local_sigma_diopters * found.depth_m * found.depth_m
+    planes = [found.depth_m, found.sigma_m, *found.dense, local_m, found.confidence]
     sharp = found.all_in_focus
     if sharp is None:  # the reference image replaces it
         image = aligned.stack.images[aligned.reference]
@@ -52,7 +53,7 @@ def result_of(
         "configuration": config.to_dict(),
         "warnings": warnings + [finding.text for finding in found.findings] + dropped,
     }
-    depth_m, sigma_m, dense_depth_m, dense_sigma_m, confidence = (np.asarray(plane, np.float32) for plane in planes)
+    depth_m, sigma_m, dense_depth_m, dense_sigma_m, local_m, confidence = (np.asarray(x, np.float32) for x in planes)
     return DepthResult(
         depth_m=depth_m,
         sigma_m=sigma_m,
@@ -64,6 +65,7 @@ def result_of(
         report=report,
         dense_depth_m=dense_depth_m,
         dense_sigma_m=dense_sigma_m,
+        local_sigma_m=local_m,
     )
 
 

@@ -3,7 +3,7 @@
 ==================== ==========================================================================================
 depth.npy            float32 (H, W), metres, NaN where unknown
 sigma.npy            float32 (H, W), metres, one standard deviation
-depth.png            depth in colour with a scale in metres, no finer than sigma; hatched where unknown
+depth.png            depth in colour with a scale in metres, no finer than its noise; hatched where unknown
 sigma.png            sigma in colour with a logarithmic scale
 depth_mm.png         uint16 (H, W), millimetres, 0 where unknown or beyond 65.5 m
 points.ply           binary point cloud in the optical frame (x right, y down, z forward, metres) with colours
@@ -55,13 +55,14 @@ def write_result(
     """
     depth = np.ascontiguousarray(result.depth_m, np.float32)
     sigma = np.ascontiguousarray(result.sigma_m, np.float32)
+    noise = sigma if result.local_sigma_m is None else result.local_sigma_m  # the lens' doubt is no relief
     _check(result, dense)
     millimetres, out_of_range = depth_millimetres(depth)
     points = points_from_depth(depth, intrinsics(result.camera, depth.shape))
     with staged(folder, last=REPORT_FILE) as staging:
         np.save(staging / "depth.npy", depth, allow_pickle=False)
         np.save(staging / "sigma.npy", sigma, allow_pickle=False)
-        write_png(staging / "depth.png", depth_picture(depth, title, min_m, max_m, sigma))
+        write_png(staging / "depth.png", depth_picture(depth, title, min_m, max_m, noise))
         write_png(staging / "sigma.png", sigma_picture(sigma, f"{title}: standard deviation"))
         write_png(staging / "depth_mm.png", millimetres)
         write_png(staging / "all_in_focus.png", result.all_in_focus)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -78,6 +79,14 @@ def test_the_files_hold_the_result(tmp_path: Path) -> None:
     assert (millimetres[~known] == 0).all()
     np.testing.assert_allclose(millimetres[known], depth[known] * 1000, atol=0.5001)
     assert cv2.imread(str(folder / "depth.png")).shape[0] > 320
+
+
+def test_doubt_about_the_lens_hides_no_relief_in_the_picture(tmp_path: Path) -> None:
+    result = example_result()
+    doubtful = dataclasses.replace(result, sigma_m=result.depth_m, local_sigma_m=result.sigma_m)
+    a, b = write_result(result, tmp_path / "sure"), write_result(doubtful, tmp_path / "doubtful")
+    assert (a / "depth.png").read_bytes() == (b / "depth.png").read_bytes()
+    assert (a / "sigma.png").read_bytes() != (b / "sigma.png").read_bytes()
 
 
 def test_the_point_cloud_is_the_depth_seen_through_the_camera(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ class Steps(Protocol):
     def read_out(self, probability: Array, smoothed: Array, depths_m: Depths) -> tuple[Array, Array]: ...
     def confidence(self, aggregated: Array) -> Array: ...
     def download(self, planes: tuple[Array, Array, Array]) -> tuple[Image, Image, Image]: ...
-    def sigma(self, spread: Image, diopters: Image) -> Image: ...
+    def sigma(self, spread: Image, diopters: Image, focus_diopters: float) -> Image: ...
     def sharpen(self, stack: FocalStack, depth_m: Image, config: CostConfig) -> NDArray[np.uint8]: ...
 
 
@@ -110,9 +110,8 @@ def estimate(
     findings = steps.judge(working, aligned, aperture, config)
     aligned = aligned.opened(aperture.scale)
     diopters, spread, confidence = steps.download(infer(aligned, depths_m, config, steps))
-    local_diopters = steps.sigma(spread, diopters)
-    aperture_sigma = config.lens.aperture_sigma if config.lens.aperture == "given" else aperture.scale_sigma
-    doubt = LensDoubt.of(aligned.stack, aperture_sigma, config.lens.focus_sigma_diopters)
+    doubt = LensDoubt.of(aligned.stack, aperture.depth_sigma, config.lens.focus_sigma_diopters)
+    local_diopters = steps.sigma(spread, diopters, doubt.focus_diopters)
     depth_m = 1.0 / diopters
     sigma_m = doubt.widened(local_diopters, diopters) * depth_m * depth_m
     dense = depth_m, sigma_m

@@ -1,7 +1,8 @@
 """Calibration of a network's sigma on scenes outside its training.
 
-The network's spread is proportional to the error, but of the wrong scale, as its training weighs other terms more. One
-factor on the spread corrects this: the factor with 68.3 % of errors within sigma.
+The network's spread grows with the error, but is of the wrong scale, as its training weighs other terms more. One
+factor on the spread corrects this: the factor with 72 % of errors within sigma, as
+:func:`dfs_ros.depth.readout.sigma_in_use` makes it of the spread; under conditions of use 68 % are then.
 
 The cameras have no errors but a little noise: a wrong lens moves all depths together, which no pixel's probability can
 show. The hypotheses are the default ones. The factor ships with the weights.
@@ -23,12 +24,12 @@ from dfs_research.training.samples import Perturbation, disturbed, sample_of
 from dfs_research.training.stacks import Sources, TrainingStack, random_lens, random_pupil
 from dfs_ros.config import CostConfig, HypothesesConfig
 from dfs_ros.cost_volume.hypotheses import hypotheses_for
-from dfs_ros.depth.readout import SIGMA_FLOOR, beside_jumps, median_and_spread
+from dfs_ros.depth.readout import SIGMA_FLOOR, at_index, median_and_spread, spread_in_use, step_at
 from dfs_ros.network.light import DOWNSAMPLING, LightNetwork
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import random_scene
 
-SHARE_WITHIN_SIGMA = 0.683
+SHARE_WITHIN_SIGMA = 0.72
 WIDTH_PX = 320
 _SEED = 20_000_001  # far from the seeds of trainings, so that random scenes differ, too
 _OVERSAMPLING = 2
@@ -81,28 +82,27 @@ def fit_sigma_scale(network: LightNetwork, stacks: Iterable[TrainingStack], devi
 
     Raises ValueError without a stack of known depth.
     """
-    spreads, errors = [], []
+    needed = []
     network = network.to(device).eval()
     for index, rendered in enumerate(stacks):
-        spread, error = _spread_and_error(network, rendered, np.random.default_rng((_SEED, index)), device)
-        spreads.append(spread)
-        errors.append(error)
-    if not errors or not sum(error.size for error in errors):
+        needed.append(_scales_needed(network, rendered, np.random.default_rng((_SEED, index)), device))
+    if not needed or not sum(scales.size for scales in needed):
         raise ValueError("sigma calibration: expected 1 stack or more with known depth, received none")
-    spread, error = np.concatenate(spreads), np.concatenate(errors)
-    # Factor that puts a pixel's error just within its sigma; 0 for errors under the floor, which always are.
-    needed = np.maximum(error - SIGMA_FLOOR, 0.0) / np.maximum(spread - SIGMA_FLOOR, 1e-6)
-    scale = float(np.clip(np.quantile(needed, SHARE_WITHIN_SIGMA), 0.1, 10.0))
-    return SigmaFit(scale, float(np.mean(error <= spread)), len(errors))
+    scales = np.concatenate(needed)
+    scale = float(np.clip(np.quantile(scales, SHARE_WITHIN_SIGMA), 0.1, 10.0))
+    return SigmaFit(scale, float(np.mean(scales <= 1.0)), len(needed))
 
 
-def _spread_and_error(
+def _scales_needed(
     network: LightNetwork, rendered: TrainingStack, rng: np.random.Generator, device: str
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Uncalibrated sigma and error, in hypotheses, of the pixels of one stack whose depth is known."""
+) -> NDArray[np.float32]:
+    """Factor that puts the error just within sigma, of each pixel of a stack whose depth is known.
+
+    0 for errors under the floor of sigma, which always are.
+    """
     known = rendered.depth_m[np.isfinite(rendered.depth_m)]
     if known.size == 0:
-        return np.empty(0, np.float32), np.empty(0, np.float32)
+        return np.empty(0, np.float32)
     stack = disturbed(rng, rendered.stack, _AS_DESCRIBED)
     depths_m = hypotheses_for(stack, HypothesesConfig())
     sample = sample_of(rng, stack, rendered.depth_m, depths_m, CostConfig())
@@ -112,7 +112,11 @@ def _spread_and_error(
         inputs = (torch.from_numpy(array)[None].to(device) for array in arrays)
         probability = network(*inputs)[0].float().cpu().numpy()
     index, spread = median_and_spread(probability)
-    spread = beside_jumps(spread, index, 1.0)
     truth = sample.truth[:height, :width]
+    levels = 1.0 / depths_m
+    diopters, step = at_index(levels, index), step_at(levels, index)
+    error = np.abs(diopters - at_index(levels, truth))
     counted = np.isfinite(truth)
-    return spread[counted], np.abs(index - truth)[counted]
+    most = spread_in_use(error[counted], diopters[counted], float(stack.focus_diopters.mean())) / step[counted]
+    deviation = np.maximum(spread[counted] - SIGMA_FLOOR, 1e-6)
+    return np.asarray(np.maximum(most - SIGMA_FLOOR, 0.0) / deviation, np.float32)

@@ -103,7 +103,22 @@ class ApertureFit:
             return math.hypot(_LENS_SIGMA, math.log(self.measured / self.scale))
         if math.isinf(self.sigma):
             return _LENS_SIGMA
-        variances = self._measured_variance, _LENS_SIGMA**2
+        return self._drawn_sigma(self._measured_variance)
+
+    @property
+    def depth_sigma(self) -> float:
+        """Standard deviation of the logarithm of :attr:`scale`, as far as it moves depth.
+
+        As :attr:`scale_sigma`, but s_m is the fit's standard error alone: the factor takes up the softness of the lens,
+        and depths are right by it. On 12 stacks of training and random scenes, depths were off as by 0.006 to 0.035,
+        with fits of 0.011 to 0.05. Without a fit: `sigma` if calibrated, else that of lenses.
+        """
+        if not self.share and math.isfinite(self.sigma):
+            return self.sigma
+        return self.scale_sigma if self.at_limit or math.isinf(self.sigma) else self._drawn_sigma(self.sigma**2)
+
+    def _drawn_sigma(self, measured_variance: float) -> float:
+        variances = measured_variance, _LENS_SIGMA**2
         birge = max(1.0, abs(math.log(self.measured)) / math.sqrt(sum(variances)))
         return birge * math.sqrt(math.prod(variances) / sum(variances))
 

@@ -50,7 +50,8 @@ class LensConfig:
     )
     aperture_sigma: float = setting(
         0.0,
-        "Standard deviation of the logarithm of aperture_scale where the aperture is given; 0: exact",
+        "Standard deviation of the logarithm of aperture_scale where that is given (aperture: given, or a scale that "
+        "is not 1); 0: exact",
         low=0,
         high=1,
         dynamic=True,
@@ -260,9 +261,10 @@ class ConfidenceConfig:
         dynamic=True,
     )
     max_relative_sigma: float = setting(
-        0.5,
+        0.3,
         "Maximum sigma of the pixel alone, as a fraction of the depth: the published sigma without doubt about the "
-        "lens, which all pixels share; pixels above it get no depth",
+        "lens, which all pixels share; pixels above it get no depth. The default removes 1 % of the pixels that "
+        "min_confidence leaves",
         low=0.001,
         high=10,
         dynamic=True,

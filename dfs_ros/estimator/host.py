@@ -14,7 +14,7 @@ from dfs_ros.consistency.findings import Findings
 from dfs_ros.consistency.judge import Judge, judge
 from dfs_ros.cost_volume import SpectraCache, all_in_focus
 from dfs_ros.depth import regularization
-from dfs_ros.depth.readout import beside_jumps
+from dfs_ros.depth.readout import sigma_in_use
 from dfs_ros.network import Network
 from dfs_ros.types import FocalStack
 
@@ -68,7 +68,7 @@ class HostSteps:
 
     def aperture(self, aligned: AlignedStack, described: FocalStack, depths_m: Depths, config: Config) -> ApertureFit:
         if config.lens.aperture == "given" or config.lens.aperture_scale != 1.0:
-            return unfitted(sigma=0.0)  # calibrated
+            return unfitted(sigma=config.lens.aperture_sigma)  # calibrated
         if config.cost.method != "residual":
             return unfitted()
 
@@ -81,9 +81,9 @@ class HostSteps:
         curve = config.cost.resolved().transfer_curve
         return self.findings.of(stack, lambda: judge(stack, aligned, aperture, curve))
 
-    def sigma(self, spread: Image, diopters: Image) -> Image:
-        """Standard deviation of the inverse depth of each pixel; with a network, raised beside depth jumps."""
-        return spread if self.network is None else beside_jumps(spread, diopters, self.sigma_scale)
+    def sigma(self, spread: Image, diopters: Image, focus_diopters: float) -> Image:
+        """Standard deviation of the inverse depth of each pixel, for the mean focus of the stack."""
+        return sigma_in_use(spread, diopters, focus_diopters)
 
     def sharpen(self, stack: FocalStack, depth_m: Image, config: CostConfig) -> NDArray[np.uint8]:
         return all_in_focus(stack, depth_m, config, threads=self.threads)

@@ -53,12 +53,14 @@ class Guard:
         try:
             yield
         except Exception as error:
-            cause = error.cause if isinstance(error, Dropped) else "failed"
-            cause = "refused" if cause == "failed" and isinstance(error, ValueError) else cause
-            with self._lock:
-                if counts is None:
-                    self._counts[f"{place} {cause}"] += 1
-                else:
-                    counts[cause] += 1
-            text = f"{place}: {_TEXTS.get(cause, f'failed, {type(error).__name__}')}: {error}"
-            self._log("error", text, key=f"{place} {cause} {type(error).__name__}", every_s=LOG_PERIOD_S, error=error)
+            self._drop(place, counts, error)
+
+    def _drop(self, place: str, counts: Counter[str] | None, error: Exception) -> None:
+        cause = error.cause if isinstance(error, Dropped) else "refused" if isinstance(error, ValueError) else "failed"
+        with self._lock:
+            if counts is None:
+                self._counts[f"{place} {cause}"] += 1
+            else:
+                counts[cause] += 1
+        text = f"{place}: {_TEXTS.get(cause, f'failed, {type(error).__name__}')}: {error}"
+        self._log("error", text, key=f"{place} {cause} {type(error).__name__}", every_s=LOG_PERIOD_S, error=error)

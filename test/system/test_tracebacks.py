@@ -121,6 +121,7 @@ KEEP = {"keep_traceback", "exception", "set_exception"}
 HANDED_ON = {
     "dfs_ros/network/runners/tensorrt.py": "self.stopped = error",
     "dfs_ros/node/worker.py": "self._on_failure(error)",
+    "dfs_ros/transport/guard.py": "self._drop(place, counts, error)",
     "dfs_ros/transport/ros/lifecycle.py": "self._transport.end(error)",
 }
 

@@ -3,8 +3,9 @@
 reduce        stack at a size that suffices, described f-number corrected       types.py
 align         focus breathing, motion and exposure differences removed          alignment/
 aperture      effective aperture and its standard error, from the stack         calibration/aperture.py
+find range    inverse depths of the scene, by a coarse pass over all            depth/scene_range.py
 judge         contradictions of images and description, which leave no depth    consistency/judge.py
-hypotheses    candidate depths, uniform in inverse depth                        cost_volume/hypotheses.py
+hypotheses    candidate depths in this range, uniform in inverse depth          depth/scene_range.py
 cost volume   misfit of one sharp image, re-blurred for every focus setting     cost_volume/
 interpolate   costs of further depths in between, if hypotheses are few         cost_volume/hypotheses.py
 energy        logarithm of the cost                                             cost_volume/energy.py
@@ -32,9 +33,10 @@ from dfs_ros.alignment.align import AlignedStack, FrameAlignment
 from dfs_ros.calibration.aperture import ApertureFit
 from dfs_ros.config import AlignmentConfig, Config, CostConfig, RegularizationConfig
 from dfs_ros.consistency.findings import Findings, trusted
-from dfs_ros.cost_volume.hypotheses import hypotheses_for
+from dfs_ros.consistency.outside import outside_range
 from dfs_ros.depth.confidence import known_pixels
 from dfs_ros.depth.doubt import LensDoubt
+from dfs_ros.depth.scene_range import RELIABLE, SceneRange, has_left, hypotheses_in, search_range, surroundings
 from dfs_ros.types import FocalStack, opened, reduced
 
 Image = NDArray[np.float32]
@@ -51,17 +53,20 @@ class Steps(Protocol):
     ) -> AlignedStack: ...
     def aperture(self, aligned: AlignedStack, stack: FocalStack, depths_m: Depths, config: Config) -> ApertureFit: ...
     def judge(self, stack: FocalStack, aligned: AlignedStack, aperture: ApertureFit, config: Config) -> Findings: ...
+    def find_range(self, aligned: AlignedStack, limits: SceneRange, config: Config) -> SceneRange: ...
     def upload(self, images: NDArray[np.uint8]) -> Array: ...
     def guide(self, images: Array) -> Array: ...
     def cost_volume(self, aligned: AlignedStack, images: Array, depths_m: Depths, config: CostConfig) -> Array: ...
+    def split(self, volume: Array, inner: slice) -> tuple[Array, Array]: ...
     def interpolate(self, cost: Array, depths_m: Depths, config: Config) -> tuple[Array, Depths]: ...
     def energy(self, cost: Array, method: str) -> Array: ...
     def aggregate(self, energy: Array, guide: Array, config: RegularizationConfig) -> Array: ...
     def optimize(self, aggregated: Array, guide: Array, config: RegularizationConfig) -> Array: ...
     def decide(self, energy: Array, smoothed: Array, guide: Array, image: Array, sharpness: float) -> Array: ...
     def read_out(self, probability: Array, smoothed: Array, depths_m: Depths) -> tuple[Array, Array]: ...
-    def confidence(self, aggregated: Array) -> Array: ...
-    def download(self, planes: tuple[Array, Array, Array]) -> tuple[Image, Image, Image]: ...
+    def confidence(self, aggregated: Array, outer: Array, outer_share: float) -> Array: ...
+    def at_ends(self, aggregated: Array, outer: Array, nearer: int) -> Array: ...
+    def download(self, planes: tuple[Array, Array, Array, Array]) -> tuple[Image, Image, Image, Image]: ...
     def sigma(self, spread: Image, diopters: Image, focus_diopters: float) -> Image: ...
     def sharpen(self, stack: FocalStack, depth_m: Image, config: CostConfig) -> NDArray[np.uint8]: ...
 
@@ -87,6 +92,7 @@ class Estimate:
     findings: Findings
     doubt: LensDoubt
     depths_m: Depths
+    scene_range: SceneRange | None
 
 
 def estimate(
@@ -96,20 +102,32 @@ def estimate(
     *,
     reference: int | None = None,
     initial: Alignment | None = None,
+    scene_range: SceneRange | None = None,
     sharpen: bool = True,
 ) -> Estimate:
     """Estimate depth of `stack` in the geometry of frame `reference`.
 
     `reference` None: the middle of the focus order, or the nearest frame that matches the others. `initial`: alignment
-    of the previous stack of this focus sequence. Raises ValueError if fewer than two frames show the same scene.
+    of the previous stack of this focus sequence. `scene_range`: that of the previous stack, used unless the scene has
+    left it. Raises ValueError if fewer than two frames show the same scene, or no depth within the limits can be told.
     """
     working = opened(reduced(stack, config.processing.max_megapixels), config.lens.aperture_scale)
     aligned = steps.align(working, config.alignment, reference, initial)
-    depths_m = hypotheses_for(stack, config.hypotheses)
-    aperture = steps.aperture(aligned, stack, depths_m, config)
+    limits = search_range(aligned.stack, config)
+    before = scene_range
+    scene_range = steps.find_range(aligned, limits, config) if before is None else before.fitted(limits)
+    aperture = steps.aperture(aligned, stack, hypotheses_in(scene_range, aligned.stack, config), config)
     findings = steps.judge(working, aligned, aperture, config)
     aligned = aligned.opened(aperture.scale)
-    diopters, spread, confidence = steps.download(infer(aligned, depths_m, config, steps))
+    limits = search_range(aligned.stack, config)
+    if before is None:
+        scene_range = scene_range.moved(aperture.scale, aligned.stack).fitted(limits)
+    depths_m = hypotheses_in(scene_range, aligned.stack, config)
+    diopters, spread, confidence, ends = steps.download(infer(aligned, depths_m, config, steps))
+    if before is not None and has_left(ends, confidence, scene_range, limits):
+        scene_range = steps.find_range(aligned, limits, config)
+        depths_m = hypotheses_in(scene_range, aligned.stack, config)
+        diopters, spread, confidence, ends = steps.download(infer(aligned, depths_m, config, steps))
     doubt = LensDoubt.of(aligned.stack, aperture.depth_sigma, config.lens.focus_sigma_diopters)
     local_diopters = steps.sigma(spread, diopters, doubt.focus_diopters)
     depth_m = 1.0 / diopters
@@ -117,23 +135,31 @@ def estimate(
     dense = depth_m, sigma_m
     sharp = steps.sharpen(aligned.stack, depth_m, config.cost) if sharpen else None
     if not config.confidence.dense:
-        known = known_pixels(depth_m, local_diopters, confidence, config.confidence) & aligned.valid
+        known = known_pixels(depth_m, local_diopters, confidence, config.confidence) & aligned.valid & (ends == 0)
         known &= trusted(findings, config.confidence)
         depth_m, sigma_m = np.where(known, depth_m, np.nan), np.where(known, sigma_m, np.nan)
+    findings += outside_range(ends, confidence, limits)
+    kept = scene_range.kept(diopters[confidence > RELIABLE])
     planes = depth_m, sigma_m, dense, local_diopters, confidence
-    return Estimate(*planes, sharp, aligned, aperture, findings, doubt, depths_m)
+    return Estimate(*planes, sharp, aligned, aperture, findings, doubt, depths_m, kept)
 
 
-def infer(aligned: AlignedStack, depths_m: Depths, config: Config, steps: Steps) -> tuple[Array, Array, Array]:
-    """Inverse depth, its standard deviation (dioptres) and confidence, (H, W) each."""
+def infer(aligned: AlignedStack, depths_m: Depths, config: Config, steps: Steps) -> tuple[Array, Array, Array, Array]:
+    """Inverse depth, its standard deviation (dioptres), confidence and ends of the range, (H, W) each."""
     images = steps.upload(aligned.stack.images)
     guide = steps.guide(images)
-    cost = steps.cost_volume(aligned, images, depths_m, config.cost)
+    around = surroundings(depths_m, aligned.stack)
+    volume = steps.cost_volume(aligned, images, around.with_inner(depths_m), config.cost)
+    cost, outer = steps.split(volume, around.inner(depths_m))
     cost, depths_m = steps.interpolate(cost, depths_m, config)
     energy = steps.energy(cost, config.cost.method)
     smoothed = steps.aggregate(energy, guide, config.regularization)
-    confidence = steps.confidence(smoothed)
+    outer = steps.aggregate(steps.energy(outer, config.cost.method), guide, config.regularization)
+    confidence, ends = (
+        steps.confidence(smoothed, outer, around.share),
+        steps.at_ends(smoothed, outer, len(around.near_m)),
+    )
     smoothed = steps.optimize(smoothed, guide, config.regularization)
     probability = steps.decide(energy, smoothed, guide, images[aligned.reference], config.regularization.sharpness)
     diopters, spread = steps.read_out(probability, smoothed, depths_m)
-    return diopters, spread, confidence
+    return diopters, spread, confidence, ends

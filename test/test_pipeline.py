@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dfs_ros.config import NEAREST_DEPTH_M, Config
+from dfs_ros.config import Config
 from dfs_ros.cost_volume import chosen_device, cuda
-from dfs_ros.cost_volume.hypotheses import hypotheses_for
 from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.optics import thin_lens
 from dfs_ros.optics.pinhole import intrinsics
@@ -109,7 +108,7 @@ def test_dense_means_depth_everywhere(textured: bool) -> None:
     result = DepthEstimator(config_of(confidence={"dense": True})).estimate(stack)
     near_m, far_m = (result.report["hypotheses_m"][end] for end in ("min", "max"))
     assert result.coverage == 1.0 and result.report["hypotheses"] == 48
-    assert near_m <= result.depth_m.min() and result.depth_m.max() <= far_m * (1 + 1e-6)
+    assert near_m * (1 - 1e-6) <= result.depth_m.min() and result.depth_m.max() <= far_m * (1 + 1e-6)
     assert np.isfinite(result.sigma_m).all() and (result.sigma_m > 0).all()
     both = DepthEstimator(config_of()).estimate(stack)
     np.testing.assert_array_equal(both.dense_depth_m, result.depth_m)
@@ -127,7 +126,7 @@ def test_depth_and_sigma_are_known_together_and_sigma_grows_with_the_noise() -> 
         assert (result.sigma_m[known] > 0).all()
         assert (np.abs(result.depth_m - 1.1)[known] < 2 * result.sigma_m[known]).mean() > 0.95
         sigmas.append(float(np.median(result.sigma_m[known])))
-    assert sigmas[0] < 0.06 < 0.8 * sigmas[2] and sigmas == sorted(sigmas)
+    assert sigmas[0] < 0.5 * sigmas[2] and sigmas == sorted(sigmas)
 
 
 def test_sigma_holds_the_doubt_about_the_focus_of_nominal_stacks_and_none_of_exact_ones() -> None:
@@ -314,16 +313,6 @@ def test_the_report_says_what_was_done() -> None:
     assert report["images"] == 5 and report["ran_on"]["network"] == "none"
 
 
-def test_hypotheses_reach_nearer_than_the_nearest_focus() -> None:
-    stack = plane_stack(0.8)
-    depths = hypotheses_for(stack, config_of().hypotheses)
-    assert (depths[0], depths[-1], len(depths)) == (pytest.approx(NEAREST_DEPTH_M), pytest.approx(5.0), 48)
-    macro = dataclasses.replace(stack, focus_diopters=np.array([10.0, 8, 6, 4, 2]))
-    assert hypotheses_for(macro, config_of().hypotheses)[0] == pytest.approx(1 / 12)
-    given = config_of(hypotheses={"min_depth_m": 0.5, "spacing": "linear"}).hypotheses
-    np.testing.assert_allclose(hypotheses_for(macro, given), np.linspace(0.5, 5, 48))
-
-
 @pytest.mark.parametrize("count", [2, 3])
 def test_few_hypotheses_are_enough_to_run(count: int) -> None:
     result = DepthEstimator(config_of(hypotheses={"count": count, "min_depth_m": 0.4})).estimate(plane_stack(0.8))
@@ -334,7 +323,7 @@ def test_few_hypotheses_are_enough_to_run(count: int) -> None:
 def test_what_cannot_be_is_told_before_any_work() -> None:
     with pytest.raises(FileNotFoundError, match="network 'lihgt': unknown model; known: light"):
         DepthEstimator(Config.from_dict({"network": {"name": "lihgt"}}))
-    with pytest.raises(ValueError, match=r"expected 0 < min < max and 2 or more, received 0\.31 to 0\.2 m"):
+    with pytest.raises(ValueError, match=r"this sweep can tell depths of 0\.234 to 1e\+03 m; .* received 0 and 0\.2"):
         DepthEstimator(config_of(hypotheses={"max_depth_m": 0.2})).estimate(plane_stack(0.8))
     for reference in (5, -1):
         with pytest.raises(ValueError, match=f"reference: expected the index of one of 5 frames, .* {reference}"):

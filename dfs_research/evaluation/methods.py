@@ -21,7 +21,7 @@ from dfs_research.baselines import load_module, network_file
 from dfs_research.evaluation.classical import laplacian_depth, ring_depth
 from dfs_ros.config import Config
 from dfs_ros.cost_volume import cost_volume_from_config
-from dfs_ros.cost_volume.hypotheses import hypotheses_for
+from dfs_ros.depth.scene_range import hypotheses_for
 from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.types import FocalStack
 
@@ -85,7 +85,7 @@ def _is_light(name: str) -> bool:
 
 def _argmin(config: Config) -> Method:
     def predict(stack: FocalStack) -> Prediction:
-        depths_m = hypotheses_for(stack, config.hypotheses)
+        depths_m = hypotheses_for(stack, config)
         cost = cost_volume_from_config(stack, depths_m, config.cost, threads=config.processing.threads)
         return Prediction(depths_m[cost.argmin(axis=0)].astype(np.float32))
 
@@ -94,7 +94,7 @@ def _argmin(config: Config) -> Method:
 
 def _classical(name: str, config: Config) -> Method:
     def predict(stack: FocalStack) -> Prediction:
-        depths_m = hypotheses_for(stack, config.hypotheses)
+        depths_m = hypotheses_for(stack, config)
         return Prediction(CLASSICAL_METHODS[name](stack, float(depths_m.min()), float(depths_m.max())))
 
     return predict
@@ -116,6 +116,6 @@ def _predictor(name: str, config: Config) -> Method:
     estimate = predictor(name)
 
     def predict(stack: FocalStack) -> Prediction:
-        return Prediction(*estimate(stack, hypotheses_for(stack, config.hypotheses)))
+        return Prediction(*estimate(stack, hypotheses_for(stack, config)))
 
     return predict

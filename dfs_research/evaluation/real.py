@@ -15,7 +15,7 @@ from dfs_research.evaluation import figures
 from dfs_research.evaluation.methods import CLASSICAL_METHODS, RAW_METHODS
 from dfs_ros.alignment.align import align
 from dfs_ros.config import Config
-from dfs_ros.cost_volume.hypotheses import hypotheses_for
+from dfs_ros.depth.scene_range import hypotheses_for
 from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.io.markdown import markdown_table
 from dfs_ros.io.pictures import depth_range
@@ -120,7 +120,7 @@ def _estimated(stack: FocalStack, name: str, config: Config) -> RealResult:
 def _classical(stack: FocalStack, name: str, config: Config) -> RealResult:
     started = time.perf_counter()
     aligned = align(reduced(stack, config.processing.max_megapixels), config.alignment)
-    depths_m = hypotheses_for(stack, config.hypotheses)
+    depths_m = hypotheses_for(stack, config)
     depth_m = CLASSICAL_METHODS[name](aligned.stack, float(depths_m.min()), float(depths_m.max()))
     depth_m = np.where(aligned.valid, depth_m, np.float32(np.nan))
     size = (stack.size[1], stack.size[0])

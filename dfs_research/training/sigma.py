@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dfs_research.evaluation.protocol import FARTHEST_M, HYPOTHESES, NEAREST_M
 from dfs_research.evaluation.rendered import EVALUATION_CAMERAS, load_rgbd
 from dfs_research.training.samples import Perturbation, disturbed, sample_of
 from dfs_research.training.stacks import Sources, TrainingStack, random_lens, random_pupil
-from dfs_ros.config import CostConfig, HypothesesConfig
-from dfs_ros.cost_volume.hypotheses import hypotheses_for
+from dfs_ros.config import CostConfig
+from dfs_ros.cost_volume.hypotheses import depth_hypotheses
 from dfs_ros.depth.readout import SIGMA_FLOOR, at_index, median_and_spread, spread_in_use, step_at
 from dfs_ros.network.light import DOWNSAMPLING, LightNetwork
 from dfs_ros.simulation.render import render_stack
@@ -104,7 +105,8 @@ def _scales_needed(
     if known.size == 0:
         return np.empty(0, np.float32)
     stack = disturbed(rng, rendered.stack, _AS_DESCRIBED)
-    depths_m = hypotheses_for(stack, HypothesesConfig())
+    nearest_m = min(NEAREST_M, 1.0 / (1.2 * float(stack.focus_diopters.max())))
+    depths_m = depth_hypotheses(nearest_m, FARTHEST_M, HYPOTHESES)
     sample = sample_of(rng, stack, rendered.depth_m, depths_m, CostConfig())
     height, width = (n // DOWNSAMPLING * DOWNSAMPLING for n in sample.truth.shape)
     arrays = (np.ascontiguousarray(x[:, :height, :width]) for x in (sample.energy, sample.smoothed, sample.image))

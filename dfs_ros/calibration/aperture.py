@@ -43,6 +43,7 @@ FARTHEST_STEPS = 10
 LEAST_FOCUSES = 3
 """Two images have a depth for every aperture where blur is Gaussian: only the shape of the blur tells them apart."""
 
+_NEAREST_M = 0.31
 _WINDOW_SIGMA_PX = 3.0
 _TEXTURED = 0.4  # least confidence of a pixel that counts
 _LEAST_SHARE = 0.02  # of the pixels
@@ -198,6 +199,11 @@ def fit_aperture(
         share=float(textured.mean()),
         at_limit=best in (steps[0], steps[-1]),
     )
+
+
+def nearest_searched(stack: FocalStack, depths_m: NDArray[np.float64]) -> float:
+    """Nearest depth of a fit: that of the hypotheses, or nearer where a wrong factor could move them."""
+    return min(_NEAREST_M, 1.0 / (1.2 * float(stack.focus_diopters.max())), float(depths_m.min()))
 
 
 class ApertureTracker:

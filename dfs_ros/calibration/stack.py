@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from dfs_ros.alignment.align import align
-from dfs_ros.calibration.aperture import LEAST_FOCUSES, MEGAPIXELS, ApertureFit, fit_aperture
+from dfs_ros.calibration.aperture import LEAST_FOCUSES, MEGAPIXELS, ApertureFit, fit_aperture, nearest_searched
 from dfs_ros.config import Config
-from dfs_ros.cost_volume.hypotheses import hypotheses_for
+from dfs_ros.depth.scene_range import find_range, hypotheses_in, search_range
 from dfs_ros.types import FocalStack, reduced
 
 
@@ -26,8 +26,9 @@ def calibrate_aperture(
     if count < LEAST_FOCUSES:
         raise ValueError(f"calibration: expected images at {LEAST_FOCUSES} or more focus positions, received {count}")
     aligned = align(reduced(stack, MEGAPIXELS), config.alignment)
-    nearest_m = float(hypotheses_for(stack, config.hypotheses).min())
     threads = config.processing.threads
+    found = find_range(aligned.stack, search_range(aligned.stack, config), config, threads)
+    nearest_m = nearest_searched(stack, hypotheses_in(found, aligned.stack, config))
     fit = fit_aperture(aligned.stack, nearest_m, config.cost, threads=threads, tried=tried)
     if fit is None:
         raise ValueError(

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from dfs_ros.config.estimation import (
-    NEAREST_DEPTH_M,
     AlignmentConfig,
     ConfidenceConfig,
     CostConfig,
@@ -43,7 +42,6 @@ from dfs_ros.config.ros_file import is_parameter_file, settings_of
 from dfs_ros.config.setting import checked, read_yaml, setting, unknown_name
 
 __all__ = [
-    "NEAREST_DEPTH_M",
     "AlignmentConfig",
     "CameraConfig",
     "ConfidenceConfig",
@@ -100,7 +98,7 @@ class Config:
             for setting_field in dataclasses.fields(section):
                 value = checked(getattr(section, setting_field.name), setting_field, type(section), name)
                 object.__setattr__(section, setting_field.name, value)
-        if self.hypotheses.min_depth_m >= self.hypotheses.max_depth_m:
+        if 0 < self.hypotheses.max_depth_m <= self.hypotheses.min_depth_m:
             raise ValueError(
                 f"hypotheses: expected min_depth_m < max_depth_m, received {self.hypotheses.min_depth_m} and "
                 f"{self.hypotheses.max_depth_m}"

@@ -67,30 +67,33 @@ class LensConfig:
     )
 
 
-NEAREST_DEPTH_M = 0.31
-"""Default of the nearest hypothesis, in metres; a stack focused nearer lowers it.
-
-From here to 10 m the 64 hypotheses of the default lie 1/20 dioptre apart. A nearer default would set them wider apart
-in every stack, also where nothing is that near.
-"""
-
-
 @dataclass(frozen=True)
 class HypothesesConfig:
-    """Depth hypotheses: the candidate depths of every pixel."""
+    """Depth hypotheses: the candidate depths of every pixel, in the range found for each scene."""
 
     min_depth_m: float = setting(
         0.0,
-        f"Nearest depth hypothesis; 0: {NEAREST_DEPTH_M} m, or the nearest focus distance divided by 1.2 where "
-        "that is less",
+        "Nearest depth to search; 0: none, the depth whose blur in the nearest focus reaches its limit",
         unit="m",
         low=0,
         high=1000,
         dynamic=True,
     )
-    max_depth_m: float = setting(10.0, "Farthest depth hypothesis", unit="m", low=0.01, high=10000, dynamic=True)
+    max_depth_m: float = setting(
+        0.0,
+        "Farthest depth to search; 0: none, infinity or the depth whose blur in the farthest focus reaches its limit",
+        unit="m",
+        low=0,
+        high=10000,
+        dynamic=True,
+    )
     count: int = setting(
-        64, "Number of depth hypotheses; time and memory grow in proportion", low=2, high=512, dynamic=True
+        61,
+        "Number of depth hypotheses in the range of the scene. Half or a quarter are computed if these lie at most 1.2 "
+        "px of blur apart and interpolation makes as many; twice as many if they would lie over 2 px apart",
+        low=2,
+        high=512,
+        dynamic=True,
     )
     interpolate_to: int = setting(
         60,
@@ -157,8 +160,9 @@ class CostConfig:
         choices=("auto", "disk", "table", "gaussian"),
     )
     max_coc_px: float = setting(
-        40.0,
-        "Upper limit of the modelled blur diameter; depths that blur more cannot be distinguished",
+        100.0,
+        "Upper limit of the modelled blur diameter. Depths that blur more in every image, or by more than a sixth of "
+        "the image's shorter side, cannot be distinguished and are not searched",
         unit="px",
         low=1,
         high=200,

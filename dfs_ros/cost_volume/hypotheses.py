@@ -20,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
-from dfs_ros.config import NEAREST_DEPTH_M, Config, HypothesesConfig
-from dfs_ros.types import FocalStack
+from dfs_ros.config import Config
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,12 +42,6 @@ def depth_hypotheses(
     if spacing == "linear":
         return np.linspace(min_depth_m, max_depth_m, count)
     return 1.0 / np.linspace(1.0 / min_depth_m, 1.0 / max_depth_m, count)
-
-
-def hypotheses_for(stack: FocalStack, config: HypothesesConfig) -> NDArray[np.float64]:
-    """Depth hypotheses in metres, near to far; an open near end follows the focus."""
-    nearest = config.min_depth_m or min(NEAREST_DEPTH_M, 1.0 / (1.2 * float(stack.focus_diopters.max())))
-    return depth_hypotheses(nearest, config.max_depth_m, config.count, config.spacing)
 
 
 @dataclass(frozen=True, eq=False)

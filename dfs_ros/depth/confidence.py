@@ -10,15 +10,21 @@ from dfs_ros.config import ConfidenceConfig
 Image = NDArray[np.float32]
 
 
-def confidence_of(aggregated: NDArray[np.float32]) -> Image:
+def confidence_of(
+    aggregated: NDArray[np.float32], outer: NDArray[np.float32] | None = None, outer_share: float = 0.0
+) -> Image:
     """Confidence, float32 (H, W) in [0, 1]: misfit removed by the best depth.
 
     ``1 - exp(min E - mean E)`` over the hypotheses of the aggregated energy (D, H, W): the share of the typical
     (geometric mean) misfit that the best hypothesis removes. Noise alone, which all hypotheses explain equally badly,
-    gives 0.
+    gives 0. `outer` (M, H, W): energies around the range of the hypotheses, with a weight of `outer_share` in the mean,
+    so that the confidence does not depend on the range.
     """
+    mean = aggregated.mean(axis=0)
+    if outer is not None and len(outer):
+        mean = (1.0 - outer_share) * mean + outer_share * outer.mean(axis=0)
     # Rounding alone can put the mean of equal values below their minimum.
-    return np.asarray(1.0 - np.exp(np.minimum(aggregated.min(axis=0) - aggregated.mean(axis=0), 0.0)))
+    return np.asarray(1.0 - np.exp(np.minimum(aggregated.min(axis=0) - mean, 0.0)), np.float32)
 
 
 def known_pixels(

@@ -136,9 +136,22 @@ def at_index(values: Tensor, index: Tensor) -> Tensor:
     return torch.lerp(values[below], values[below + 1], index - below)
 
 
-def confidence_of(aggregated: Tensor) -> Tensor:
-    """:func:`dfs_ros.depth.confidence.confidence_of` of a tensor."""
-    return 1.0 - torch.exp((aggregated.amin(dim=0) - aggregated.mean(dim=0)).clamp(max=0.0))
+def confidence_of(aggregated: Tensor, outer: Tensor, outer_share: float) -> Tensor:
+    """:func:`dfs_ros.depth.confidence.confidence_of` of tensors."""
+    mean = aggregated.mean(dim=0)
+    if len(outer):
+        mean = (1.0 - outer_share) * mean + outer_share * outer.mean(dim=0)
+    return 1.0 - torch.exp((aggregated.amin(dim=0) - mean).clamp(max=0.0))
+
+
+def at_ends(aggregated: Tensor, outer: Tensor, nearer: int) -> Tensor:
+    """:func:`dfs_ros.depth.scene_range.at_ends` of tensors."""
+    if len(aggregated) < 3:
+        return torch.zeros_like(aggregated[0])
+    inner = aggregated[1:-1].amin(dim=0)
+    near = torch.cat([aggregated[:1], outer[:nearer]]).amin(dim=0)
+    far = torch.cat([aggregated[-1:], outer[nearer:]]).amin(dim=0)
+    return ((near < inner) & (near <= far)).float() - ((far < inner) & (far < near)).float()
 
 
 def halved(planes: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from dfs_ros.depth import regularization
 from dfs_ros.depth.confidence import confidence_of
 from dfs_ros.depth.guide import guide_image
 from dfs_ros.depth.readout import at_index, read_out
+from dfs_ros.depth.scene_range import at_ends
 from dfs_ros.estimator.host import HostSteps
 
 Image = NDArray[np.float32]
@@ -45,6 +46,9 @@ class CpuSteps(HostSteps):
             aligned.stack, depths_m, config, threads=self.threads, spectra_cache=self.spectra, frame_keys=keys
         )
 
+    def split(self, volume: Volume, inner: slice) -> tuple[Volume, Volume]:
+        return volume[inner], np.concatenate([volume[: inner.start], volume[inner.stop :]])
+
     def interpolate(self, cost: Volume, depths_m: Depths, config: Config) -> tuple[Volume, Depths]:
         between = subdivision_for(config, depths_m)
         return (cost, depths_m) if between is None else (subdivided(cost, between), between.depths_m)
@@ -71,10 +75,13 @@ class CpuSteps(HostSteps):
             diopters = at_index(1.0 / depths_m, regularization.minimum_with_offset(smoothed))
         return diopters, spread
 
-    def confidence(self, aggregated: Volume) -> Image:
-        return confidence_of(aggregated)
+    def confidence(self, aggregated: Volume, outer: Volume, outer_share: float) -> Image:
+        return confidence_of(aggregated, outer, outer_share)
 
-    def download(self, planes: tuple[Image, Image, Image]) -> tuple[Image, Image, Image]:
+    def at_ends(self, aggregated: Volume, outer: Volume, nearer: int) -> Image:
+        return at_ends(aggregated, outer, nearer)
+
+    def download(self, planes: tuple[Image, Image, Image, Image]) -> tuple[Image, Image, Image, Image]:
         return planes
 
     def now(self) -> float:

@@ -10,6 +10,7 @@ from dfs_ros.calibration.aperture import ApertureTracker
 from dfs_ros.config import Config
 from dfs_ros.consistency.judge import Judge
 from dfs_ros.cost_volume import SpectraCache, chosen_device
+from dfs_ros.depth.scene_range import SceneRange
 from dfs_ros.estimator.cpu import CpuSteps
 from dfs_ros.estimator.observed import ObservedSteps
 from dfs_ros.estimator.report import result_of
@@ -30,7 +31,7 @@ class DepthEstimator:
     """Estimator of depth from focal stacks, with one configuration; one stack at a time.
 
     The network is loaded once. `one_camera`: all stacks come from one camera, in sequence, and fits of its aperture are
-    combined; otherwise each stack is estimated on its own.
+    combined and the scene's range is kept until the scene leaves it; otherwise each stack is estimated on its own.
 
     >>> estimator = DepthEstimator(Config.from_dict({"network": {"name": "none"}}))
     """
@@ -41,6 +42,8 @@ class DepthEstimator:
         # Neighbouring stacks of a sliding window share all frames but one.
         spectra = SpectraCache() if self.config.stack.mode == "sliding" else None
         lens = ApertureTracker() if one_camera else None
+        self._one_camera = one_camera
+        self._scene_range: SceneRange | None = None
         self._network = network_for(self.config)
         self._cpu = CpuSteps(self._network, threads, lens, spectra, Judge(one_camera))
         self._gpu = gpu_for(self.config, self._cpu, lens)
@@ -92,8 +95,11 @@ class DepthEstimator:
                 cast(pipeline.Steps, observed),
                 reference=reference,
                 initial=initial_alignment,
+                scene_range=self._scene_range,
                 sharpen=sharpen,
             )
+            if self._one_camera:
+                self._scene_range = found.scene_range
             ran_on = {"cost volume": steps.description, "network": self.network}
             return result_of(stack, found, self.config, observed.seconds(), ran_on, warnings)
 

@@ -31,7 +31,7 @@ from dfs_ros.cost_volume.cuda.job import uploaded
 from dfs_ros.cost_volume.energy import log_energy_tensor
 from dfs_ros.cost_volume.hypotheses import subdivided_tensor, subdivision_for
 from dfs_ros.cost_volume.problem import make_problem
-from dfs_ros.depth.cuda import Aggregation, at_index, confidence_of, minimum_with_offset
+from dfs_ros.depth.cuda import Aggregation, at_ends, at_index, confidence_of, minimum_with_offset
 from dfs_ros.depth.guide import colours_of, guide_of
 from dfs_ros.estimator.host import HostSteps
 from dfs_ros.network import Network
@@ -105,6 +105,9 @@ class GpuSteps(HostSteps):
         spectra = engine.spectra(images, self.spectra, keys)
         return engine.volume(spectra, problem.coc_px, self._graphs)
 
+    def split(self, volume: Tensor, inner: slice) -> tuple[Tensor, Tensor]:
+        return volume[inner], torch.cat([volume[: inner.start], volume[inner.stop :]])
+
     def interpolate(self, cost: Tensor, depths_m: Depths, config: Config) -> tuple[Tensor, Depths]:
         between = subdivision_for(config, depths_m)
         if between is None:
@@ -134,12 +137,15 @@ class GpuSteps(HostSteps):
             diopters = at_index(levels, minimum_with_offset(smoothed))
         return diopters, spread
 
-    def confidence(self, aggregated: Tensor) -> Tensor:
-        return confidence_of(aggregated)
+    def confidence(self, aggregated: Tensor, outer: Tensor, outer_share: float) -> Tensor:
+        return confidence_of(aggregated, outer, outer_share)
 
-    def download(self, planes: tuple[Tensor, Tensor, Tensor]) -> tuple[Image, Image, Image]:
-        diopters, spread, confidence = torch.stack(planes).cpu().numpy()
-        return diopters, spread, confidence
+    def at_ends(self, aggregated: Tensor, outer: Tensor, nearer: int) -> Tensor:
+        return at_ends(aggregated, outer, nearer)
+
+    def download(self, planes: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[Image, Image, Image, Image]:
+        diopters, spread, confidence, ends = torch.stack(planes).cpu().numpy()
+        return diopters, spread, confidence, ends
 
     def now(self) -> Any:
         """Time mark for :meth:`seconds_between`: an event of the device."""

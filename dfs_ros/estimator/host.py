@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.alignment.align import AlignedStack, FrameAlignment, align
-from dfs_ros.calibration.aperture import ApertureFit, ApertureTracker, fit_aperture, unfitted
+from dfs_ros.calibration.aperture import ApertureFit, ApertureTracker, fit_aperture, nearest_searched, unfitted
 from dfs_ros.config import AlignmentConfig, Config, CostConfig
 from dfs_ros.consistency.findings import Findings
 from dfs_ros.consistency.judge import Judge, judge
 from dfs_ros.cost_volume import SpectraCache, all_in_focus
 from dfs_ros.depth import regularization
 from dfs_ros.depth.readout import sigma_in_use
+from dfs_ros.depth.scene_range import SceneRange, find_range
 from dfs_ros.network import Network
 from dfs_ros.types import FocalStack
 
@@ -73,13 +74,18 @@ class HostSteps:
             return unfitted()
 
         def fit() -> ApertureFit | None:
-            return fit_aperture(aligned.stack, float(depths_m.min()), config.cost, threads=self.threads)
+            return fit_aperture(
+                aligned.stack, nearest_searched(aligned.stack, depths_m), config.cost, threads=self.threads
+            )
 
         return (fit() or unfitted()) if self._lens is None else self._lens.fit(described.camera, fit)
 
     def judge(self, stack: FocalStack, aligned: AlignedStack, aperture: ApertureFit, config: Config) -> Findings:
         curve = config.cost.resolved().transfer_curve
         return self.findings.of(stack, lambda: judge(stack, aligned, aperture, curve))
+
+    def find_range(self, aligned: AlignedStack, limits: SceneRange, config: Config) -> SceneRange:
+        return find_range(aligned.stack, limits, config, threads=self.threads)
 
     def sigma(self, spread: Image, diopters: Image, focus_diopters: float) -> Image:
         """Standard deviation of the inverse depth of each pixel, for the mean focus of the stack."""

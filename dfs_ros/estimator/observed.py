@@ -13,15 +13,18 @@ if TYPE_CHECKING:
 # Method of the steps: its name in reports, and the completed share of the whole when it begins.
 _STEPS = {
     "align": ("align", 0.0),
+    "find_range": ("range", 0.12),
     "aperture": ("aperture", 0.15),
     "judge": ("judge", 0.18),
     "upload": ("cost volume", 0.2),
     "guide": ("cost volume", 0.2),
     "cost_volume": ("cost volume", 0.2),
+    "split": ("aggregate", 0.58),
     "interpolate": ("aggregate", 0.58),
     "energy": ("aggregate", 0.58),
     "aggregate": ("aggregate", 0.58),
     "confidence": ("aggregate", 0.58),
+    "at_ends": ("aggregate", 0.58),
     "optimize": ("optimize", 0.62),
     "decide": ("decide", 0.65),
     "read_out": ("read out", 0.8),

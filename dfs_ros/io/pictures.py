@@ -16,13 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from dfs_ros.config import NEAREST_DEPTH_M, HypothesesConfig
-
 Picture = NDArray[np.uint8]
 
 _LEVELS = 254  # of the colour map; indices 254 and 255 are the stripes of "no depth"
 # Least width of a range of depth colours in standard deviations: noise, 99 % of it within five, spans a quarter.
 _LEAST_SIGMAS = 20
+_RANGE_WITHOUT_DEPTH_M = (0.3, 10.0)
 _BACKGROUND = (255, 255, 255)
 _INK = (32, 36, 42)
 
@@ -56,13 +55,13 @@ def depth_range(depth_m: NDArray[np.float32], sigma_m: NDArray[np.float32] | Non
     """Range (min, max) of depth colours in metres: 1st and 99th percentile.
 
     It is widened to at least a factor of 1.05, and, about its middle in dioptres, to 20 times the median `sigma_m` (of
-    the same shape): noise shall not look like relief. Without any depth it is the default hypotheses' range.
+    the same shape): noise shall not look like relief. Without any depth it is 0.3 to 10 m.
     """
     depth = np.asarray(depth_m)
     known = np.isfinite(depth) & (depth > 0)
     values = depth[known]
     if values.size == 0:
-        return NEAREST_DEPTH_M, HypothesesConfig.max_depth_m
+        return _RANGE_WITHOUT_DEPTH_M
     low, high = (float(v) for v in np.percentile(values, [1, 99]))
     if high < 1.05 * low:
         middle = math.sqrt(low * high)

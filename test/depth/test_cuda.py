@@ -15,6 +15,7 @@ from dfs_ros.config import RegularizationConfig
 from dfs_ros.depth import cuda, readout, regularization
 from dfs_ros.depth.confidence import confidence_of as cpu_confidence
 from dfs_ros.depth.cuda import Aggregation
+from dfs_ros.depth.scene_range import at_ends as cpu_at_ends
 
 SIZES = [(5, 33, 47), (8, 48, 30), (1, 20, 64), (2, 31, 16), (67, 18, 21)]
 
@@ -125,8 +126,16 @@ def test_minimum_with_offset(depths: int) -> None:
     energy[:, 3, 3] = 1.0  # a tie: the first
     found = cuda.minimum_with_offset(torch.from_numpy(energy)).numpy()
     np.testing.assert_allclose(found, regularization.minimum_with_offset(energy), atol=1e-5)
-    found = cuda.confidence_of(torch.from_numpy(energy)).numpy()
-    np.testing.assert_allclose(found, cpu_confidence(energy), atol=1e-6)
+
+
+@pytest.mark.parametrize("depths", [1, 2, 3, 40])
+@pytest.mark.parametrize(("outer", "nearer"), [(0, 0), (5, 0), (5, 2), (5, 5)])
+def test_confidence_and_ends(depths: int, outer: int, nearer: int) -> None:
+    energies = np.random.default_rng(depths).normal(0, 1, (depths + outer, 15, 22)).astype(np.float32)
+    inside, around = energies[:depths], energies[depths:]
+    tensors = torch.from_numpy(inside), torch.from_numpy(around)
+    np.testing.assert_allclose(cuda.confidence_of(*tensors, 0.3), cpu_confidence(inside, around, 0.3), atol=1e-6)
+    np.testing.assert_array_equal(cuda.at_ends(*tensors, nearer), cpu_at_ends(inside, around, nearer))
 
 
 def test_wrong_kernels_are_rejected(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from dfs_ros.alignment.align import aligned_as_is
 from dfs_ros.config import Config
 from dfs_ros.cost_volume import SpectraCache, cuda
 from dfs_ros.cost_volume.cuda.graphs import Compute, CudaGraphs, Recorded, Tensors
-from dfs_ros.cost_volume.hypotheses import hypotheses_for
 from dfs_ros.depth.guide import colours_of, guide_image, guide_of, image_channels
+from dfs_ros.depth.scene_range import hypotheses_for
 from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.estimator.gpu import GpuSteps
 from dfs_ros.network import Network, load_network
@@ -153,7 +153,7 @@ class Interrupted:
 def test_two_estimators_of_one_size_each_have_their_own_answer(kernels: HostKernels, shared: bool) -> None:
     config = config_of("none")
     stacks = stack_of(), dataclasses.replace(stack_of(), camera=dataclasses.replace(CAMERA, f_number=2.8))
-    depths_m = hypotheses_for(stacks[0], config.hypotheses)
+    depths_m = hypotheses_for(stacks[0], config)
 
     def volume(steps: GpuSteps, stack: FocalStack) -> torch.Tensor:
         with steps.current():
@@ -291,7 +291,7 @@ def test_nothing_in_between_touches_the_host(network: str) -> None:
     meta = torch.device("meta")
     kernels, stack, config = NoKernels(), stack_of(), config_of(network)
     steps = GpuSteps(kernels, meta, network_on(meta) if network == "light" else None, spectra=SpectraCache())
-    depths_m = hypotheses_for(stack, config.hypotheses)
+    depths_m = hypotheses_for(stack, config)
     aligned = aligned_as_is(stack, reference=1)
     for _ in range(2):
         with steps.current():

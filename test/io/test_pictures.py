@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dfs_ros.config import NEAREST_DEPTH_M, HypothesesConfig
 from dfs_ros.io.pictures import (
     colorize_depth,
     depth_picture,
@@ -75,7 +74,7 @@ def test_depth_range_leaves_outliers_out() -> None:
     depth[0, :5] = 1000
     low, high = depth_range(depth)
     assert (low, high) == pytest.approx((1.01, 1.99), abs=0.01)
-    assert depth_range(np.full((4, 4), np.nan)) == (NEAREST_DEPTH_M, HypothesesConfig.max_depth_m)
+    assert depth_range(np.full((4, 4), np.nan)) == (0.3, 10.0)
     low, high = depth_range(np.full((4, 4), 2.0))
     assert low < 2 < high and high / low == pytest.approx(1.05)
 

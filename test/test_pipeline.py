@@ -47,7 +47,7 @@ def test_planes_come_out_at_their_depth(depth_m: float) -> None:
     result = DepthEstimator(config_of()).estimate(plane_stack(depth_m))
     assert result.coverage > 0.9
     assert np.nanmedian(result.depth_m) == pytest.approx(depth_m, rel=0.015)
-    assert np.percentile(errors(result, depth_m), 95) < 0.03
+    assert np.percentile(errors(result, depth_m), 95) < 0.035
     assert result.report["warnings"] == []
 
 

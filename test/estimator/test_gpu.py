@@ -249,7 +249,7 @@ def test_too_little_memory_means_smaller_blocks_then_the_cpu(
     with caplog.at_level(logging.WARNING):
         found = estimator.estimate(stack)
     assert_same(found, expected)
-    assert "blocks of 3 hypotheses from now on" in caplog.text
+    assert "blocks of 2 hypotheses from now on" in caplog.text
     assert found.report["ran_on"]["cost volume"] == "cpu" and found.report["warnings"] == []
     small.most = 0
     with caplog.at_level(logging.WARNING):

@@ -259,7 +259,7 @@ class FocalStack:
         if count < 2:
             raise ValueError(f"a focal stack needs at least 2 images at different focus, received {count}")
         if count > MAX_FRAMES:
-            raise ValueError(f"a focal stack holds at most {MAX_FRAMES} images, received {count}")
+            raise ValueError(f"a focal stack holds at most {MAX_FRAMES} images, received {count}; leave some out")
         check_image(images[0], "images")
         focus = np.asarray(self.focus_diopters, np.float64)
         if focus.shape != (count,):

@@ -32,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="unit of EXIF SubjectDistance: metres (standard, default) or dioptres (some devices)",
     )
     parser.add_argument(
+        "--distance-from",
+        choices=("lens", "sensor"),
+        default="unknown",
+        help="origin of distances in metres (default: lens, and refused where it matters)",
+    )
+    parser.add_argument("--every", metavar="N", type=int, default=1, help="take every Nth photo only (default: 1)")
+    parser.add_argument(
         "--max-input-megapixels",
         metavar="MPX",
         type=float,
@@ -41,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from dfs_ros.consistency.judge import sweep_finding
     from dfs_ros.io.importing import import_folder
     from dfs_ros.io.pictures import focus_text
 
@@ -52,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
         f_number=args.f_number,
         pixel_pitch_m=None if args.pixel_pitch_um is None else args.pixel_pitch_um * 1e-6,
         focus_unit=args.focus_unit,
+        distance_from=args.distance_from,
+        every=args.every,
         max_megapixels=args.max_input_megapixels,
     )
     stack, origins = imported.description, imported.origins
@@ -62,7 +72,10 @@ def run(args: argparse.Namespace) -> int:
     print(f"focus        from {origins['focus']}:")
     for frame in stack.frames:
         print(f"  {frame.file:<24} {focus_text(frame.focus_diopters)}")
-    if imported.left_out:
+    weak = sweep_finding([frame.focus_diopters for frame in stack.frames], camera)
+    for warning in (*imported.warnings, *([weak.text] if weak else [])):
+        print(f"warning: {warning}", file=sys.stderr)
+    if imported.left_out and args.every == 1:
         print(f"not listed in {args.csv}, left out: {', '.join(imported.left_out)}", file=sys.stderr)
     print(f"{stack.folder}: focal stack of {len(stack.frames)} images; next: dfs estimate {stack.folder} --output DIR")
     return 0

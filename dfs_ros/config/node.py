@@ -104,6 +104,13 @@ class NodeConfig:
         "on image/compressed",
         choices=("raw", "compressed"),
     )
+    sample_bits: int = setting(
+        0,
+        "Bits in use of the samples of 16-bit images, 10, 12 or 14 where the driver does not scale them; 0: of the "
+        "brightest sample so far (raw images; compressed ones: 16)",
+        low=0,
+        high=16,
+    )
     image_geometry: str = setting(
         "auto",
         "Geometry of the images. raw: intrinsics K and distortion of camera_info; rectified: intrinsics P, no "

@@ -7,7 +7,8 @@ focal length   FocalLength (mm)
 f-number       FNumber, then ApertureValue (APEX: ``N = 2^(A / 2)``)
 pixel pitch    FocalPlaneXResolution with FocalPlaneResolutionUnit, corrected by PixelXDimension / width if the photo
                was resized; then FocalLengthIn35mmFilm by the diagonal, ``p = 43.27 mm f / f35 / diagonal``
-               (f35 is a whole number: good to some percent)
+               (f35 is a whole number: good to some percent). Unknown if the two contradict each other, or if the photo
+               has another shape than PixelXDimension and PixelYDimension: it was cropped
 focus          SubjectDistance: metres by the standard, 0 = unknown, 0xFFFFFFFF = infinity; some devices write dioptres
 ============== =================================================================================================
 """
@@ -24,6 +25,10 @@ from PIL import ExifTags
 from dfs_ros.io.images import ImageFile
 
 _DIAGONAL_35MM_M = math.hypot(36e-3, 24e-3)
+_SHAPES_WITHIN = 0.02
+# Of two pixel pitches: 4 % between makers that compare diagonals and those that compare widths, and the rounding of
+# FocalLengthIn35mmFilm, which is added.
+_PITCHES_WITHIN = 0.10
 _METRES_PER_UNIT = {2: 25.4e-3, 3: 1e-2, 4: 1e-3, 5: 1e-6}  # FocalPlaneResolutionUnit; inches where it is absent
 
 
@@ -32,13 +37,14 @@ class PhotoExif:
     """EXIF values of a photo, NaN = unknown.
 
     `subject_distance` is the tag's number, or infinity for its mark of infinity; `pixel_pitch_tag`: source of the pixel
-    pitch.
+    pitch; `pixel_pitch_doubt`: reason for which tags of the pixel pitch are not believed.
     """
 
     focal_length_m: float = math.nan
     f_number: float = math.nan
     pixel_pitch_m: float = math.nan
     pixel_pitch_tag: str = ""
+    pixel_pitch_doubt: str = ""
     subject_distance: float = math.nan
 
 
@@ -50,30 +56,39 @@ def read_exif(path: Path, max_megapixels: float) -> PhotoExif:
     f_number = _rational(tags, ExifTags.Base.FNumber)
     if math.isnan(f_number):
         f_number = 2 ** (_rational(tags, ExifTags.Base.ApertureValue) / 2)
-    pitch_m, tag = _focal_plane_pitch(tags, width_px, height_px), "FocalPlaneXResolution"
-    if math.isnan(pitch_m):
-        equivalent_m = _rational(tags, ExifTags.Base.FocalLengthIn35mmFilm) * 1e-3
-        pitch_m = _DIAGONAL_35MM_M * focal_length_m / equivalent_m / math.hypot(width_px, height_px)
-        tag = "FocalLengthIn35mmFilm"
-    return PhotoExif(
-        focal_length_m,
-        f_number,
-        pitch_m,
-        "" if math.isnan(pitch_m) else tag,
-        _subject_distance(tags),
-    )
+    pitch_m, tag, doubt = _pixel_pitch(tags, width_px, height_px, focal_length_m)
+    return PhotoExif(focal_length_m, f_number, pitch_m, tag, doubt, _subject_distance(tags))
 
 
-def _focal_plane_pitch(tags: dict[int, Any], width_px: int, height_px: int) -> float:
-    per_unit = _rational(tags, ExifTags.Base.FocalPlaneXResolution)
-    unit_m = _METRES_PER_UNIT.get(tags.get(ExifTags.Base.FocalPlaneResolutionUnit, 2), math.nan)
+def _pixel_pitch(tags: dict[int, Any], width_px: int, height_px: int, focal_length_m: float) -> tuple[float, str, str]:
+    """Pixel pitch in metres, its tag, and the doubt for which neither is known."""
     taken_width = _rational(tags, ExifTags.Base.ExifImageWidth)
     taken_height = _rational(tags, ExifTags.Base.ExifImageHeight)
-    if math.isnan(taken_width) or math.isnan(taken_height):
-        return unit_m / per_unit
-    if abs(taken_width / taken_height / (width_px / height_px) - 1) > 0.02:
-        return math.nan  # cropped or turned, so that the factor of any resizing is unknown
-    return unit_m / per_unit * taken_width / width_px
+    if (taken_width, taken_height) == (height_px, width_px):  # turned, with the tags as they were
+        taken_width, taken_height = taken_height, taken_width
+    reduction = 1.0
+    if not (math.isnan(taken_width) or math.isnan(taken_height)):
+        reduction = taken_width / width_px
+        if abs(taken_width / taken_height / (width_px / height_px) - 1) > _SHAPES_WITHIN:
+            doubt = (
+                f"EXIF is of {taken_width:.0f} x {taken_height:.0f} pixels, the photo has {width_px} x {height_px}: it "
+                "was cropped"
+            )
+            return math.nan, "", doubt
+    unit_m = _METRES_PER_UNIT.get(tags.get(ExifTags.Base.FocalPlaneResolutionUnit, 2), math.nan)
+    by_plane_m = unit_m / _rational(tags, ExifTags.Base.FocalPlaneXResolution) * reduction
+    equivalent_mm = _rational(tags, ExifTags.Base.FocalLengthIn35mmFilm)
+    by_film_m = _DIAGONAL_35MM_M * focal_length_m / (equivalent_mm * 1e-3) / math.hypot(width_px, height_px)
+    within = _PITCHES_WITHIN + 0.5 / equivalent_mm
+    if abs(math.log(by_plane_m / by_film_m)) > within:
+        doubt = (
+            f"EXIF contradicts itself: {by_plane_m * 1e6:.4g} um by FocalPlaneXResolution, {by_film_m * 1e6:.4g} um by "
+            "FocalLengthIn35mmFilm"
+        )
+        return math.nan, "", doubt
+    if not math.isnan(by_plane_m):
+        return by_plane_m, "FocalPlaneXResolution", ""
+    return by_film_m, "" if math.isnan(by_film_m) else "FocalLengthIn35mmFilm", ""
 
 
 def _subject_distance(tags: dict[int, Any]) -> float:

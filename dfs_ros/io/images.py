@@ -5,11 +5,13 @@ Rules, for every image that is read:
 - The EXIF orientation is applied: images are upright, and intrinsics in `stack.yaml` are those of the upright image.
 - 16-bit images keep their upper byte (65535 becomes 255). Images below 1/16 of full scale are refused: unscaled 10- or
   12-bit data would be left with a few grey levels.
-- Transparency is dropped, palettes and CMYK become RGB; of several pictures in one file the first is read.
+- Transparency is dropped, palettes and CMYK become RGB. TIFF files of several pages and animations are refused; of
+  other files with several pictures, as phones write them, the first is read.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 import warnings
 import zlib
@@ -25,12 +27,16 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from dfs_ros.config import LimitsConfig
+from dfs_ros.io.unreadable import kind_of
 
 # Formats whose decoders report missing data. Not HEIC: Pillow reads it with a plugin only.
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "PPM")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".ppm", ".pgm")
 
 _EXIF_ORIENTATION = 0x0112
+# Tags of TIFF
+_SUBFILE, _BITS_PER_SAMPLE, _DESCRIPTION, _OFFSETS, _BYTE_COUNTS, _PLANAR = 254, 258, 270, 273, 279, 284
+_NO_PAGE = 1 | 4  # SubfileType of a reduced picture or a mask
 _GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _COLOUR_MODES = ("RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV")
 
@@ -68,9 +74,11 @@ class ImageFile:
             self._image = _parsed(self._file)
             opened.callback(self._image.close)  # which also frees its pixels
             self._check_kind(self._image)
+            self._check_single(self._image)
+            self._planar = self._has_planes(self._image)
             self._opened = opened.pop_all()
         mode = self._image.mode
-        sixteen_bit = mode[0] == "I" or "16" in str(getattr(self._image, "tile", ""))
+        sixteen_bit = self._planar or mode[0] == "I" or "16" in str(getattr(self._image, "tile", ""))
         self.header = ImageHeader(self._image.width, self._image.height, mode not in _GREY_MODES, sixteen_bit)
         self.orientation = 1
         """EXIF orientation, known after the pixels are read: in a PNG it may follow them."""
@@ -98,7 +106,11 @@ class ImageFile:
         with self._told():
             self._load()
             self.orientation = int(self._image.getexif().get(_EXIF_ORIENTATION, 1))
-            upright = ImageOps.exif_transpose(self._image)
+            image: Any = self._image
+            if self._planar:
+                image = Image.fromarray(self._upper_byte_of_planes())
+                image.getexif()[_EXIF_ORIENTATION] = self.orientation
+            upright = ImageOps.exif_transpose(image)
             if upright.mode[0] == "I":
                 pixels = _upper_byte(np.asarray(upright), self.path)
                 return np.repeat(pixels[..., None], 3, axis=2) if colour else pixels
@@ -116,6 +128,8 @@ class ImageFile:
             return np.asarray(self._image).astype(np.int32)
 
     def _load(self) -> None:
+        if self._planar:
+            return
         self._image.load()
         if self._image.format == "PNG":
             # Decoding stops at the last pixel; this checks the checksums and the end mark behind it.
@@ -130,7 +144,44 @@ class ImageFile:
                 f"({image.width} x {image.height}); reduce the image or raise limits.image_megapixels"
             )
         if image.mode not in _GREY_MODES + _COLOUR_MODES:
-            raise _Refused(f"{self.path}: expected 8- or 16-bit grey or colour, received pixels of type '{image.mode}'")
+            what = f"pixels of type '{image.mode}'{' (float)' if image.mode == 'F' else ''}; save it as 16-bit or 8-bit"
+            raise _Refused(f"{self.path}: expected 8- or 16-bit grey or colour, received {what}")
+
+    def _check_single(self, image: Any) -> None:
+        """Refuse a file with several images of a stack."""
+        count = 1
+        if image.format == "TIFF":
+            count = _pages(image)
+        elif image.format in ("PNG", "WEBP"):
+            count = getattr(image, "n_frames", 1)
+        if count > 1:
+            raise _Refused(
+                f"{self.path}: expected one image, received a file of {count} pages; split it into a file for each "
+                "(tiffsplit, or convert of ImageMagick)"
+            )
+
+    def _has_planes(self, image: Any) -> bool:
+        """True for an uncompressed TIFF of 16-bit planes, which Pillow decodes wrongly."""
+        if image.format != "TIFF" or image.tag_v2.get(_PLANAR) != 2 or image.mode in _GREY_MODES:
+            return False
+        found = {tile[0] for tile in image.tile} == {"raw"} and set(image.tag_v2[_BITS_PER_SAMPLE]) == {16}
+        if found and _OFFSETS not in image.tag_v2:
+            raise _Refused(f"{self.path}: planar 16-bit TIFF in tiles; save it in strips or interleaved")
+        return found
+
+    def _upper_byte_of_planes(self) -> NDArray[np.uint8]:
+        """Pixels (H, W, 3) of an uncompressed planar 16-bit TIFF."""
+        image: Any = self._image
+        strips = []
+        for offset, size in zip(image.tag_v2[_OFFSETS], image.tag_v2[_BYTE_COUNTS], strict=True):
+            self._file.seek(offset)
+            strips.append(self._file.read(size))
+        samples = np.frombuffer(b"".join(strips), "<u2" if image.tag_v2.prefix == b"II" else ">u2")
+        planes = len(image.tag_v2[_BITS_PER_SAMPLE])
+        if samples.size != planes * image.width * image.height:
+            raise ValueError(f"{samples.size} samples of {planes} planes of {image.width} x {image.height}")
+        upper = (samples.reshape(planes, image.height, image.width)[:3] >> 8).astype(np.uint8)
+        return np.ascontiguousarray(upper.transpose(1, 2, 0))
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -145,10 +196,9 @@ class ImageFile:
         except Image.DecompressionBombError as error:
             raise ValueError(f"{self.path}: expected at most {self._max_megapixels:g} megapixels; {error}") from error
         except UnidentifiedImageError as error:
-            raise ValueError(
-                f"{self.path}: expected an image ({', '.join(FORMATS)}), received something else or only the start of "
-                "one"
-            ) from error
+            with self.path.open("rb") as file:
+                kind = kind_of(file) or "something else or only the start of one"
+            raise ValueError(f"{self.path}: expected an image ({', '.join(FORMATS)}), received {kind}") from error
         except _DECODER_ERRORS as error:
             raise ValueError(
                 f"{self.path}: the image is truncated or damaged ({error}); copy or save it again"
@@ -164,6 +214,19 @@ def png_bytes(image: NDArray[Any]) -> bytes:
 def write_png(path: Path, image: NDArray[Any]) -> None:
     """Write a PNG file; unlike cv2.imwrite, it raises OSError with the reason if the disk is full."""
     path.write_bytes(png_bytes(image))
+
+
+def _pages(image: Any) -> int:
+    """Number of pages of a TIFF that are as large as the first, without thumbnails and masks."""
+    # ImageJ writes one page with all images behind it.
+    behind = re.search(r"^ImageJ=.*^images=(\d+)", str(image.tag_v2.get(_DESCRIPTION, "")), re.MULTILINE | re.DOTALL)
+    count, size = 1, image.size
+    for page in range(1, image.n_frames):
+        image.seek(page)
+        count += image.size == size and not image.tag_v2.get(_SUBFILE, 0) & _NO_PAGE
+    if image.n_frames > 1:
+        image.seek(0)
+    return max(count, int(behind[1]) if behind else 1)
 
 
 def _parsed(file: BinaryIO) -> Image.Image:

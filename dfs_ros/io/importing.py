@@ -9,7 +9,9 @@ SubjectDistance. The lens is taken from the arguments, else from EXIF, see :mod:
 from __future__ import annotations
 
 import csv as csv_module
+import dataclasses
 import io
+import itertools
 import math
 import shutil
 from collections.abc import Callable
@@ -32,10 +34,17 @@ from dfs_ros.io.stack_description import (
     write_description,
 )
 from dfs_ros.io.stack_folder import check_images
+from dfs_ros.io.unreadable import listed
 from dfs_ros.system.atomic import staged
-from dfs_ros.types import Camera
+from dfs_ros.types import MAX_FRAMES, Camera
 
 FOCUS_UNITS = ("metres", "diopters")
+ORIGINS = ("unknown", "lens", "sensor")
+
+_SAME_FOCUS_DIOPTERS = 1e-3  # or a hundredth of the sweep, where that is less
+_ORIGIN_MATTERS = (
+    0.1  # relative difference of distances from the lens and from the sensor: the doubt of an EXIF distance
+)
 
 _SIGMA = "focus_sigma_diopters"
 _FOCUS_COLUMNS = ("focus_diopters", "focus_distance_m")
@@ -44,11 +53,12 @@ _CSV_COLUMNS = ("file", *_FOCUS_COLUMNS, _SIGMA, "stamp_ns", "magnification")
 
 @dataclass(frozen=True)
 class ImportedStack:
-    """Result of :func:`import_folder`: stack, origin of each lens value, photos left out."""
+    """Result of :func:`import_folder`: stack, origin of each lens value, photos left out, warnings."""
 
     description: StackDescription
     origins: dict[str, str]
     left_out: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def import_folder(
@@ -60,6 +70,8 @@ def import_folder(
     f_number: float | None = None,
     pixel_pitch_m: float | None = None,
     focus_unit: str = "metres",
+    distance_from: str = "unknown",
+    every: int = 1,
     note: str = "",
     max_megapixels: float = LimitsConfig.image_megapixels,
 ) -> ImportedStack:
@@ -78,6 +90,12 @@ def import_folder(
         Lens, and size of an image pixel on the sensor; None = from EXIF.
     focus_unit
         Unit of EXIF SubjectDistance: 'metres' (the standard) or 'diopters' (some devices).
+    distance_from
+        Origin of distances in metres. 'lens': the front principal plane, as everywhere in this package; 'sensor': the
+        film plane, ``L = u + f u / (u - f)``, as still cameras and their lenses count; 'unknown': taken as from the
+        lens, and refused where the two differ by over 10 %.
+    every
+        Take every second, third, ... photo only.
 
     Raises
     ------
@@ -86,24 +104,41 @@ def import_folder(
     """
     if focus_unit not in FOCUS_UNITS:
         raise ValueError(f"focus_unit: expected one of {', '.join(FOCUS_UNITS)}, received {focus_unit!r}")
+    if distance_from not in ORIGINS:
+        raise ValueError(f"distance_from: expected one of {', '.join(ORIGINS)}, received {distance_from!r}")
+    if every < 1:
+        raise ValueError(f"every: expected 1 or more, received {every}")
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; expected one with photos")
     target = _target(folder, output)
-    photos = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != ".")
+    visible = [p for p in folder.iterdir() if p.name[0] != "."]
+    photos = sorted(p.name for p in visible if p.suffix.lower() in IMAGE_SUFFIXES)
+    unreadable = listed(visible)
     if csv is not None:
-        frames = _frames_from_csv(Path(csv), folder)
+        frames, in_metres = _frames_from_csv(Path(csv), folder)
+        frames = frames[::every]
         focus_origin = Path(csv).name
     else:
         if not photos:
-            raise ValueError(f"{folder}: expected photos ({', '.join(IMAGE_SUFFIXES)}), received a folder without any")
-        frames = []
+            received = unreadable or "a folder without any"
+            raise ValueError(f"{folder}: expected photos ({', '.join(IMAGE_SUFFIXES)}), received {received}")
+        frames, in_metres = [], focus_unit == "metres"
         focus_origin = f"EXIF SubjectDistance in {focus_unit}"
-    files = photos if csv is None else [frame.file for frame in frames]
+    files = photos[::every] if csv is None else [frame.file for frame in frames]
+    if len(files) > MAX_FRAMES:
+        least = math.ceil(len(files) / MAX_FRAMES)
+        nth = {2: "second", 3: "third"}.get(least, f"{least}th")
+        raise ValueError(
+            f"{folder}: a focal stack holds at most {MAX_FRAMES} images, received {len(files)} photos: leave photos "
+            f"out, such as all but every {nth} one (--every {least * every})"
+        )
     exif = {file: read_exif(folder / file, max_megapixels) for file in files}
     if csv is None:
         frames = _frames_from_exif(exif, folder, focus_unit)
     camera, origins = _camera(exif, folder, focal_length_m, f_number, pixel_pitch_m)
+    if in_metres:
+        frames = _from_the_lens(frames, camera.focal_length_m, distance_from, folder)
     origins = {"focus": focus_origin, **origins}
     note = (
         note or "Imported from photos: " + ", ".join(f"{what} from {origin}" for what, origin in origins.items()) + "."
@@ -121,7 +156,47 @@ def import_folder(
                 shutil.copyfile(folder / file, staging / file)
         write_description(document, staging / DESCRIPTION_FILE)
     made = StackDescription(target, camera, tuple(frames), note)
-    return ImportedStack(made, origins, tuple(sorted(set(photos) - set(files))))
+    warnings = _same_focus(frames)
+    if unreadable and csv is None:
+        warnings.append(f"left out: {unreadable}")
+    return ImportedStack(made, origins, tuple(sorted(set(photos) - set(files))), tuple(warnings))
+
+
+def _from_the_lens(frames: list[FrameEntry], focal_length_m: float, origin: str, folder: Path) -> list[FrameEntry]:
+    """Focus of distances that count from the lens or, by `origin`, from the sensor."""
+    if origin == "lens":
+        return frames
+    from_lens = []
+    for frame in frames:
+        focus = frame.focus_diopters
+        # L = u + f u / (u - f), u the larger of both solutions; with D = 1 / L.
+        root = 1 - 4 * focal_length_m * focus
+        if root <= 0 and origin == "sensor":
+            raise ValueError(
+                f"{folder / frame.file}: {1 / focus:.4g} m from the sensor is nearer than four focal lengths of "
+                f"{focal_length_m:.4g} m, where no lens can focus; is it from the lens (--distance-from lens)?"
+            )
+        factor = 2 / (1 + math.sqrt(root)) if root > 0 else 1.0
+        if origin == "unknown" and factor - 1 > _ORIGIN_MATTERS:
+            raise ValueError(
+                f"{folder / frame.file}: {1 / focus:.4g} m may count from the lens or, as of still cameras, from the "
+                f"sensor: it is {1 / (factor * focus):.4g} m from the lens then; say which, --distance-from lens or "
+                "sensor"
+            )
+        from_lens.append(frame if origin == "unknown" else dataclasses.replace(frame, focus_diopters=focus * factor))
+    return from_lens
+
+
+def _same_focus(frames: list[FrameEntry]) -> list[str]:
+    """Warnings of photos at one focus: one may be merged of all, or a copy."""
+    found = []
+    ordered = sorted(frames, key=lambda frame: frame.focus_diopters)
+    within = min(_SAME_FOCUS_DIOPTERS, 0.01 * (ordered[-1].focus_diopters - ordered[0].focus_diopters))
+    for _, group in itertools.groupby(ordered, key=lambda frame: round(frame.focus_diopters / within)):
+        names = [frame.file for frame in group]
+        if len(names) > 1:
+            found.append(f"same focus: {', '.join(names)}; if one is merged of all photos, or a copy, leave it out")
+    return found
 
 
 def _target(folder: Path, output: str | Path | None) -> Path:
@@ -133,7 +208,8 @@ def _target(folder: Path, output: str | Path | None) -> Path:
     return target
 
 
-def _frames_from_csv(path: Path, folder: Path) -> list[FrameEntry]:
+def _frames_from_csv(path: Path, folder: Path) -> tuple[list[FrameEntry], bool]:
+    """Frames of a CSV file, and True if their focus is in metres."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected CSV with columns file and focus_diopters")
     try:
@@ -165,7 +241,7 @@ def _frames_from_csv(path: Path, folder: Path) -> list[FrameEntry]:
         raise combined(errors)
     if not frames:
         raise ValueError(f"{path}: expected a line for each photo, received none below the column names")
-    return frames
+    return frames, "focus_distance_m" in columns
 
 
 def _csv_frame(row: dict[str, str], name: str, folder: Path) -> FrameEntry:
@@ -232,6 +308,9 @@ def _camera(
             return given
         found = {file: of(tags) for file, tags in exif.items() if not math.isnan(of(tags))}
         if not found:
+            file, doubt = next(((f, t.pixel_pitch_doubt) for f, t in exif.items() if t.pixel_pitch_doubt), ("", ""))
+            if doubt and what == "pixel pitch":
+                raise ValueError(f"{folder / file}: {what}: {doubt}; give {option}")
             raise ValueError(f"{folder}: {what}: the photos' EXIF does not say; give {option}")
         low, high = min(found, key=found.__getitem__), max(found, key=found.__getitem__)
         if found[high] > 1.01 * found[low]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.messages.definitions import Message, header, message
-from dfs_ros.messages.images import IMAGE_ENCODINGS, image_from_message, image_message
+from dfs_ros.messages.images import IMAGE_ENCODINGS, eight_bits, image_from_message, image_message
 
 COMPRESSED_FORMATS = ("jpeg", "png")
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
@@ -66,13 +66,16 @@ def _header(msg: Message) -> tuple[int, int, bool]:
         raise ValueError(f"compressed image: {msg.format!r}: its header cannot be read: {error}") from error
 
 
-def image_from_compressed(msg: Message, least_size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+def image_from_compressed(
+    msg: Message, least_size: tuple[int, int] | None = None, sample_bits: int = 16
+) -> NDArray[np.uint8]:
     """Decode a sensor_msgs/CompressedImage to RGB (H, W, 3) or mono (H, W), uint8.
 
     `least_size` (height, width): a JPEG may be decoded smaller, down to this, as means over 2, 4 or 8 pixels each way
     that divide its size, in a third of the time. Other images keep their size.
-    16-bit samples are scaled to 8 bits, an alpha channel is dropped, Bayer patterns are interpolated. Orientation tags
-    are ignored. Raises ValueError for anything else, and for truncated data.
+    16-bit samples are scaled to 8 bits as by :func:`~dfs_ros.messages.images.image_from_message`, an alpha channel is
+    dropped, Bayer patterns are interpolated. Orientation tags are ignored. Raises ValueError for anything else, and for
+    truncated data.
     """
     data = _checked(msg)
     flags = cv2.IMREAD_UNCHANGED
@@ -87,11 +90,11 @@ def image_from_compressed(msg: Message, least_size: tuple[int, int] | None = Non
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"compressed image: {msg.format!r}: {len(data)} bytes cannot be decoded")
     if pixels.ndim == 2 and pattern.startswith("bayer_") and pattern in IMAGE_ENCODINGS:
-        return image_from_message(image_message(pixels, 0, "", pattern))
+        return image_from_message(image_message(pixels, 0, "", pattern), sample_bits)
     if pixels.ndim == 3:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB)
     if pixels.dtype == np.uint16:
-        return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        return eight_bits(pixels, sample_bits, f"compressed image: {msg.format!r}")
     return np.asarray(pixels, np.uint8)
 
 

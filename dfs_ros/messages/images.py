@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import cv2
@@ -48,6 +49,9 @@ _LAYOUTS = {
     "nv12": _Layout("u1", 1, cv2.COLOR_YUV2RGB_NV12),
     "nv21": _Layout("u1", 1, cv2.COLOR_YUV2RGB_NV21),
 }
+# OpenCV's generic encodings do not name the order of the channels; OpenCV's own is blue, green, red.
+UNORDERED = {"8UC3": "bgr8", "8UC4": "bgra8", "16UC3": "bgr16"}
+_LAYOUTS |= {name: _LAYOUTS[meant] for name, meant in UNORDERED.items()}
 IMAGE_ENCODINGS = tuple(_LAYOUTS)
 DEPTH_ENCODINGS = ("32FC1", "16UC1")
 _DEFAULT_ENCODING = {
@@ -96,13 +100,15 @@ def image_message(
     return _fill(image, (height, width), width * channels * image.dtype.itemsize, stamp_ns, frame_id, encoding)
 
 
-def image_from_message(msg: Message) -> NDArray[np.uint8]:
+def image_from_message(msg: Message, sample_bits: int = 16) -> NDArray[np.uint8]:
     """Convert a sensor_msgs/Image of :data:`IMAGE_ENCODINGS` to RGB (H, W, 3) or mono (H, W), uint8.
 
-    16-bit samples are scaled to 8 bits (65535 -> 255), YUV is ITU-R BT.601 with Y from 16 to 235, Bayer patterns are
-    interpolated. For a message in the wanted layout the result is a view of its data, perhaps read-only.
+    16-bit samples, of which `sample_bits` are used, are scaled to 8 bits (65535 -> 255 with 16 bits), YUV is ITU-R
+    BT.601 with Y from 16 to 235, Bayer patterns are interpolated. For a message in the wanted layout the result is a
+    view of its data, perhaps read-only.
 
-    Raises ValueError for an unsupported encoding and for sizes that do not fit the data.
+    Raises ValueError for an unsupported encoding, for sizes that do not fit the data, and for 16-bit samples that use
+    less than 1/16 of the range.
     """
     layout = _layout(msg.encoding)
     samples = _samples(msg, layout)
@@ -113,8 +119,37 @@ def image_from_message(msg: Message) -> NDArray[np.uint8]:
             raise ValueError(f"image: {msg.encoding} expects 4 x 4 pixels or more, received {msg.width} x {msg.height}")
         samples = cv2.cvtColor(np.ascontiguousarray(samples), layout.to_rgb)
     if samples.dtype == np.uint16:
-        return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        return eight_bits(samples, sample_bits, f"image: {msg.encoding}")
     return np.ascontiguousarray(samples)
+
+
+def bits_in_use(msg: Message) -> int:
+    """Bits of the brightest sample of a 16-bit sensor_msgs/Image, rounded up to 10, 12, 14 or 16; 0 for 8-bit ones."""
+    layout = _layout(msg.encoding)
+    if layout.dtype != "u2":
+        return 0
+    brightest = int(_samples(msg, layout).max())
+    return max(10, 2 * math.ceil(brightest.bit_length() / 2))
+
+
+def eight_bits(samples: NDArray[Any], sample_bits: int, name: str) -> NDArray[np.uint8]:
+    """Scale samples of `sample_bits` to 8 bits.
+
+    Raises ValueError for samples over the range, or all below 1/16 of it: unscaled data of fewer bits, which would be
+    left with a few grey levels.
+    """
+    most = 2**sample_bits - 1
+    brightest = int(samples.max())
+    if brightest > most:
+        raise ValueError(f"{name}: expected samples up to {most} (node.sample_bits), received {brightest}")
+    if brightest <= most // 16:
+        bits = max(brightest.bit_length(), 8)
+        raise ValueError(
+            f"{name}: expected samples that use the range to {most}, received at most {brightest}: too dark, or "
+            f"samples of {bits} bits; set node.sample_bits to the camera's bits (10, 12, 14), or have the driver "
+            "multiply them"
+        )
+    return np.asarray((samples.astype(np.uint32) * 255 + most // 2) // most, np.uint8)
 
 
 def depth_message(depth_m: NDArray[np.float32], stamp_ns: int, frame_id: str, encoding: str = "32FC1") -> Message:
@@ -152,7 +187,8 @@ def depth_from_message(msg: Message) -> NDArray[np.float32]:
 
 def _layout(encoding: str) -> _Layout:
     if encoding not in _LAYOUTS:
-        raise ValueError(f"encoding: expected one of {', '.join(IMAGE_ENCODINGS)}, received {encoding!r}")
+        depth = "; it is of depth images" if encoding in DEPTH_ENCODINGS else ""
+        raise ValueError(f"encoding: expected one of {', '.join(IMAGE_ENCODINGS)}, received {encoding!r}{depth}")
     return _LAYOUTS[encoding]
 
 

@@ -42,10 +42,11 @@ from dfs_ros.messages.convert import (
     stamp_ns,
     trigger_response,
 )
+from dfs_ros.messages.images import UNORDERED
 from dfs_ros.node.capture import Capture, NextStack
 from dfs_ros.node.commanded_focus import LensCommands, ReportedFocus, schedule_of
 from dfs_ros.node.health import Health, Situation, state_of
-from dfs_ros.node.images import WorkingFrames, decoded
+from dfs_ros.node.images import BitsInUse, WorkingFrames, decoded
 from dfs_ros.node.last_alignment import LastAlignment
 from dfs_ros.node.lens import LensError, LensTracker, rectified
 from dfs_ros.node.outputs import Outputs
@@ -101,6 +102,7 @@ class DepthNode:
         self._assembler = StackAssembler(config.stack)
         self._frame_id = ""
         self._rectified = False
+        self._bits = BitsInUse()
         self._working = WorkingFrames()
         self._schedule = schedule_of(config.schedule) if config.node.focus_source == "schedule" else None
         self._commands = LensCommands(config.schedule) if config.node.focus_source == "commands" else None
@@ -214,7 +216,13 @@ class DepthNode:
             self._newest = None
             return
         with self._health.counted("bad_image"):
-            image, original_size_px = decoded(msg, config.limits, config.processing.max_megapixels)
+            bits = config.node.sample_bits or self._bits.of(msg)
+            image, original_size_px = decoded(msg, config.limits, config.processing.max_megapixels, bits)
+            if self._bits.risen:
+                self._assembler.restart()  # the earlier images were scaled otherwise
+        if meant := UNORDERED.get(getattr(msg, "encoding", "")):
+            text = f"encoding {msg.encoding} does not name the order of the channels: read as {meant}; have it name it"
+            self._transport.log("warning", text, key="unordered", every_s=60.0)
         self._frame_id = msg.header.frame_id
         if focus is not None:
             self._take(self._assembler.add_focus(self._lens.described(focus)))

@@ -11,40 +11,15 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from photo_rig import LENS, photos, write_photo
+from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
 from dfs_ros.cli.main import main
 from dfs_ros.io.importing import import_folder
 from dfs_ros.io.stack_folder import load_stack
 
-LENS = {"focal_length_m": 0.004, "f_number": 2.0, "pixel_pitch_m": 4e-6}
-TAGS = ExifTags.Base
 INFINITY = IFDRational(0xFFFFFFFF, 1)
-
-
-def textured(seed: int, height: int = 24, width: int = 32) -> NDArray[np.uint8]:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-
-
-def write_photo(path: Path, seed: int = 0, size: tuple[int, int] = (24, 32), **tags: Any) -> None:
-    exif = Image.Exif()
-    block = exif.get_ifd(ExifTags.IFD.Exif)
-    for name, value in tags.items():
-        block[TAGS[name]] = value
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(textured(seed, *size)).save(path, exif=exif, quality=95)
-
-
-def photos(folder: Path, *distances: Any, **tags: Any) -> Path:
-    """Photos img0.jpg, img1.jpg, ... with these subject distances (None: without) and common tags."""
-    tags = {"FocalLength": 4.3, "FNumber": 1.9, "FocalLengthIn35mmFilm": 26, **tags}
-    tags = {name: value for name, value in tags.items() if value is not None}
-    for i, distance in enumerate(distances):
-        one = tags if distance is None else {**tags, "SubjectDistance": distance}
-        write_photo(folder / f"img{i}.jpg", i, **one)
-    return folder
 
 
 # ---- focus from a CSV file -------------------------------------------------------------------------------------------
@@ -92,7 +67,7 @@ def test_distances_become_their_inverse(tmp_path_factory: pytest.TempPathFactory
     photos(tmp_path, *[None] * len(distances))
     rows = [f"img{i}.jpg,{distance!r}" for i, distance in enumerate(distances)]
     (tmp_path / "f.csv").write_text("\n".join(["file,focus_distance_m", *rows]))
-    import_folder(tmp_path, csv=tmp_path / "f.csv", **LENS)
+    import_folder(tmp_path, csv=tmp_path / "f.csv", distance_from="lens", **LENS)
     np.testing.assert_array_equal(load_stack(tmp_path).focus_diopters, [1 / d for d in distances])
 
 
@@ -186,7 +161,8 @@ def test_subject_distance_in_dioptres(tmp_path: Path) -> None:
 def test_pixel_pitch_from_the_focal_plane_resolution_first(
     tmp_path: Path, unit: int | None, per_unit: float, pitch_um: float
 ) -> None:
-    folder = photos(tmp_path, 0.5, 1.0, FocalPlaneXResolution=per_unit, FocalPlaneResolutionUnit=unit)
+    tags = {"FocalPlaneXResolution": per_unit, "FocalPlaneResolutionUnit": unit}
+    folder = photos(tmp_path, 0.5, 1.0, FocalLengthIn35mmFilm=None, **tags)
     imported = import_folder(folder)
     assert load_stack(folder).camera.pixel_pitch_m * 1e6 == pytest.approx(pitch_um, rel=1e-6)
     assert imported.origins["pixel pitch"] == "EXIF FocalPlaneXResolution"
@@ -194,13 +170,14 @@ def test_pixel_pitch_from_the_focal_plane_resolution_first(
 
 def test_pixel_pitch_of_a_photo_that_was_resized(tmp_path: Path) -> None:
     # Taken at 320 x 240 with pixels of 1 um, now 32 x 24: a pixel stands for ten.
-    tags = {"FocalPlaneXResolution": 1, "FocalPlaneResolutionUnit": 5}
+    tags = {"FocalPlaneXResolution": 1, "FocalPlaneResolutionUnit": 5, "FocalLengthIn35mmFilm": None}
     folder = photos(tmp_path / "resized", 0.5, 1.0, ExifImageWidth=320, ExifImageHeight=240, **tags)
     import_folder(folder)
     assert load_stack(folder).camera.pixel_pitch_m == pytest.approx(10e-6)
-    # Taken at 320 x 180: cropped since, and nothing can be said from this tag.
-    folder = photos(tmp_path / "cropped", 0.5, 1.0, ExifImageWidth=320, ExifImageHeight=180, **tags)
-    assert import_folder(folder).origins["pixel pitch"] == "EXIF FocalLengthIn35mmFilm"
+    # Taken at 240 x 320 and turned since.
+    folder = photos(tmp_path / "turned", 0.5, 1.0, ExifImageWidth=24, ExifImageHeight=32, **tags)
+    import_folder(folder)
+    assert load_stack(folder).camera.pixel_pitch_m == pytest.approx(1e-6)
 
 
 def test_aperture_value_where_there_is_no_f_number(tmp_path: Path) -> None:

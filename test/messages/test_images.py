@@ -21,6 +21,7 @@ from dfs_ros.messages.convert import (
     stamp_ns,
 )
 from dfs_ros.messages.definitions import deserialize, serialize
+from dfs_ros.messages.images import UNORDERED, bits_in_use
 
 # --- images in -------------------------------------------------------------------------------------------------------
 
@@ -38,7 +39,9 @@ RED_GREEN = [[[255, 0, 1], [2, 254, 3]]]  # one row of two RGB pixels
         ("bgr16", 12, struct.pack("<6H", 257, 0, 65535, 771, 254 * 257, 514), RED_GREEN),
         ("mono8", 2, bytes([7, 200]), [[7, 200]]),
         ("8UC1", 2, bytes([7, 200]), [[7, 200]]),
-        ("mono16", 4, struct.pack("<2H", 128, 129), [[0, 1]]),  # 128 / 257 rounds down, 129 / 257 up
+        ("mono16", 6, struct.pack("<3H", 128, 129, 65535), [[0, 1, 255]]),  # 128 / 257 rounds down, 129 / 257 up
+        ("8UC3", 6, bytes([1, 0, 255, 3, 254, 2]), RED_GREEN),  # OpenCV's order
+        ("8UC4", 8, bytes([1, 0, 255, 9, 3, 254, 2, 9]), RED_GREEN),
         ("16UC1", 4, struct.pack("<2H", 65535, 32896), [[255, 128]]),
     ],
 )
@@ -47,6 +50,27 @@ def test_pixels_of_plain_encodings(encoding, step, data, expected):
     image = image_from_message(raw_image(encoding, height, width, step, data))
     assert image.dtype == np.uint8
     np.testing.assert_array_equal(image, np.array(expected))
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+@pytest.mark.parametrize("encoding", ["mono16", "rgb16", "bayer_rggb16"])
+def test_16_bit_samples_of_fewer_bits(encoding, bits):
+    most = 2**bits - 1
+    channels = 3 if encoding == "rgb16" else 1
+    samples = np.full((6, 8, channels), most // 3, np.uint16)
+    samples[3] = most
+    msg = image_message(samples if channels == 3 else samples[..., 0], STAMP, "cam", encoding)
+    image = image_from_message(msg, bits)
+    assert (image[:2].min(), image[:2].max()) == (85, 85) and image[3].max() == 255
+    assert bits_in_use(msg) == bits
+    if bits <= 12:
+        with pytest.raises(ValueError, match=rf"{encoding}: .* samples of {bits} bits; set node.sample_bits"):
+            image_from_message(msg)
+    if bits < 16:
+        samples[:3] = most + 1
+        msg = image_message(samples if channels == 3 else samples[..., 0], STAMP, "cam", encoding)
+        with pytest.raises(ValueError, match=rf"up to {most} \(node.sample_bits\), received {most + 1}"):
+            image_from_message(msg, bits)
 
 
 def test_row_padding_and_byte_order_are_honoured():
@@ -100,7 +124,7 @@ def test_yuv_is_bt601(encoding, yuv_colour, rgb):
 
 @pytest.mark.parametrize("encoding", IMAGE_ENCODINGS)
 def test_every_encoding_survives_the_wire(encoding):
-    layout = {"rgb": 3, "bgr": 3, "rgba": 4, "bgra": 4}.get(encoding.rstrip("0168"), 1)
+    layout = {"rgb": 3, "bgr": 3, "rgba": 4, "bgra": 4}.get(UNORDERED.get(encoding, encoding).rstrip("0168"), 1)
     layout = 2 if encoding.startswith(("yuv", "uyvy", "yuyv")) else layout
     dtype = np.uint16 if "16" in encoding else np.uint8
     samples = np.random.default_rng(1).integers(0, np.iinfo(dtype).max, (12, 8, layout), dtype, endpoint=True)
@@ -114,7 +138,7 @@ def test_every_encoding_survives_the_wire(encoding):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"encoding": "jpeg"}, r"expected one of rgb8, .*nv21, received 'jpeg'"),
+        ({"encoding": "jpeg"}, r"expected one of rgb8, .*16UC3, received 'jpeg'"),
         ({"encoding": ""}, "expected one of rgb8"),
         ({"encoding": "32FC3"}, "expected one of rgb8"),
         ({"step": 5}, "step of at least 6 bytes, received a step of 5"),

@@ -20,11 +20,13 @@ from dfs_ros.messages.convert import (
     Diagnostic,
     camera_info_from_message,
     diagnostics_message,
+    image_message,
     stamp_ns,
     time_message,
 )
 from dfs_ros.messages.definitions import deserialize, message, serialize
 from dfs_ros.node.commanded_focus import ReportedFocus
+from dfs_ros.node.images import BitsInUse
 from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.transport.bag.files import BagReader
 from dfs_ros.transport.bag.metadata import BagMessage
@@ -224,6 +226,52 @@ def test_raw_images_keep_the_intrinsics_k(tmp_path: Path) -> None:
     assert dfs_replay(bag, tmp_path / "out", "--set", "node.image_geometry=raw") == 0
     info = camera_info_from_message(check_depth(tmp_path / "out")["/depth/camera_info"][0])
     assert info.intrinsics.fx == pytest.approx(intrinsics(CAMERA, SIZE).fx, rel=0.03)
+
+
+# -- encodings ---------------------------------------------------------------------------------------------------------
+
+
+def of_bits(bits: int) -> Callable[[Any, int], None]:
+    def change(msg: Any, number: int) -> None:
+        grey = np.asarray(msg.data).reshape(*SIZE, 3)[..., 1].astype(np.float64)
+        msg.encoding, msg.step = "mono16", 2 * SIZE[1]
+        msg.data = np.rint(grey / 255 * (2**bits - 1)).astype("<u2").reshape(-1).view(np.uint8)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("bits", "options"), [(10, []), (12, []), (14, []), (16, []), (12, ["--set", "node.sample_bits=12"])]
+)
+def test_16_bit_images_of_fewer_bits(bits: int, options: list[str], tmp_path: Path) -> None:
+    bag = changed(record_plane(tmp_path / "plane"), tmp_path / "bag", IMAGE, of_bits(bits))
+    assert dfs_replay(bag, tmp_path / "out", *options) == 0
+    check_depth(tmp_path / "out")
+
+
+def test_bits_that_the_images_exceed(tmp_path: Path, capsys: Capture) -> None:
+    bag = changed(record_plane(tmp_path / "plane"), tmp_path / "bag", IMAGE, of_bits(14))
+    assert dfs_replay(bag, tmp_path / "out", "--set", "node.sample_bits=12") == 2
+    assert "mono16: expected samples up to 4095 (node.sample_bits), received" in capsys.readouterr().err
+    assert dfs_replay(bag, tmp_path / "out", "--set", "node.sample_bits=16") == 0
+
+
+def test_a_brighter_image_starts_a_new_stack() -> None:
+    bits = BitsInUse()
+    dark, bright = (image_message(np.full(SIZE, value, np.uint16), 0, "") for value in (900, 5000))
+    seen = [(bits.of(msg), bits.risen) for msg in (dark, dark, bright, dark, bright)]
+    assert seen == [(10, False), (10, False), (14, True), (14, False), (14, False)]
+    assert BitsInUse().of(image_message(np.zeros(SIZE, np.uint8), 0, "")) == 16
+
+
+def test_an_encoding_without_an_order_of_channels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def generic(msg: Any, number: int) -> None:
+        msg.encoding = "8UC3"
+
+    bag = changed(record_plane(tmp_path / "plane"), tmp_path / "bag", IMAGE, generic)
+    assert dfs_replay(bag, tmp_path / "out") == 0
+    check_depth(tmp_path / "out")
+    assert "encoding 8UC3 does not name the order of the channels: read as bgr8" in caplog.text
 
 
 # -- a lens that is late -----------------------------------------------------------------------------------------------

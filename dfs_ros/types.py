@@ -147,8 +147,7 @@ class FocusMetadata:
     stamp_ns
         Stamp of the image.
     focus_diopters, focus_start_diopters, focus_end_diopters, focus_sigma_diopters
-        Focus (0 = infinity) in the middle, at the start and at the end of the exposure, and its standard deviation
-        (0 = exact); NaN = unknown.
+        Focus in the middle, at the start and at the end of the exposure, standard deviation (0 = exact); NaN = unknown.
     focal_length_m, f_number, magnification
         Lens, and image scale relative to the reference focus of camera_info; NaN or 0 = unknown.
     sweep_id, index, count
@@ -236,7 +235,7 @@ class FocalStack:
     focus_sigma_diopters
         float64 (F,): standard deviation of each focus; 0 = exact, NaN = not stated.
     poses
-        Pose of each frame, None where unknown; empty = none known. For later use: the estimator ignores them.
+        Pose of each frame, None = unknown; empty = none known. The estimator does not use them.
     """
 
     images: NDArray[np.uint8]

@@ -81,6 +81,7 @@ class Health:
         self._fault_texts: dict[str, str] = {}
         self._warnings: list[str] = []
         self._aperture = ""
+        self._sigma: Mapping[str, float] = {}
         self._quiet_since_ns = steady_ns()
         self._before: Counter[str] = Counter()
 
@@ -107,6 +108,7 @@ class Health:
             self._seconds = dict(result.report.get("seconds", {})) if self._timed else {}
             self._warnings = list(result.report.get("warnings", []))
             self._aperture = _aperture_text(result.report.get("aperture"))
+            self._sigma = result.report.get("sigma", {})
             self._forget()
 
     def add_fault(self, cause: str, text: str) -> None:
@@ -198,6 +200,9 @@ class Health:
             values["share_with_depth"] = f"{self._coverage:.3f}"
         if self._aperture:
             values["aperture"] = self._aperture
+        for part in ("local", "aperture", "gain", "offset"):
+            if math.isfinite(share := self._sigma.get(part, math.nan)):
+                values[f"sigma {part}"] = f"{share:.4f}"
         values |= {f"seconds {step}": f"{seconds:.3f}" for step, seconds in self._seconds.items()}
         return values | dict(situation.counts) | dict(self._faults)
 

@@ -124,6 +124,8 @@ def test_the_steps_of_an_estimate_are_told(make_rig: Callable[..., Rig]) -> None
     assert (level, text, values["published"]) == (OK, "computing depth", "1")
     assert float(values["seconds cost volume"]) > 0
     assert values["share_with_depth"] == f"{np.isfinite(depth_from_message(rig.depths()[0])).mean():.3f}"
+    assert float(values["sigma gain"]) == 0.05  # of a focus that states no doubt
+    assert float(values["sigma local"]) > 0 and float(values["sigma offset"]) > 0
 
 
 def test_the_rate_of_images_is_that_of_the_camera(make_rig: Callable[..., Rig]) -> None:

@@ -22,13 +22,17 @@ lint: $(STAMP)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+# Python compiles what is imported, once, and for that must be allowed to write; pip would compile all of PyTorch.
+unexport PYTHONDONTWRITEBYTECODE
+
 # The CPU build of torch is enough to run everything; a CUDA build that is already there is kept.
 $(STAMP): setup.py pyproject.toml
 	@echo "== making the virtual environment $(VENV) (a few minutes, once)"
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 10) else "dfs_ros needs Python 3.10 or later, this is %d.%d" % v[:2])'
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)/bin/python -m pip install --quiet -e '.[test]' -c constraints.txt
+	$(VENV)/bin/python -m pip install --quiet --no-compile --upgrade pip
+	$(VENV)/bin/python -m pip install --quiet --no-compile -e '.[test]' -c constraints.txt
+	@$(VENV)/bin/dfs doctor > /dev/null || true  # imports what is needed
 	@touch $(STAMP)
 	@echo "== ready"
 

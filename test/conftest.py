@@ -1,7 +1,10 @@
 """What all tests share: property tests draw the same examples every time, and a busy machine may take its time."""
 
+import os
 import signal
+import sys
 
+import pytest
 from cuda_host import kernels
 from hypothesis import settings
 from node_rig import make_rig, plane, rig
@@ -27,4 +30,14 @@ settings.load_profile("dfs_ros")
 # A shell has what it starts in the background ignore Ctrl-C, and processes that tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-wait_asleep()  # before any test imports PyTorch: suites share their machines
+# Before any test imports PyTorch: suites share their machines. Two threads of a small network compute half as much
+# again as one.
+wait_asleep()
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """PyTorch's number of threads is of the process: an earlier test may have changed it."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)

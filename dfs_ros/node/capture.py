@@ -111,8 +111,8 @@ class Capture:
         held = sum(file.stat().st_size for file in self._folder.rglob("*") if file.is_file() and not file.is_symlink())
         if held + new_bytes > self._most_bytes:
             raise ValueError(
-                f"node.capture_megabytes: {self._folder} holds {held / 1e6:.0f} of {self._most_bytes / 1e6:.0f} MB, "
-                f"and the stack may need {new_bytes / 1e6:.0f} MB; move stacks away"
+                f"node.capture_megabytes: {self._folder} holds {held / 1e6:.3g} of {self._most_bytes / 1e6:.3g} MB, "
+                f"and the stack may need {new_bytes / 1e6:.3g} MB; move stacks away"
             )
 
 

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from benchmarks.faults import __main__ as command
-from benchmarks.faults import clock, messages
+from benchmarks.faults import clock, messages, security
 from benchmarks.faults.parts import Options, Row, table
 from dfs_ros.node.depth_node import DepthNode
-from dfs_ros.transport import guard
+from dfs_ros.transport import base, guard
+from dfs_ros.viewer import server
 from dfs_ros.viewer.app import ViewerApp
 
 
@@ -46,6 +47,19 @@ def test_a_node_that_goes_by_the_wall_clock_is_found(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(DepthNode, "__init__", on_wall_clock)
     monkeypatch.setattr(clock, "_SWEEPS", 6)
     assert "images_hz: expected 30" in clock._step(-clock._HOUR_NS, 1)
+
+
+@pytest.mark.parametrize("door", ["_live_paths", "_captures", "_other_pages", "_caches", "_forged_lines"])
+def test_doors_are_closed(door: str) -> None:
+    tried, broke = getattr(security, door)()
+    assert tried > 1 and broke == []
+
+
+def test_an_open_door_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "is_own_page", lambda *headers: True)
+    assert len(security._other_pages()[1]) == 4
+    monkeypatch.setattr(base, "printable", str)
+    assert len(security._forged_lines()[1]) == 5
 
 
 def test_command_gives_a_table_and_a_status(

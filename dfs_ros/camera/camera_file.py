@@ -24,7 +24,7 @@ def load_camera_file(path: str | Path) -> CameraFile:
     document = read_yaml(Path(path), f"camera calibration {path}")
     try:
         return _camera(document)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         problem = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
         raise ValueError(
             f"camera calibration {path}: {problem}; expected image_width, image_height and camera_matrix, as "

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-import yaml
-
-from dfs_ros.config import Config
+from dfs_ros.config import Config, plain_yaml
 from dfs_ros.config.commented import commented_yaml
 
 INCOMPLETE = 3
@@ -87,8 +85,8 @@ def config_from_arguments(args: argparse.Namespace, base: Config | None = None) 
 def _value(value: str, text: str) -> Any:
     """Parse a value as YAML; nothing means empty text."""
     try:
-        return yaml.safe_load(value) if value.strip() else ""
-    except (yaml.YAMLError, ValueError, RecursionError):
+        return plain_yaml(value) if value.strip() else ""
+    except ValueError:
         raise ValueError(f"--set {text}: expected a number, a word, true or false, or text in quotes") from None
 
 

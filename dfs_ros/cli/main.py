@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from dfs_ros.system.cores import wait_asleep
-from dfs_ros.system.tracebacks import keep_traceback
+from dfs_ros.system.tracebacks import keep_traceback, traceback_of
 from dfs_ros.version import __version__
 
 COMMANDS = {
@@ -68,11 +68,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except (ValueError, TypeError, OSError, MemoryError) as error:
         keep_traceback(error)
-        print(f"dfs {name}: error: {str(error) or type(error).__name__}", file=sys.stderr)
+        print(f"dfs {name}: error: {_shortened(str(error)) or type(error).__name__}", file=sys.stderr)
         return 2
     except ImportError as error:
         keep_traceback(error)
         print(f"dfs {name}: error: {error}; `dfs doctor` lists what is missing", file=sys.stderr)
+        return 1
+    except Exception as error:
+        keep_traceback(error)
+        print(f"dfs {name}: error: a fault of this program, {_first_line(error)}; {_reported(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"\ndfs {name}: interrupted", file=sys.stderr)
@@ -92,6 +96,36 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     )
     module.add_arguments(parser)
     return int(module.run(parser.parse_args(arguments)))
+
+
+def _shortened(text: str) -> str:
+    """Text of an error of at most 50 lines of 1000 characters."""
+    lines = text.splitlines()
+    more = [f"... and {len(lines) - 50} lines more"] if len(lines) > 50 else []
+    return "\n".join([line if len(line) <= 1000 else f"{line[:1000]} ..." for line in lines[:50]] + more)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+
+
+def _reported(error: Exception) -> str:
+    """Sentence that says where the traceback of a fault lies; written to a file."""
+    from datetime import datetime, timezone
+
+    from dfs_ros.system.atomic import write_atomically
+    from dfs_ros.system.folders import cache_folder
+
+    now = datetime.now(timezone.utc)
+    file = cache_folder("faults") / f"{now:%Y%m%dT%H%M%S}_{os.getpid()}.txt"
+    text = f"dfs {__version__}, Python {sys.version}\n{sys.argv}\n{traceback_of(error)}\n"
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomically(file, text.encode(errors="replace"))
+    except OSError as failed:
+        keep_traceback(failed)
+        return f"run it again with DFS_LOG_LEVEL=DEBUG, and report its output ({file} cannot be written)"
+    return f"please report it with {file}, where its traceback lies"
 
 
 def _module(module_name: str, command: str) -> Any:

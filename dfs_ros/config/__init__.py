@@ -39,7 +39,7 @@ from dfs_ros.config.node import (
 )
 from dfs_ros.config.processing import NetworkConfig, ProcessingConfig
 from dfs_ros.config.ros_file import is_parameter_file, settings_of
-from dfs_ros.config.setting import checked, read_yaml, setting, unknown_name
+from dfs_ros.config.setting import checked, plain_yaml, read_yaml, setting, unknown_name
 
 __all__ = [
     "AlignmentConfig",
@@ -60,6 +60,7 @@ __all__ = [
     "StackConfig",
     "V4l2Config",
     "ViewerConfig",
+    "plain_yaml",
     "read_yaml",
     "sections",
     "setting",

@@ -12,6 +12,9 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
+MAX_YAML_BYTES = 1 << 20
+MAX_YAML_VALUES = 100_000
+
 
 def setting(
     default: Any,
@@ -37,14 +40,50 @@ def unknown_name(name: str, known: Any, what: str) -> str:
 
 def read_yaml(path: Path, name: str) -> Any:
     """Plain values of a YAML file. Raises FileNotFoundError or ValueError, which begin with `name`."""
-    import yaml
-
     if not path.is_file():
         raise FileNotFoundError(f"{name}: no such file")
+    size = path.stat().st_size
+    if size > MAX_YAML_BYTES:
+        raise ValueError(f"{name}: expected at most {MAX_YAML_BYTES} bytes, received {size}")
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or no date
+        return plain_yaml(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
         raise ValueError(f"{name}: not readable as YAML: {_yaml_problem(error)}") from error
+
+
+def plain_yaml(text: str) -> Any:
+    """Plain values of YAML text. Raises ValueError; also for values that aliases make too many."""
+    import yaml
+
+    loader = None
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        values = _expanded(node, {})
+        if values > MAX_YAML_VALUES:
+            raise ValueError(f"expected at most {MAX_YAML_VALUES} values, received {values:.3g}, aliases expanded")
+        return loader.construct_document(node)
+    except ValueError:
+        raise
+    except (MemoryError, OSError):
+        raise
+    except Exception as error:  # also those of PyYAML's own constructors, for `!!bool x` and the like
+        raise ValueError(_yaml_problem(error)) from error
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def _expanded(node: Any, known: dict[int, float]) -> float:
+    """Number of values of a YAML node with its aliases expanded; infinite for one within itself."""
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        children = node.value if isinstance(node.value, list) else ()
+        pairs = (part for child in children for part in (child if isinstance(child, tuple) else (child,)))
+        known[id(node)] = 1 + sum(_expanded(part, known) for part in pairs)
+    return known[id(node)]
 
 
 def _yaml_problem(error: Exception) -> str:

@@ -17,12 +17,14 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dfs_ros.config import LensConfig, LimitsConfig, unknown_name
 from dfs_ros.io.exif import PhotoExif, read_exif
 from dfs_ros.io.images import IMAGE_SUFFIXES
 from dfs_ros.io.stack_description import (
     DESCRIPTION_FILE,
+    MAX_DESCRIPTION_BYTES,
     FrameEntry,
     StackDescription,
     check_document,
@@ -212,13 +214,22 @@ def _frames_from_csv(path: Path, folder: Path) -> tuple[list[FrameEntry], bool]:
     """Frames of a CSV file, and True if their focus is in metres."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected CSV with columns file and focus_diopters")
+    if path.stat().st_size > MAX_DESCRIPTION_BYTES:
+        raise ValueError(f"{path}: expected at most {MAX_DESCRIPTION_BYTES} bytes, received {path.stat().st_size}")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected CSV text in UTF-8: {error}") from error
     first_line = text.partition("\n")[0]
     delimiter = next((d for d in "\t;" if d in first_line), ",")
-    rows = csv_module.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
+    rows = csv_module.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, strict=True)
+    try:
+        return _frames_from_rows(rows, path, folder)
+    except csv_module.Error as error:
+        raise ValueError(f"{path}: line {rows.line_num}: expected CSV: {error}") from error
+
+
+def _frames_from_rows(rows: Any, path: Path, folder: Path) -> list[FrameEntry]:
     columns = [name.strip() for name in next(rows, [])]
     for name in columns:
         if name not in _CSV_COLUMNS:

@@ -22,6 +22,8 @@ from dfs_ros.types import Camera, FocalStack
 FORMAT = "focal-stack/1"
 DESCRIPTION_FILE = "stack.yaml"
 MAX_DESCRIPTION_BYTES = 1_000_000
+MOST_ERRORS = 10
+"""Errors of one stack that are told."""
 
 _TOP_KEYS = ("format", "note", "camera", "frames", "reference_depth")
 _LENS_KEYS = ("focal_length_m", "f_number", "pixel_pitch_m", "reference_focus_diopters")
@@ -146,7 +148,10 @@ def combined(errors: list[Exception]) -> Exception:
     if len(errors) == 1:
         return errors[0]
     kind = FileNotFoundError if all(isinstance(e, FileNotFoundError) for e in errors) else ValueError
-    return kind(f"{len(errors)} problems:\n" + "\n".join(f"- {e}" for e in errors))
+    told = [f"- {e}" for e in errors[:MOST_ERRORS]]
+    if len(errors) > MOST_ERRORS:
+        told.append(f"- and {len(errors) - MOST_ERRORS} more")
+    return kind(f"{len(errors)} problems:\n" + "\n".join(told))
 
 
 @contextmanager

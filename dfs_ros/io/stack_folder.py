@@ -50,6 +50,8 @@ from dfs_ros.io.stack_description import (
     write_description,
 )
 from dfs_ros.system.atomic import staged
+from dfs_ros.system.cache import map_array
+from dfs_ros.system.memory import check_memory
 from dfs_ros.types import FocalStack
 
 
@@ -91,6 +93,11 @@ def read_stack(description: StackDescription, max_megapixels: float = LimitsConf
         if errors:
             raise combined(errors)
         colour = any(file.header.colour for file in files.values())
+        width, height = (max(getattr(f.header, side) for f in files.values()) for side in ("width_px", "height_px"))
+        check_memory(
+            len(files) * width * height * (3 if colour else 1),
+            f"{description.folder}: {len(files)} images of {width} x {height} pixels",
+        )
         for i, file in files.items():
             pixels = file.pixels(colour)
             file.close()
@@ -142,11 +149,7 @@ def read_reference_depth(description: StackDescription) -> NDArray[np.float32] |
         return None
     file = description.path(description.reference_depth)
     if file.suffix == ".npy":
-        try:
-            # Mapped first: a header larger than the file becomes an error, not an allocation.
-            depth = np.array(np.load(file, mmap_mode="r", allow_pickle=False), np.float32)
-        except (ValueError, OSError, EOFError) as error:
-            raise ValueError(f"{file}: expected a whole .npy file of numbers ({error})") from error
+        depth = np.array(map_array(file), np.float32)
     else:
         with ImageFile(file) as image:
             millimetres = image.sixteen_bit_grey()

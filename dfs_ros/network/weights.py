@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +78,8 @@ def save_network(
     training: Mapping[str, Any],
     sigma_scale: float = 1.0,
 ) -> None:
-    """Write weights with their description, atomically. `training`: facts for people."""
+    """Write weights with their description, atomically. `training`: facts for people. Raises OSError."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     metadata = {
@@ -88,16 +90,20 @@ def save_network(
         "sigma_scale": repr(float(sigma_scale)),
     }
     with atomic_file(file) as partial:
-        save_file(dict(weights), partial, metadata)
+        try:
+            save_file(dict(weights), partial, metadata)
+        except SafetensorError as error:  # a full disk, mostly
+            raise OSError(f"network {file}: cannot be written: {error}") from error
         partial.chmod(0o644)  # safetensors writes private files
 
 
 def training_facts(file: str | Path) -> dict[str, Any]:
     """Training facts stored by :func:`save_network`; empty if there are none."""
-    from safetensors import safe_open
-
-    with safe_open(str(file), framework="pt") as opened:
-        return dict(json.loads((opened.metadata() or {}).get("training", "{}")))
+    facts = _metadata(file).get("training", "{}")
+    try:
+        return dict(json.loads(facts))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"network {file}: expected training facts as JSON, received {facts[:40]!r}") from error
 
 
 def sigma_scale_of(file: str | Path) -> float:
@@ -105,10 +111,7 @@ def sigma_scale_of(file: str | Path) -> float:
 
     Raises ValueError for a factor that is not a positive number.
     """
-    from safetensors import safe_open
-
-    with safe_open(str(file), framework="pt") as opened:
-        text = (opened.metadata() or {}).get("sigma_scale", "1.0")
+    text = _metadata(file).get("sigma_scale", "1.0")
     try:
         scale = float(text)
     except ValueError:
@@ -133,15 +136,11 @@ def load_weights(file: str | Path) -> LightNetwork:
 
 def load_module(file: str | Path) -> nn.Module:
     """Load a network of any kind. Raises ValueError for a foreign or damaged file."""
-    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
-    try:
-        with safe_open(str(file), framework="pt") as opened:
-            metadata = opened.metadata() or {}
+    metadata = _metadata(file)
+    with _readable(file):
         tensors = load_file(str(file))
-    except SafetensorError as error:
-        raise ValueError(f"network {file}: not readable as safetensors: {error}") from error
     if metadata.get("format") != FORMAT:
         raise ValueError(
             f"network {file}: expected format {FORMAT!r}, received {metadata.get('format')!r}; "
@@ -155,11 +154,38 @@ def load_module(file: str | Path) -> nn.Module:
             name: tuple(value) if isinstance(value, list) else value
             for name, value in json.loads(metadata["architecture"]).items()
         }
+        _check_sizes(values, tensors)
         network = make_network(kind, values)
         network.load_state_dict(tensors)
-    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+    except (KeyError, TypeError, RuntimeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"network {file}: weights and architecture do not fit this version: {error}") from error
     return network
+
+
+def _check_sizes(architecture: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError for an architecture larger than any side of the weights: it would be allocated first."""
+    largest = max((max(tensor.shape, default=1) for tensor in tensors.values()), default=1)
+    for name, value in architecture.items():
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int) and abs(number) > max(largest, len(tensors)):
+                raise ValueError(f"{name}: expected at most {max(largest, len(tensors))}, as in the weights")
+
+
+def _metadata(file: str | Path) -> dict[str, str]:
+    from safetensors import safe_open
+
+    with _readable(file), safe_open(str(file), framework="pt") as opened:
+        return opened.metadata() or {}
+
+
+@contextmanager
+def _readable(file: str | Path) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (SafetensorError, KeyError, RuntimeError, TypeError) as error:  # of a damaged header
+        raise ValueError(f"network {file}: not readable as safetensors: {error}") from error
 
 
 def make_network(kind: str, architecture: Mapping[str, Any]) -> nn.Module:

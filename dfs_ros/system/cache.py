@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -46,14 +47,32 @@ def read_array(file: Path, shape: tuple[int, ...], dtype: type) -> NDArray[Any] 
     Only length and form are checked, so that large arrays need not be read at once.
     """
     try:
-        array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
+        array = map_array(file)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError) as error:
         keep_traceback(error)
         _log.warning("%s is damaged and is made again: %s", file, error)
         return None
     return array if array.shape == shape and array.dtype == dtype else None
+
+
+def map_array(file: Path) -> NDArray[Any]:
+    """Map an array of numbers in a .npy file into memory: a header larger than the file is an error, no allocation.
+
+    Raises OSError, and ValueError for a damaged file.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers in other encodings
+            array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"numbers, received {array.dtype}")
+        return array
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # numpy parses the header as Python
+        raise ValueError(f"{file}: expected a whole .npy file of numbers ({error})") from error
 
 
 def keep_array(file: Path, array: NDArray[Any]) -> None:

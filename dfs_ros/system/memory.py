@@ -34,6 +34,18 @@ def keep_freed_memory() -> bool:
     return False
 
 
+def check_memory(wanted_bytes: int, what: str) -> None:
+    """Raise ValueError, before allocating, for what does not fit into the free memory of this machine."""
+    import psutil
+
+    free_bytes = psutil.virtual_memory().available
+    if wanted_bytes > free_bytes:
+        raise ValueError(
+            f"{what}: expected at most {free_bytes / 1e9:.3g} GB, which are free, received {wanted_bytes / 1e9:.3g} "
+            "GB; use fewer or smaller images"
+        )
+
+
 def is_out_of_memory(error: BaseException | None) -> bool:
     """True for a device's out-of-memory error, raised through torch; imports no torch."""
     if any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):

@@ -97,7 +97,7 @@ class BagReader:
                     break
                 connection, stamp_ns, data = item
                 data = _decompressed(data) if self._inflate else bytes(data)
-            except (PermissionError, MemoryError):
+            except PermissionError:
                 raise
             except Exception as error:  # of rosbags, SQLite or a decompressor
                 keep_traceback(error)
@@ -163,9 +163,9 @@ class BagReader:
         """Turn any exception of rosbags, SQLite or a decompressor into one ValueError."""
         try:
             yield
-        except (KeyboardInterrupt, MemoryError, PermissionError):
+        except PermissionError:
             raise
-        except Exception as error:
+        except Exception as error:  # also MemoryError, for a length that is damaged
             raise ValueError(f"bag {self.path}: cannot be read, damaged or not a ROS 2 bag: {_said(error)}") from error
 
 

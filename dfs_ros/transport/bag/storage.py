@@ -64,7 +64,7 @@ class TolerantMcap(McapReader):
     def open(self) -> None:
         try:
             super().open()
-        except (PermissionError, MemoryError):
+        except PermissionError:
             raise
         except Exception as error:
             keep_traceback(error)

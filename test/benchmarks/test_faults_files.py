@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,9 +34,9 @@ def test_full_disks_leave_nothing_half(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_damaged_inputs_are_refused_in_a_sentence() -> None:
-    rows = fuzz.run(Options(count=140, seed=1))
+    rows = fuzz.run(Options(count=70, seed=1))
     assert sum(row.broke for row in rows) == 0, rows
-    assert sum(row.tried for row in rows) == 140
+    assert sum(row.tried for row in rows) == 70
 
 
 def test_what_is_half_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,13 +54,13 @@ def test_what_is_half_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     def half(folder: Path, version: int, report: Callable[[int], None]) -> None:
         folder.mkdir(exist_ok=True)
-        for name in "abc" * 300:
-            (folder / name).write_text(str(version))
+        (folder / "a").write_text(str(version))
+        time.sleep(0.2)
         (folder / "a").write_text(f"{version} ")
 
     careless = Writer("careless", half, lambda folder, least: "half" if (folder / "a").read_text() != "2 " else "")
     monkeypatch.setattr(kill, "WRITERS", [careless])
-    assert sum(row.broke for row in kill.run(Options(count=8, seed=1))) > 0
+    assert sum(row.broke for row in kill.run(Options(count=6, seed=1))) > 0
     monkeypatch.setattr(fuzz, "_readers", lambda good: [fuzz.Reader("careless", "x", _careless_reader)])
     monkeypatch.setattr(fuzz, "WRITERS", ())
     (row,) = _fuzz_of_one_file()

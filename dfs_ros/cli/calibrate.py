@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 
 from dfs_ros.cli.common import add_config_arguments, config_from_arguments
 
@@ -26,11 +27,16 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from dfs_ros.calibration.stack import calibrate_aperture
+    from dfs_ros.consistency.focus import aperture_finding
+    from dfs_ros.consistency.stories import PLAUSIBLE_FACTORS
     from dfs_ros.io.stack_folder import load_stack
 
     stack = load_stack(args.stack, lens=config.lens)
     with tqdm(leave=False, desc="fitting", unit="aperture", disable=None) as bar:
         fit = calibrate_aperture(stack, config, tried=lambda done: bar.update(done - bar.n))
+    if not PLAUSIBLE_FACTORS[0] <= fit.measured <= PLAUSIBLE_FACTORS[1]:
+        text = aperture_finding(f"about {fit.measured:.2f}", fit.measured).text
+        print(f"dfs calibrate: warning: {args.stack}: {text}", file=sys.stderr)
     f_number = stack.camera.f_number / fit.measured
     if args.json:
         print(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dfs_ros.calibration.stack import calibrate_aperture
+from dfs_ros.cli.main import main
 from dfs_ros.config import Config
+from dfs_ros.io.stack_folder import save_stack
 from dfs_ros.types import FocalStack, opened
 
 FEWER = Config.from_dict({"hypotheses": {"count": 32}, "alignment": {"mode": "prior"}})
@@ -21,6 +25,17 @@ def test_wrong_f_number_is_found(demo_stack: FocalStack, told_over_true: float) 
     assert fit.measured == pytest.approx(told_over_true, rel=0.05)
     assert fit.sigma < 0.05
     assert fit.misfit.min() == 0.0
+
+
+def test_factors_that_no_lens_has_are_a_warning(
+    demo_stack: FocalStack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_stack(opened(demo_stack, 0.5), tmp_path / "wrong")
+    save_stack(demo_stack, tmp_path / "right")
+    assert main(["calibrate", str(tmp_path / "wrong"), "--hypotheses", "32"]) == 0
+    assert re.search(r"warning: .*wrong: blur is about [12]\.\d\d times as wide as described", capsys.readouterr().err)
+    assert main(["calibrate", str(tmp_path / "right"), "--hypotheses", "32"]) == 0
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_scale_multiplies_the_blur(demo_stack: FocalStack) -> None:

@@ -14,7 +14,7 @@ optimize      semi-global matching, which favours smooth surfaces               
 decide        probability over the hypotheses, by the network or without        network/, depth/regularization.py
 read out      probability -> inverse depth and its standard deviation           depth/readout.py
 doubt         what lens and focus scale are worth, added to sigma               depth/doubt.py
-select        NaN for pixels without reliable depth                             depth/confidence.py
+select        NaN for pixels without reliable depth                             depth/confidence.py, depth/texture.py
 sharpen       all-in-focus image, deblurred at the depth found                  cost_volume/sharp.py
 
 `steps` computes on the CPU or on a GPU: the same calls, on arrays or on tensors (estimator/). Timing, progress and
@@ -36,7 +36,16 @@ from dfs_ros.consistency.findings import Findings, trusted
 from dfs_ros.consistency.outside import outside_range
 from dfs_ros.depth.confidence import known_pixels
 from dfs_ros.depth.doubt import LensDoubt
-from dfs_ros.depth.scene_range import RELIABLE, SceneRange, has_left, hypotheses_in, search_range, surroundings
+from dfs_ros.depth.scene_range import (
+    RELIABLE,
+    SceneRange,
+    has_left,
+    hypotheses_in,
+    search_range,
+    surroundings,
+    widest_blur_px,
+)
+from dfs_ros.depth.texture import phantoms
 from dfs_ros.types import FocalStack, opened, reduced
 
 Image = NDArray[np.float32]
@@ -136,6 +145,7 @@ def estimate(
     sharp = steps.sharpen(aligned.stack, depth_m, config.cost) if sharpen else None
     if not config.confidence.dense:
         known = known_pixels(depth_m, local_diopters, confidence, config.confidence) & aligned.valid & (ends == 0)
+        known &= ~phantoms(aligned.stack.images, widest_blur_px(scene_range, aligned.stack))
         known &= trusted(findings, config.confidence)
         depth_m, sigma_m = np.where(known, depth_m, np.nan), np.where(known, sigma_m, np.nan)
     findings += outside_range(ends, confidence, limits)

@@ -149,6 +149,13 @@ def blur_px(found: SceneRange, stack: FocalStack) -> float:
     return found.width * float(_px_per_diopter(stack).max())
 
 
+def widest_blur_px(found: SceneRange, stack: FocalStack) -> float:
+    """Largest blur diameter of a scene in this range, in pixels; at most a sixth of the shorter side."""
+    ends = np.array([[found.far], [found.near]])
+    widest = float((np.abs(ends - stack.focus_diopters) * _px_per_diopter(stack)).max())
+    return min(widest, _LARGEST_BLUR * min(stack.size))
+
+
 def hypotheses_in(found: SceneRange, stack: FocalStack, config: Config) -> Depths:
     """Hypotheses in metres, near to far, dense enough for the blur of `stack`.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 
 import pytest
 
@@ -55,3 +56,35 @@ def test_help_lists_these_commands_apart(capsys: Capture) -> None:
     assert [line.split()[0] for line in installed.splitlines() if line.startswith("  ")] == [
         name for name in COMMANDS if name not in CLONED
     ]
+
+
+def test_a_fault_of_the_program_is_one_line_and_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dfs_ros.cli import main as module
+
+    def faulty(name: str, arguments: object) -> int:
+        raise ZeroDivisionError("division by zero\nmore")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(module, "_run", faulty)
+    assert module.main(["doctor"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    (file,) = (tmp_path / "dfs_ros" / "faults").iterdir()
+    assert line == (
+        "dfs doctor: error: a fault of this program, ZeroDivisionError: division by zero; please report it with "
+        f"{file}, where its traceback lies"
+    )
+    assert "Traceback" in file.read_text() and "in faulty" in file.read_text()
+
+
+def test_long_errors_are_shortened(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from dfs_ros.cli import main as module
+
+    def wordy(name: str, arguments: object) -> int:
+        raise ValueError("\n".join(["x" * 5000] * 20_000))
+
+    monkeypatch.setattr(module, "_run", wordy)
+    assert module.main(["doctor"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 51 and max(map(len, lines)) < 1100 and lines[-1] == "... and 19950 lines more"

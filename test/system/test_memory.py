@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from dfs_ros.system.memory import check_memory
+
 _FAULTS = """
 import resource, sys
 import threading
@@ -33,3 +35,9 @@ def test_large_arrays_are_not_cleared_again_by_the_system() -> None:
         return int(subprocess.run([sys.executable, "-c", _FAULTS, mode], capture_output=True, check=True).stdout)
 
     assert faults("keep") < 0.1 * faults("default")
+
+
+def test_what_does_not_fit_is_refused_with_both_figures() -> None:
+    check_memory(1, "one byte")
+    with pytest.raises(ValueError, match=r"^64 images: expected at most .* GB, which are free, received 1e\+09 GB"):
+        check_memory(10**18, "64 images")

@@ -65,6 +65,7 @@ def recording(
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     writer = BagWriter(folder, storage, name=output.stem if single else output.name, metadata=not single, split=split)
     with ExitStack() as exits:
+        exits.callback(_remove_empty, missing)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             put_back = exits.enter_context(set_aside(folder, old))
@@ -81,9 +82,6 @@ def recording(
                     path.unlink(missing_ok=True)
                 (folder / METADATA_FILE).unlink(missing_ok=True)
                 put_back()
-                for path in missing:
-                    with suppress(OSError):  # not empty
-                        path.rmdir()
             else:
                 flush(folder)
 
@@ -176,6 +174,12 @@ def _marked(folder: Path) -> Path:
     flush(mark)
     flush(folder)
     return mark
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for path in folders:
+        with suppress(OSError):  # not empty
+            path.rmdir()
 
 
 def _locked(path: Path) -> int:

@@ -76,6 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="standard deviation of the focus of a stack that states none; may be repeated",
     )
     parser.add_argument("--threads", metavar="N", type=int, default=0, help="CPU threads (default: all)")
+    parser.add_argument(
+        "--max-megapixels", metavar="M", type=float, help="working size (default: that of the settings)"
+    )
     args = parser.parse_args(argv)
     folders = sorted(file.parent for file in args.folder.glob(f"*/{DESCRIPTION_FILE}"))
     if not folders:
@@ -87,8 +90,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             doubts[name] = float(value)
         except ValueError:
             parser.error(f"--focus-sigma: expected NAME=DIOPTERS, received {text!r}")
-    config = Config.from_dict({"processing": {"threads": args.threads}})
-    rows = [measure(folder, doubts, config) for folder in folders]
+    size = {} if args.max_megapixels is None else {"max_megapixels": args.max_megapixels}
+    config = Config.from_dict({"processing": {"threads": args.threads, **size}})
+    rows = []
+    for folder in folders:
+        print(folder.name, file=sys.stderr, flush=True)
+        rows.append(measure(folder, doubts, config))
     print(markdown_table(list(rows[0]), [list(row.values()) for row in rows]))
     low, high = WITHIN_SIGMA
     outside = [row["stack"] for row in rows if not low <= float(row["in 1 sigma"]) <= high]

@@ -128,6 +128,7 @@ class Rig:
     def messages(self, i: int) -> dict[str, Message]:
         """Messages of image `i` of the sweep under way, now."""
         stamp = self.bus.now_ns()
+        size = self.stack.images.shape[1:3]
         focus = FocusMetadata(
             stamp_ns=stamp,
             focus_diopters=FOCUS_DIOPTERS[i],
@@ -140,7 +141,7 @@ class Rig:
             count=len(FOCUS_DIOPTERS),
         )
         return {
-            "camera_info": camera_info_message(intrinsics(CAMERA, SIZE), SIZE, stamp, "lens"),
+            "camera_info": camera_info_message(intrinsics(CAMERA, size), size, stamp, "lens"),
             "focus": focus_message(focus, "lens"),
             "image": image_message(self.stack.images[i], stamp, "lens"),
         }

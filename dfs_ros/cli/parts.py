@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 import yaml
 
@@ -28,16 +29,31 @@ from dfs_ros.transport.names import parse_remappings
 _THREAD_STOP_S = 15.0
 
 
+class SourceFacts(NamedTuple):
+    """Facts of an image source without its images, which the camera's process opens itself."""
+
+    description: str
+    frames_per_sweep: int
+
+
+def without_images(source: FrameSource) -> SourceFacts:
+    """Facts of a source, which is closed; its memory goes back to the system."""
+    facts = SourceFacts(source.description, source.frames_per_sweep)
+    source.close()
+    return facts
+
+
 @dataclass(frozen=True)
 class Setup:
     """Arguments, configuration and image source of one `dfs run`.
 
-    `arguments` hold `transport`, `namespace` and `remap`; `bus` joins the nodes of transport `local`.
+    Only parts that are threads of this process need the images of `source`. `arguments` hold `transport`, `namespace`
+    and `remap`; `bus` joins the nodes of transport `local`.
     """
 
     arguments: argparse.Namespace
     config: Config
-    source: FrameSource
+    source: FrameSource | SourceFacts
     with_viewer: bool
     bus: LocalBus = field(default_factory=LocalBus)
 
@@ -141,6 +157,8 @@ class ThreadParts(Parts):
         self._run(DEPTH_NODE, node.serve)
         if setup.with_viewer:
             self._run(VIEWER_NODE, partial(view.serve, config=setup.config))
+        if isinstance(setup.source, SourceFacts):
+            raise TypeError("source: expected one with images, received its facts")
         self._run(CAMERA_NODE, partial(camera.serve, source=setup.source, config=setup.config))
 
     def failure(self) -> str | None:

@@ -25,11 +25,12 @@ from dfs_ros.cli.participants import (
     make_source,
     with_camera_arguments,
 )
-from dfs_ros.cli.parts import Parts, ProcessParts, Setup, ThreadParts
+from dfs_ros.cli.parts import Parts, ProcessParts, Setup, ThreadParts, without_images
 from dfs_ros.cli.signals import signals_noted
 from dfs_ros.cli.statusline import StatusLine
 from dfs_ros.cli.view import add_port_argument, with_port
 from dfs_ros.config import Config
+from dfs_ros.system.memory import return_freed_memory
 from dfs_ros.transport.base import Transport
 from dfs_ros.transport.names import parse_remappings
 
@@ -62,7 +63,15 @@ def run(args: argparse.Namespace) -> int:
 
         prepare_output(args.output)
     source = make_source(config)  # finds wrong input and renders images before the parts start
-    setup = Setup(args, fitted(config, source.frames_per_sweep), source, not args.no_viewer)
+    setup = Setup(
+        args,
+        fitted(config, source.frames_per_sweep),
+        source if args.transport == "local" else without_images(source),
+        not args.no_viewer,
+    )
+    if args.transport != "local":
+        del source
+        return_freed_memory()
     status = StatusLine()
     parts = ThreadParts(setup) if args.transport == "local" else ProcessParts(setup, status.print_from)
     with signals_noted() as stop, setup.open_transport(MONITOR_NODE) as transport, status, parts:

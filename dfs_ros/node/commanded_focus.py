@@ -19,6 +19,8 @@ _COMMANDS_KEPT = 256
 # Largest deviation of two stamps from a whole number of periods, in periods.
 _JITTER = 0.3
 _CLOCK_RESET_PERIODS = 15
+# Images held up by a busy machine may come late by seconds, and then in a burst.
+_CLOCK_STEP_S = 10.0
 # Over a longer pause the rate's error may add up to a whole period.
 _LONGEST_GAP_PERIODS = 300
 
@@ -26,8 +28,11 @@ _LONGEST_GAP_PERIODS = 300
 class CommandedFocus(Protocol):
     """Focus from lens commands."""
 
-    def focus_of(self, stamp_ns: int) -> FocusMetadata | None:
-        """Focus of the image with this stamp; None = unknown. Called once for each image, in order."""
+    def focus_of(self, stamp_ns: int, received_ns: int | None = None) -> FocusMetadata | None:
+        """Focus of the image with this stamp; None = unknown. Called once for each image, in order.
+
+        `received_ns`: time of reception by a clock that is never set, which shows steps of the stamps' clock.
+        """
 
 
 def schedule_of(settings: ScheduleConfig) -> CommandedFocus:
@@ -68,7 +73,7 @@ class TriggeredSchedule:
         self._last: tuple[int, int] | None = None  # stamp and number of the newest image
         self._in_step = True
 
-    def focus_of(self, stamp_ns: int) -> FocusMetadata | None:
+    def focus_of(self, stamp_ns: int, received_ns: int | None = None) -> FocusMetadata | None:
         """Focus by the image's number; numbered, so that lost images are counted."""
         number = self._number(stamp_ns)
         if number is None:
@@ -105,16 +110,27 @@ class TriggeredSchedule:
 
 
 class TimedSchedule:
-    """Schedule by time: the lens moves to the next position every `step_s`."""
+    """Schedule by time: the lens moves to the next position every `step_s`.
+
+    After the clock of the stamps was set, the focus is NaN: where the lens is then, they no longer tell.
+    """
 
     def __init__(self, settings: ScheduleConfig, positions: tuple[float, ...]) -> None:
         self._settings = settings
         self._positions = positions
         self._step_ns = round(settings.step_s * 1e9)
         self._start_ns = settings.start_ns or None
+        self._last: tuple[int, int | None] | None = None  # stamp and reception of the newest image
+        self._in_step = True
 
-    def focus_of(self, stamp_ns: int) -> FocusMetadata | None:
+    def focus_of(self, stamp_ns: int, received_ns: int | None = None) -> FocusMetadata | None:
         """Focus by the image's time."""
+        if self._last is not None and received_ns is not None and self._last[1] is not None:
+            ahead_ns = (stamp_ns - self._last[0]) - (received_ns - self._last[1])
+            self._in_step = self._in_step and abs(ahead_ns) < _CLOCK_STEP_S * 1e9
+        self._last = (stamp_ns, received_ns)
+        if not self._in_step:
+            return FocusMetadata(stamp_ns, math.nan)
         if self._start_ns is None:
             self._start_ns = stamp_ns
         step, since_command_ns = divmod(stamp_ns - self._start_ns, self._step_ns)
@@ -141,7 +157,7 @@ class LensCommands:
             return  # the lens does not move for it
         self._commands.append(command)
 
-    def focus_of(self, stamp_ns: int) -> FocusMetadata | None:
+    def focus_of(self, stamp_ns: int, received_ns: int | None = None) -> FocusMetadata | None:
         """Focus of the last command before the image's exposure; None without one."""
         next_ns: float = math.inf
         for command in reversed(self._commands):

@@ -52,6 +52,7 @@ from dfs_ros.node.lens import LensError, LensTracker, rectified
 from dfs_ros.node.outputs import Outputs
 from dfs_ros.node.worker import LatestWorker
 from dfs_ros.stacks.assembler import FrameStack, StackAssembler
+from dfs_ros.system.memory import return_freed_memory
 from dfs_ros.transport.base import Qos, Subscription, Transport
 from dfs_ros.types import Camera, DepthResult, FocalStack, FocusMetadata, Frame
 
@@ -172,6 +173,7 @@ class DepthNode:
         self.deactivate()
         self._capturing.close()
         self._estimator = None
+        return_freed_memory()
 
     def __enter__(self: _Self) -> _Self:
         self._transport.manage(self)
@@ -210,7 +212,7 @@ class DepthNode:
         with self._health.counted("bad_image"):
             stamp = stamp_ns(msg.header.stamp)
         commanded = self._schedule or self._commands
-        focus = commanded.focus_of(stamp) if commanded is not None else None
+        focus = commanded.focus_of(stamp, self._transport.steady_ns()) if commanded is not None else None
         if not self._is_wanted():
             self._assembler.ignore_image(stamp)
             self._newest = None

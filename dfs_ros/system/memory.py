@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 
 # Parameters of glibc's mallopt, and a size that no array of a stack reaches.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
@@ -44,6 +45,13 @@ def check_memory(wanted_bytes: int, what: str) -> None:
             f"{what}: expected at most {free_bytes / 1e9:.3g} GB, which are free, received {wanted_bytes / 1e9:.3g} "
             "GB; use fewer or smaller images"
         )
+
+
+def return_freed_memory() -> None:
+    """Return freed memory of this process to the system (glibc only), after work that it does not do again."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

@@ -103,6 +103,19 @@ def test_positions_by_time() -> None:
     assert {count for _, _, _, count, _ in found} == {0}  # the assembler finds the sweeps from the focus
 
 
+@pytest.mark.parametrize("step_s", [-3600, -11, 11, 3600])
+def test_positions_by_time_are_unknown_after_the_clock_was_set(step_s: int) -> None:
+    schedule = schedule_of(settings(trigger="time", step_s=0.1))
+    steady_ns = 5 * 10**9
+    assert schedule.focus_of(START_NS, steady_ns) == schedule.focus_of(START_NS, steady_ns)
+    slow = schedule.focus_of(START_NS + 9_000 * MS, steady_ns + 100 * MS)  # a burst after a busy time
+    assert slow is not None and slow.focus_diopters == 2.0
+    for after_ms in (0, 100):
+        stamp_ns = START_NS + step_s * 10**9 + (9_100 + after_ms) * MS
+        found = schedule.focus_of(stamp_ns, steady_ns + (200 + after_ms) * MS)
+        assert found is not None and math.isnan(found.focus_diopters)
+
+
 def test_positions_by_time_from_a_known_start() -> None:
     timed = settings(trigger="time", step_s=0.1, start_ns=START_NS + 50 * MS)
     assert [f for f, *_ in focus_at(schedule_of(timed), [-60, 0, 49, 51, 151])] == [1.0, 0.5, 0.5, 2.0, 1.0]

@@ -131,7 +131,7 @@ def test_a_frame_of_another_scene_is_told_once(stack: Path, tmp_path: Path, caps
         [*DFS, "estimate", str(stack), "--output", str(tmp_path / "out"), *FAST],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     assert result.returncode == 0, result.stderr
     (line,) = result.stderr.splitlines()
@@ -238,7 +238,7 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     result = subprocess.run(
-        [*DFS, "estimate", "--list-settings"], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60
+        [*DFS, "estimate", "--list-settings"], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=240
     )
     os.close(writer)
     assert (result.returncode, result.stderr) == (1, "")
@@ -277,7 +277,7 @@ def test_ctrl_c_in_the_middle_leaves_everything_as_it_was(tmp_path: Path) -> Non
         assert b"cost volume" in shown, shown
         process.send_signal(signal.SIGINT)
         shown += read_until(terminal, b"interrupted", 60)
-        assert process.wait(timeout=60) == 130
+        assert process.wait(timeout=240) == 130
     finally:
         process.kill()
         printed, _ = process.communicate()

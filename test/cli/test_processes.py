@@ -34,7 +34,7 @@ FAST = {"network.name": "none", "hypotheses.count": 24, "alignment.mode": "off",
 FAST |= {"processing.threads": 1}
 # So much work that a stack takes many seconds.
 SLOW = {"network.name": "none", "hypotheses.count": 512, "processing.threads": 1}
-TIMEOUT_S = 60.0
+TIMEOUT_S = 240.0
 
 
 class Process:

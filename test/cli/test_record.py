@@ -85,7 +85,7 @@ def test_over_dds_until_ctrl_c(plane: FocalStack, tmp_path: Path, network: list[
         with BagReader(output) as reader:  # it can be read at any moment
             assert reader.damage.unfinished and reader.count >= 9
         recording.send_signal(signal.SIGINT)
-        said, _ = recording.communicate(timeout=60)
+        said, _ = recording.communicate(timeout=240)
     finally:
         for process in (camera, recording):
             process.kill()

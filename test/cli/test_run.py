@@ -80,7 +80,7 @@ class Run:
     def child(self, command: str) -> psutil.Process:
         return next(c for c in self.children if command in c.cmdline())
 
-    def wait_until(self, condition: Callable[[], object], timeout_s: float = 60) -> None:
+    def wait_until(self, condition: Callable[[], object], timeout_s: float = 240) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < deadline, f"still waiting; printed so far:\n{self.printed}"
@@ -91,7 +91,7 @@ class Run:
         self.wait_until(lambda: "| depth" in self.printed)
 
     def end(self) -> int:
-        status = self.process.wait(60)
+        status = self.process.wait(240)
         assert "Traceback" not in self.printed, self.printed
         return status
 

@@ -161,6 +161,6 @@ def test_definitions_are_of_the_distribution_that_is_set(distro, expected):
     )
     environment = os.environ | {"ROS_DISTRO": distro, "OMP_NUM_THREADS": "1"}
     output = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=240, check=True
     )
     assert output.stdout.strip() == expected

@@ -24,7 +24,7 @@ from dfs_ros.transport.base import Transport
 from dfs_ros.transport.local import LocalBus, LocalTransport
 
 REQUEST = f"{TRIGGER}_Request"
-TIMEOUT_S = 60.0
+TIMEOUT_S = 240.0
 
 
 class SlowDisk:

@@ -92,7 +92,7 @@ class BuiltAtFirst(Runner):
         if not self.go.is_set():
             self._network[0].note_progress("building engine", 0.4)
             self.building.set()
-            assert self.go.wait(60)
+            assert self.go.wait(240)
         if self._fails is not None:
             raise self._fails
         return self._runner.run(*inputs)
@@ -123,7 +123,7 @@ def test_no_depth_while_an_engine_is_built(
             break
         threading.Event().wait(0.05)
     rig.send_sweep()
-    assert building.building.wait(60)
+    assert building.building.wait(240)
     for _ in range(2):
         level, text, values = rig.status()
         assert level == WARN and "no depth until the network is ready: building engine, 40 %" in text

@@ -130,12 +130,15 @@ def test_a_signal_in_the_middle_leaves_nothing(number: signal.Signals, long: Pat
     output = tmp_path / "new" / "out"
     command = [sys.executable, "-m", "dfs_ros.cli.main", "replay", str(long), "--output", str(output), *FAST]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    deadline = time.monotonic() + 60
-    while not any(p.stat().st_size > 200_000 for p in tmp_path.rglob("*out.mcap")):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + 240
+        while not any(p.stat().st_size > 200_000 for p in tmp_path.rglob("*out.mcap")):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=240)
+    finally:
+        process.kill()
     assert (process.returncode, errors.splitlines()[-1]) == (130, "dfs replay: interrupted")
     assert list(tmp_path.iterdir()) == []
 

@@ -17,18 +17,18 @@ def test_worker_works_on_the_newest_item() -> None:
 
     def work(item: int) -> None:
         begun.set()
-        assert go_on.wait(60)
+        assert go_on.wait(240)
         worked.append(item)
         done.release()
 
     worker = LatestWorker("test", nullcontext, lambda: work, lambda error: pytest.fail(str(error)))
     worker.put(1)
-    assert begun.wait(60)
+    assert begun.wait(240)
     for item in (2, 3, 4):
         worker.put(item)
     go_on.set()
     for _ in range(2):
-        assert done.acquire(timeout=60)
+        assert done.acquire(timeout=240)
     worker.close()
     assert worked == [1, 4]
     assert worker.superseded == 2
@@ -49,6 +49,6 @@ def test_worker_hands_on_what_ended_it(where: str) -> None:
     work = raises if where == "prepare" else lambda: raises
     worker: LatestWorker[int] = LatestWorker("test", nullcontext, work, on_failure)
     worker.put(1)
-    assert ended.wait(60)
+    assert ended.wait(240)
     worker.close()
     assert [str(error) for error in failed] == [where]

@@ -39,7 +39,7 @@ from dfs_ros.types import FocusMetadata, LensState
 settings, namespace = json.loads(sys.argv[1])
 node = open_transport("dds", "peer", namespace=namespace, config=Config.from_dict(settings))
 
-def until(condition, timeout_s=60):
+def until(condition, timeout_s=240):
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "timeout"
@@ -92,7 +92,7 @@ class Peer:
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
         try:
-            return self.process.wait(60)
+            return self.process.wait(240)
         finally:
             self.process.kill()
             self.process.stdout.close()
@@ -118,7 +118,7 @@ def node() -> Iterator[DdsTransport]:
         yield transport
 
 
-def until(node: DdsTransport, condition: Callable[[], object], timeout_s: float = 60) -> None:
+def until(node: DdsTransport, condition: Callable[[], object], timeout_s: float = 240) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "timeout"

@@ -28,7 +28,7 @@ from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.transport.base import Qos, Transport
 from dfs_ros.types import FocalStack, FocusMetadata, LensState
 
-TIMEOUT_S = 60.0
+TIMEOUT_S = 240.0
 _TOPICS = {"image": IMAGE, "image/compressed": COMPRESSED, "camera_info": CAMERA_INFO, "focus": FOCUS}
 
 

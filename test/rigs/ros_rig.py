@@ -14,7 +14,7 @@ import pytest
 from dds_names import new_domain, new_namespace
 
 DOMAIN = new_domain()
-TIMEOUT_S = 60.0
+TIMEOUT_S = 240.0
 _numbers = itertools.count(1)
 _run = new_namespace()
 

@@ -76,7 +76,7 @@ class Browser:
         for message in content["messages"]:
             self._keep(_filled(message, buffers))
 
-    def until(self, done: Callable[[], object], timeout_s: float = 60.0) -> None:
+    def until(self, done: Callable[[], object], timeout_s: float = 240) -> None:
         """Receive until something is so."""
         deadline = time.monotonic() + timeout_s
         while not done():

@@ -35,7 +35,7 @@ def test_services_answer_from_the_spin_thread():
         client.call_service("/capture", TRIGGER, request, timeout_s=0.02)
     thread = threading.Thread(target=server.spin, daemon=True)
     thread.start()
-    response = client.call_service("/robot/server/capture", TRIGGER, request, timeout_s=60)
+    response = client.call_service("/robot/server/capture", TRIGGER, request, timeout_s=240)
     server.shutdown()
     thread.join(60)
     assert (response.success, response.message) == (True, "took it")
@@ -69,7 +69,7 @@ def test_parameter_services_as_ros2_param_calls_them():
 
     def call(service, **fields):
         kind = "rcl_interfaces/srv/" + "".join(word.capitalize() for word in service.split("_"))
-        return tool.call_service(f"/node/{service}", kind, message(f"{kind}_Request", **fields), timeout_s=60)
+        return tool.call_service(f"/node/{service}", kind, message(f"{kind}_Request", **fields), timeout_s=240)
 
     def value(**fields):
         return message("rcl_interfaces/msg/ParameterValue", **fields)

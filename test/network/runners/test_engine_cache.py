@@ -189,7 +189,7 @@ engine = EngineCache(folder).obtain(KEY, lambda: PLAN, lambda plan: plan, lambda
 print(engine == PLAN)
 """
     process = start(code, str(tmp_path))
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     assert out == "True\n" and process.returncode == 0, err
     assert "cannot be written" in err
     assert {file.suffix for file in tmp_path.iterdir()} == {".lock", ".use"}
@@ -209,7 +209,7 @@ print(obtain(KEY, b"") == PLAN, obtain(dataclasses.replace(KEY, gpu="other"), b"
         before = sorted(Path(folder).iterdir())
         Path(folder).chmod(0o555)
         process = start(code, folder)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=240)
         assert out == "True b'new'\n" and process.returncode == 0, err
         assert "no lock in" in err and "cannot be written" in err
         assert sorted(Path(folder).iterdir()) == before
@@ -227,7 +227,7 @@ print(EngineCache(folder).obtain(KEY, build, lambda plan: plan, lambda engine: {
 """
     processes = [start(code, str(tmp_path)) for _ in range(3)]
     for process in processes:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=240)
         assert out == "True\n" and process.returncode == 0, err
     assert (tmp_path / "builds").read_text() == "x"
 
@@ -236,7 +236,7 @@ def test_a_process_that_dies_while_building_blocks_nobody(tmp_path) -> None:
     process = start(
         "import os\nEngineCache(folder).obtain(KEY, lambda: os._exit(3), lambda p: p, lambda e: {})", str(tmp_path)
     )
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     assert process.returncode == 3
     builder = Builder()
     assert builder.obtain(EngineCache(tmp_path)) == PLAN and builder.built == 1
@@ -292,7 +292,7 @@ sys.stdin.readline()
     none = EngineCache(cache.folder, most_bytes=0)
     none.prune()
     assert cache.read(mine) == PLAN and cache.read(other) == PLAN
-    process.communicate("", timeout=60)
+    process.communicate("", timeout=240)
     none.prune()
     assert cache.read(mine) == PLAN and cache.read(other) is None
     cache.release(mine)

@@ -48,7 +48,7 @@ class Asker:
         self._target = f"{transport.namespace}/dfs"
         self._clients: dict[str, Any] = {}
 
-    def _call(self, service: str, kind: str, timeout_s: float = 60.0, **transition: Any) -> Any:
+    def _call(self, service: str, kind: str, timeout_s: float = 240, **transition: Any) -> Any:
         import lifecycle_msgs.msg
         import lifecycle_msgs.srv
 

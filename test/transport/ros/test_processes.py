@@ -46,10 +46,10 @@ def start(namespace: str) -> Iterator[Start]:
     yield run
     for process in started:
         process.kill()
-        process.communicate(timeout=60)
+        process.communicate(timeout=240)
 
 
-def end(process: subprocess.Popen[str], *signals: signal.Signals, timeout_s: float = 60.0) -> tuple[int, str]:
+def end(process: subprocess.Popen[str], *signals: signal.Signals, timeout_s: float = 240) -> tuple[int, str]:
     """Exit status and output of a process after signals, or by itself."""
     for each in signals:
         process.send_signal(each)

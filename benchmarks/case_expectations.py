@@ -74,7 +74,7 @@ EXPECTED: Mapping[str, Case] = MappingProxyType(
     {
         "aperture_fit_at_limit": Case(
             "warning as of `dfs calibrate`: the description of lens or focus is wrong",
-            (Want(r"^estimate \S+/a ", cause=(_LENS,)), Want(r"/b_stack", within=0.03, cause=(_LENS,))),
+            (Want(r"^estimate \S+/a ", cause=(_LENS,)), Want(r"/b_stack", within=0.03, cause=("focal length",))),
         ),
         "diagnostics_late": Case(
             "LensPosition found behind 250 messages of others",
@@ -183,7 +183,7 @@ EXPECTED: Mapping[str, Case] = MappingProxyType(
 _SCORE = re.compile(r"true +([\d.]+) m: median +\S+ m, error +([+-]?[\d.]+|[+-]?nan)%, .*coverage +(\d+)%")
 _PLAIN_LINE = re.compile(r"[WE] |warning|error|.*(\bwarnings: \[.|nowhere do the images|no depth came)", re.IGNORECASE)
 _INFO = re.compile(r"I |dfs_ros: ")
-_ORDER = ("RIGHT", "WARNED", "REFUSED", "WRONG")
+_ORDER = ("RIGHT", "REFUSED", "WARNED", "WRONG")
 
 
 def judged(name: str, output: str) -> Verdict:

@@ -182,8 +182,8 @@ def _from_the_lens(frames: list[FrameEntry], focal_length_m: float, origin: str,
         if origin == "unknown" and factor - 1 > _ORIGIN_MATTERS:
             raise ValueError(
                 f"{folder / frame.file}: {1 / focus:.4g} m may count from the lens or, as of still cameras, from the "
-                f"sensor: it is {1 / (factor * focus):.4g} m from the lens then; say which, --distance-from lens or "
-                "sensor"
+                f"sensor, {1 / (factor * focus):.4g} m from the lens then: say which, --distance-from lens or sensor, "
+                f"and check the focal length of {focal_length_m * 1e3:.4g} mm"
             )
         from_lens.append(frame if origin == "unknown" else dataclasses.replace(frame, focus_diopters=focus * factor))
     return from_lens

@@ -68,7 +68,8 @@ def macro(folder: Path) -> Path:
 def test_distances_from_the_sensor(tmp_path: Path) -> None:
     message = refusal(macro(tmp_path / "p"))
     assert "img0.jpg: 0.3289 m may count from the lens or, as of still cameras, from the sensor" in message
-    assert "it is 0.25 m from the lens then; say which, --distance-from lens or sensor" in message
+    assert "0.25 m from the lens then: say which, --distance-from lens or sensor" in message
+    assert "check the focal length of 60 mm" in message
     assert main(["import", str(tmp_path / "p"), "--distance-from", "sensor"]) == 0
     np.testing.assert_allclose(1 / load_stack(tmp_path / "p").focus_diopters, [0.25, 0.32], rtol=1e-6)
     import_folder(macro(tmp_path / "lens"), distance_from="lens")

@@ -229,7 +229,7 @@ def _frames_from_csv(path: Path, folder: Path) -> tuple[list[FrameEntry], bool]:
         raise ValueError(f"{path}: line {rows.line_num}: expected CSV: {error}") from error
 
 
-def _frames_from_rows(rows: Any, path: Path, folder: Path) -> list[FrameEntry]:
+def _frames_from_rows(rows: Any, path: Path, folder: Path) -> tuple[list[FrameEntry], bool]:
     columns = [name.strip() for name in next(rows, [])]
     for name in columns:
         if name not in _CSV_COLUMNS:

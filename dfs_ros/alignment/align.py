@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -167,33 +167,62 @@ def _resampled(stack: FocalStack, config: AlignmentConfig, match: Match) -> Alig
         focus = config.target_focus_diopters
         check_focus(focus, stack.camera.focal_length_m, "alignment.target_focus_diopters")
         to_reference = lens.motion(stack.size, focus, focus_of_reference)
-    images = np.empty((len(kept), *stack.images.shape[1:]), np.uint8)
-    valid = np.ones(stack.size, np.bool_)
-    enlarged = np.empty(len(kept))
-    keys: list[Hashable] = []
     motions = [
         replace(match.estimates[i].motion.after(to_reference), local=match.estimates[i].motion.local) for i in kept
     ]
-    moved = any(motion.largest_displacement_px() >= _LEAST_MOTION_PX for motion in motions)
-    for k, (i, motion) in enumerate(zip(kept, motions, strict=True)):
-        estimate = match.estimates[i]
-        table = None if estimate.gain == 1.0 else gain_table(estimate.gain, config.transfer_curve)
-        images[k], inside = _resample(stack.images[i], motion, table, moved)
-        valid &= inside
-        keys.append(_frame_key(stack.stamp_ns[i], motion if moved else None, estimate.gain))
-        enlarged[k] = 1.0 / motion.scale
+    images, valid, keys = _images(stack, kept, motions, match.estimates, config.transfer_curve)
     aligned = FocalStack(
         images=images,
         focus_diopters=stack.focus_diopters[kept],
         camera=_camera_at(stack, match, focus),
         stamp_ns=stack.stamp_ns[kept],
-        blur_scale=stack.blur_scale[kept] * enlarged,
+        blur_scale=stack.blur_scale[kept] / [motion.scale for motion in motions],
         magnification=np.ones(len(kept)),
         focus_sigma_diopters=stack.focus_sigma_diopters[kept],
     )
-    return AlignedStack(
-        aligned, kept.index(match.reference), valid, match.kept, match.estimates, lens.factor, tuple(keys)
+    return AlignedStack(aligned, kept.index(match.reference), valid, match.kept, match.estimates, lens.factor, keys)
+
+
+def realigned(
+    aligned: AlignedStack, stack: FocalStack, motions: Mapping[int, Motion], transfer_curve: str
+) -> AlignedStack:
+    """Resample the images of `stack` anew, with better `motions` of its frames, by index; without any, keep them.
+
+    `aligned`: alignment of `stack` in the geometry of its reference. Its frames count as known from now on.
+    """
+    estimates = tuple(
+        replace(e, motion=motions.get(i, e.motion), registered=e.registered or e.motion)
+        for i, e in enumerate(aligned.estimates)
     )
+    if not motions:
+        return replace(aligned, estimates=estimates)
+    kept = list(aligned.kept)
+    found = [estimates[i].motion for i in kept]
+    images, valid, keys = _images(stack, kept, found, estimates, transfer_curve)
+    blur_scale = stack.blur_scale[kept] / [motion.scale for motion in found]
+    moved = replace(aligned.stack, images=images, blur_scale=blur_scale)
+    return replace(aligned, stack=moved, valid=valid, estimates=estimates, frame_keys=keys)
+
+
+def _images(
+    stack: FocalStack,
+    kept: Sequence[int],
+    motions: Sequence[Motion],
+    estimates: Sequence[FrameAlignment],
+    transfer_curve: str,
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_], tuple[Hashable, ...]]:
+    """Aligned images of the kept frames, pixels that all cover, and keys of the images."""
+    images = np.empty((len(kept), *stack.images.shape[1:]), np.uint8)
+    valid = np.ones(stack.size, np.bool_)
+    keys: list[Hashable] = []
+    moved = any(motion.largest_displacement_px() >= _LEAST_MOTION_PX for motion in motions)
+    for k, (i, motion) in enumerate(zip(kept, motions, strict=True)):
+        gain = estimates[i].gain
+        table = None if gain == 1.0 else gain_table(gain, transfer_curve)
+        images[k], inside = _resample(stack.images[i], motion, table, moved)
+        valid &= inside
+        keys.append(_frame_key(stack.stamp_ns[i], motion if moved else None, gain))
+    return images, valid, tuple(keys)
 
 
 def _frame_key(stamp_ns: np.int64, motion: Motion | None, gain: float) -> Hashable:

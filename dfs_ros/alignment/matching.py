@@ -32,6 +32,8 @@ _REFERENCES_TRIED = 3
 _BREATHING_WITHIN = 1.0  # standard deviation of a lens's breathing about the model's
 _KNOWN_WITHIN = 0.02  # the same if the driver reports the magnification
 _RADIAL_WITHIN = 0.5  # standard deviation of the radial term per unit of log magnification
+SIGNIFICANT_PX = 0.1
+"""Root mean square difference of motions that is worth another depth."""
 _FRAME_WITHIN = 0.001  # standard deviation of one frame's log scale and radial term about a smooth lens
 
 
@@ -55,6 +57,10 @@ class FrameAlignment:
         Source of the motion: ``reference`` (this is it), ``images``, ``prior`` (the lens model) or ``off``.
     dropped
         Reason for dropping the frame; empty if it is used.
+    registered
+        Motion that registration found before it was refined with a depth; None if it was not refined.
+    known
+        The motion was refined for an earlier stack, and registration finds the same as then.
     """
 
     motion: Motion
@@ -63,6 +69,8 @@ class FrameAlignment:
     correlation: float = math.nan
     source: str = "prior"
     dropped: str = ""
+    registered: Motion | None = None
+    known: bool = False
 
     def report(self) -> dict[str, Any]:
         """Plain values: shift of the image centre and largest local motion in pixels, rotation in degrees."""
@@ -79,6 +87,12 @@ class FrameAlignment:
             "gain": self.gain,
             "correlation": None if math.isnan(self.correlation) else self.correlation,
         }
+
+
+def difference_px(before: Motion, after: Motion, shape: tuple[int, int]) -> float:
+    """Root mean square difference of two motions in pixels, from samples of `shape`."""
+    (bx, by), (ax, ay) = before.maps(shape), after.maps(shape)
+    return float(np.sqrt(np.mean(np.square(ax - bx) + np.square(ay - by)))) * before.size[1] / shape[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,7 +263,7 @@ class _Matcher:
             self._motions[frame] = motion
             self._breathing.learn(self._reference, self._motions)
             motion = self._with_local(frame, motion)
-            return replace(estimate, motion=motion, correlation=likeness, source="images")
+            return self._as_before(frame, replace(estimate, motion=motion, correlation=likeness, source="images"))
         # If the images were misleading, the lens model explains them as well as the motion found in them.
         by_model = self._likeness(frame, expected)
         if by_model >= max(self._config.min_correlation, likeness - _STILL_FITS_WITHIN):
@@ -266,6 +280,21 @@ class _Matcher:
                 return earlier, range(max(levels - 2, 0), levels)
         far = shifted(self._features[frame], self._template, expected, self._checked)
         return max(expected, far, key=lambda motion: self._likeness(frame, motion)), range(levels)
+
+    def _as_before(self, frame: int, estimate: FrameAlignment) -> FrameAlignment:
+        """The refined motion of the earlier stack, if registration finds the same as it did then.
+
+        Blur biases registration by the same amount while nothing moves.
+        """
+        if self._initial is None or self._initial[self._reference].source != "reference":
+            return estimate
+        before = self._initial[frame]
+        if before.registered is None or before.source != "images":
+            return estimate
+        height, width = self._stack.size
+        if difference_px(before.registered, estimate.motion, (height // 8, width // 8)) >= SIGNIFICANT_PX:
+            return estimate
+        return replace(estimate, motion=before.motion, registered=before.registered, known=True)
 
     def _likeness(self, frame: int, motion: Motion) -> float:
         value = correlation(self._features[frame], self._template, motion, self._checked)

@@ -322,6 +322,15 @@ class AlignmentConfig:
     local_motion: bool = setting(
         True, "Correct local motion such as parallax too, where the corrected images match clearly better", dynamic=True
     )
+    rounds: int = setting(
+        1,
+        "Number of times, at most, that motion is estimated again with the depth found, both images of a pair blurred "
+        "alike. Depth is computed again only where motions changed by 0.1 px; such a stack takes up to twice as long "
+        "each time. 0: never",
+        low=0,
+        high=4,
+        dynamic=True,
+    )
     estimation_px: int = setting(
         640,
         "Longest side of the images used for registration; at most half the longest side at working size, or 320 px "

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.alignment.align import AlignedStack, FrameAlignment, align
+from dfs_ros.alignment.refinement import refined
 from dfs_ros.calibration.aperture import ApertureFit, ApertureTracker, fit_aperture, nearest_searched, unfitted
 from dfs_ros.config import AlignmentConfig, Config, CostConfig
 from dfs_ros.consistency.findings import Findings
@@ -63,9 +64,16 @@ class HostSteps:
         initial: tuple[FrameAlignment, ...] | None,
     ) -> AlignedStack:
         aligned = align(stack, config, reference=reference, initial=initial)
-        # Rounded, so that cached transfer functions fit the next stack of a still camera.
-        scale = np.round(aligned.stack.blur_scale, 3)
-        return dataclasses.replace(aligned, stack=dataclasses.replace(aligned.stack, blur_scale=scale))
+        return _rounded(aligned)
+
+    def realign(
+        self, stack: FocalStack, aligned: AlignedStack, diopters: Image, config: AlignmentConfig
+    ) -> tuple[AlignedStack, bool]:
+        """Align anew with a first inverse depth; False if motions hardly change, or cannot be refined."""
+        if config.mode != "refine" or config.target_focus_diopters >= 0:
+            return aligned, False
+        found, moved = refined(stack, aligned, diopters, config.transfer_curve)
+        return (_rounded(found) if moved else found), moved
 
     def aperture(self, aligned: AlignedStack, described: FocalStack, depths_m: Depths, config: Config) -> ApertureFit:
         if config.lens.aperture == "given" or config.lens.aperture_scale != 1.0:
@@ -98,3 +106,9 @@ class HostSteps:
     def sigma_scale(self) -> float:
         """Calibration of sigma: of the network, or of the probability without one."""
         return regularization.SIGMA_SCALE if self.network is None else self.network.sigma_scale
+
+
+def _rounded(aligned: AlignedStack) -> AlignedStack:
+    """Round the blur scales, so that cached transfer functions fit the next stack of a still camera."""
+    scale = np.round(aligned.stack.blur_scale, 3)
+    return dataclasses.replace(aligned, stack=dataclasses.replace(aligned.stack, blur_scale=scale))

@@ -29,6 +29,7 @@ _STEPS = {
     "decide": ("decide", 0.65),
     "read_out": ("read out", 0.8),
     "download": ("transfer", 0.83),
+    "realign": ("realign", 0.84),
     "sigma": ("sigma", 0.84),
     "sharpen": ("sharpen", 0.85),
 }

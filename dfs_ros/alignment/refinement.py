@@ -1,0 +1,272 @@
+"""Registration that blur does not bias: both images blurred alike, with a first depth.
+
+The sharper image of a pair reaches differently across depth jumps than the blurred one, which pulls a registration by
+tenths of a pixel even where nothing moved. With a depth for every pixel of the reference, the reference is blurred as
+frame i is, and frame i as the reference is, each pixel by the disk of its own depth:
+
+    k_i(x) * (k_r(x) * scene) = k_r(x) * (k_i(x) * scene)
+
+Both sides then show the same, and Gauss-Newton on their difference has no bias. Pixels beside depth jumps, whose blur
+mixes two surfaces, are left out. The motion of a frame is, in reference pixels x from the centre, with inverse depth q
+
+    u(x) = shift + roll x' + zoom x + (a, b) (q - q0) + c (q - q0) x,
+
+the last two for a camera that moves sideways and forward (parallax acts by 1 / depth; q0 is the mean). Among three
+models the simplest that explains the images as well is taken: nothing moved but the lens, a hand that shifts and rolls
+(no parallax), and all of it; or else the motion stays as it was found, local motion included.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dfs_ros.alignment.align import AlignedStack, realigned
+from dfs_ros.alignment.matching import SIGNIFICANT_PX, difference_px
+from dfs_ros.alignment.registration import Motion
+from dfs_ros.optics import thin_lens
+from dfs_ros.optics.srgb import linear_table
+from dfs_ros.types import FocalStack
+
+Array = NDArray[np.float64]
+Image = NDArray[np.float32]
+
+_LONGEST_PX = 320  # of the images compared; at least halved, which costs no accuracy
+_ITERATIONS = 4
+_BLUR_STEP_PX = 0.5  # between the disks that are computed, pixels of the images compared
+_MOST_DISKS = 12
+_JUMP_PX = 0.75  # pixels whose neighbourhood differs by more blur are beside a jump
+_NEAR_PX = 3  # reach of the neighbourhood
+_SMOOTH_PX = 17  # window of the mean that is subtracted: exposure and vignetting
+_LEAST_SHARE = 0.1  # of pixels that count
+_OUTLIER = 3.0
+_PIXELS_PER_MEASUREMENT = 64.0  # neighbouring residuals are correlated, as in registration
+_CONVERGED_PX = 0.01
+_SMALLEST_PX = 32  # least height and width of the images compared
+# Standard deviation of shift x, shift y, log scale, roll, and of parallax by a standard deviation of inverse depth.
+_EXPECTED_WITHIN = np.array([0.1, 0.1, 0.02, 0.05, 0.02, 0.02, 0.02])
+_LOCAL_FREE = 7  # parameters that local motion counts as: those of parallax
+_MODELS = ((2,), (0, 1, 2, 3), tuple(range(7)))
+"""Parameters that are free: of a still camera, of a hand, of a camera that moves through the scene."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Scene:
+    """Reduced reference, its inverse depth, and the pixels that count; parallax in standard deviations of the depth."""
+
+    size: tuple[int, int]
+    shape: tuple[int, int]
+    light: Image
+    diopters: Image
+    counts: NDArray[np.bool_]
+    basis_x: Image  # (7, h, w): displacement by parameter, in half longer sides
+    basis_y: Image
+
+    @property
+    def per_unit(self) -> tuple[float, float]:
+        """Pixels of the reduced images per half longer side, (x, y)."""
+        unit = max(self.size) / 2.0
+        return unit * self.shape[1] / self.size[1], unit * self.shape[0] / self.size[0]
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """Parameters (7,) of a frame, their information (7, 7), and the mean squared residual of its pixels."""
+
+    parameters: Array
+    information: Array
+    misfit: float
+    pixels: float
+
+
+def refined(
+    stack: FocalStack, aligned: AlignedStack, diopters: Image, transfer_curve: str
+) -> tuple[AlignedStack, bool]:
+    """Refine the motions of the frames of `stack` by a first inverse depth (H, W), and resample the images.
+
+    `aligned`: alignment of `stack` in the geometry of its reference, with the aperture to use. False, and the same
+    images, if the motions change by less than 0.1 px, or none is to be refined: those that do not come from images, or
+    were refined for an earlier stack.
+    """
+    motions = _refined_motions(stack, aligned, diopters, transfer_curve)
+    shape = (stack.size[0] // 8, stack.size[1] // 8)
+    changes = [difference_px(aligned.estimates[i].motion, motion, shape) for i, motion in motions.items()]
+    moved = max(changes, default=0.0) >= SIGNIFICANT_PX
+    return realigned(aligned, stack, motions if moved else {}, transfer_curve), moved
+
+
+def _refined_motions(
+    stack: FocalStack, aligned: AlignedStack, diopters: Image, transfer_curve: str
+) -> dict[int, Motion]:
+    """Motions by index of the frame; empty if there is nothing to refine."""
+    estimates = aligned.estimates
+    frames = {k: i for k, i in enumerate(aligned.kept) if estimates[i].source == "images"}
+    step = max(2, math.ceil(max(stack.size) / _LONGEST_PX))
+    shape = (stack.size[0] // step, stack.size[1] // step)
+    if min(shape) < _SMALLEST_PX or all(estimates[i].known for i in frames.values()):
+        return {}
+    q = np.asarray(cv2.resize(diopters, shape[::-1], interpolation=cv2.INTER_AREA), np.float32)
+    coc_px = _coc_px(aligned.stack, q, step)
+    valid = cv2.resize(aligned.valid.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+    counts = _beside_no_jump(coc_px, valid)
+    if counts.mean() < _LEAST_SHARE:
+        return {}
+    scene = _scene(stack, aligned.kept[aligned.reference], q, counts, shape, transfer_curve)
+    fits, as_found = {}, 0.0
+    for k, i in frames.items():
+        pair = _Pair(scene, _light(stack.images[i], shape, transfer_curve) * np.float32(estimates[i].gain))
+        pair.blur(coc_px[k], coc_px[aligned.reference])
+        fits[i] = _fits(pair, estimates[i].motion)
+        as_found += _description(pair.fit(estimates[i].motion), 4 if estimates[i].motion.local is None else _LOCAL_FREE)
+    described = [sum(_description(fit[m], len(free)) for fit in fits.values()) for m, free in enumerate(_MODELS)]
+    chosen = int(np.argmin(described))
+    if as_found <= described[chosen]:
+        return {}
+    return {i: _motion(scene, fit[chosen].parameters, estimates[i].motion.radial) for i, fit in fits.items()}
+
+
+def _description(fit: _Fit, free: int) -> float:
+    """Akaike's criterion: half the logarithm of the misfit for every independent measurement, and the parameters."""
+    return 0.5 * fit.pixels / _PIXELS_PER_MEASUREMENT * math.log(fit.misfit) + free
+
+
+def _light(image: NDArray[np.uint8], shape: tuple[int, int], transfer_curve: str) -> Image:
+    grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image, np.uint8)
+    linear = linear_table(transfer_curve).astype(np.float32).take(grey)
+    return np.asarray(cv2.resize(linear, shape[::-1], interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _coc_px(stack: FocalStack, diopters: Image, step: int) -> Image:
+    """Blur diameters (F, h, w) in pixels of the reduced images."""
+    slopes = thin_lens.coc_px_per_diopter(stack.focus_diopters, stack.camera) * stack.blur_scale / step
+    coc = slopes[:, None, None] * np.abs(stack.focus_diopters[:, None, None] - diopters)
+    return np.asarray(np.minimum(coc, min(diopters.shape) / 4.0), np.float32)
+
+
+def _beside_no_jump(coc_px: Image, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    window = np.ones((2 * _NEAR_PX + 1, 2 * _NEAR_PX + 1), np.uint8)
+    counts = cv2.erode(valid.astype(np.uint8), window, borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
+    for plane in coc_px:
+        counts &= cv2.dilate(plane, window) - cv2.erode(plane, window) < _JUMP_PX
+    return np.asarray(counts)
+
+
+def _scene(
+    stack: FocalStack,
+    reference: int,
+    diopters: Image,
+    counts: NDArray[np.bool_],
+    shape: tuple[int, int],
+    transfer_curve: str,
+) -> _Scene:
+    unit = max(stack.size) / 2.0
+    x = (((np.arange(shape[1]) + 0.5) * (stack.size[1] / shape[1]) - stack.size[1] / 2.0) / unit).astype(np.float32)
+    y = (((np.arange(shape[0]) + 0.5) * (stack.size[0] / shape[0]) - stack.size[0] / 2.0) / unit).astype(np.float32)
+    x, y = np.broadcast_to(x, shape), np.broadcast_to(y[:, None], shape)
+    mean, spread = float(diopters[counts].mean()), float(diopters[counts].std())
+    depth = (diopters - np.float32(mean)) / np.float32(spread + 1e-6)
+    one, zero = np.ones(shape, np.float32), np.zeros(shape, np.float32)
+    basis_x = np.stack([one, zero, x, -y, depth, zero, depth * x])
+    basis_y = np.stack([zero, one, y, x, zero, depth, depth * y])
+    light = _light(stack.images[reference], shape, transfer_curve)
+    return _Scene(stack.size, shape, light, diopters, counts, basis_x, basis_y)
+
+
+class _Pair:
+    """Reference and a frame, to be blurred alike."""
+
+    def __init__(self, scene: _Scene, light: Image) -> None:
+        self.scene, self._light = scene, light
+
+    def blur(self, frame_coc_px: Image, reference_coc_px: Image) -> None:
+        """Blur the reference by the disks of the frame; keep those of the reference."""
+        self._coc_px = reference_coc_px
+        self._fixed = _detail(blurred(self.scene.light, frame_coc_px))
+
+    def compared(self, motion: Motion) -> tuple[Image, Image]:
+        """Residual, and the mean of both images, (h, w)."""
+        map_x, map_y = motion.maps(self.scene.shape)
+        seen = cv2.remap(self._light, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+        moving = _detail(blurred(np.asarray(seen, np.float32), self._coc_px))
+        return moving - self._fixed, (moving + self._fixed) * np.float32(0.5)
+
+    def fit(self, motion: Motion) -> _Fit:
+        """Fit of a motion as it is, without its information."""
+        residual = self.compared(motion)[0][self.scene.counts]
+        _, misfit = _weighted(residual)
+        return _Fit(np.zeros(7), np.zeros((7, 7)), misfit, float(residual.size))
+
+
+def _weighted(residual: Image) -> tuple[Image, float]:
+    """Weights of pixels, small for outliers, and the mean squared residual."""
+    typical = float(np.abs(residual).mean()) + 1e-9
+    weight = 1.0 / (1.0 + np.square(residual / np.float32(_OUTLIER * typical)))
+    return weight, float((weight * residual) @ residual / weight.sum()) + 1e-14
+
+
+def blurred(image: Image, diameter_px: Image) -> Image:
+    """Blur every pixel of an image (h, w) by a disk of its own diameter (h, w), linear between computed disks."""
+    low, high = float(diameter_px.min()), float(diameter_px.max())
+    count = int(np.clip(math.ceil((high - low) / _BLUR_STEP_PX), 1, _MOST_DISKS - 1)) + 1
+    levels = np.linspace(low, max(high, low + 0.1), count)
+    out = np.zeros_like(image)
+    for level in levels:
+        share = np.maximum(0.0, 1.0 - np.abs(diameter_px - np.float32(level)) / np.float32(levels[1] - levels[0]))
+        if share.any():
+            disk = thin_lens.disk_psf(float(level), 2 * math.ceil(level / 2.0) + 1)
+            out += share * cv2.filter2D(image, -1, disk, borderType=cv2.BORDER_REFLECT)
+    return out
+
+
+def _detail(image: Image) -> Image:
+    return np.asarray(image - cv2.blur(image, (_SMOOTH_PX, _SMOOTH_PX), borderType=cv2.BORDER_REFLECT))
+
+
+def _fits(pair: _Pair, start: Motion) -> list[_Fit]:
+    """Fits of all models, in the order of _MODELS: the last by Gauss-Newton, the others from its parabola."""
+    shift = np.array(start.shift_px) / start.unit_px
+    parameters = np.array([*shift, start.log_scale, start.rotation_rad, 0.0, 0.0, 0.0])
+    whole = _gauss_newton(pair, parameters, start.radial, _MODELS[-1], _ITERATIONS)
+    fits = []
+    for free in _MODELS[:-1]:
+        held = [j for j in range(7) if j not in free]
+        inside = whole.information[np.ix_(free, free)]
+        best = np.zeros(7)
+        pull = whole.information[np.ix_(free, held)] @ whole.parameters[held]
+        best[list(free)] = whole.parameters[list(free)] + np.linalg.solve(inside, pull)
+        fits.append(_gauss_newton(pair, best, start.radial, free, 1))
+    return [*fits, whole]
+
+
+def _gauss_newton(pair: _Pair, parameters: Array, radial: float, free: tuple[int, ...], iterations: int) -> _Fit:
+    scene, chosen = pair.scene, list(free)
+    per_x, per_y = scene.per_unit
+    while True:
+        residual, mean = pair.compared(_motion(scene, parameters, radial))
+        slope_x = cv2.Sobel(mean, cv2.CV_32F, 1, 0, ksize=1, scale=0.5 * per_x)[scene.counts]
+        slope_y = cv2.Sobel(mean, cv2.CV_32F, 0, 1, ksize=1, scale=0.5 * per_y)[scene.counts]
+        derivatives = slope_x * scene.basis_x[:, scene.counts] + slope_y * scene.basis_y[:, scene.counts]
+        inner = residual[scene.counts]
+        weight, misfit = _weighted(inner)
+        weighted = derivatives * (weight / np.float32(misfit * _PIXELS_PER_MEASUREMENT))
+        information = np.asarray(weighted @ derivatives.T, np.float64) + np.diag(1.0 / _EXPECTED_WITHIN**2)
+        if iterations == 0:
+            return _Fit(parameters, information, misfit, float(inner.size))
+        pull = np.asarray(weighted @ inner, np.float64)[chosen]
+        step = np.linalg.solve(information[np.ix_(chosen, chosen)], pull)
+        parameters = parameters.copy()
+        parameters[chosen] -= step
+        iterations = 0 if float(np.abs(step).max()) * max(per_x, per_y) < _CONVERGED_PX else iterations - 1
+
+
+def _motion(scene: _Scene, parameters: Array, radial: float) -> Motion:
+    p = [float(v) for v in parameters]
+    motion = Motion.from_parameters(scene.size, (p[0], p[1]), p[2], p[3], radial)
+    if not any(p[4:]):
+        return motion
+    parallax = [np.tensordot(parameters[4:], b[4:], axes=1) for b in (scene.basis_x, scene.basis_y)]
+    return replace(motion, local=np.stack(parallax, axis=-1).astype(np.float32))

@@ -153,7 +153,8 @@ def _record(setup: Setup, monitor: Monitor, samples: list[Sample]) -> dict[str, 
     fifth = max(1, len(rss) // 5)  # memory varies with each stack: medians show growth
     seconds = samples[-1].seconds - samples[0].seconds
     values = summary(monitor)
-    values["latency_s"] |= {"first": latencies[0], "last": latencies[-1]} if latencies else {}
+    first, last = (latencies[0], latencies[-1]) if latencies else (math.nan, math.nan)
+    values["latency_s"] |= {"first": first, "last": last}
     return {
         "source": setup.source.description,
         "camera_hz": config.camera.rate_hz,

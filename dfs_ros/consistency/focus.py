@@ -33,6 +33,8 @@ FACTOR_ADVANTAGE = 0.1
 
 LEAST_FOCUSES = 3
 """Two images have a depth for every order of their focus and every factor, but for the shape of the blur."""
+LEAST_TILES = 12
+"""Few tiles of a small image, in which blur reaches from border to border, fit other orders by chance."""
 _ORDERS = ("late", "early", "shifted", "swapped")
 
 _TEXTS = {
@@ -92,7 +94,7 @@ def aperture_finding(measured: str, scale: float) -> Finding:
 
 def _rival(focus: Array, comparison: Comparison) -> Story | None:
     """The best story that is clearly better than the description."""
-    if len(np.unique(focus)) < LEAST_FOCUSES:
+    if len(np.unique(focus)) < LEAST_FOCUSES or comparison.tiles < LEAST_TILES:
         return None
     rivals = [s for s in comparison.stories if s.advantage > (STORY if s.cause in _ORDERS else REVERSED)]
     moved, step = comparison.moved, float(np.ptp(focus)) / (len(focus) - 1)

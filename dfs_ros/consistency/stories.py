@@ -57,6 +57,8 @@ class Comparison:
         The best place for a single image, as a story.
     reversal
         Advantage of the reversed list.
+    tiles
+        Number of tiles that it comes from.
     """
 
     factor: float
@@ -65,6 +67,7 @@ class Comparison:
     stories: tuple[Story, ...]
     moved: Story
     reversal: float
+    tiles: int
 
 
 def compare(evidence: Evidence, taken_order: NDArray[np.intp]) -> Comparison:
@@ -97,6 +100,7 @@ def compare(evidence: Evidence, taken_order: NDArray[np.intp]) -> Comparison:
         stories=tuple(sorted(stories, key=lambda story: -story.advantage)),
         moved=moved[0],
         reversal=reversal,
+        tiles=evidence.energies.shape[3],
     )
 
 

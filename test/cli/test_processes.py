@@ -134,7 +134,7 @@ def test_a_signal_while_a_stack_is_computed_ends_the_node_well(
 def test_parameters_are_refused_while_depth_goes_on_and_captures_are_written(
     start: Callable[..., Process], listener: Listener, plane: FocalStack, tmp_path: Path
 ) -> None:
-    node = start("node", {**FAST, "node.capture_folder": tmp_path / "captures"})
+    node = start("node", {**FAST, "hypotheses.max_depth_m": 10.0, "node.capture_folder": tmp_path / "captures"})
     camera = start("camera", {"camera.rate_hz": 10}, "--source", "stack", recorded(plane, tmp_path))
     listener.until(lambda: listener.depths)
 

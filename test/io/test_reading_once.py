@@ -18,7 +18,7 @@ from stack_folder_rig import write_folder
 # Python tells audit hooks of every file that it opens, whoever does; a hook stays, and so does the process.
 COUNT = """
 import json, os, sys
-folder, opened = os.path.realpath(sys.argv[1]), []
+folder, opened = os.path.realpath(sys.argv[1]) + os.sep, []
 
 def note(event, arguments):
     if event == "open" and isinstance(arguments[0], str) and os.path.realpath(arguments[0]).startswith(folder):
@@ -41,7 +41,7 @@ print(json.dumps(opened))
 """
 ESTIMATE = """
 fast = ["--network", "none", "--hypotheses", "8", "--set", "alignment.mode=off", "--set", "processing.threads=1"]
-assert main(["estimate", folder, "--output", folder + "_out", *fast]) == 0
+assert main(["estimate", folder, "--output", folder.rstrip("/") + "_out", *fast]) == 0
 sys.stdout.flush()
 """
 

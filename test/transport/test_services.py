@@ -45,7 +45,7 @@ def test_services_answer_from_the_spin_thread():
 def test_parameters_change_as_a_whole(bus):
     node = LocalTransport("node", bus, config=Config.from_dict({"hypotheses": {"count": 32}}))
     assert node.parameters.get("hypotheses.count") == 32
-    node.parameters.set({"hypotheses.count": 48, "hypotheses.min_depth_m": 1})
+    node.parameters.set({"hypotheses.count": 48, "hypotheses.min_depth_m": 1, "hypotheses.max_depth_m": 10})
     changed = node.parameters.config
     assert (changed.hypotheses.count, changed.hypotheses.min_depth_m) == (48, 1.0)
     for values, match in (
@@ -80,7 +80,7 @@ def test_parameter_services_as_ros2_param_calls_them():
     names = ["hypotheses.count", "hypotheses.max_depth_m", "cost.method", "confidence.dense", "nothing"]
     got = call("get_parameters", names=names).values
     assert [v.type for v in got] == [2, 3, 4, 1, 0]
-    assert (got[0].integer_value, got[1].double_value) == (64, 10.0)
+    assert (got[0].integer_value, got[1].double_value) == (61, 0.0)
     assert (got[2].string_value, got[3].bool_value) == ("residual", False)
     assert list(call("get_parameter_types", names=names).types) == [2, 3, 4, 1, 0]
     listed = call("list_parameters", prefixes=["hypotheses"]).result

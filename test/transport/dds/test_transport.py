@@ -76,7 +76,7 @@ result = [[a.success, a.message] for a in answers]
     until(node, lambda: len(served) == 2)
     assert peer.finish() == [[True, "café"]] * 2
     peer.start(
-        "until(lambda: node.parameters.get('hypotheses.count') != 64)\nresult = node.parameters.config.to_dict()"
+        "until(lambda: node.parameters.get('hypotheses.count') != 61)\nresult = node.parameters.config.to_dict()"
     )
     kind = "rcl_interfaces/srv/SetParameters"
     value = message("rcl_interfaces/msg/ParameterValue", type=2, integer_value=17)

@@ -41,6 +41,7 @@ from dfs_ros.depth.scene_range import (
     SceneRange,
     has_left,
     hypotheses_in,
+    kept_range,
     search_range,
     surroundings,
     widest_blur_px,
@@ -157,7 +158,7 @@ def estimate(
         known &= trusted(findings, config.confidence)
         depth_m, sigma_m = np.where(known, depth_m, np.nan), np.where(known, sigma_m, np.nan)
     findings += outside_range(ends, confidence, limits)
-    kept = scene_range.kept(diopters[confidence > RELIABLE])
+    kept = kept_range(scene_range, diopters[(confidence > RELIABLE) & (ends == 0)], aligned.stack, config)
     planes = depth_m, sigma_m, dense, local_diopters, confidence
     return Estimate(*planes, sharp, aligned, aperture, findings, doubt, depths_m, kept)
 

@@ -18,13 +18,14 @@ def confidence_of(
     ``1 - exp(min E - mean E)`` over the hypotheses of the aggregated energy (D, H, W): the share of the typical
     (geometric mean) misfit that the best hypothesis removes. Noise alone, which all hypotheses explain equally badly,
     gives 0. `outer` (M, H, W): energies around the range of the hypotheses, with a weight of `outer_share` in the mean,
-    so that the confidence does not depend on the range.
+    so that the confidence does not depend on the range; they may be the best, too.
     """
-    mean = aggregated.mean(axis=0)
+    mean, least = aggregated.mean(axis=0), aggregated.min(axis=0)
     if outer is not None and len(outer):
+        least = np.minimum(least, outer.min(axis=0))
         mean = (1.0 - outer_share) * mean + outer_share * outer.mean(axis=0)
     # Rounding alone can put the mean of equal values below their minimum.
-    return np.asarray(1.0 - np.exp(np.minimum(aggregated.min(axis=0) - mean, 0.0)), np.float32)
+    return np.asarray(1.0 - np.exp(np.minimum(least - mean, 0.0)), np.float32)
 
 
 def known_pixels(

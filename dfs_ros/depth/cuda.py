@@ -138,10 +138,11 @@ def at_index(values: Tensor, index: Tensor) -> Tensor:
 
 def confidence_of(aggregated: Tensor, outer: Tensor, outer_share: float) -> Tensor:
     """:func:`dfs_ros.depth.confidence.confidence_of` of tensors."""
-    mean = aggregated.mean(dim=0)
+    mean, least = aggregated.mean(dim=0), aggregated.amin(dim=0)
     if len(outer):
+        least = torch.minimum(least, outer.amin(dim=0))
         mean = (1.0 - outer_share) * mean + outer_share * outer.mean(dim=0)
-    return 1.0 - torch.exp((aggregated.amin(dim=0) - mean).clamp(max=0.0))
+    return 1.0 - torch.exp((least - mean).clamp(max=0.0))
 
 
 def at_ends(aggregated: Tensor, outer: Tensor, nearer: int) -> Tensor:

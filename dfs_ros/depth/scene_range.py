@@ -85,11 +85,6 @@ class SceneRange:
         far, near = (focus + (end - focus) / aperture_scale for end in (self.far, self.near))
         return SceneRange(float(far.min()), float(near.max()))
 
-    def kept(self, diopters: NDArray[np.floating]) -> SceneRange | None:
-        """This range for the next stack; None if the reliable inverse depths (N,) fill less than half of it."""
-        fits = diopters.size > 0 and widened(diopters, 0.0).width >= _SHRUNK * self.width
-        return self if fits else None
-
 
 def search_range(stack: FocalStack, config: Config) -> SceneRange:
     """Range whose blur can be told apart, within the limits of the configuration.
@@ -129,12 +124,11 @@ def find_range(stack: FocalStack, limits: SceneRange, config: Config, threads: i
     cost = dataclasses.replace(config.cost, method="residual", channels="luma")
     energy = log_energy(cost_volume_from_config(small, 1.0 / levels, cost, threads=threads), "residual")
     energy = regularization.aggregated(energy, guide_image(small.images), config.regularization, threads=threads)
-    least_width = _LEAST_STEP_PX * (_fine_count(config) - 1) / float(_px_per_diopter(stack).max())
     reliable = confidence_of(energy) > _LEAST_CONFIDENCE
     if reliable.mean() < _LEAST_SHARE:
         return limits
     diopters = np.interp(regularization.minimum_with_offset(energy)[reliable], np.arange(len(levels)), levels)
-    return widened(diopters, float(levels[0] - levels[1])).fitted(limits, least_width)
+    return widened(diopters, float(levels[0] - levels[1])).fitted(limits, _least_width(stack, config))
 
 
 def widened(diopters: NDArray[np.floating], step: float) -> SceneRange:
@@ -236,6 +230,20 @@ def shares_at_ends(ends: Image, confidence: Image) -> tuple[float, float]:
     """Shares of the reliable pixels at the nearest and at the farthest hypothesis."""
     reliable = ends[confidence > RELIABLE]
     return (float((reliable > 0).mean()), float((reliable < 0).mean())) if reliable.size else (0.0, 0.0)
+
+
+def kept_range(
+    used: SceneRange, diopters: NDArray[np.floating], stack: FocalStack, config: Config
+) -> SceneRange | None:
+    """Range for the next stack: that used; None if the reliable inverse depths (N,) need less than half of it."""
+    if not diopters.size:
+        return None
+    needed = max(widened(diopters, 0.0).width, _least_width(stack, config))
+    return used if needed >= _SHRUNK * used.width else None
+
+
+def _least_width(stack: FocalStack, config: Config) -> float:
+    return _LEAST_STEP_PX * (_fine_count(config) - 1) / float(_px_per_diopter(stack).max())
 
 
 def _fine_count(config: Config) -> int:

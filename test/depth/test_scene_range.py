@@ -18,6 +18,7 @@ from dfs_ros.depth.scene_range import (
     find_range,
     has_left,
     hypotheses_in,
+    kept_range,
     search_range,
     shares_at_ends,
 )
@@ -122,8 +123,11 @@ def test_a_scene_that_leaves_its_range_is_noticed_where_the_search_goes_on() -> 
     assert not has_left(ends, 0.2 * confidence, used, limits)
 
 
-def test_a_range_is_kept_while_the_scene_fills_it() -> None:
-    used = SceneRange(0.5, 2.5)
-    assert used.kept(np.linspace(0.8, 2.2, 100)) == used
-    assert used.kept(np.linspace(1.2, 1.6, 100)) is None
-    assert used.kept(np.array([])) is None
+def test_a_range_is_kept_while_the_scene_needs_half_of_it() -> None:
+    stack = FocalStack(NO_TEXTURE, np.array(FOCUS), CAMERA)
+    used = SceneRange(0.5, 4.5)
+    for low, high, expected in ((0.8, 2.8, used), (1.2, 1.6, None)):
+        assert kept_range(used, np.linspace(low, high, 100), stack, Config()) == expected
+    assert kept_range(used, np.array([]), stack, Config()) is None
+    narrow = SceneRange(1.0, 2.2)  # no range is made narrower
+    assert kept_range(narrow, np.full(100, 1.6), stack, Config()) == narrow

@@ -1,0 +1,77 @@
+"""Range of the scene in the estimator: planes anywhere, and a live camera whose scene moves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from dfs_ros.config import Config
+from dfs_ros.estimator.estimator import DepthEstimator
+from dfs_ros.simulation.render import render_stack
+from dfs_ros.simulation.scenes import plane_scene
+from dfs_ros.types import Camera, DepthResult, FocalStack
+
+CAMERA = Camera(0.008, 1.4, 6e-6)  # 7.7 px of blur a dioptre
+FOCUS = (2.2, 1.7, 1.3, 0.9, 0.5)
+
+
+def stack_of(depth_m: float) -> FocalStack:
+    scene = plane_scene(depth_m, 128, 96, seed=3)
+    return render_stack(scene.rgb, scene.depth_m, CAMERA, FOCUS, rng=1)
+
+
+def estimator_of(one_camera: bool = False, **hypotheses: Any) -> DepthEstimator:
+    config = {
+        "network": {"name": "none"},
+        "alignment": {"mode": "off"},
+        "confidence": {"on_contradiction": "warn"},
+        "processing": {"threads": 1},
+        "hypotheses": hypotheses,
+    }
+    return DepthEstimator(Config.from_dict(config), one_camera=one_camera)
+
+
+def range_of(result: DepthResult) -> tuple[float, float]:
+    return result.report["hypotheses_m"]["min"], result.report["hypotheses_m"]["max"]
+
+
+@settings(max_examples=2)
+@given(diopters=st.floats(1 / 20, 10.0))
+@example(diopters=1 / 15)
+@example(diopters=1 / 0.12)
+@example(diopters=1 / 0.2)
+@example(diopters=1 / 0.25)
+def test_a_plane_anywhere_has_its_depth_or_none(diopters: float) -> None:
+    depth_m = 1.0 / diopters
+    result = estimator_of().estimate(stack_of(depth_m), sharpen=False)
+    known = np.isfinite(result.depth_m)
+    error = np.abs(result.depth_m - depth_m)
+    wrong = known & (error > 3 * result.sigma_m) & (error > 0.1 * depth_m)
+    assert wrong.mean() < 0.05 or result.report["warnings"]
+    if 0.5 <= diopters <= 2.2:
+        assert known.mean() > 0.95
+
+
+def test_a_live_camera_keeps_the_range_until_the_scene_leaves_it() -> None:
+    estimator = estimator_of(one_camera=True)
+    first, again, far, back = (estimator.estimate(stack_of(depth_m), sharpen=False) for depth_m in (0.5, 0.5, 3.0, 0.5))
+    assert range_of(again) == range_of(first) and "range" not in again.report["seconds"]
+    assert range_of(first)[1] < 3.0 < range_of(far)[1] and "range" in far.report["seconds"]
+    for result, depth_m in ((first, 0.5), (again, 0.5), (far, 3.0), (back, 0.5)):
+        assert result.coverage > 0.9
+        assert abs(np.nanmedian(result.depth_m) / depth_m - 1.0) < 0.05
+
+
+def test_separate_stacks_have_ranges_of_their_own() -> None:
+    estimator = estimator_of()
+    found = [range_of(estimator.estimate(stack_of(depth_m), sharpen=False)) for depth_m in (0.5, 2.0, 0.5)]
+    assert found[0] == found[2] != found[1]
+
+
+def test_depth_outside_the_limits_is_none() -> None:
+    result = estimator_of(min_depth_m=0.8, max_depth_m=4.0).estimate(stack_of(0.5), sharpen=False)
+    assert result.coverage < 0.02
+    assert any("their blur fits 0.8 m best" in warning for warning in result.report["warnings"])

@@ -131,7 +131,7 @@ def check_result(folder: Path, printed: str) -> None:
     assert np.nanmedian(depth_m) == pytest.approx(PLANE_M, rel=0.03)
     report = json.loads((folder / "report.json").read_text())
     assert violations(report, "dfs run") == []
-    assert report["measured"]["depth_images"] >= 2
+    assert report["measured"]["depth_images"] >= 1  # the duration counts from the first
     assert report["measured"]["latency_s"]["p50"] > 0 and report["measured"]["images_hz"] > 0
     assert report["camera"]["f_number"] == pytest.approx(1.4)
     assert report["camera"]["pixel_pitch_m"] == pytest.approx(CAMERA.pixel_pitch_m)

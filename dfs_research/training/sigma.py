@@ -29,6 +29,7 @@ from dfs_ros.depth.readout import SIGMA_FLOOR, at_index, median_and_spread, spre
 from dfs_ros.network.light import DOWNSAMPLING, LightNetwork
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import random_scene
+from dfs_ros.types import FocalStack
 
 SHARE_WITHIN_SIGMA = 0.72
 WIDTH_PX = 320
@@ -94,6 +95,11 @@ def fit_sigma_scale(network: LightNetwork, stacks: Iterable[TrainingStack], devi
     return SigmaFit(scale, float(np.mean(scales <= 1.0)), len(needed))
 
 
+def nearest_of(stack: FocalStack) -> float:
+    """Nearest hypothesis in metres: that of the evaluation, or nearer than the nearest focus."""
+    return min(NEAREST_M, 1.0 / (1.2 * float(stack.focus_diopters.max())))
+
+
 def _scales_needed(
     network: LightNetwork, rendered: TrainingStack, rng: np.random.Generator, device: str
 ) -> NDArray[np.float32]:
@@ -105,8 +111,7 @@ def _scales_needed(
     if known.size == 0:
         return np.empty(0, np.float32)
     stack = disturbed(rng, rendered.stack, _AS_DESCRIBED)
-    nearest_m = min(NEAREST_M, 1.0 / (1.2 * float(stack.focus_diopters.max())))
-    depths_m = depth_hypotheses(nearest_m, FARTHEST_M, HYPOTHESES)
+    depths_m = depth_hypotheses(nearest_of(stack), FARTHEST_M, HYPOTHESES)
     sample = sample_of(rng, stack, rendered.depth_m, depths_m, CostConfig())
     height, width = (n // DOWNSAMPLING * DOWNSAMPLING for n in sample.truth.shape)
     arrays = (np.ascontiguousarray(x[:, :height, :width]) for x in (sample.energy, sample.smoothed, sample.image))

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from dfs_research.evaluation.protocol import FARTHEST_M, HYPOTHESES
 from dfs_research.evaluation.rendered import EVALUATION_CAMERAS
 from dfs_research.training import sigma as calibration
 from dfs_research.training.sigma import SHARE_WITHIN_SIGMA, calibration_stacks, fit_sigma_scale
 from dfs_research.training.stacks import PARTS, Sources, StackSet
-from dfs_ros.config import CostConfig, HypothesesConfig, NetworkConfig
+from dfs_ros.config import CostConfig, NetworkConfig
 from dfs_ros.depth.readout import SIGMA_FLOOR, at_index, median_and_spread, read_out, sigma_in_use
 from dfs_ros.network import load_network
 from dfs_ros.network.light import LightArchitecture, LightNetwork
@@ -39,7 +40,7 @@ def test_the_share_of_errors_within_the_calibrated_sigma(network, stacks) -> Non
     for index, rendered in enumerate(stacks):
         rng = np.random.default_rng((calibration._SEED, index))
         stack = calibration.disturbed(rng, rendered.stack, calibration._AS_DESCRIBED)
-        depths_m = calibration.hypotheses_for(stack, HypothesesConfig())
+        depths_m = calibration.depth_hypotheses(calibration.nearest_of(stack), FARTHEST_M, HYPOTHESES)
         sample = calibration.sample_of(rng, stack, rendered.depth_m, depths_m, CostConfig())
         with torch.inference_mode():
             inputs = (torch.from_numpy(x)[None] for x in (sample.energy, sample.smoothed, sample.image))

@@ -30,8 +30,8 @@ _STEPS = {
     "read_out": ("read out", 0.8),
     "download": ("transfer", 0.83),
     "realign": ("realign", 0.84),
-    "sigma": ("sigma", 0.84),
-    "sharpen": ("sharpen", 0.85),
+    "sigma": ("sigma", 0.85),
+    "sharpen": ("sharpen", 0.86),
 }
 
 
@@ -74,7 +74,7 @@ class ObservedSteps:
         return seconds
 
     def _begin(self, label: str, share: float) -> None:
-        self._share_done = share
+        share = self._share_done = max(share, self._share_done)  # steps that run again do not go back
         if self._progress is not None and label != self._last:
             self._progress(label, share)
         self._last = label

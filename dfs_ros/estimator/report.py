@@ -30,12 +30,13 @@ def result_of(
     planes = [found.depth_m, found.sigma_m, *found.dense, local_m, found.confidence]
     sharp = found.all_in_focus
     if sharp is None:  # the reference image replaces it
-        image = aligned.stack.images[aligned.reference]
+        image = stack.images[aligned.kept[aligned.reference]]
         sharp = np.broadcast_to(image[..., None], (*image.shape, 3)) if image.ndim == 2 else image
+    elif worked_at != (height, width):
+        sharp = np.asarray(cv2.resize(sharp, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
     if worked_at != (height, width):
         # Nearest for depth: interpolation would invent a surface between two others.
         planes = [np.asarray(cv2.resize(x, (width, height), interpolation=cv2.INTER_NEAREST)) for x in planes]
-        sharp = np.asarray(cv2.resize(sharp, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
         camera = camera.scaled(width / worked_at[1])
     dropped = [f"image {i} left out: {e.dropped}" for i, e in enumerate(aligned.estimates) if e.dropped]
     depths_m = found.depths_m

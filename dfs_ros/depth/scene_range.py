@@ -49,6 +49,7 @@ _COARSEST_STEP_PX = 2.0
 _LEAST_STEP_PX = 0.15  # of blur, between interpolated hypotheses: sigma is about a step at least
 _MOST_HYPOTHESES = 512
 _FEWEST = 8
+_IMAGES_FOR_FEWER = 4  # costs of two images have a sharper dip than a spline follows: 15 % of depth at 1.2 px
 _SURROUNDINGS = 6
 _NEAREST_M, _NEARER, _FAR_M = 0.31, 1.2, 10.0
 _LEFT_SHARE = 0.02  # of the reliable pixels, at an end of the range
@@ -153,14 +154,15 @@ def widest_blur_px(found: SceneRange, stack: FocalStack) -> float:
 def hypotheses_in(found: SceneRange, stack: FocalStack, config: Config) -> Depths:
     """Hypotheses in metres, near to far, dense enough for the blur of `stack`.
 
-    `hypotheses.count` of them; half or a quarter if these lie at most 1.2 px of blur apart and interpolation makes the
-    same number of them, so that sizes of networks and graphs remain; twice as many if they would lie over 2 px apart.
+    `hypotheses.count` of them; half or a quarter if these lie at most 1.2 px of blur apart, the stack has four images or
+    more, and interpolation makes the same number of them, so that sizes of networks and graphs remain; twice as many if
+    they would lie over 2 px apart.
     """
     settings, across_px = config.hypotheses, blur_px(found, stack)
     count = settings.count
     if across_px > _COARSEST_STEP_PX * (count - 1):
         count = min(2 * count - 1, _MOST_HYPOTHESES)
-    elif config.cost.method == "residual":
+    elif config.cost.method == "residual" and len(stack) >= _IMAGES_FOR_FEWER:
         made = _fine_count(config)
         while (
             (fewer := (count + 1) // 2) >= _FEWEST

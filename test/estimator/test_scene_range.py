@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -18,9 +19,9 @@ CAMERA = Camera(0.008, 1.4, 6e-6)  # 7.7 px of blur a dioptre
 FOCUS = (2.2, 1.7, 1.3, 0.9, 0.5)
 
 
-def stack_of(depth_m: float) -> FocalStack:
+def stack_of(depth_m: float, focus: tuple[float, ...] = FOCUS) -> FocalStack:
     scene = plane_scene(depth_m, 128, 96, seed=3)
-    return render_stack(scene.rgb, scene.depth_m, CAMERA, FOCUS, rng=1)
+    return render_stack(scene.rgb, scene.depth_m, CAMERA, focus, rng=1)
 
 
 def estimator_of(one_camera: bool = False, **hypotheses: Any) -> DepthEstimator:
@@ -53,6 +54,13 @@ def test_a_plane_anywhere_has_its_depth_or_none(diopters: float) -> None:
     assert wrong.mean() < 0.05 or result.report["warnings"]
     if 0.5 <= diopters <= 2.2:
         assert known.mean() > 0.95
+
+
+@pytest.mark.parametrize("depth_m", [0.8, 1.5, 2.0])
+def test_two_images_have_as_many_hypotheses_as_their_sharp_costs_need(depth_m: float) -> None:
+    result = estimator_of().estimate(stack_of(depth_m, (1.3, 0.5)), sharpen=False)
+    assert result.report["hypotheses"] == 61
+    assert np.median(result.dense_depth_m) == pytest.approx(depth_m, rel=0.03)
 
 
 def test_a_live_camera_keeps_the_range_until_the_scene_leaves_it() -> None:

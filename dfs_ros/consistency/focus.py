@@ -20,8 +20,11 @@ Array = NDArray[np.float64]
 
 STORY = 0.03
 """Advantage from which another order of the focus is a finding."""
-MOVED = ((0.035, 0.7), (0.15, 0.4))
-"""Advantages, and distances in mean steps of focus, from which the focus of one image is."""
+MOVED = ((0.05, 0.7, 1.7), (0.15, 0.4, math.inf))
+"""Advantages, and distances in mean steps of focus, least and most, from which the focus of one image is.
+
+One image farther away needs more: its mirror image about the depth of a flat scene has nearly the same blur.
+"""
 REVERSED = 0.15
 """The same of a reversed list, or one in metres, whose order is reversed: most lists are nearly the same either way."""
 PERHAPS_REVERSED = -0.05
@@ -65,7 +68,8 @@ def focus_finding(
             f"dioptres must change it by up to {sweep_px:.1f} px: check that the lens follows its commands, and that "
             "the scene has fine detail",
         )
-    if breathing is not None and breathing.reversed and PERHAPS_REVERSED < comparison.reversal >= advantage - STORY:
+    likely = comparison.reversal > PERHAPS_REVERSED and (rival is None or comparison.reversal >= advantage - STORY)
+    if breathing is not None and breathing.reversed and likely:
         return Finding("reversed", f"{_TEXTS['reversed']} ({breathing.text})")
     return None if rival is None else _finding(rival, focus, kept)
 
@@ -99,7 +103,7 @@ def _rival(focus: Array, comparison: Comparison) -> Story | None:
     rivals = [s for s in comparison.stories if s.advantage > (STORY if s.cause in _ORDERS else REVERSED)]
     moved, step = comparison.moved, float(np.ptp(focus)) / (len(focus) - 1)
     distance = float(np.abs(moved.focus_diopters - focus).max()) / step
-    if any(moved.advantage > least and distance > steps for least, steps in MOVED):
+    if any(moved.advantage > advantage and least < distance < most for advantage, least, most in MOVED):
         rivals.append(moved)
     # One image that is moved freely fits a little better than a fault of the whole list that explains as much.
     return max(rivals, key=lambda s: s.advantage - (STORY if s.cause == "moved" else 0.0), default=None)

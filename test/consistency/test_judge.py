@@ -14,8 +14,11 @@ from consistency_rig import CAMERA, FOCUS, findings_of, honest_stack, showing, t
 from dfs_ros.alignment.align import align
 from dfs_ros.calibration.aperture import ApertureFit
 from dfs_ros.config import ConfidenceConfig
+from dfs_ros.consistency.breathing import Breathing
 from dfs_ros.consistency.findings import Finding, trusted
+from dfs_ros.consistency.focus import focus_finding
 from dfs_ros.consistency.judge import MOST_STACKS_BETWEEN, Judge, judge, sweep_finding
+from dfs_ros.consistency.stories import Comparison, Story
 from dfs_ros.types import FocalStack
 
 Change = Callable[[FocalStack], FocalStack]
@@ -105,6 +108,33 @@ def test_images_left_out_keep_the_numbers_of_the_others() -> None:
     images[0] = images[0, ::-1, ::-1]
     (finding,) = findings_of(told(dataclasses.replace(stack, images=images), np.take(FOCUS, [0, 1, 3, 2, 4])))
     assert finding.cause == "swapped" and finding.text.startswith("images 2 and 3 show")
+
+
+def comparison(reversal: float, moved_by: float, advantage: float) -> Comparison:
+    focus = np.array([1.5, 1.0, 0.5])
+    moved = Story("moved", focus + np.array([moved_by, 0.0, 0.0]), (0,), advantage)
+    return Comparison(1.0, 0.0, 1.0, (Story("reversed", focus[::-1], (), reversal),), moved, reversal)
+
+
+@pytest.mark.parametrize(
+    ("of_thin_lens", "edge_px", "reversal", "found"),
+    [(-1.6, 1.4, -0.037, True), (-1.6, 0.5, -0.037, False), (-1.6, 1.4, -0.3, False), (1.6, 1.4, 0.1, False)],
+)
+def test_breathing_decides_where_blur_does_not_tell(
+    of_thin_lens: float, edge_px: float, reversal: float, found: bool
+) -> None:
+    breathing, compared = Breathing(of_thin_lens, edge_px), comparison(reversal, 0.0, 0.0)
+    finding = focus_finding(np.array([1.5, 1.0, 0.5]), 5.0, compared, breathing, (0, 1, 2))
+    assert (finding is not None and finding.cause == "reversed") == found
+
+
+@pytest.mark.parametrize(
+    ("steps", "advantage", "found"), [(-1.0, 0.06, True), (-2.6, 0.06, False), (-2.6, 0.2, True), (-0.5, 0.06, False)]
+)
+def test_one_image_far_away_needs_more_evidence(steps: float, advantage: float, found: bool) -> None:
+    compared = comparison(-1.0, 0.5 * steps, advantage)
+    finding = focus_finding(np.array([1.5, 1.0, 0.5]), 5.0, compared, None, (0, 1, 2))
+    assert (finding is not None and finding.cause == "moved") == found
 
 
 def test_sweeps_that_cannot_blur_are_found_without_images() -> None:

@@ -154,8 +154,8 @@ def widest_blur_px(found: SceneRange, stack: FocalStack) -> float:
 def hypotheses_in(found: SceneRange, stack: FocalStack, config: Config) -> Depths:
     """Hypotheses in metres, near to far, dense enough for the blur of `stack`.
 
-    `hypotheses.count` of them; half or a quarter if these lie at most 1.2 px of blur apart, the stack has four images or
-    more, and interpolation makes the same number of them, so that sizes of networks and graphs remain; twice as many if
+    `hypotheses.count` of them; half or a quarter if these lie at most 1.2 px of blur apart, the stack has four images
+    or more, and interpolation makes the same number, so that sizes of networks and graphs remain; twice as many if
     they would lie over 2 px apart.
     """
     settings, across_px = config.hypotheses, blur_px(found, stack)

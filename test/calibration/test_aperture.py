@@ -106,7 +106,8 @@ def test_scale_is_drawn_to_one_as_far_as_it_is_unsure() -> None:
     assert a_fit(1.5, 10.0).scale_sigma == pytest.approx(0.1, rel=1e-3)
     assert unfitted().scale_sigma == 0.1 and unfitted().report() is None
     assert unfitted(sigma=0.0).scale_sigma == pytest.approx(0.03 / math.sqrt(1.09))
-    assert a_fit(1.07, 0.04).depth_sigma == pytest.approx(0.04 / math.sqrt(1.16))  # without the 0.03
+    variance = 0.04**2 + 0.015**2  # without the 0.03
+    assert a_fit(1.07, 0.04).depth_sigma == pytest.approx(math.sqrt(variance / (1.0 + variance / 0.1**2)))
     assert unfitted().depth_sigma == 0.1 and unfitted(sigma=0.02).depth_sigma == 0.02
     at_limit = dataclasses.replace(a_fit(2.0, 0.04), at_limit=True)
     assert at_limit.depth_sigma == at_limit.scale_sigma > 0.1

@@ -25,9 +25,9 @@ Array = NDArray[np.float32]
 
 SIGMA_PER_DEVIATION = math.sqrt(math.pi / 2.0)
 SIGMA_FLOOR = 0.02
-# Chosen on 10 stacks of training and random scenes (dfs eval --scenes tune) under ideal, lens, shake and drive: the form
-# by likelihood, the factors for 65 to 73 % of errors within one sigma under each, with hypotheses where the scene is. A
-# term beside depth jumps does not raise the likelihood.
+# Chosen on 10 stacks of training and random scenes (dfs eval --scenes tune) under ideal, lens, shake and drive: the
+# form by likelihood, the factors for 65 to 73 % of errors within one sigma under each, with hypotheses where the scene
+# is. A term beside depth jumps does not raise the likelihood.
 _LINEAR = 1.1
 _SUPERLINEAR = 45.0
 _FOCUS_SHARE = 0.2

@@ -7,7 +7,6 @@ bench_node.json. Latency counts from the stamp of the newest image of a sweep to
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import platform
 import time
@@ -33,6 +32,7 @@ from dfs_ros.cli.run import fitted
 from dfs_ros.cli.signals import signals_noted
 from dfs_ros.cli.statusline import StatusLine
 from dfs_ros.config import Config
+from dfs_ros.io.strict_json import json_text
 from dfs_ros.system.cores import usable_cores
 
 SETTINGS = {"hypotheses": {"count": 32, "interpolate_to": 0}, "cost": {"channels": "luma"}, "network": {"name": "none"}}
@@ -78,12 +78,12 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         folder = Path(args.output)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "bench_node.json").write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        (folder / "bench_node.json").write_text(json_text(record, indent=2) + "\n", encoding="utf-8")
     return 0
 
 
 def measure(setup: Setup, duration_s: float) -> dict[str, Any]:
-    """Run camera and node for `duration_s` after warming up.
+    """Run camera and node for `duration_s` after warming up, and until there are three depth images to tell of.
 
     Raises OSError if they fail, KeyboardInterrupt on Ctrl-C.
     """
@@ -121,8 +121,12 @@ def measure(setup: Setup, duration_s: float) -> dict[str, Any]:
             samples.append(Sample(time.monotonic() - began, rss_mb, usage.user + usage.system))
             status.show(status_line(monitor))
 
+        def enough() -> bool:
+            measured = len(monitor.times_ns) > 2 and monitor.latencies_s and monitor.image_callback_ms
+            return time.monotonic() - began > duration_s + (0.0 if measured else _STARTUP_S)
+
         sample()
-        spin(lambda: time.monotonic() - began > duration_s, sample)
+        spin(enough, sample)
         sample()
     return _record(setup, monitor, samples)
 

@@ -217,11 +217,11 @@ def test_bad_input_is_refused_before_anything_starts(
 
 def test_bench_of_the_node(stack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROS_DOMAIN_ID", DOMAIN)
-    arguments = ["--duration", "6", "--source", "stack", str(stack), "--output", str(tmp_path), "--hypotheses", "8"]
+    arguments = ["--duration", "2", "--source", "stack", str(stack), "--output", str(tmp_path), "--hypotheses", "8"]
     assert main(["bench", "--node", *arguments]) == 0
     record = json.loads((tmp_path / "bench_node.json").read_text())
     assert record["depth_hz"] > 0
-    assert record["seconds"] >= 6
+    assert record["seconds"] >= 2
     assert record["configuration"]["hypotheses"]["count"] == 8
     callback_ms = record["image_callback_p99_ms"]
     assert set(callback_ms) == {"wall", "processor"} and callback_ms["wall"] > 0

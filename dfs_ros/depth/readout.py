@@ -26,9 +26,9 @@ Array = NDArray[np.float32]
 SIGMA_PER_DEVIATION = math.sqrt(math.pi / 2.0)
 SIGMA_FLOOR = 0.02
 # Chosen on 10 stacks of training and random scenes (dfs eval --scenes tune) under ideal, lens, shake and drive: the
-# form by likelihood, the factors for 65 to 73 % of errors within one sigma under each, with hypotheses where the scene
+# form by likelihood, the factors for 68 to 75 % of errors within one sigma under each, with hypotheses where the scene
 # is. A term beside depth jumps does not raise the likelihood.
-_LINEAR = 1.1
+_LINEAR = 1.3
 _SUPERLINEAR = 45.0
 _FOCUS_SHARE = 0.2
 
@@ -60,7 +60,7 @@ def read_out(probability: Array, depths_m: ArrayLike, sigma_scale: float = 1.0) 
 def sigma_in_use(spread: Array, diopters: Array, focus_diopters: float) -> Array:
     """Standard deviation of inverse depth D (H, W) under conditions of use, without what is common to all pixels.
 
-        sigma = spread hypot(1.1, 45 spread / (D + 0.2 focus))
+        sigma = spread hypot(1.3, 45 spread / (D + 0.2 focus))
 
     `focus_diopters`: mean focus. The less an image says of a depth, the more an unknown point spread function, motion
     and the neighbours decide it, and the error grows faster than the spread. Beside jumps the spread is wide enough.

@@ -113,7 +113,7 @@ def test_images_left_out_keep_the_numbers_of_the_others() -> None:
 def comparison(reversal: float, moved_by: float, advantage: float) -> Comparison:
     focus = np.array([1.5, 1.0, 0.5])
     moved = Story("moved", focus + np.array([moved_by, 0.0, 0.0]), (0,), advantage)
-    return Comparison(1.0, 0.0, 1.0, (Story("reversed", focus[::-1], (), reversal),), moved, reversal)
+    return Comparison(1.0, 0.0, 1.0, (Story("reversed", focus[::-1], (), reversal),), moved, reversal, 40)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from typing import Any, BinaryIO
 
 from PIL import TiffImagePlugin
 
+from dfs_ros.system.tracebacks import keep_traceback
+
 _BITS_PER_SAMPLE, _SAMPLE_FORMAT = 258, 339
 _FLOAT = 3  # of SampleFormat
 
@@ -65,7 +67,8 @@ def _tiff_kind(file: BinaryIO, header: bytes) -> str:
         file.seek(directory.next)
         directory.load(file)
         bits, form = directory.get(_BITS_PER_SAMPLE, (1,))[0], directory.get(_SAMPLE_FORMAT, (1,))[0]
-    except Exception:  # of a damaged file, anything
+    except Exception as error:  # of a damaged file, anything
+        keep_traceback(error)
         return ""
     if form != _FLOAT and bits <= 16:
         return ""  # readable, if it were whole

@@ -140,7 +140,7 @@ def test_a_frame_of_another_scene_is_told_once(stack: Path, tmp_path: Path, caps
 
 
 def test_a_contradiction_leaves_no_depth_and_is_told(tmp_path: Path, capsys: Capture) -> None:
-    stack = make_stack(tmp_path / "stack", 96, 72)
+    stack = make_stack(tmp_path / "stack", 160, 120)
     (stack / "000.png").rename(tmp_path / "first.png")
     (stack / "001.png").rename(stack / "000.png")
     (tmp_path / "first.png").rename(stack / "001.png")

@@ -221,7 +221,7 @@ def test_nested_yaml_aliases_do_not_explode(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
     (folder / "stack.yaml").write_text("\n".join([*lines, "format: *a11", "camera: *a11", "frames: *a11"]))
-    with pytest.raises(ValueError, match=r"format: expected 'focal-stack/1'") as caught:
+    with pytest.raises(ValueError, match=r"expected at most 100000 values, received .* aliases expanded") as caught:
         load_stack(folder)
     assert len(str(caught.value)) < 20_000
 

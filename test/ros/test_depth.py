@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 import tempfile
 import unittest
@@ -180,21 +181,21 @@ class TestDepth(unittest.TestCase):
         self.assertIn("network", values)
 
     def test_capture_writes_the_newest_stack(self) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            self.assertTrue(self.listener.set_parameter("/dfs", "node.capture_folder", folder).successful)
-            answer = self.listener.capture("/dfs")
-            self.assertTrue(answer.success, answer.message)
-            (description,) = Path(folder).glob("*/stack.yaml")
-            self.assertIn(str(description.parent), answer.message)
-            stack = yaml.safe_load(description.read_text())
-            self.assertEqual(stack["format"], "focal-stack/1")
-            self.assertGreaterEqual(len(list(description.parent.glob("*.png"))), 3)
+        with tempfile.TemporaryDirectory() as folder:  # the folder is that of the start
+            self.assertFalse(self.listener.set_parameter("/dfs", "node.capture_folder", folder).successful)
+        answer = self.listener.capture("/dfs")
+        self.assertTrue(answer.success, answer.message)
+        captured = Path(answer.message)
+        self.addCleanup(shutil.rmtree, captured)
+        stack = yaml.safe_load((captured / "stack.yaml").read_text())
+        self.assertEqual(stack["format"], "focal-stack/1")
+        self.assertGreaterEqual(len(list(captured.glob("*.png"))), 3)
 
     def test_parameters_say_what_they_are(self) -> None:
         descriptor = self.listener.describe_parameter("/dfs", "hypotheses.max_depth_m")
-        self.assertIn("Farthest depth hypothesis", descriptor.description)
+        self.assertIn("Farthest depth to search", descriptor.description)
         (limits,) = descriptor.floating_point_range
-        self.assertEqual((limits.from_value, limits.to_value), (0.01, 10000.0))
+        self.assertEqual((limits.from_value, limits.to_value), (0.0, 10000.0))
         self.assertFalse(descriptor.read_only)
         (limits,) = self.listener.describe_parameter("/dfs", "hypotheses.count").integer_range
         self.assertEqual((limits.from_value, limits.to_value), (2, 512))
@@ -215,9 +216,9 @@ class TestDepth(unittest.TestCase):
         for name, value in (
             ("hypotheses.count", 0),
             ("hypotheses.count", "many"),
-            ("hypotheses.max_depth_m", 0.0),
+            ("hypotheses.max_depth_m", -1.0),
             ("hypotheses.max_depth_m", float("nan")),
-            ("hypotheses.min_depth_m", 50.0),  # beyond max_depth_m
+            ("hypotheses.min_depth_m", 5000.0),  # over its limit
             ("node.depth_encoding", "64FC1"),
             ("stack.mode", "sliding"),  # not while the node runs
             ("hypotheses.cuont", 32),

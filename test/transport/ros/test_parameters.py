@@ -54,9 +54,9 @@ def set_parameters(asker: RosTransport, *, atomically: bool = True, **values: An
 def test_parameters_say_what_they_are(talker: RosTransport, node: RosTransport) -> None:
     depth = describe(talker, "hypotheses.max_depth_m")
     assert (depth.type, depth.read_only) == (3, False)
-    assert depth.description == "Farthest depth hypothesis [m]"
+    assert depth.description.startswith("Farthest depth to search; 0: none")
     (bounds,) = depth.floating_point_range
-    assert (bounds.from_value, bounds.to_value) == (0.01, 10000.0)
+    assert (bounds.from_value, bounds.to_value) == (0.0, 10000.0)
     count = describe(talker, "hypotheses.count")
     assert (count.type, count.integer_range[0].from_value, count.integer_range[0].to_value) == (2, 2, 512)
     method = describe(talker, "cost.method")

@@ -174,10 +174,8 @@ def infer(aligned: AlignedStack, depths_m: Depths, config: Config, steps: Steps)
     energy = steps.energy(cost, config.cost.method)
     smoothed = steps.aggregate(energy, guide, config.regularization)
     outer = steps.aggregate(steps.energy(outer, config.cost.method), guide, config.regularization)
-    confidence, ends = (
-        steps.confidence(smoothed, outer, around.share),
-        steps.at_ends(smoothed, outer, len(around.near_m)),
-    )
+    confidence = steps.confidence(smoothed, outer, around.share)
+    ends = steps.at_ends(smoothed, outer, len(around.near_m))
     smoothed = steps.optimize(smoothed, guide, config.regularization)
     probability = steps.decide(energy, smoothed, guide, images[aligned.reference], config.regularization.sharpness)
     diopters, spread = steps.read_out(probability, smoothed, depths_m)

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from benchmarks.faults.parts import Options, Row
-from benchmarks.faults.writers import WRITERS, Writer, forked, last_report, what_is_wrong
+from benchmarks.faults.writers import WRITERS, Writer, forked, last_report, started, what_is_wrong
 
 _COUNT = 500
 
@@ -44,11 +44,7 @@ def _killed(writer: Writer, count: int, folder: Path, random_: random.Random, op
         place = folder / f"case{case}"
         place.mkdir()
         destination, old = place / "out", writer.over_old and case % 2 == 1
-        if old:
-            _, reports, wait = forked(lambda report, to=destination: writer.write(to, 1, report))  # type: ignore[misc]
-            wait()
-            last_report(reports)
-        child, reports, wait = forked(lambda report, to=destination: writer.write(to, 2, report))  # type: ignore[misc]
+        child, reports, wait = started(writer, destination, old)
         time.sleep(random_.random() * takes_s)
         os.kill(child, signal.SIGKILL)
         status, _ = wait()

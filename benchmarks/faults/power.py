@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from benchmarks.faults.parts import Options, Row
-from benchmarks.faults.writers import WRITERS, Writer, forked, last_report, what_is_wrong
+from benchmarks.faults.writers import WRITERS, Writer, last_report, started, what_is_wrong
 
 _CUTS = 20
 _DISK_BYTES = 48 << 20
@@ -49,11 +49,7 @@ def _cut(writer: Writer, count: int, folder: Path, random_: random.Random, optio
         place = folder / "at" / f"{writer.name.replace(' ', '_')}_{case}"
         place.mkdir()
         destination, old = place / "out", writer.over_old and case % 2 == 1
-        if old:
-            _, reports, wait = forked(lambda report, to=destination: writer.write(to, 1, report))  # type: ignore[misc]
-            wait()
-            last_report(reports)
-        child, reports, wait = forked(lambda report, to=destination: writer.write(to, 2, report))  # type: ignore[misc]
+        _, reports, wait = started(writer, destination, old)
         reported = 0
         if writer.records and case % 2:  # cut in the middle: what was reported as flushed must be there
             reported = int.from_bytes(os.read(reports, 4), "little")
@@ -76,7 +72,6 @@ def _cut(writer: Writer, count: int, folder: Path, random_: random.Random, optio
         shutil.rmtree(place)
         tried, broke = tried + 1, broke + bool(problem)
         note = note or (f"case {case}: {problem}" if problem else "")
-        del child
     return Row(f"power: {writer.name}", tried, broke, note)
 
 

@@ -224,6 +224,15 @@ def forked(act: Callable[[Report], None]) -> tuple[int, int, Callable[[], tuple[
     return child, reports, wait
 
 
+def started(writer: Writer, destination: Path, old: bool) -> tuple[int, int, Callable[[], tuple[int, str]]]:
+    """Child that writes to `destination`, over an older content if `old`; as from :func:`forked`."""
+    if old:
+        _, reports, wait = forked(lambda report: writer.write(destination, 1, report))
+        wait()
+        last_report(reports)
+    return forked(lambda report: writer.write(destination, 2, report))
+
+
 def _tell(report: int, number: int) -> None:
     os.write(report, number.to_bytes(4, "little"))
 

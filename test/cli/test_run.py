@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from cli_rig import FILES
 from dds_names import new_domain
 from report_rig import violations
 
@@ -113,18 +114,7 @@ def start(stack: Path, tmp_path: Path) -> Iterator[Callable[..., Run]]:
 
 def check_result(folder: Path, printed: str) -> None:
     """The plane stands where it stood in the recorded stack, in every file."""
-    assert sorted(p.name for p in folder.iterdir()) == [
-        *(
-            "all_in_focus.png",
-            "depth.npy",
-            "depth.png",
-            "depth_mm.png",
-            "points.ply",
-            "report.json",
-            "sigma.npy",
-            "sigma.png",
-        )
-    ]
+    assert sorted(p.name for p in folder.iterdir()) == FILES
     depth_m, sigma_m = np.load(folder / "depth.npy"), np.load(folder / "sigma.npy")
     assert depth_m.shape == SIZE == sigma_m.shape
     assert np.isfinite(depth_m).mean() > 0.5

@@ -16,6 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from cli_rig import FILES
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -25,17 +26,6 @@ from dfs_ros.io.strict_json import plain
 from dfs_ros.optics.pinhole import intrinsics, points_from_depth
 from dfs_ros.system.atomic import prepare_output
 from dfs_ros.types import Camera, DepthResult
-
-FILES = [
-    "all_in_focus.png",
-    "depth.npy",
-    "depth.png",
-    "depth_mm.png",
-    "points.ply",
-    "report.json",
-    "sigma.npy",
-    "sigma.png",
-]
 
 
 def example_result(height: int = 40, width: int = 60, **report: Any) -> DepthResult:

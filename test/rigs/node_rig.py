@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.faults.rig import CAMERA, FOCUS_DIOPTERS, PLANE_M, SIZE
+from benchmarks.faults.rig import SETTINGS as FAST
 from dfs_ros.config import Config
 from dfs_ros.messages.convert import (
     CAMERA_INFO,
@@ -25,22 +27,10 @@ from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import plane_scene
 from dfs_ros.transport.local import LocalBus, LocalTransport
-from dfs_ros.types import Camera, FocalStack, FocusMetadata, LensState
+from dfs_ros.types import FocalStack, FocusMetadata, LensState
 
 MS = 10**6
 START_NS = 10**18
-SIZE = (72, 96)
-CAMERA = Camera(focal_length_m=0.025, f_number=1.4, pixel_pitch_m=12.8e-3 / SIZE[1])
-PLANE_M = 0.9
-FOCUS_DIOPTERS = (2.2, 1.1, 0.5)
-FAST = {
-    "hypotheses": {"count": 24, "min_depth_m": 0.4, "max_depth_m": 4.0},
-    "cost": {"channels": "luma"},
-    "network": {"name": "none"},
-    "alignment": {"mode": "off"},
-    "lens": {"aperture": "given"},
-    "processing": {"threads": 1},
-}
 OUTPUTS = {
     "depth/image": IMAGE,
     "depth/camera_info": CAMERA_INFO,

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 import numpy as np
+import pytest
 import viser
 import zstandard
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from dfs_ros.config import ViewerConfig
 from dfs_ros.viewer.viewer import Viewer
+
+HEIGHT, WIDTH = 12, 20
+INTRINSICS = (25.0, 24.0, 9.0, 6.5)
+RNG = np.random.default_rng(0)
 
 
 class Browser:
@@ -124,3 +130,22 @@ def _filled(value: Any, buffers: list[bytes]) -> Any:
             return buffers[value["__binary_index"]]
         return {key: _filled(item, buffers) for key, item in value.items()}
     return [_filled(item, buffers) for item in value] if isinstance(value, list) else value
+
+
+@pytest.fixture
+def viewer() -> Iterator[Viewer]:
+    with Viewer(ViewerConfig(port=0, rate_hz=20)) as running:
+        yield running
+
+
+def scene(near_m: float = 1.0, missing: int = 0) -> dict[str, Any]:
+    """A tilted plane; `missing` pixels of the first rows have no depth."""
+    depth = near_m + 0.05 * np.arange(HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
+    depth.reshape(-1)[:missing] = np.nan
+    return {
+        "depth_m": depth,
+        "sigma_m": 0.02 * depth,
+        "all_in_focus": RNG.integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8),
+        "intrinsics": INTRINSICS,
+        "stamp_ns": 1,
+    }

@@ -1,4 +1,4 @@
-"""The live viewer: what a browser is sent, over the real protocol, and what keeps the page shut to others."""
+"""The live viewer: what a browser is sent, over the real protocol."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,41 +16,17 @@ import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from viewer_browser import Browser
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from viewer_browser import HEIGHT, INTRINSICS, RNG, WIDTH, Browser, scene, viewer
 
 from dfs_ros.config import ViewerConfig
 from dfs_ros.io.pictures import colorize_depth
 from dfs_ros.viewer import html
 from dfs_ros.viewer.cloud import grid_stride, hide_uncertain, make_cloud
 from dfs_ros.viewer.scene import Extent
-from dfs_ros.viewer.server import is_own_page
 from dfs_ros.viewer.status import FocusSample, ViewerStatus
 from dfs_ros.viewer.viewer import Viewer
 
-HEIGHT, WIDTH = 12, 20
-INTRINSICS = (25.0, 24.0, 9.0, 6.5)
-RNG = np.random.default_rng(0)
-
-
-@pytest.fixture
-def viewer() -> Iterator[Viewer]:
-    with Viewer(ViewerConfig(port=0, rate_hz=20)) as running:
-        yield running
-
-
-def scene(near_m: float = 1.0, missing: int = 0) -> dict[str, Any]:
-    """A tilted plane; `missing` pixels of the first rows have no depth."""
-    depth = near_m + 0.05 * np.arange(HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
-    depth.reshape(-1)[:missing] = np.nan
-    return {
-        "depth_m": depth,
-        "sigma_m": 0.02 * depth,
-        "all_in_focus": RNG.integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8),
-        "intrinsics": INTRINSICS,
-        "stamp_ns": 1,
-    }
-
+__all__ = ["viewer"]  # fixtures
 
 # ---------------------------------------------------------------------- points
 
@@ -204,76 +179,6 @@ def test_close_frees_port_and_threads() -> None:
     assert set(threading.enumerate()) - before == set()
     with pytest.raises(RuntimeError, match="closed"):
         viewer.show_frame(np.zeros((4, 4), np.uint8), 1.0, 0)
-
-
-@pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1:1", "null"])
-def test_page_of_another_site_is_refused_within_the_handshake(viewer: Viewer, origin: str) -> None:
-    viewer.show_depth(**scene())
-    with pytest.raises(InvalidStatus) as refused:
-        Browser(viewer, origin)
-    assert refused.value.response.status_code == 403
-    with Browser(viewer, viewer.url) as browser:  # its own page
-        browser.until(lambda: len(browser.points))
-
-
-@pytest.mark.parametrize(
-    ("origin", "requested", "bound", "allowed"),
-    [
-        (None, "127.0.0.1:8080", "127.0.0.1", True),  # not a browser
-        (None, "evil.example:8080", "127.0.0.1", False),
-        (None, None, "127.0.0.1", False),
-        ("http://localhost:8080", "localhost:8080", "127.0.0.1", True),
-        ("http://[::1]:8080", "[::1]:8080", "::1", True),
-        ("http://127.0.0.1:8080", None, "127.0.0.1", False),
-        # The name of a site that was made to point at this machine (DNS rebinding).
-        ("http://evil.example:8080", "evil.example:8080", "127.0.0.1", False),
-        ("http://robot.local:8080", "robot.local:8080", "0.0.0.0", True),  # opened to the network on purpose
-        ("http://evil.example", "robot.local:8080", "0.0.0.0", False),
-    ],
-)
-def test_own_page(origin: str | None, requested: str | None, bound: str, allowed: bool) -> None:
-    assert is_own_page(origin, requested, bound) is allowed
-
-
-def test_a_page_under_another_name_of_this_machine_is_not_served(viewer: Viewer) -> None:
-    def status(host: str) -> int:
-        request = urllib.request.Request(viewer.url, headers={"Host": host})
-        try:
-            return int(urllib.request.urlopen(request, timeout=240).status)
-        except urllib.error.HTTPError as error:
-            return error.code
-
-    assert status("localhost") == 200
-    assert status("evil.example") == 403  # DNS rebinding
-
-
-def test_pages_and_their_messages_are_limited() -> None:
-    with Viewer(ViewerConfig(port=0, max_connections=2)) as viewer:
-        with Browser(viewer) as first, Browser(viewer) as second:
-            with pytest.raises(InvalidStatus) as refused:
-                Browser(viewer)
-            assert refused.value.response.status_code == 503
-            second.send("GuiUpdateMessage", uuid="x" * 2**18, updates={})
-            with pytest.raises(ConnectionClosed) as closed:
-                second.drain(60)
-            assert closed.value.rcvd is not None and closed.value.rcvd.code == 1009
-            viewer.show_depth(**scene())
-            first.until(lambda: first.updates)
-        deadline = time.monotonic() + 240
-        while True:  # a place is free again as soon as the server knows of a page's end
-            try:
-                Browser(viewer).__exit__()
-                break
-            except InvalidStatus:
-                assert time.monotonic() < deadline
-
-
-def test_share_link_is_refused(viewer: Viewer) -> None:
-    with Browser(viewer) as browser:
-        browser.send("ShareUrlRequest")
-        viewer.show_depth(**scene())
-        browser.until(lambda: browser.updates)
-    assert viewer._server._share_tunnel is None
 
 
 # ---------------------------------------------------------------------- data

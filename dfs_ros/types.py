@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.pose import Pose
+from dfs_ros.pose import Pose, stack_poses
 
 MAX_FRAMES = 64
 
@@ -122,10 +122,7 @@ def check_image(image: Any, name: str) -> None:
 
 
 class LensState(IntEnum):
-    """State of the lens during an exposure.
-
-    The numbers are those of FrameFocus.msg; any other reads as UNKNOWN.
-    """
+    """State of the lens, by its number in FrameFocus.msg; any other reads as UNKNOWN."""
 
     STATIONARY = 0
     MOVING = 1
@@ -188,6 +185,8 @@ class Frame:
         As in FocusMetadata; NaN = unknown.
     original_size_px
         (height, width) of the image as the camera sent it, which camera_info describes; (0, 0) = that of `image`.
+    pose
+        From this camera to a frame that all images share; None = unknown.
     """
 
     image: NDArray[np.uint8]
@@ -202,6 +201,7 @@ class Frame:
     f_number: float = math.nan
     focus_sigma_diopters: float = math.nan
     original_size_px: tuple[int, int] = (0, 0)
+    pose: Pose | None = None
 
     def __post_init__(self) -> None:
         check_image(self.image, "frame.image")
@@ -235,7 +235,8 @@ class FocalStack:
     focus_sigma_diopters
         float64 (F,): standard deviation of each focus; 0 = exact, NaN = not stated.
     poses
-        Pose of each frame, None = unknown; empty = none known. The estimator does not use them.
+        From each camera (optical frame: x right, y down, z forward) to one frame that all share, None = unknown; empty
+        = none known. Their standard deviations are those of motion within the stack.
     """
 
     images: NDArray[np.uint8]
@@ -266,9 +267,7 @@ class FocalStack:
         for i, value in enumerate(focus):
             check_focus(float(value), self.camera.focal_length_m, f"focus_diopters[{i}]")
         if np.ptp(focus) < 1e-6:
-            raise ValueError(
-                f"focus_diopters: all {count} images are at {focus[0]:g} dioptres; depth needs two or more"
-            )
+            raise ValueError(f"focus_diopters: all {count} images are at {focus[0]:g} dioptres; depth needs two")
         object.__setattr__(self, "focus_diopters", focus)
         self._fill("stamp_ns", np.int64, 0)
         self._fill("blur_scale", np.float64, 1.0)
@@ -312,6 +311,7 @@ class FocalStack:
             stamp_ns=np.array([f.stamp_ns for f in frames], np.int64),
             magnification=np.array([f.magnification for f in frames], np.float64),
             focus_sigma_diopters=np.array([f.focus_sigma_diopters for f in frames], np.float64),
+            poses=stack_poses([f.pose for f in frames]),
         )
 
 

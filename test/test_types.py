@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dfs_ros.optics import thin_lens
 from dfs_ros.optics.pinhole import intrinsics
+from dfs_ros.pose import Pose
 from dfs_ros.types import (
     MAX_FRAMES,
     Camera,
@@ -112,6 +113,7 @@ def test_a_stack_fills_in_what_is_not_said() -> None:
 
 
 FOCUS = np.array([0.2, 1.0, 2.5])
+POSE = Pose((0.01, 0.0, -0.02))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +155,7 @@ def test_what_makes_no_stack_is_refused(change: dict[str, Any], error: type[Exce
 def test_frames_become_a_stack() -> None:
     pixels = images(channels=None)
     frames = [
-        Frame(image, focus, stamp_ns=10**18 + i, magnification=1 + 0.01 * i, focus_sigma_diopters=0.1 * i)
+        Frame(image, focus, stamp_ns=10**18 + i, magnification=1 + 0.01 * i, focus_sigma_diopters=0.1 * i, pose=POSE)
         for i, (image, focus) in enumerate(zip(pixels, FOCUS, strict=True))
     ]
     stack = FocalStack.from_frames(frames, CAMERA)
@@ -163,6 +165,7 @@ def test_frames_become_a_stack() -> None:
     assert stack.magnification.tolist() == [1.0, 1.01, 1.02]
     assert stack.focus_sigma_diopters.tolist() == [0.0, 0.1, 0.2]
     assert reduced(stack, 400e-6).focus_sigma_diopters.tolist() == [0.0, 0.1, 0.2]
+    assert reduced(stack, 400e-6).poses == stack.poses == (POSE,) * 3
 
 
 def test_frames_of_two_sizes_or_none_at_all_are_refused() -> None:

@@ -32,6 +32,7 @@ from dfs_ros.alignment.registration import Motion
 from dfs_ros.alignment.resampling import equalized, resampled
 from dfs_ros.config import AlignmentConfig
 from dfs_ros.optics.pinhole import intrinsics
+from dfs_ros.pose import stack_poses
 from dfs_ros.types import Camera, FocalStack, check_focus, opened
 
 __all__ = ["AlignedStack", "FrameAlignment", "align"]
@@ -179,6 +180,7 @@ def _resampled(stack: FocalStack, config: AlignmentConfig, match: Match) -> Alig
         blur_scale=stack.blur_scale[kept] / [motion.scale for motion in motions],
         magnification=np.ones(len(kept)),
         focus_sigma_diopters=stack.focus_sigma_diopters[kept],
+        poses=stack_poses([stack.poses[i] for i in kept]) if stack.poses else (),
     )
     return AlignedStack(aligned, kept.index(match.reference), valid, match.kept, match.estimates, lens.factor, keys)
 

@@ -49,6 +49,7 @@ from dfs_ros.io.stack_description import (
     stack_document,
     write_description,
 )
+from dfs_ros.pose import stack_poses
 from dfs_ros.system.atomic import staged
 from dfs_ros.system.cache import map_array
 from dfs_ros.system.memory import check_memory
@@ -114,7 +115,7 @@ def read_stack(description: StackDescription, max_megapixels: float = LimitsConf
         blur_scale=np.array([f.blur_scale for f in frames], np.float64),
         magnification=np.array([f.magnification for f in frames], np.float64),
         focus_sigma_diopters=np.array([f.focus_sigma_diopters for f in frames], np.float64),
-        poses=tuple(f.pose for f in frames) if any(f.pose for f in frames) else (),
+        poses=stack_poses([f.pose for f in frames]),
     )
 
 

@@ -34,6 +34,7 @@ from dfs_ros.alignment.registration import Features, Motion
 from dfs_ros.alignment.resampling import equalized
 from dfs_ros.config import AlignmentConfig
 from dfs_ros.optics import thin_lens
+from dfs_ros.pose import Pose
 from dfs_ros.types import Camera, FocalStack
 
 # What comes out
@@ -120,11 +121,13 @@ def test_a_frame_of_another_scene_is_dropped_with_a_warning(wrong: int, caplog: 
     motions = [lens(0.01 * d, shift_px=(d, d)) for d in FOCUS]
     stack = scene(motion=motions)
     stack.images[wrong] = cv2.resize(data.astronaut(), SIZE[::-1])
+    stack = replace(stack, poses=tuple(Pose((float(i), 0.0, 0.0)) for i in range(5)))
     with caplog.at_level(logging.WARNING, logger="dfs_ros.alignment.align"):
         aligned = align(stack)
     assert aligned.kept == tuple(i for i in range(5) if i != wrong)
     assert len(aligned.stack) == 4
     np.testing.assert_array_equal(aligned.stack.focus_diopters, np.delete(FOCUS, wrong))
+    assert aligned.stack.poses == tuple(stack.poses[i] for i in aligned.kept)
     assert "does not show the same scene" in aligned.estimates[wrong].dropped
     assert [r.levelname for r in caplog.records] == ["WARNING"]
     assert f"frame {wrong} " in caplog.text

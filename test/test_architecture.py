@@ -31,7 +31,7 @@ MAX_LINES = 400
 LAYERS = (
     ("pose",),
     ("version", "types", "system", "config"),
-    ("optics", "lens", "scoring"),
+    ("optics", "lens", "scoring", "transforms"),
     ("alignment", "cost_volume", "simulation", "stacks"),
     ("depth", "io", "messages"),
     ("network", "transport"),

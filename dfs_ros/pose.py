@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _ROUNDING = 1e-3
+_UNKNOWN = (math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -21,14 +22,14 @@ class Pose:
     Parameters
     ----------
     translation_m
-        (x, y, z) of the camera in the frame of the reference.
+        (x, y, z) of the camera in the frame of the reference; all NaN (the default) = unknown, as of a gyroscope.
     rotation_xyzw
         Unit quaternion.
     sigma_m, sigma_rad
         Standard deviations of translation and rotation, along and about each axis; NaN = unknown.
     """
 
-    translation_m: tuple[float, float, float]
+    translation_m: tuple[float, float, float] = _UNKNOWN
     rotation_xyzw: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
     sigma_m: float = math.nan
     sigma_rad: float = math.nan
@@ -36,7 +37,9 @@ class Pose:
     def __post_init__(self) -> None:
         for name, count in (("translation_m", 3), ("rotation_xyzw", 4)):
             values = tuple(float(value) for value in getattr(self, name))
-            if len(values) != count or not all(map(math.isfinite, values)):
+            if name == "translation_m" and len(values) == count and all(map(math.isnan, values)):
+                values = _UNKNOWN  # one object, as below
+            elif len(values) != count or not all(map(math.isfinite, values)):
                 raise ValueError(f"pose.{name}: expected {count} finite numbers, received {list(values)}")
             object.__setattr__(self, name, values)
         length = math.hypot(*self.rotation_xyzw)
@@ -50,6 +53,11 @@ class Pose:
                 raise ValueError(f"pose.{name}: expected a finite number of 0 or more, received {value}")
             if math.isnan(value):
                 object.__setattr__(self, name, math.nan)  # one object: poses with the same unknowns are equal
+
+    @property
+    def is_rotation_alone(self) -> bool:
+        """True if the translation is unknown."""
+        return math.isnan(self.translation_m[0])
 
     @property
     def rotation(self) -> NDArray[np.float64]:

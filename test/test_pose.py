@@ -47,3 +47,12 @@ def test_poses_of_a_stack_are_none_at_all_if_no_frame_has_one() -> None:
     pose = Pose((0.0, 0.0, 0.0))
     assert stack_poses([None, None]) == ()
     assert stack_poses([None, pose]) == (None, pose)
+
+
+def test_a_pose_without_translation_is_rotation_alone() -> None:
+    alone = Pose(rotation_xyzw=(0.0, 0.0, HALF, HALF))
+    assert alone.is_rotation_alone and alone == Pose((math.nan, math.nan, math.nan), (0.0, 0.0, HALF, HALF))
+    between = Pose((0.1, 0.0, 0.0)).seen_from(alone)
+    assert between.is_rotation_alone and between.rotation_xyzw == pytest.approx((0.0, 0.0, -HALF, HALF))
+    with pytest.raises(ValueError, match="expected 3 finite numbers"):
+        Pose((0.0, math.nan, 0.0))

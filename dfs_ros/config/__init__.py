@@ -27,6 +27,7 @@ from dfs_ros.config.estimation import (
     RegularizationConfig,
 )
 from dfs_ros.config.limits import LimitsConfig
+from dfs_ros.config.motion import MotionConfig
 from dfs_ros.config.node import (
     CameraConfig,
     DdsConfig,
@@ -51,6 +52,7 @@ __all__ = [
     "HypothesesConfig",
     "LensConfig",
     "LimitsConfig",
+    "MotionConfig",
     "NetworkConfig",
     "NodeConfig",
     "ProcessingConfig",
@@ -83,6 +85,7 @@ class Config:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     confidence: ConfidenceConfig = field(default_factory=ConfidenceConfig)
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+    motion: MotionConfig = field(default_factory=MotionConfig)
     stack: StackConfig = field(default_factory=StackConfig)
     processing: ProcessingConfig = field(default_factory=ProcessingConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)

@@ -132,7 +132,8 @@ def _known(entry: FrameEntry | Pose) -> dict[str, Any]:
     known: dict[str, Any] = {}
     for field in dataclasses.fields(entry):
         value = getattr(entry, field.name)
-        if value != field.default and not (isinstance(value, float) and math.isnan(value)):
+        stated = value != field.default or field.name == "rotation_xyzw"  # without it a pose might say nothing
+        if stated and not (isinstance(value, float) and math.isnan(value)):
             plain = _known(value) if isinstance(value, Pose) else value
             known[field.name] = list(plain) if isinstance(plain, tuple) else plain
     return known
@@ -264,7 +265,7 @@ def _pose(values: Any, name: str) -> Pose:
     if not isinstance(values, Mapping):
         raise ValueError(f"{name}: expected keys {', '.join(_POSE_KEYS)}, received {_show(values)}")
     check_keys(values, _POSE_KEYS, name)
-    if "translation_m" not in values:
+    if not {"translation_m", "rotation_xyzw"} & set(values):  # a gyroscope tells rotation alone
         raise ValueError(f"{name}.translation_m: missing")
     known: dict[str, Any] = {}
     for key, value in values.items():

@@ -2,9 +2,9 @@
 
     R(t0, t1) = exp(w1 dt1) exp(w2 dt2) ...        (Rodrigues)
 
-The rate w is that of the middle of each interval between samples, linear in between, less the bias. The bias is the mean
-rate of the last still second: one whose rates hardly vary and stay below the largest bias. A steady turn slower than
-that passes for a bias; after a bias was found, its standard deviation is 0.002 rad/s.
+The rate w is that of the middle of each interval between samples, linear in between, less the bias. The bias is the
+mean rate of the last still second: one whose rates hardly vary and stay below the largest bias. A steady turn slower
+than that passes for a bias; after a bias was found, its standard deviation is 0.002 rad/s.
 """
 
 from __future__ import annotations

@@ -28,9 +28,7 @@ class Transform(NamedTuple):
 
     def after(self, first: Transform) -> Transform:
         """This motion after `first`."""
-        return Transform(
-            self.rotation @ first.rotation, self.rotation @ first.translation_m + self.translation_m
-        )
+        return Transform(self.rotation @ first.rotation, self.rotation @ first.translation_m + self.translation_m)
 
     def inverse(self) -> Transform:
         """The opposite motion."""
@@ -39,9 +37,7 @@ class Transform(NamedTuple):
     def towards(self, other: Transform, share: float) -> Transform:
         """Motion between this (share 0) and another (1): straight, about one axis at a steady rate (slerp)."""
         turn = rotation_of(share * vector_of(self.rotation.T @ other.rotation))
-        return Transform(
-            self.rotation @ turn, (1 - share) * self.translation_m + share * other.translation_m
-        )
+        return Transform(self.rotation @ turn, (1 - share) * self.translation_m + share * other.translation_m)
 
     @property
     def rotation_xyzw(self) -> tuple[float, float, float, float]:

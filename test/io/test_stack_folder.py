@@ -67,7 +67,8 @@ def poses() -> st.SearchStrategy[Pose]:
         return Pose(position, (x, y, z, w), sigma_m, sigma_rad)
 
     quaternion = st.lists(st.floats(0.1, 1), min_size=4, max_size=4)
-    return st.builds(made, st.tuples(number, number, number), quaternion, sigma, sigma)
+    position = st.one_of(st.tuples(number, number, number), st.just((math.nan,) * 3))
+    return st.builds(made, position, st.one_of(quaternion, st.just([0.0, 0.0, 0.0, 1.0])), sigma, sigma)
 
 
 @st.composite

@@ -87,7 +87,9 @@ def test_a_gap_is_not_bridged():
 
 
 @pytest.mark.parametrize("rate_hz", [20.0, 50.0, 100.0])
-@pytest.mark.parametrize("step", [transform((0.0, 0.15, 0.0)), Transform(rotation_of(np.array([0, 0, 0.5])), np.zeros(3))])
+@pytest.mark.parametrize(
+    "step", [transform((0.0, 0.15, 0.0)), Transform(rotation_of(np.array([0, 0, 0.5])), np.zeros(3))]
+)
 def test_a_jump_is_found_and_the_true_motion_is_none(rate_hz, step):
     """Odometry that is reset midway; found in every span that reaches over it."""
     buffer, clean = TransformBuffer(), moving(rate_hz)

@@ -88,7 +88,7 @@ def test_nothing_is_guessed_outside_the_samples_or_across_a_gap():
     with pytest.raises(NoTransform, match=r"no sample for 0\.300 s") as caught:
         gyroscope.rotation(ns(0.9), ns(1.2), 0.1)
     assert caught.value.cause == "gap"
-    with pytest.raises(NoTransform, match="ends? inf s"):
+    with pytest.raises(NoTransform, match="end inf s"):
         Gyroscope().rotation(ns(0), ns(1), 0.1)
 
 

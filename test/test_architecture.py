@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import doctest
+import functools
 import importlib
 import json
 import os
@@ -58,9 +59,14 @@ NOT_IN_A_BARE_ENVIRONMENT = (
 )
 
 
+@functools.cache
+def tree_of(file: Path) -> ast.Module:
+    return ast.parse(file.read_text())
+
+
 def imports(file: Path, *, top_level: bool = False, type_checking: bool = False) -> Iterator[tuple[str, int]]:
     """(module, line) of every import in a file; `top_level`: only those that run at once."""
-    todo: list[ast.AST] = [ast.parse(file.read_text())]
+    todo: list[ast.AST] = [tree_of(file)]
     while todo:
         node = todo.pop()
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test) and not type_checking:
@@ -274,7 +280,7 @@ def test_nothing_is_loaded_that_can_carry_code() -> None:
     for module, file in MODULES.items():
         names = {name.split(".")[0] for name, _ in imports(file)}
         assert not names & {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}, module
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in ast.walk(tree_of(file)):
             if not isinstance(node, ast.Call):
                 continue
             called = ast.unparse(node.func)
@@ -287,7 +293,7 @@ def test_nothing_is_loaded_that_can_carry_code() -> None:
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_modules_say_what_they_are_and_never_assert(module: str) -> None:
-    tree = ast.parse(MODULES[module].read_text())
+    tree = tree_of(MODULES[module])
     assert not tree.body or ast.get_docstring(tree), f"{module} has no docstring"
     asserts = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Assert)]
     assert not asserts, f"{module}, lines {asserts}: python -O drops assert; raise an error that says what was expected"
@@ -327,7 +333,7 @@ def test_files_are_short_enough_to_be_read() -> None:
 
 def renames(file: Path) -> Iterator[int]:
     """Lines of a file that rename or move a file: Path.replace takes one argument, str.replace two."""
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(tree_of(file)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             called, given = node.func.attr, len(node.args)
             of_module = isinstance(node.func.value, ast.Name) and node.func.value.id in ("os", "shutil")
@@ -365,7 +371,7 @@ TEMPORARY = {"dfs_ros.cli.parts", "dfs_ros.cost_volume.cuda.build"}
 
 
 def writes(file: Path) -> bool:
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(tree_of(file)):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func).rpartition(".")[2]
             modes = [a.value for a in (*node.args, *(k.value for k in node.keywords)) if isinstance(a, ast.Constant)]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dfs_ros.cli.common import add_config_arguments, config_from_arguments
@@ -237,6 +237,7 @@ def test_the_printed_settings_are_complete_and_load_to_the_defaults(tmp_path: Pa
     assert Config.load(file) == Config()
 
 
+@settings(max_examples=25)  # PyYAML reads a page in a tenth of a second
 @given(st.data())
 def test_any_settings_survive_being_printed(data: st.DataObject) -> None:
     values: dict[str, dict[str, Any]] = {}

@@ -31,7 +31,7 @@ onnx = pytest.importorskip("onnx", reason="the package onnx is not installed")
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
 
 VARIANTS = [("fp32", False, 0), ("fp32", True, 1), ("fp16", False, 1), ("fp16", True, 0)]
-"""Precision, dynamic, and parity of the number of hypotheses (the network works on pairs of them): all pairs of values."""
+"""Precision, dynamic, parity of the number of hypotheses (the network works on pairs of them): all pairs of values."""
 
 
 @pytest.fixture

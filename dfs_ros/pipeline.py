@@ -146,7 +146,7 @@ def estimate(
         if not moved:
             break
         diopters, spread, confidence, ends = steps.download(infer(aligned, depths_m, config, steps))
-    doubt = LensDoubt.of(aligned.stack, aperture.depth_sigma, config.lens.focus_sigma_diopters)
+    doubt = LensDoubt.of(aligned.stack, aperture.scale_sigma, config.lens.focus_sigma_diopters)
     local_diopters = steps.sigma(spread, diopters, doubt.focus_diopters)
     depth_m = 1.0 / diopters
     sigma_m = doubt.widened(local_diopters, diopters) * depth_m * depth_m

@@ -1,6 +1,7 @@
 """Simulated focus-sweeping camera before the demo scene, with planes at known depths.
 
-Images are rendered once (seconds; a minute or two with a swaying camera) and cached; noise is added when they are sent.
+Images are rendered once (seconds; a minute or two with a slowly swaying camera) and cached; noise is added when they
+are sent. A swaying camera tells its true place at each image.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from dfs_ros.camera.source import SoftwareSource, SourceFrame, sweep_order
 from dfs_ros.config import CameraConfig, SimulationConfig
 from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.simulation.render import RENDERER_VERSION, render_images
-from dfs_ros.simulation.scenes import DEMO_FOCUS_DIOPTERS, DEMO_PERIOD_S, demo_camera, demo_scene
+from dfs_ros.simulation.scenes import DEMO_FOCUS_DIOPTERS, Scene, demo_camera, demo_origin, demo_scene
 from dfs_ros.system.cache import keep_array, read_array
 from dfs_ros.system.folders import cache_folder
+from dfs_ros.transforms.rigid import Transform
 from dfs_ros.types import FocusMetadata, LensState
 
 _NOISE_MARGIN_PX = 64
@@ -100,7 +102,10 @@ class SimulatedSource(SoftwareSource):
                 index=shot.index,
                 count=shot.count,
             )
-            yield SourceFrame(add_noise(self._images[image_of[shot.time_s, shot.focus_diopters]]), focus)
+            image = add_noise(self._images[image_of[shot.time_s, shot.focus_diopters]])
+            origin = demo_origin(shot.time_s, self._config.sway_period_s)
+            moved = Transform(np.eye(3), np.array(origin)) if self._config.moving else None
+            yield SourceFrame(image, focus, moved=moved)
 
 
 def loop_of_shots(config: CameraConfig) -> list[Shot]:
@@ -108,8 +113,8 @@ def loop_of_shots(config: CameraConfig) -> list[Shot]:
     cycle = [shot for sweep in sweep_order(len(DEMO_FOCUS_DIOPTERS), config.sweep) for shot in _sweep(sweep, config)]
     if not config.moving:
         return cycle
-    cycles = max(1, round(DEMO_PERIOD_S * config.rate_hz / len(cycle)))
-    step_s = DEMO_PERIOD_S / (cycles * len(cycle))
+    cycles = max(1, round(config.sway_period_s * config.rate_hz / len(cycle)))
+    step_s = config.sway_period_s / (cycles * len(cycle))
     return [
         Shot(i * step_s, shot.focus_start_diopters, shot.focus_end_diopters, shot.index, shot.count)
         for i, shot in enumerate(cycle * cycles)
@@ -144,12 +149,13 @@ def _rendered(
     # Exact edges and many layers cost eight times as much: only for a few images.
     oversampling, layer_step_px = (1, 1.0) if config.moving else (2, SimulationConfig().layer_step_px)
     shape = (len(keys), config.height, config.width, 3)
-    rendering = f"{RENDERER_VERSION} {oversampling} {layer_step_px} {config.breathing}"
+    sway = config.sway_period_s if config.moving else 0
+    rendering = f"{RENDERER_VERSION} {oversampling} {layer_step_px} {config.breathing} {sway}"
     recipe = f"{rendering} {demo_camera(config.width)} {shape} {keys}"
     file = cache / f"{hashlib.sha256(recipe.encode()).hexdigest()[:24]}.npy"
     images = read_array(file, shape, np.uint8)
     if images is None:
-        images = _render(keys, shape, oversampling, layer_step_px, config.breathing, progress)
+        images = _render(keys, shape, oversampling, layer_step_px, config, progress)
         keep_array(file, images)
     return images
 
@@ -159,16 +165,20 @@ def _render(
     shape: tuple[int, ...],
     oversampling: int,
     layer_step_px: float,
-    breathing: bool,
+    config: CameraConfig,
     progress: Callable[[float], None],
 ) -> NDArray[np.uint8]:
     height, width = shape[1:3]
     images = np.empty(shape, np.uint8)
-    scenes = {time_s: demo_scene(width * oversampling, height * oversampling, time_s) for time_s in {keys[0][0]}}
+
+    def scene_at(time_s: float) -> Scene:
+        return demo_scene(width * oversampling, height * oversampling, time_s, period_s=config.sway_period_s)
+
+    scenes = {time_s: scene_at(time_s) for time_s in {keys[0][0]}}
 
     def render(number: int) -> None:
         time_s, focus = keys[number]
-        scene = scenes.get(time_s) or demo_scene(width * oversampling, height * oversampling, time_s)
+        scene = scenes.get(time_s) or scene_at(time_s)
         images[number] = render_images(
             scene.rgb,
             scene.depth_m,
@@ -176,7 +186,7 @@ def _render(
             [focus],
             oversampling=oversampling,
             noise=0.0,
-            breathing=breathing,
+            breathing=config.breathing,
             layer_step_px=layer_step_px,
         )[0]
 

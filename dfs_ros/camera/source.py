@@ -1,6 +1,8 @@
 """Focus-sweeping camera on a transport: frames of a source as ROS messages.
 
-Publishes `image` (sensor_msgs/Image), `camera_info` and `focus` (dfs_ros/FrameFocus), all with one stamp.
+Publishes `image` (sensor_msgs/Image), `camera_info` and `focus` (dfs_ros/FrameFocus), all with one stamp. Where the
+source knows how the camera moves, it publishes transforms, too: from `camera.body_frame` to `motion.frame` on /tf, with
+the stamp of the image, and from `camera.frame_id` to `camera.body_frame` on /tf_static.
 """
 
 from __future__ import annotations
@@ -26,23 +28,29 @@ from dfs_ros.messages.convert import (
     focus_message,
     image_message,
 )
+from dfs_ros.messages.motion import TF, StampedTransform, tf_message
 from dfs_ros.optics.pinhole import Intrinsics
 from dfs_ros.system.tracebacks import keep_traceback
-from dfs_ros.transport.base import DeviceLost, Timer, Transport
+from dfs_ros.transforms.rigid import Transform, transform
+from dfs_ros.transport.base import LATCHED, DeviceLost, Publisher, Timer, Transport
 from dfs_ros.types import FocusMetadata
 
 _RATE_WINDOW_NS = 3 * 10**9
 _ENOUGH_OF_RATE = 0.9
 # A source with its own pace is polled almost at once: other callbacks come between.
 _EAGER = 0.05
+_CLOCK_SET_NS = 10**9
+OPTICAL_IN_BODY = transform((0.0, 0.0, 0.0), (-0.5, 0.5, -0.5, 0.5))
+"""Optical frame (x right, y down, z forward) in the body frame (x forward, y left, z up) of REP 103."""
 
 
 @dataclass(frozen=True, eq=False)
 class SourceFrame:
     """Image, uint8 (H, W, 3) or (H, W), with the driver's focus metadata.
 
-    The stamp is the time of sending; with `stamped` it is that of the exposure, from the focus. `source`,
-    `raw_position` and `raw_unit` as in FrameFocus.msg.
+    The stamp is the time of sending, or that when it was due; with `stamped` that of the exposure, from the focus.
+    `source`, `raw_position` and `raw_unit` as in FrameFocus.msg. `moved`: the optical frame in its place at rest, None
+    = unknown.
     """
 
     image: NDArray[np.uint8]
@@ -51,6 +59,7 @@ class SourceFrame:
     source: str = "REPORTED"
     raw_position: float = math.nan
     raw_unit: str = ""
+    moved: Transform | None = None
 
 
 class FrameSource(Protocol):
@@ -98,8 +107,10 @@ class SweepCamera:
         self._image = transport.create_publisher("image", IMAGE)
         self._info = transport.create_publisher("camera_info", CAMERA_INFO)
         self._focus = transport.create_publisher("focus", FOCUS)
+        self._tf: Publisher | None = None
         self._sent_ns: deque[int] = deque()
         self._timer: Timer | None = None
+        self._began_ns = self._clock_ns = 0
         transport.add_diagnostic("camera", self._diagnostic)
 
     def configure(self) -> None:
@@ -109,6 +120,7 @@ class SweepCamera:
         """Start sending."""
         if self._timer is None:
             period_s = 1.0 / self._config.rate_hz
+            self._began_ns = self._transport.steady_ns()
             self._timer = self._transport.create_timer(_EAGER * period_s if self._source.paced else period_s, self.send)
 
     def deactivate(self) -> None:
@@ -135,6 +147,9 @@ class SweepCamera:
             return
         source, frame_id = self._source, self._config.frame_id
         stamp = frame.focus.stamp_ns if frame.stamped else self._transport.now_ns()
+        if frame.moved is not None:
+            stamp = self._due_ns()
+            self._send_transform(frame.moved, stamp)
         focus = focus_message(
             dataclasses.replace(frame.focus, stamp_ns=stamp),
             frame_id,
@@ -150,6 +165,25 @@ class SweepCamera:
         self._sent_ns.append(now_ns)
         while now_ns - self._sent_ns[0] > _RATE_WINDOW_NS:
             self._sent_ns.popleft()
+
+    def _due_ns(self) -> int:
+        """Time when this frame was due: in even steps, so that a busy machine does not make the motion jerk."""
+        period_ns = round(1e9 / self._config.rate_hz)
+        due_ns = self._clock_ns + (self._transport.steady_ns() - self._began_ns) // period_ns * period_ns
+        late_ns = self._transport.now_ns() - due_ns
+        if abs(late_ns) > _CLOCK_SET_NS:  # or not known yet
+            self._clock_ns += late_ns
+            due_ns += late_ns
+        return due_ns
+
+    def _send_transform(self, moved: Transform, stamp_ns: int) -> None:
+        body, fixed = self._config.body_frame, self._transport.parameters.config.motion.frame
+        if self._tf is None:
+            static = self._transport.create_publisher("/tf_static", TF, LATCHED)
+            static.publish(tf_message([StampedTransform(body, self._config.frame_id, stamp_ns, OPTICAL_IN_BODY)]))
+            self._tf = self._transport.create_publisher("/tf", TF)
+        in_fixed = OPTICAL_IN_BODY.after(moved).after(OPTICAL_IN_BODY.inverse())
+        self._tf.publish(tf_message([StampedTransform(fixed, body, stamp_ns, in_fixed)]))
 
     def _diagnostic(self) -> Diagnostic:
         seconds = (self._sent_ns[-1] - self._sent_ns[0]) * 1e-9 if self._sent_ns else 0.0

@@ -224,6 +224,10 @@ class CameraConfig:
     frame_id: str = setting(
         "camera_optical_frame", "Frame id of the images: an optical frame, x right, y down, z forward"
     )
+    body_frame: str = setting(
+        "camera_link",
+        "Frame of the camera body, x forward, y left, z up: that of the transforms of a moving simulated camera",
+    )
     sweep: str = setting(
         "triangular",
         "Order of the focus positions. triangular: forth and back; sawtooth: always from the same end",
@@ -234,7 +238,18 @@ class CameraConfig:
     )
     width: int = setting(320, "Width of simulated and V4L2 images", unit="px", low=32, high=4096)
     height: int = setting(240, "Height of simulated and V4L2 images", unit="px", low=32, high=4096)
-    moving: bool = setting(False, "Sway the simulated camera before the scene; false: it stands still")
+    moving: bool = setting(
+        False,
+        "Sway the simulated camera before the scene, with transforms from motion.frame to body_frame on /tf; false: it "
+        "stands still",
+    )
+    sway_period_s: float = setting(
+        12.0,
+        "Period of the sway of 3 cm sideways and 1.2 cm up and down; 12 s: at most 22 mm/s, 1 s: 240 mm/s",
+        unit="s",
+        low=0.1,
+        high=3600,
+    )
     breathing: bool = setting(True, "Simulate focus breathing of a thin lens; its magnification is not reported")
     noise: float = setting(
         0.004, "Standard deviation of the simulated image noise, as a fraction of full scale", low=0, high=0.5

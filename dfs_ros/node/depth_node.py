@@ -7,7 +7,8 @@ The callbacks take milliseconds. If depth takes longer than a sweep, the newest 
 superseded. Outputs without subscribers are not computed: without a subscriber to any output and without a waiting
 `~/capture`, images are counted and not even decoded; a new subscriber gets the next whole sweep.
 Inputs: `image` (or `image/compressed`, setting `node.image_transport`), `camera_info` and `focus` (or `/diagnostics`
-for the lens position, or none for a lens on a schedule, setting `node.focus_source`). Outputs: `depth/image`,
+for the lens position, or none for a lens on a schedule, setting `node.focus_source`), `/tf`, `/tf_static` and `imu`
+for the poses of the images (:mod:`dfs_ros.node.motion`). Outputs: `depth/image`,
 `depth/camera_info`, `depth/points`, `depth/sigma`, `all_in_focus/image`, `all_in_focus/camera_info`, with stamp and
 frame_id of the reference image, and `/diagnostics`. `~/capture` writes a stack to disk: the newest, or the next if no
 output is subscribed.
@@ -19,12 +20,14 @@ a quarter or an eighth of its size.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, TypeVar
 
 from dfs_ros.config import StackConfig
@@ -49,6 +52,7 @@ from dfs_ros.node.health import Health, Situation, state_of
 from dfs_ros.node.images import BitsInUse, WorkingFrames, decoded
 from dfs_ros.node.last_alignment import LastAlignment
 from dfs_ros.node.lens import LensError, LensTracker, rectified
+from dfs_ros.node.motion import Motion, Poses
 from dfs_ros.node.outputs import Outputs
 from dfs_ros.node.worker import LatestWorker
 from dfs_ros.stacks.assembler import FrameStack, StackAssembler
@@ -65,6 +69,7 @@ _INPUT = Qos(reliable=False, depth=10)
 _COMMANDS = Qos(reliable=True, depth=50)  # a lost one would make the following depth wrong
 # Longest spans that `~/capture` waits for: the stack under way, the next, and the silence that ends it.
 _CAPTURE_SPANS = 3
+_focus_of = attrgetter("focus_diopters")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +80,7 @@ class _Job:
     camera: Camera
     frame_id: str
     distortion: tuple[float, ...]
+    poses: Poses = field(default_factory=dict)
 
 
 class _Interrupted(Exception):
@@ -100,6 +106,7 @@ class DepthNode:
         self._health = Health(transport.now_ns, transport.steady_ns, timed=not transport.repeatable)
         self._lens = LensTracker(config.lens)
         self._stack_settings: StackConfig = config.stack
+        self._sliding = config.stack.mode == "sliding"
         self._assembler = StackAssembler(config.stack)
         self._frame_id = ""
         self._rectified = False
@@ -122,6 +129,7 @@ class DepthNode:
         transport.create_service("~/capture", TRIGGER, self._capture)
         transport.create_timer(1.0, self._look_at_the_clock)
         transport.add_diagnostic("depth", self._diagnostic)
+        self._motion = Motion(transport)
 
     def configure(self) -> None:
         """Load the network; an engine build of TensorRT may take minutes.
@@ -160,6 +168,7 @@ class DepthNode:
             self._superseded += self._worker.superseded
             self._worker = None
         self._newest = None
+        self._motion.forget()
         self._alignment.forget()
         self._assembler.restart()
         self._next.give(trigger_response(False, "the node was deactivated"))
@@ -167,6 +176,7 @@ class DepthNode:
     def finish(self) -> None:
         """End the current stack and compute it, after the last image."""
         self._take(self._assembler.flush())
+        self._motion.finish()
 
     def close(self) -> None:
         """Deactivate and release the network; the transport's owner shuts it down."""
@@ -202,7 +212,7 @@ class DepthNode:
             qos = _INPUT if self._commands is None else _COMMANDS
             read = partial(focus_from_message, most_images=self._transport.parameters.config.limits.stack_images)
             subscriptions.append(subscribe("focus", FOCUS, partial(self._on_focus, read), qos))
-        return subscriptions
+        return subscriptions + self._motion.subscribe()
 
     def _on_image(self, msg: Message) -> None:
         if not self._active:
@@ -273,24 +283,17 @@ class DepthNode:
                 self._health.add_fault(error.cause, str(error))
                 self._transport.log("error", f"no depth: {error}", key=error.cause, every_s=5.0, error=error)
                 continue
-            job = _Job(taken, camera, self._frame_id, self._plumb_bob(taken))
-            if self._worker is not None:
-                self._worker.put(job)
-            elif self._inline:
-                self._compute(job)
+            job = _Job(taken, camera, self._frame_id, self._lens.plumb_bob(taken.newest_stamp_ns, self._transport.log))
+            frames = sorted(taken.frames, key=_focus_of)
+            stamps = [frame.stamp_ns for frame in frames]
+            self._motion.ask(stamps, stamps[self._reference(frames)], self._frame_id, partial(self._start, job))
 
-    def _plumb_bob(self, taken: FrameStack) -> tuple[float, ...]:
-        info = self._lens.info_at(taken.newest_stamp_ns)
-        if info is None or not any(info.distortion):
-            return ()
-        self._transport.log(
-            "warning",
-            "camera_info says that the images are distorted: points lie off towards the corners; rectify the "
-            "images first (image_proc), or set node.image_geometry=rectified if they are",
-            key="distortion",
-            every_s=60.0,
-        )
-        return info.distortion[:5] if info.distortion_model == "plumb_bob" else ()
+    def _start(self, job: _Job, poses: Poses) -> None:
+        job = dataclasses.replace(job, poses=poses)
+        if self._worker is not None:
+            self._worker.put(job)
+        elif self._inline:
+            self._compute(job)
 
     # -- depth: on the worker's thread ----------------------------------------------------------------------------
 
@@ -331,11 +334,12 @@ class DepthNode:
     def _estimate(self, estimator: DepthEstimator, job: _Job, sharpen: bool) -> DepthResult:
         most = estimator.config.processing.max_megapixels
         # In focus order, so that sweeps of both directions are alike and share initial alignments.
-        frames = sorted((self._working.of(frame, most) for frame in job.taken.frames), key=lambda f: f.focus_diopters)
+        small = (self._working.of(frame, most) for frame in sorted(job.taken.frames, key=_focus_of))
+        frames = [dataclasses.replace(frame, pose=job.poses.get(frame.stamp_ns)) for frame in small]
         stack = FocalStack.from_frames(frames, job.camera)
         result = estimator.estimate(
             stack,
-            reference=self._reference(frames),
+            reference=self._reference(frames) if self._sliding else None,
             initial_alignment=self._alignment.of(stack),
             sharpen=sharpen,
             progress=self._check_stop,
@@ -343,10 +347,10 @@ class DepthNode:
         self._alignment.keep(stack, result)
         return result
 
-    def _reference(self, frames: list[Frame]) -> int | None:
-        """Reference: the newest frame of a sliding stack, for distinct stamps; else None."""
-        if self._stack_settings.mode != "sliding":
-            return None
+    def _reference(self, frames: list[Frame]) -> int:
+        """Index of the reference in focus order: the middle; of a sliding stack the newest, for distinct stamps."""
+        if not self._sliding:
+            return len(frames) // 2
         return max(range(len(frames)), key=lambda i: frames[i].stamp_ns)
 
     def _check_stop(self, step: str, share_done: float) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import statistics
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dfs_ros.config import LensConfig
 from dfs_ros.messages.convert import CameraInfo
@@ -60,6 +60,20 @@ class LensTracker:
         """Last camera_info up to the stamp of an image, else the newest; None without any."""
         infos = [info for info in self._infos if info.stamp_ns <= stamp_ns] or self._infos
         return infos[-1] if infos else None
+
+    def plumb_bob(self, stamp_ns: int, log: Callable[..., None]) -> tuple[float, ...]:
+        """Distortion of the images at a time, empty for none and another model; a warning is logged for any."""
+        info = self.info_at(stamp_ns)
+        if info is None or not any(info.distortion):
+            return ()
+        log(
+            "warning",
+            "camera_info says that the images are distorted: points lie off towards the corners; rectify the "
+            "images first (image_proc), or set node.image_geometry=rectified if they are",
+            key="distortion",
+            every_s=60.0,
+        )
+        return info.distortion[:5] if info.distortion_model == "plumb_bob" else ()
 
     def camera_of(self, frames: Sequence[Frame]) -> Camera:
         """Camera of the original images of one stack's frames, oldest first; as :meth:`camera`."""

@@ -21,7 +21,7 @@ _DEMO_SEED = 1
 DEMO_FOCUS_DIOPTERS = (2.2, 1.6, 1.1, 0.7, 0.35)
 """Focus sweep over the demo scene, from 0.45 m to its wall."""
 DEMO_PERIOD_S = 12.0
-"""Period of the sway before the demo scene."""
+"""Period of a slow sway before the demo scene, of at most 22 mm/s."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,18 +64,27 @@ def demo_camera(width: int = 320) -> Camera:
     return Camera(focal_length_m=0.025, f_number=1.4, pixel_pitch_m=12.8e-3 / width)
 
 
-def demo_scene(width: int = 320, height: int = 240, time_s: float = 0.0, fx_px: float = 0.0) -> Scene:
+def demo_scene(
+    width: int = 320,
+    height: int = 240,
+    time_s: float = 0.0,
+    fx_px: float = 0.0,
+    period_s: float = DEMO_PERIOD_S,
+) -> Scene:
     """Table top with objects at 0.45 to 2.2 m before a wall at 3 m.
 
     Seen by :func:`demo_camera` unless `fx_px` is given.
 
-    The camera sways sideways and up and down by a few centimetres in :data:`DEMO_PERIOD_S`, never towards the scene, so
-    the known depths stay.
+    The camera is at :func:`demo_origin`: it never moves towards the scene, so the known depths stay.
     """
     fx_px = fx_px or 0.025 / demo_camera(width).pixel_pitch_m
-    phase = 2 * math.pi * time_s / DEMO_PERIOD_S
-    origin = (0.03 * math.sin(phase), 0.012 * math.sin(2 * phase), 0.0)
-    return _scene(_demo_objects(), width, height, fx_px, origin)
+    return _scene(_demo_objects(), width, height, fx_px, demo_origin(time_s, period_s))
+
+
+def demo_origin(time_s: float, period_s: float = DEMO_PERIOD_S) -> Vector:
+    """Place of the camera before the demo scene: it sways by 3 cm sideways and 1.2 cm up and down."""
+    phase = 2 * math.pi * time_s / period_s
+    return 0.03 * math.sin(phase), 0.012 * math.sin(2 * phase), 0.0
 
 
 def plane_scene(depth_m: float, width: int = 320, height: int = 240, seed: int = 0, fx_px: float = 0.0) -> Scene:

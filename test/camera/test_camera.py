@@ -27,8 +27,11 @@ from dfs_ros.messages.convert import (
     image_from_message,
     stamp_ns,
 )
-from dfs_ros.simulation.scenes import DEMO_FOCUS_DIOPTERS, DEMO_PERIOD_S, demo_camera
+from dfs_ros.messages.motion import TF
+from dfs_ros.simulation.render import render_images
+from dfs_ros.simulation.scenes import DEMO_FOCUS_DIOPTERS, DEMO_PERIOD_S, demo_camera, demo_scene
 from dfs_ros.stacks.assembler import StackAssembler
+from dfs_ros.transport.base import LATCHED, SENSOR_DATA
 from dfs_ros.transport.local import LocalBus, LocalTransport
 from dfs_ros.types import Camera, FocalStack, LensState
 
@@ -112,6 +115,42 @@ def test_a_swaying_camera_sees_the_scene_move(tmp_path: Path) -> None:
     assert [f.focus.index for f in frames] == [0, 1, 2, 3, 4] * 5
     assert (frames[0].image != frames[5].image).mean() > 0.3  # a quarter of a period later
     np.testing.assert_array_equal(frames[0].image, frames[20].image)
+
+
+def test_a_swaying_camera_tells_where_it_is(tmp_path: Path) -> None:
+    """At the stamp of each image: x forward, y left, z up of the body at rest; the image is the scene from there."""
+    config = dataclasses.replace(SMALL, moving=True, sway_period_s=1.0, rate_hz=20.0, sweep="sawtooth", noise=0.0)
+    bus = LocalBus(start_ns=10**18)
+    camera, listener = LocalTransport("dfs_camera", bus), LocalTransport("listener", bus)
+    received: dict[str, list[Any]] = {"image": [], "/tf": [], "/tf_static": []}
+    for topic, kind, qos in (("image", IMAGE, SENSOR_DATA), ("/tf", TF, SENSOR_DATA), ("/tf_static", TF, LATCHED)):
+        listener.create_subscription(topic, kind, received[topic].append, qos)
+    SweepCamera(camera, SimulatedSource(config, cache=tmp_path), config).activate()
+    for _ in range(11):
+        bus.advance_to(bus.now_ns() + 50_000_000)
+        while camera.spin_once(0) or listener.spin_once(0):
+            pass
+    (mount,) = received["/tf_static"][0].transforms
+    assert (mount.header.frame_id, mount.child_frame_id) == ("camera_link", "camera_optical_frame")
+    turn = mount.transform.rotation
+    assert (turn.x, turn.y, turn.z, turn.w) == pytest.approx((-0.5, 0.5, -0.5, 0.5))
+    moved = [msg.transforms[0] for msg in received["/tf"]]
+    assert {(each.header.frame_id, each.child_frame_id) for each in moved} == {("odom", "camera_link")}
+    assert [each.header.stamp for each in moved] == [msg.header.stamp for msg in received["image"]]
+    places = [each.transform.translation for each in moved]
+    np.testing.assert_allclose([p.x for p in places], 0.0, atol=1e-12)
+    phases = 2 * math.pi * np.arange(len(places)) / 20
+    np.testing.assert_allclose([p.y for p in places], -0.03 * np.sin(phases), atol=1e-9)  # to the left
+    np.testing.assert_allclose([p.z for p in places], -0.012 * np.sin(2 * phases), atol=1e-9)
+    height, width = SMALL.height, SMALL.width
+    views = [image_from_message(received["image"][i]) for i in (0, 10, 5)]
+    np.testing.assert_array_equal(views[0], views[1])
+    seen = demo_scene(width, height, 0.25, period_s=1.0)
+    optics = demo_camera(width)
+    expected = render_images(
+        seen.rgb, seen.depth_m, optics, [DEMO_FOCUS_DIOPTERS[0]], noise=0, breathing=True, layer_step_px=1
+    )
+    np.testing.assert_array_equal(views[2], expected[0])
 
 
 def test_recorded_photos_are_sent_as_they_are(recorded: FocalStack, tmp_path: Path) -> None:

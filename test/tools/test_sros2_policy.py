@@ -33,7 +33,8 @@ def test_the_depth_node_may_do_what_it_does_and_no_more() -> None:
     found = rights(FILE.read_text(), "/dfs")
     own = {f"/{topic}" for topic in TOPICS}
     assert found["publish"] == own | {"/diagnostics", "/parameter_events", "/rosout", "/dfs/transition_event"}
-    assert found["subscribe"] == {"/image", "/camera_info", "/focus", "/clock", "/parameter_events"}
+    motion = {"/tf", "/tf_static", "/imu"}
+    assert found["subscribe"] == {"/image", "/camera_info", "/focus", "/clock", "/parameter_events"} | motion
     assert all(name.startswith("/dfs/") for name in found["reply"]) and "/dfs/capture" in found["reply"]
     assert "request" not in found and "*" not in FILE.read_text()
 
@@ -43,7 +44,7 @@ def test_settings_and_namespace_decide(tmp_path: Path) -> None:
     arguments = ["--output", str(file), "--namespace", "/robot", "--set", "node.focus_source=diagnostics"]
     assert sros2_policy.main([*arguments, "--set", "node.image_transport=compressed"]) == 0
     found = rights(file.read_text(), "/robot/dfs")
-    inputs = {"/robot/image/compressed", "/robot/camera_info", "/diagnostics"}
+    inputs = {"/robot/image/compressed", "/robot/camera_info", "/diagnostics", "/tf", "/tf_static", "/robot/imu"}
     assert found["subscribe"] == inputs | {"/clock", "/parameter_events"}
     assert "/robot/image" in rights(file.read_text(), "/robot/dfs_camera")["publish"]
 

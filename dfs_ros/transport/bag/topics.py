@@ -18,6 +18,7 @@ from dfs_ros.messages.convert import (
     focus_from_diagnostics,
 )
 from dfs_ros.messages.definitions import deserialize, type_store
+from dfs_ros.messages.motion import IMU, TF
 from dfs_ros.transport.bag.files import BagReader
 from dfs_ros.transport.bag.metadata import BagTopic, type_hash
 
@@ -29,19 +30,21 @@ _PEEKED = 32  # messages of a topic that are searched for a second camera
 class ChosenTopics:
     """Inputs of the depth node in a bag, with matching remappings and configuration.
 
-    `camera_info` None: the settings replace it; `focus` None: the focus is scheduled.
+    `camera_info` None: the settings replace it; `focus` None: the focus is scheduled. `motion`: transforms and
+    gyroscope, as far as there are.
     """
 
     image: BagTopic
     camera_info: BagTopic | None
     focus: BagTopic | None
+    motion: tuple[BagTopic, ...]
     remappings: Mapping[str, str]
     config: Config
 
     @property
     def topics(self) -> list[BagTopic]:
         """All chosen topics."""
-        return [topic for topic in (self.image, self.camera_info, self.focus) if topic is not None]
+        return [topic for topic in (self.image, self.camera_info, self.focus, *self.motion) if topic is not None]
 
 
 def choose_topics(
@@ -51,7 +54,8 @@ def choose_topics(
 
     Topics named by `remappings` must exist. The others are searched: the image that is alone of its type or has the
     name prefix of the only focus topic; `camera_info` and `focus` with the prefix of the image, or alone of their
-    types and not of another camera. Without FrameFocus, camera_ros' LensPosition on /diagnostics is taken.
+    types and not of another camera. Without FrameFocus, camera_ros' LensPosition on /diagnostics is taken. Transforms
+    are those of /tf and /tf_static, the gyroscope `imu` beside the image, or the only sensor_msgs/Imu.
 
     Parameters
     ----------
@@ -87,7 +91,12 @@ class _Chooser:
             remappings["camera_info"] = info.name
         if focus is not None and focus.type_name == FOCUS:
             remappings["focus"] = focus.name
-        return ChosenTopics(image, info, focus, remappings, self._config.updated({"node": changes}))
+        motion = [self._find(self._resolve(name), TF) for name in ("/tf", "/tf_static")]
+        if (imu := self._by_name("imu", IMU, beside)) is not None:
+            motion.append(imu)
+            remappings["imu"] = imu.name
+        found = tuple(topic for topic in motion if topic is not None)
+        return ChosenTopics(image, info, focus, found, remappings, self._config.updated({"node": changes}))
 
     def _image(self) -> BagTopic:
         name = self._resolve("image")

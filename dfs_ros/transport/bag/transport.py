@@ -6,6 +6,7 @@ every timer due until then. Nothing depends on the machine's speed; the same bag
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 from dfs_ros.config import Config
@@ -111,14 +112,15 @@ class BagTransport(LocalTransport):
                 subscription.faults["malformed"] += 1
             self.log("error", f"{topic}: {error}", key=topic, every_s=5.0, error=error)
             return
-        self._player_of(topic, type_name).publish(msg)
+        latched = any(subscription.qos.latched for subscription in receivers)
+        self._player_of(topic, type_name, dataclasses.replace(RELIABLE, latched=latched)).publish(msg)
         self._work()
 
-    def _player_of(self, topic: str, type_name: str) -> Publisher:
+    def _player_of(self, topic: str, type_name: str, qos: Qos) -> Publisher:
         """Publisher of a topic of the bag, visible to the node."""
         key = (topic, type_name)
         if key not in self._played:
-            self._played[key] = self._player.create_publisher(topic, type_name)
+            self._played[key] = self._player.create_publisher(topic, type_name, qos)
         return self._played[key]
 
     def _close(self) -> None:

@@ -1,6 +1,6 @@
 """Record camera and depth topics into a bag; Ctrl-C or --duration ends it.
 
-    dfs record --output BAG                        image, camera_info, focus, /tf and /tf_static
+    dfs record --output BAG                        image, camera_info, focus, /tf, /tf_static, imu
     dfs record --output BAG --topics image focus depth/image depth/camera_info
 
 `dfs replay`, ros2 bag and Foxglove read the bag. With a ROS 2 installation, `ros2 bag record` serves as well. A kill, a
@@ -21,6 +21,7 @@ from dfs_ros.cli.participants import add_participant_arguments, participant
 from dfs_ros.cli.statusline import StatusLine
 from dfs_ros.messages.convert import CAMERA_INFO, COMPRESSED, DIAGNOSTICS, FOCUS, IMAGE, Message
 from dfs_ros.messages.definitions import serialize
+from dfs_ros.messages.motion import IMU, TF
 from dfs_ros.node.outputs import TOPICS as OUTPUTS
 from dfs_ros.system.tracebacks import keep_traceback
 from dfs_ros.transport.bag.metadata import STORAGES
@@ -28,16 +29,16 @@ from dfs_ros.transport.bag.writer import BagWriter, Split
 from dfs_ros.transport.base import LATCHED, Qos, Subscription, Transport
 
 NODE_NAME = "dfs_record"
-INPUTS = ("image", "camera_info", "focus", "/tf", "/tf_static")
-_TF = "tf2_msgs/msg/TFMessage"
+INPUTS = ("image", "camera_info", "focus", "/tf", "/tf_static", "imu")
 TYPES = {
     "image": IMAGE,
     "image/compressed": COMPRESSED,
     "camera_info": CAMERA_INFO,
     "focus": FOCUS,
     "/diagnostics": DIAGNOSTICS,
-    "/tf": _TF,
-    "/tf_static": _TF,
+    "/tf": TF,
+    "/tf_static": TF,
+    "imu": IMU,
     **OUTPUTS,
 }
 _QOS = Qos(reliable=False, depth=100)  # matches every publisher; the depth buffers a slow disk

@@ -45,7 +45,7 @@ def test_what_is_received_is_written_with_its_time(plane: FocalStack, tmp_path: 
     found = messages_of(tmp_path / "bag")
     assert {topic: len(messages) for topic, messages in found.items()} == {
         **{"/image": 6, "/camera_info": 6, "/focus": 6},
-        **{"/tf": 0, "/tf_static": 1},  # it was published before
+        **{"/tf": 0, "/tf_static": 1, "/imu": 0},  # it was published before
     }
     np.testing.assert_array_equal([image_from_message(m) for m in found["/image"][:3]], plane.images)
     with BagReader(tmp_path / "bag") as reader:

@@ -14,7 +14,7 @@ optimize      semi-global matching, which favours smooth surfaces               
 decide        probability over the hypotheses, by the network or without        network/, depth/regularization.py
 read out      probability -> inverse depth and its standard deviation           depth/readout.py
 doubt         what lens and focus scale are worth, added to sigma               depth/doubt.py
-select        NaN for pixels without reliable depth                             depth/confidence.py, depth/texture.py
+select        NaN for pixels without reliable depth              depth/confidence.py, texture.py, extrapolation.py
 sharpen       all-in-focus image, deblurred at the depth found                  cost_volume/sharp.py
 
 `steps` computes on the CPU or on a GPU: the same calls, on arrays or on tensors (estimator/). Timing, progress and
@@ -36,6 +36,7 @@ from dfs_ros.consistency.findings import Findings, trusted
 from dfs_ros.consistency.outside import outside_range
 from dfs_ros.depth.confidence import known_pixels
 from dfs_ros.depth.doubt import LensDoubt
+from dfs_ros.depth.extrapolation import beyond_px
 from dfs_ros.depth.scene_range import (
     RELIABLE,
     SceneRange,
@@ -53,6 +54,7 @@ Image = NDArray[np.float32]
 Depths = NDArray[np.float64]
 Array = Any
 """An array of numpy, or a tensor on the device of the steps: float32 (D, H, W) or (H, W), or uint8 images."""
+Planes = tuple[Array, Array, Array, Array, Array]
 
 
 class Steps(Protocol):
@@ -79,7 +81,9 @@ class Steps(Protocol):
     def read_out(self, probability: Array, smoothed: Array, depths_m: Depths) -> tuple[Array, Array]: ...
     def confidence(self, aggregated: Array, outer: Array, outer_share: float) -> Array: ...
     def at_ends(self, aggregated: Array, outer: Array, nearer: int) -> Array: ...
-    def download(self, planes: tuple[Array, Array, Array, Array]) -> tuple[Image, Image, Image, Image]: ...
+    def least(self, aggregated: Array, outer: Array) -> Array: ...
+    def download(self, planes: Planes) -> tuple[Image, Image, Image, Image, Image]: ...
+    def doubtful(self, diopters: Image, least: Image, stack: FocalStack, config: Config) -> NDArray[np.bool_]: ...
     def sigma(self, spread: Image, diopters: Image, focus_diopters: float) -> Image: ...
     def sharpen(self, stack: FocalStack, depth_m: Image, config: CostConfig) -> NDArray[np.uint8]: ...
 
@@ -136,16 +140,16 @@ def estimate(
     if before is None:
         scene_range = scene_range.moved(aperture.scale, aligned.stack).fitted(limits)
     depths_m = hypotheses_in(scene_range, aligned.stack, config)
-    diopters, spread, confidence, ends = steps.download(infer(aligned, depths_m, config, steps))
+    diopters, spread, confidence, ends, least = steps.download(infer(aligned, depths_m, config, steps))
     if before is not None and has_left(ends, confidence, scene_range, limits):
         scene_range = steps.find_range(aligned, limits, config)
         depths_m = hypotheses_in(scene_range, aligned.stack, config)
-        diopters, spread, confidence, ends = steps.download(infer(aligned, depths_m, config, steps))
+        diopters, spread, confidence, ends, least = steps.download(infer(aligned, depths_m, config, steps))
     for _ in range(config.alignment.rounds):
         aligned, moved = steps.realign(working, aligned, diopters, config.alignment)
         if not moved:
             break
-        diopters, spread, confidence, ends = steps.download(infer(aligned, depths_m, config, steps))
+        diopters, spread, confidence, ends, least = steps.download(infer(aligned, depths_m, config, steps))
     doubt = LensDoubt.of(aligned.stack, aperture.scale_sigma, config.lens.focus_sigma_diopters)
     local_diopters = steps.sigma(spread, diopters, doubt.focus_diopters)
     depth_m = 1.0 / diopters
@@ -155,16 +159,17 @@ def estimate(
     if not config.confidence.dense:
         known = known_pixels(depth_m, local_diopters, confidence, config.confidence) & aligned.valid & (ends == 0)
         known &= ~phantoms(aligned.stack.images, widest_blur_px(scene_range, aligned.stack))
+        known &= ~steps.doubtful(diopters, least, aligned.stack, config)
         known &= trusted(findings, config.confidence)
         depth_m, sigma_m = np.where(known, depth_m, np.nan), np.where(known, sigma_m, np.nan)
-    findings += outside_range(ends, confidence, limits)
+    findings += outside_range(ends, beyond_px(diopters, aligned.stack), confidence, limits)
     kept = kept_range(scene_range, diopters[(confidence > RELIABLE) & (ends == 0)], aligned.stack, config)
     planes = depth_m, sigma_m, dense, local_diopters, confidence
     return Estimate(*planes, sharp, aligned, aperture, findings, doubt, depths_m, kept)
 
 
-def infer(aligned: AlignedStack, depths_m: Depths, config: Config, steps: Steps) -> tuple[Array, Array, Array, Array]:
-    """Inverse depth, its standard deviation (dioptres), confidence and ends of the range, (H, W) each."""
+def infer(aligned: AlignedStack, depths_m: Depths, config: Config, steps: Steps) -> Planes:
+    """Inverse depth, its standard deviation (dioptres), confidence, ends of the range and least energy, (H, W) each."""
     images = steps.upload(aligned.stack.images)
     guide = steps.guide(images)
     around = surroundings(depths_m, aligned.stack)
@@ -176,7 +181,8 @@ def infer(aligned: AlignedStack, depths_m: Depths, config: Config, steps: Steps)
     outer = steps.aggregate(steps.energy(outer, config.cost.method), guide, config.regularization)
     confidence = steps.confidence(smoothed, outer, around.share)
     ends = steps.at_ends(smoothed, outer, len(around.near_m))
+    least = steps.least(smoothed, outer)
     smoothed = steps.optimize(smoothed, guide, config.regularization)
     probability = steps.decide(energy, smoothed, guide, images[aligned.reference], config.regularization.sharpness)
     diopters, spread = steps.read_out(probability, smoothed, depths_m)
-    return diopters, spread, confidence, ends
+    return diopters, spread, confidence, ends, least

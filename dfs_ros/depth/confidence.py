@@ -20,12 +20,17 @@ def confidence_of(
     gives 0. `outer` (M, H, W): energies around the range of the hypotheses, with a weight of `outer_share` in the mean,
     so that the confidence does not depend on the range; they may be the best, too.
     """
-    mean, least = aggregated.mean(axis=0), aggregated.min(axis=0)
+    mean, least = aggregated.mean(axis=0), least_of(aggregated, outer)
     if outer is not None and len(outer):
-        least = np.minimum(least, outer.min(axis=0))
         mean = (1.0 - outer_share) * mean + outer_share * outer.mean(axis=0)
     # Rounding alone can put the mean of equal values below their minimum.
     return np.asarray(1.0 - np.exp(np.minimum(least - mean, 0.0)), np.float32)
+
+
+def least_of(aggregated: NDArray[np.float32], outer: NDArray[np.float32] | None = None) -> Image:
+    """Least energy, float32 (H, W), of the hypotheses (D, H, W) and of those around them (M, H, W)."""
+    least = aggregated.min(axis=0)
+    return np.minimum(least, outer.min(axis=0)) if outer is not None and len(outer) else np.asarray(least)
 
 
 def known_pixels(

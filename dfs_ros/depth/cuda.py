@@ -138,11 +138,16 @@ def at_index(values: Tensor, index: Tensor) -> Tensor:
 
 def confidence_of(aggregated: Tensor, outer: Tensor, outer_share: float) -> Tensor:
     """:func:`dfs_ros.depth.confidence.confidence_of` of tensors."""
-    mean, least = aggregated.mean(dim=0), aggregated.amin(dim=0)
+    mean, least = aggregated.mean(dim=0), least_of(aggregated, outer)
     if len(outer):
-        least = torch.minimum(least, outer.amin(dim=0))
         mean = (1.0 - outer_share) * mean + outer_share * outer.mean(dim=0)
     return 1.0 - torch.exp((least - mean).clamp(max=0.0))
+
+
+def least_of(aggregated: Tensor, outer: Tensor) -> Tensor:
+    """:func:`dfs_ros.depth.confidence.least_of` of tensors."""
+    least = aggregated.amin(dim=0)
+    return torch.minimum(least, outer.amin(dim=0)) if len(outer) else least
 
 
 def at_ends(aggregated: Tensor, outer: Tensor, nearer: int) -> Tensor:

@@ -13,7 +13,7 @@ from dfs_ros.cost_volume import cost_volume_from_config
 from dfs_ros.cost_volume.energy import log_energy
 from dfs_ros.cost_volume.hypotheses import subdivided, subdivision_for
 from dfs_ros.depth import regularization
-from dfs_ros.depth.confidence import confidence_of
+from dfs_ros.depth.confidence import confidence_of, least_of
 from dfs_ros.depth.guide import guide_image
 from dfs_ros.depth.readout import at_index, read_out
 from dfs_ros.depth.scene_range import at_ends
@@ -81,7 +81,10 @@ class CpuSteps(HostSteps):
     def at_ends(self, aggregated: Volume, outer: Volume, nearer: int) -> Image:
         return at_ends(aggregated, outer, nearer)
 
-    def download(self, planes: tuple[Image, Image, Image, Image]) -> tuple[Image, Image, Image, Image]:
+    def least(self, aggregated: Volume, outer: Volume) -> Image:
+        return least_of(aggregated, outer)
+
+    def download(self, planes: tuple[Image, Image, Image, Image, Image]) -> tuple[Image, Image, Image, Image, Image]:
         return planes
 
     def now(self) -> float:

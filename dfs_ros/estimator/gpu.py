@@ -31,7 +31,7 @@ from dfs_ros.cost_volume.cuda.job import uploaded
 from dfs_ros.cost_volume.energy import log_energy_tensor
 from dfs_ros.cost_volume.hypotheses import subdivided_tensor, subdivision_for
 from dfs_ros.cost_volume.problem import make_problem
-from dfs_ros.depth.cuda import Aggregation, at_ends, at_index, confidence_of, minimum_with_offset
+from dfs_ros.depth.cuda import Aggregation, at_ends, at_index, confidence_of, least_of, minimum_with_offset
 from dfs_ros.depth.guide import colours_of, guide_of
 from dfs_ros.estimator.host import HostSteps
 from dfs_ros.network import Network
@@ -143,9 +143,14 @@ class GpuSteps(HostSteps):
     def at_ends(self, aggregated: Tensor, outer: Tensor, nearer: int) -> Tensor:
         return at_ends(aggregated, outer, nearer)
 
-    def download(self, planes: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[Image, Image, Image, Image]:
-        diopters, spread, confidence, ends = torch.stack(planes).cpu().numpy()
-        return diopters, spread, confidence, ends
+    def least(self, aggregated: Tensor, outer: Tensor) -> Tensor:
+        return least_of(aggregated, outer)
+
+    def download(
+        self, planes: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+    ) -> tuple[Image, Image, Image, Image, Image]:
+        diopters, spread, confidence, ends, least = torch.stack(planes).cpu().numpy()
+        return diopters, spread, confidence, ends, least
 
     def now(self) -> Any:
         """Time mark for :meth:`seconds_between`: an event of the device."""

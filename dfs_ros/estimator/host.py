@@ -14,7 +14,7 @@ from dfs_ros.config import AlignmentConfig, Config, CostConfig
 from dfs_ros.consistency.findings import Findings
 from dfs_ros.consistency.judge import Judge, judge
 from dfs_ros.cost_volume import SpectraCache, all_in_focus
-from dfs_ros.depth import regularization
+from dfs_ros.depth import extrapolation, regularization
 from dfs_ros.depth.readout import sigma_in_use
 from dfs_ros.depth.scene_range import SceneRange, find_range
 from dfs_ros.network import Network
@@ -98,6 +98,9 @@ class HostSteps:
     def sigma(self, spread: Image, diopters: Image, focus_diopters: float) -> Image:
         """Standard deviation of the inverse depth of each pixel, for the mean focus of the stack."""
         return sigma_in_use(spread, diopters, focus_diopters)
+
+    def doubtful(self, diopters: Image, least: Image, stack: FocalStack, config: Config) -> NDArray[np.bool_]:
+        return extrapolation.doubtful(diopters, least, stack, config, self.threads)
 
     def sharpen(self, stack: FocalStack, depth_m: Image, config: CostConfig) -> NDArray[np.uint8]:
         return all_in_focus(stack, depth_m, config, threads=self.threads)

@@ -25,12 +25,14 @@ _STEPS = {
     "aggregate": ("aggregate", 0.58),
     "confidence": ("aggregate", 0.58),
     "at_ends": ("aggregate", 0.58),
+    "least": ("aggregate", 0.58),
     "optimize": ("optimize", 0.62),
     "decide": ("decide", 0.65),
     "read_out": ("read out", 0.8),
     "download": ("transfer", 0.83),
     "realign": ("realign", 0.84),
     "sigma": ("sigma", 0.85),
+    "doubtful": ("select", 0.97),
     "sharpen": ("sharpen", 0.86),
 }
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dfs_ros.config import RegularizationConfig
 from dfs_ros.depth import cuda, readout, regularization
 from dfs_ros.depth.confidence import confidence_of as cpu_confidence
+from dfs_ros.depth.confidence import least_of
 from dfs_ros.depth.cuda import Aggregation
 from dfs_ros.depth.scene_range import at_ends as cpu_at_ends
 
@@ -136,6 +137,8 @@ def test_confidence_and_ends(depths: int, outer: int, nearer: int) -> None:
     tensors = torch.from_numpy(inside), torch.from_numpy(around)
     np.testing.assert_allclose(cuda.confidence_of(*tensors, 0.3), cpu_confidence(inside, around, 0.3), atol=1e-6)
     np.testing.assert_array_equal(cuda.at_ends(*tensors, nearer), cpu_at_ends(inside, around, nearer))
+    np.testing.assert_array_equal(cuda.least_of(*tensors), energies.min(axis=0))
+    np.testing.assert_array_equal(least_of(inside, around), energies.min(axis=0))
 
 
 def test_wrong_kernels_are_rejected(tmp_path: Path) -> None:

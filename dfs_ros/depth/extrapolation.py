@@ -1,0 +1,81 @@
+"""Depths outside the range of focus, where every image is blurred.
+
+Wide disks leave no fine texture, and the little that still differs from image to image (noise, motion, the shape of the
+pupil) fits some depth, though a wrong one. Two things tell such depths:
+
+1. The misfit hardly falls below that of images which do not change with focus.
+2. Blur reaches the pixel from beyond the border, where nothing is known of the scene.
+
+Thresholds were set on flat training photos at 0.12 to 0.22 m and the same scenes at their own depth, three cameras.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dfs_ros.config import Config
+from dfs_ros.cost_volume.energy import log_energy
+from dfs_ros.cost_volume.spectra import linear_planes
+from dfs_ros.depth.guide import guide_image
+from dfs_ros.depth.regularization import aggregated
+from dfs_ros.optics import thin_lens
+from dfs_ros.types import FocalStack
+
+Image = NDArray[np.float32]
+
+_DOUBTFUL_PX = 3.0  # of blur beyond the range of focus: pixels of honest scenes there lose 1 %
+_LEAST_GAIN = 0.5  # logarithm of the misfits' ratio: 40 %, as the least confidence
+
+
+def beyond_px(diopters: Image, stack: FocalStack) -> Image:
+    """Blur of the image focused nearest to each inverse depth (H, W), in pixels; 0 within the range of focus.
+
+    Positive nearer than the nearest focus, negative beyond the farthest.
+    """
+    focus = stack.focus_diopters
+    px_per_diopter = thin_lens.coc_px_per_diopter(focus, stack.camera) * stack.blur_scale
+    nearest, farthest = int(focus.argmax()), int(focus.argmin())
+    near = np.maximum(diopters - np.float32(focus[nearest]), 0.0) * np.float32(px_per_diopter[nearest])
+    far = np.maximum(np.float32(focus[farthest]) - diopters, 0.0) * np.float32(px_per_diopter[farthest])
+    return np.asarray(near - far, np.float32)
+
+
+def doubtful(diopters: Image, least: Image, stack: FocalStack, config: Config, threads: int = 0) -> NDArray[np.bool_]:
+    """Pixels over 3 px of blur outside the range of focus without evidence of their depth, bool (H, W).
+
+    The best depth removes under 40 % of the misfit of unchanging images, or half of its widest disk crosses the border.
+    `least`: least aggregated energy (H, W) of an aligned stack.
+    """
+    outside = np.abs(beyond_px(diopters, stack)) > _DOUBTFUL_PX
+    if not outside.any() or config.cost.method != "residual":
+        return np.zeros_like(outside)
+    gain = unchanged_energy(stack, config, threads) - least
+    focus = stack.focus_diopters
+    px_per_diopter = (thin_lens.coc_px_per_diopter(focus, stack.camera) * stack.blur_scale).astype(np.float32)
+    widest = np.max(
+        [np.abs(diopters - d) * px for d, px in zip(focus.astype(np.float32), px_per_diopter, strict=True)], 0
+    )
+    rows, columns = (np.minimum(np.arange(n), np.arange(n)[::-1]) for n in stack.size)
+    border = np.minimum(rows[:, None], columns)
+    return np.asarray(outside & ((gain < _LEAST_GAIN) | (border < 0.5 * widest)))
+
+
+def unchanged_energy(stack: FocalStack, config: Config, threads: int = 0) -> Image:
+    """Aggregated energy (H, W) of the hypothesis that blur is alike in all images of an aligned stack.
+
+    As of the cost `residual` with a transfer of 1: the images differ from ``sum_f Y_f / (F + eps)``.
+    """
+    cost, count = config.cost.resolved(), len(stack)
+    channels = 3 if cost.channels == "rgb" and stack.images.ndim == 4 else 1
+    planes = np.stack([linear_planes(image, cost.transfer_curve, channels) for image in stack.images])
+    planes -= planes.sum(axis=0) / np.float32(count + cost.eps)
+    misfit = np.einsum("fchw,fchw->hw", planes, planes)
+    misfit /= np.float32(count - 1 + (cost.eps / (count + cost.eps)) ** 2)
+    size = 2 * int(4.0 * cost.window_sigma_px + 0.5) + 1
+    misfit = np.asarray(
+        cv2.GaussianBlur(misfit, (size, size), cost.window_sigma_px, borderType=cv2.BORDER_REFLECT), np.float32
+    )
+    energy = log_energy(misfit[None], cost.method)
+    return np.asarray(aggregated(energy, guide_image(stack.images), config.regularization, threads=threads)[0])

@@ -1,0 +1,80 @@
+"""Depths outside the range of focus."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dfs_ros.config import Config
+from dfs_ros.depth.extrapolation import beyond_px, doubtful, unchanged_energy
+from dfs_ros.estimator.estimator import DepthEstimator
+from dfs_ros.simulation.render import render_stack
+from dfs_ros.simulation.scenes import plane_scene
+from dfs_ros.types import Camera, FocalStack
+
+NEAR_SWEEP = Camera(0.008, 1.4, 6e-6), (2.2, 1.7, 1.3, 0.9, 0.5)
+FAR_SWEEP = Camera(0.015, 2.8, 5.6e-6), (0.5, 0.25, 0.125)
+CONFIG = Config.from_dict({"network": {"name": "none"}, "processing": {"threads": 1}})
+
+
+def stack_of(values: list[int], size: tuple[int, int] = (40, 60)) -> FocalStack:
+    """Even images of these grey values."""
+    images = np.stack([np.full(size, value, np.uint8) for value in values])
+    return FocalStack(images, np.array(NEAR_SWEEP[1][: len(values)]), NEAR_SWEEP[0])
+
+
+def test_blur_beyond_the_range_of_focus_has_a_sign() -> None:
+    camera = NEAR_SWEEP[0]
+    stack = stack_of([90] * 5)
+    at = np.array([[3.2, 2.2, 1.0, 0.5, 0.1]], np.float32)
+    near, far = (camera.focal_length_m**2 / 1.4 / 6e-6 / (1 - 0.008 * d) for d in (2.2, 0.5))
+    np.testing.assert_allclose(beyond_px(at, stack), [[near, 0, 0, 0, -0.4 * far]], rtol=1e-5)
+
+
+def test_energy_of_unchanging_images_is_the_variance_of_their_light() -> None:
+    config = CONFIG.updated({"cost": {"transfer_curve": "linear", "eps": 1e-6}})
+    energy = unchanged_energy(stack_of([51, 102, 153]), config)
+    np.testing.assert_allclose(energy, np.log(0.04), rtol=1e-3)  # 0.2, 0.4, 0.6
+    assert unchanged_energy(stack_of([51, 51, 51]), config).max() < np.log(1e-6)
+
+
+def test_depth_far_outside_the_focus_needs_evidence_and_a_scene_around_it() -> None:
+    stack = stack_of([51, 102, 153])
+    unchanged = unchanged_energy(stack, CONFIG)
+    inside, outside = (np.full(stack.size, d, np.float32) for d in (2.4, 2.8))  # 1.5 and 4.6 px beyond 2.2
+    assert not doubtful(inside, unchanged, stack, CONFIG).any()
+    assert doubtful(outside, unchanged - 0.4, stack, CONFIG).all()
+    kept = ~doubtful(outside, unchanged - 0.6, stack, CONFIG)  # 11.6 px of blur at 1.3 dioptres
+    assert kept[6:-6, 6:-6].all() and not kept[:6].any() and not kept[:, -6:].any()
+    assert not doubtful(outside, unchanged, stack, CONFIG.updated({"cost": {"method": "paper"}})).any()
+
+
+@pytest.mark.parametrize(
+    ("depth_m", "coverage", "error"),
+    [(0.12, (0.0, 0.05), None), (0.22, (0.4, 0.8), 0.04), (0.3, (0.6, 0.9), 0.02)],
+)
+def test_planes_nearer_than_the_sweep_are_told_and_right_or_without_depth(
+    depth_m: float, coverage: tuple[float, float], error: float | None
+) -> None:
+    """Blurred by 47, 18 and 9 px in the sharpest image; the widest blur that 160 x 120 px can tell is 20 px."""
+    camera, focus = NEAR_SWEEP
+    scene = plane_scene(depth_m, 160, 120, seed=3)
+    result = DepthEstimator(CONFIG).estimate(
+        render_stack(scene.rgb, scene.depth_m, camera, focus, rng=1), sharpen=False
+    )
+    assert coverage[0] <= result.coverage <= coverage[1]
+    assert "too_near" in [finding["cause"] for finding in result.report["findings"]]
+    if error is not None:
+        assert np.nanmedian(result.depth_m) == pytest.approx(depth_m, rel=error)
+        wrong = np.abs(result.depth_m - depth_m) > np.maximum(0.1 * depth_m, 3.0 * result.sigma_m)
+        assert wrong.mean() < 0.01
+
+
+def test_a_plane_beyond_the_sweep_is_told_where_its_blur_is_wide() -> None:
+    for (camera, focus), causes in ((NEAR_SWEEP, ["too_far"]), (FAR_SWEEP, [])):  # 3.3 and 0.8 px
+        scene = plane_scene(15.0, 160, 120, seed=3)
+        stack = render_stack(scene.rgb, scene.depth_m, camera, focus, rng=1)
+        result = DepthEstimator(CONFIG).estimate(stack, sharpen=False)
+        assert [finding["cause"] for finding in result.report["findings"]] == causes
+    wrong = np.abs(result.depth_m - 15.0) > np.maximum(1.5, 3.0 * result.sigma_m)
+    assert wrong.mean() < 0.01 and result.coverage > 0.95

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 from dfs_ros.config import NodeConfig
 from dfs_ros.io.stack_folder import save_stack
 from dfs_ros.messages.convert import Message, trigger_response
+from dfs_ros.node.motion import Poses
 from dfs_ros.stacks.assembler import FrameStack
 from dfs_ros.transport.base import when_answered
 from dfs_ros.types import Camera, FocalStack
@@ -67,8 +69,18 @@ class Capture:
         self._lock = threading.Lock()
         self._waiting = 0
 
-    def write(self, taken: FrameStack, camera: Camera) -> Message | Future[Message]:
-        """Write a stack into a new folder; return the answer, or its future."""
+    def write(
+        self, taken: FrameStack, camera: Camera, ask: Callable[[Callable[[Poses], None]], None]
+    ) -> Future[Message]:
+        """Write a stack into a new folder; return the answer's future.
+
+        `ask(go_on)` calls `go_on` with the poses of the images, now or later.
+        """
+        answer: Future[Message] = Future()
+        ask(lambda poses: when_answered(self._begin(taken, camera, poses), answer.set_result))
+        return answer
+
+    def _begin(self, taken: FrameStack, camera: Camera, poses: Poses) -> Message | Future[Message]:
         now_ns = self._steady_ns()
         with self._lock:
             while self._taken_ns and now_ns - self._taken_ns[0] > _MINUTE_NS:
@@ -83,7 +95,7 @@ class Capture:
             self._taken_ns.append(now_ns)
             if self._thread is None:
                 self._thread = ThreadPoolExecutor(1, thread_name_prefix="capture")
-            return self._thread.submit(self._write, taken, camera)
+            return self._thread.submit(self._write, taken, camera, poses)
 
     def close(self) -> None:
         """Wait until all requested stacks are written."""
@@ -92,10 +104,11 @@ class Capture:
         if thread is not None:
             thread.shutdown(wait=True)
 
-    def _write(self, taken: FrameStack, camera: Camera) -> Message:
+    def _write(self, taken: FrameStack, camera: Camera, poses: Poses) -> Message:
         try:
             self._check_quota(sum(frame.image.nbytes for frame in taken.frames))
-            stack = FocalStack.from_frames(list(taken.frames), camera)
+            frames = [dataclasses.replace(frame, pose=poses.get(frame.stamp_ns)) for frame in taken.frames]
+            stack = FocalStack.from_frames(frames, camera)
             path = save_stack(stack, _unused(self._folder / _name(taken)))
         except Exception as error:  # the caller must learn of any failure
             self._log("error", f"nothing captured: {error}", error=error)

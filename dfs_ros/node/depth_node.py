@@ -6,16 +6,13 @@
 The callbacks take milliseconds. If depth takes longer than a sweep, the newest stack wins and the others are counted as
 superseded. Outputs without subscribers are not computed: without a subscriber to any output and without a waiting
 `~/capture`, images are counted and not even decoded; a new subscriber gets the next whole sweep.
-Inputs: `image` (or `image/compressed`, setting `node.image_transport`), `camera_info` and `focus` (or `/diagnostics`
-for the lens position, or none for a lens on a schedule, setting `node.focus_source`), `/tf`, `/tf_static` and `imu`
-for the poses of the images (:mod:`dfs_ros.node.motion`). Outputs: `depth/image`,
-`depth/camera_info`, `depth/points`, `depth/sigma`, `all_in_focus/image`, `all_in_focus/camera_info`, with stamp and
-frame_id of the reference image, and `/diagnostics`. `~/capture` writes a stack to disk: the newest, or the next if no
-output is subscribed.
+Inputs: `image` (or `image/compressed`), `camera_info`, `focus` (or another `node.focus_source`); `/tf`, `/tf_static`,
+`imu` for the poses of the images (:mod:`dfs_ros.node.motion`). Outputs: `depth/image`, `depth/camera_info`,
+`depth/points`, `depth/sigma`, `all_in_focus/image`, `all_in_focus/camera_info`, with stamp and frame_id of the
+reference image, and `/diagnostics`. `~/capture` writes a stack to disk: the newest, or the next without subscribers.
 
 The worker reduces images over `processing.max_megapixels` once; everything is published at that working size, with its
-camera_info. A captured stack has the decoded images: at their own size, or a JPEG over twice the working size at half,
-a quarter or an eighth of its size.
+camera_info.
 """
 
 from __future__ import annotations
@@ -163,12 +160,12 @@ class DepthNode:
         for subscription in self._subscriptions:
             self._transport.unsubscribe(subscription)
         self._subscriptions = []
+        self._motion.forget()
         if self._worker is not None:
             self._worker.close()
             self._superseded += self._worker.superseded
             self._worker = None
         self._newest = None
-        self._motion.forget()
         self._alignment.forget()
         self._assembler.restart()
         self._next.give(trigger_response(False, "the node was deactivated"))
@@ -284,9 +281,12 @@ class DepthNode:
                 self._transport.log("error", f"no depth: {error}", key=error.cause, every_s=5.0, error=error)
                 continue
             job = _Job(taken, camera, self._frame_id, self._lens.plumb_bob(taken.newest_stamp_ns, self._transport.log))
-            frames = sorted(taken.frames, key=_focus_of)
-            stamps = [frame.stamp_ns for frame in frames]
-            self._motion.ask(stamps, stamps[self._reference(frames)], self._frame_id, partial(self._start, job))
+            self._ask_for_poses(taken, partial(self._start, job))
+
+    def _ask_for_poses(self, taken: FrameStack, deliver: Callable[[Poses], None]) -> None:
+        frames = sorted(taken.frames, key=_focus_of)
+        stamps = [frame.stamp_ns for frame in frames]
+        self._motion.ask(stamps, stamps[self._reference(frames)], self._frame_id, deliver)
 
     def _start(self, job: _Job, poses: Poses) -> None:
         job = dataclasses.replace(job, poses=poses)
@@ -397,4 +397,4 @@ class DepthNode:
             camera = self._lens.camera_of(taken.frames)
         except LensError as error:
             return trigger_response(False, str(error))
-        return self._capturing.write(taken, camera)
+        return self._capturing.write(taken, camera, partial(self._ask_for_poses, taken))

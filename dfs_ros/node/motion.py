@@ -88,9 +88,8 @@ class Motion:
         return subscriptions
 
     def forget(self) -> None:
-        """Forget stacks that wait, and all transforms: those of the time until the next subscription are missed."""
-        self._waiting.clear()
-        self._stop_timer()
+        """Deliver stacks that wait, and forget all transforms: those until the next subscription are missed."""
+        self.finish()
         self._buffer.forget()
         self._gyroscope.forget()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ from node_rig import MS, OK, START_NS, WARN, Rig, make_rig, plane  # noqa: F401
 
 from dfs_ros.config import Config
 from dfs_ros.estimator.estimator import DepthEstimator
+from dfs_ros.io.stack_folder import load_stack
+from dfs_ros.messages.convert import TRIGGER, message
 from dfs_ros.node.motion import Motion, Poses
 from dfs_ros.transforms.rigid import Transform, rotation_of, vector_of
 from dfs_ros.transport.local import LocalBus, LocalTransport
@@ -264,3 +268,33 @@ def test_the_node_gives_its_estimator_the_poses(
     rig.advance(100)
     assert len(rig.depths()) == 3 and stacks[2].poses == ()
     assert rig.status("dfs: motion")[0] == WARN
+
+
+def test_a_captured_stack_has_the_poses(make_rig: Callable[..., Rig], tmp_path: Path):  # noqa: F811
+    rig = make_rig({"node": {"capture_folder": str(tmp_path)}})
+    bot = Robot(rig.camera, rig.bus.now_ns())
+    bot.send_mount()
+    answers: list[Any] = []
+    asking = threading.Thread(
+        target=lambda: answers.append(
+            rig.listener.call_service("/dfs/capture", TRIGGER, message(f"{TRIGGER}_Request"), 240.0)
+        )
+    )
+    asking.start()
+    while not rig.transport.spin_once(0.01):
+        pass
+    for i in range(-2, 2):
+        bot.send_tf(i / 50)
+    stamps = rig.send_sweep()
+    assert not answers  # the transform at the last image is still to come
+    for i in range(2, 10):
+        bot.send_tf(i / 50)
+    while asking.is_alive():
+        rig.transport.spin_once(0.01)
+    assert answers[0].success, answers[0].message
+    stack = load_stack(answers[0].message)
+    first, last = ((stamps[i] - stamps[0]) * 1e-9 for i in (0, 2))
+    for pose, at_s in zip((stack.poses[0], stack.poses[2]), (first, last), strict=True):
+        truth = camera_between((stamps[1] - stamps[0]) * 1e-9, at_s)
+        np.testing.assert_allclose(pose.translation_m, truth.translation_m, atol=2e-5)
+        np.testing.assert_allclose(pose.rotation, truth.rotation, atol=1e-6)

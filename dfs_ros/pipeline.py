@@ -54,7 +54,8 @@ Image = NDArray[np.float32]
 Depths = NDArray[np.float64]
 Array = Any
 """An array of numpy, or a tensor on the device of the steps: float32 (D, H, W) or (H, W), or uint8 images."""
-Planes = tuple[Array, Array, Array, Array, Array]
+Planes = tuple[Array, ...]
+"""(H, W) each, see :func:`infer`."""
 
 
 class Steps(Protocol):
@@ -78,13 +79,13 @@ class Steps(Protocol):
     def aggregate(self, energy: Array, guide: Array, config: RegularizationConfig) -> Array: ...
     def optimize(self, aggregated: Array, guide: Array, config: RegularizationConfig) -> Array: ...
     def decide(self, energy: Array, smoothed: Array, guide: Array, image: Array, sharpness: float) -> Array: ...
-    def read_out(self, probability: Array, smoothed: Array, depths_m: Depths) -> tuple[Array, Array]: ...
+    def read_out(self, probability: Array, smoothed: Array, depths_m: Depths) -> tuple[Array, Array, Array]: ...
     def confidence(self, aggregated: Array, outer: Array, outer_share: float) -> Array: ...
     def at_ends(self, aggregated: Array, outer: Array, nearer: int) -> Array: ...
     def least(self, aggregated: Array, outer: Array) -> Array: ...
-    def download(self, planes: Planes) -> tuple[Image, Image, Image, Image, Image]: ...
+    def download(self, planes: Planes) -> tuple[Image, ...]: ...
     def doubtful(self, diopters: Image, least: Image, stack: FocalStack, config: Config) -> NDArray[np.bool_]: ...
-    def sigma(self, spread: Image, diopters: Image, focus_diopters: float) -> Image: ...
+    def sigma(self, spread: Image, disagreement: Image, diopters: Image, focus_diopters: float) -> Image: ...
     def sharpen(self, stack: FocalStack, depth_m: Image, config: CostConfig) -> NDArray[np.uint8]: ...
 
 
@@ -140,18 +141,18 @@ def estimate(
     if before is None:
         scene_range = scene_range.moved(aperture.scale, aligned.stack).fitted(limits)
     depths_m = hypotheses_in(scene_range, aligned.stack, config)
-    diopters, spread, confidence, ends, least = steps.download(infer(aligned, depths_m, config, steps))
+    diopters, spread, apart, confidence, ends, least = steps.download(infer(aligned, depths_m, config, steps))
     if before is not None and has_left(ends, confidence, scene_range, limits):
         scene_range = steps.find_range(aligned, limits, config)
         depths_m = hypotheses_in(scene_range, aligned.stack, config)
-        diopters, spread, confidence, ends, least = steps.download(infer(aligned, depths_m, config, steps))
+        diopters, spread, apart, confidence, ends, least = steps.download(infer(aligned, depths_m, config, steps))
     for _ in range(config.alignment.rounds):
         aligned, moved = steps.realign(working, aligned, diopters, config.alignment)
         if not moved:
             break
-        diopters, spread, confidence, ends, least = steps.download(infer(aligned, depths_m, config, steps))
-    doubt = LensDoubt.of(aligned.stack, aperture.scale_sigma, config.lens.focus_sigma_diopters)
-    local_diopters = steps.sigma(spread, diopters, doubt.focus_diopters)
+        diopters, spread, apart, confidence, ends, least = steps.download(infer(aligned, depths_m, config, steps))
+    doubt = LensDoubt.of(aligned.stack, aperture.depth_sigma, config.lens.focus_sigma_diopters)
+    local_diopters = steps.sigma(spread, apart, diopters, doubt.focus_diopters)
     depth_m = 1.0 / diopters
     sigma_m = doubt.widened(local_diopters, diopters) * depth_m * depth_m
     dense = depth_m, sigma_m
@@ -169,7 +170,10 @@ def estimate(
 
 
 def infer(aligned: AlignedStack, depths_m: Depths, config: Config, steps: Steps) -> Planes:
-    """Inverse depth, its standard deviation (dioptres), confidence, ends of the range and least energy, (H, W) each."""
+    """Inverse depth, standard deviation, disagreement, confidence, ends of the range and least energy.
+
+    (H, W) each, the first three in dioptres.
+    """
     images = steps.upload(aligned.stack.images)
     guide = steps.guide(images)
     around = surroundings(depths_m, aligned.stack)
@@ -184,5 +188,5 @@ def infer(aligned: AlignedStack, depths_m: Depths, config: Config, steps: Steps)
     least = steps.least(smoothed, outer)
     smoothed = steps.optimize(smoothed, guide, config.regularization)
     probability = steps.decide(energy, smoothed, guide, images[aligned.reference], config.regularization.sharpness)
-    diopters, spread = steps.read_out(probability, smoothed, depths_m)
-    return diopters, spread, confidence, ends, least
+    diopters, spread, apart = steps.read_out(probability, smoothed, depths_m)
+    return diopters, spread, apart, confidence, ends, least

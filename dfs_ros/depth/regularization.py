@@ -177,7 +177,7 @@ def _each(work: Callable[[int], None], count: int, threads: int) -> None:
 def minimum_with_offset(energy: Volume) -> NDArray[np.float32]:
     """Index of the least energy, refined by a parabola; float32 (H, W)."""
     count = len(energy)
-    best = first_argmax(-energy)
+    best = first_argmin(energy)
     if count < 3:
         return best.astype(np.float32)
     middle = np.clip(best, 1, count - 2)
@@ -191,7 +191,7 @@ def minimum_with_offset(energy: Volume) -> NDArray[np.float32]:
 def least_energy(energy: NDArray[Any]) -> NDArray[Any]:
     """Least energy over the first axis, of three or more, by a parabola through the lowest and its neighbours."""
     flat = energy.reshape(len(energy), -1)
-    middle, column = np.clip(first_argmax(-flat), 1, len(flat) - 2), np.arange(flat.shape[1])
+    middle, column = np.clip(first_argmin(flat), 1, len(flat) - 2), np.arange(flat.shape[1])
     low, mid, high = (flat[middle + k, column] for k in (-1, 0, 1))
     offset, _ = vertex(low, mid, high)
     inside = (mid <= low) & (mid <= high)
@@ -208,10 +208,10 @@ def probability_of(energy: Volume, sharpness: float) -> Volume:
     return probability
 
 
-def first_argmax(volume: NDArray[Any]) -> NDArray[np.intp]:
-    """``volume.argmax(axis=0)``, several times faster for the few planes and many pixels of a volume."""
-    best, highest = np.zeros(volume.shape[1:], np.intp), volume[0].copy()
+def first_argmin(volume: NDArray[Any]) -> NDArray[np.intp]:
+    """``volume.argmin(axis=0)``, several times faster for the few planes and many pixels of a volume."""
+    best, lowest = np.zeros(volume.shape[1:], np.intp), volume[0].copy()
     for d in range(1, len(volume)):
-        np.copyto(best, d, where=volume[d] > highest)
-        np.maximum(highest, volume[d], out=highest)
+        np.copyto(best, d, where=volume[d] < lowest)
+        np.minimum(lowest, volume[d], out=lowest)
     return best

@@ -22,6 +22,7 @@ from dfs_ros.estimator.host import HostSteps
 Image = NDArray[np.float32]
 Volume = NDArray[np.float32]
 Depths = NDArray[np.float64]
+Planes = tuple[Image, ...]
 
 
 class CpuSteps(HostSteps):
@@ -69,11 +70,12 @@ class CpuSteps(HostSteps):
             return regularization.probability_of(smoothed, sharpness)
         return self.network.probability(energy, smoothed, guide, image)
 
-    def read_out(self, probability: Volume, smoothed: Volume, depths_m: Depths) -> tuple[Image, Image]:
+    def read_out(self, probability: Volume, smoothed: Volume, depths_m: Depths) -> tuple[Image, Image, Image]:
         diopters, spread = read_out(probability, depths_m, self.sigma_scale)
+        minimum = at_index(1.0 / depths_m, regularization.minimum_with_offset(smoothed))
         if self.network is None:
-            diopters = at_index(1.0 / depths_m, regularization.minimum_with_offset(smoothed))
-        return diopters, spread
+            return minimum, spread, np.zeros_like(spread)
+        return diopters, spread, np.abs(minimum - diopters)
 
     def confidence(self, aggregated: Volume, outer: Volume, outer_share: float) -> Image:
         return confidence_of(aggregated, outer, outer_share)
@@ -84,7 +86,7 @@ class CpuSteps(HostSteps):
     def least(self, aggregated: Volume, outer: Volume) -> Image:
         return least_of(aggregated, outer)
 
-    def download(self, planes: tuple[Image, Image, Image, Image, Image]) -> tuple[Image, Image, Image, Image, Image]:
+    def download(self, planes: Planes) -> Planes:
         return planes
 
     def now(self) -> float:

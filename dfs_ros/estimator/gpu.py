@@ -130,12 +130,13 @@ class GpuSteps(HostSteps):
         planes = torch.cat([guide[None], colours_of(image)])
         return self.network.probability_of_tensors(energy, smoothed, planes)
 
-    def read_out(self, probability: Tensor, smoothed: Tensor, depths_m: Depths) -> tuple[Tensor, Tensor]:
+    def read_out(self, probability: Tensor, smoothed: Tensor, depths_m: Depths) -> tuple[Tensor, Tensor, Tensor]:
         diopters, spread = self._aggregation.read_out(probability, depths_m, self.sigma_scale)
+        levels = uploaded((1.0 / depths_m).astype(np.float32), self._device)
+        minimum = at_index(levels, minimum_with_offset(smoothed))
         if self.network is None:
-            levels = uploaded((1.0 / depths_m).astype(np.float32), self._device)
-            diopters = at_index(levels, minimum_with_offset(smoothed))
-        return diopters, spread
+            return minimum, spread, torch.zeros_like(spread)
+        return diopters, spread, (minimum - diopters).abs()
 
     def confidence(self, aggregated: Tensor, outer: Tensor, outer_share: float) -> Tensor:
         return confidence_of(aggregated, outer, outer_share)
@@ -146,11 +147,8 @@ class GpuSteps(HostSteps):
     def least(self, aggregated: Tensor, outer: Tensor) -> Tensor:
         return least_of(aggregated, outer)
 
-    def download(
-        self, planes: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
-    ) -> tuple[Image, Image, Image, Image, Image]:
-        diopters, spread, confidence, ends, least = torch.stack(planes).cpu().numpy()
-        return diopters, spread, confidence, ends, least
+    def download(self, planes: tuple[Tensor, ...]) -> tuple[Image, ...]:
+        return tuple(torch.stack(planes).cpu().numpy())
 
     def now(self) -> Any:
         """Time mark for :meth:`seconds_between`: an event of the device."""

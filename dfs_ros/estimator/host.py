@@ -95,9 +95,9 @@ class HostSteps:
     def find_range(self, aligned: AlignedStack, limits: SceneRange, config: Config) -> SceneRange:
         return find_range(aligned.stack, limits, config, threads=self.threads)
 
-    def sigma(self, spread: Image, diopters: Image, focus_diopters: float) -> Image:
+    def sigma(self, spread: Image, disagreement: Image, diopters: Image, focus_diopters: float) -> Image:
         """Standard deviation of the inverse depth of each pixel, for the mean focus of the stack."""
-        return sigma_in_use(spread, diopters, focus_diopters)
+        return sigma_in_use(spread, diopters, focus_diopters, disagreement)
 
     def doubtful(self, diopters: Image, least: Image, stack: FocalStack, config: Config) -> NDArray[np.bool_]:
         return extrapolation.doubtful(diopters, least, stack, config, self.threads)

@@ -21,6 +21,13 @@ def test_sigma_is_linear_in_small_spreads_and_superlinear_in_large_ones() -> Non
     assert large.shape == (2, 3) and large.dtype == np.float32
 
 
+def test_an_energy_that_disagrees_widens_sigma() -> None:
+    own = sigma_in_use(image(0.01), image(1.0), 0.0)
+    wide = sigma_in_use(image(0.01), image(1.0), 0.0, image(0.05))
+    np.testing.assert_allclose(wide, np.sqrt(np.square(own) + (1.3 * 0.05) ** 2), rtol=1e-5)
+    assert wide.dtype == np.float32
+
+
 def test_far_away_sigma_stays_finite() -> None:
     """At infinity the mean focus takes the place of the inverse depth."""
     np.testing.assert_allclose(sigma_in_use(image(0.01), image(0.0), 2.0), 0.01 * np.hypot(1.3, 45 * 0.01 / 0.4))

@@ -237,6 +237,9 @@ class FocalStack:
     poses
         From each camera (optical frame: x right, y down, z forward) to one frame that all share, None = unknown; empty
         = none known. Their standard deviations are those of motion within the stack.
+    original_size_px
+        (height, width) of images that were reduced when read, and of the depth that is estimated from them; (0, 0) =
+        that of `images`.
     """
 
     images: NDArray[np.uint8]
@@ -247,6 +250,7 @@ class FocalStack:
     magnification: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     focus_sigma_diopters: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     poses: tuple[Pose | None, ...] = ()
+    original_size_px: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         images = self.images
@@ -297,6 +301,11 @@ class FocalStack:
         """(height, width) of the images in pixels."""
         return int(self.images.shape[1]), int(self.images.shape[2])
 
+    @property
+    def output_size(self) -> tuple[int, int]:
+        """(height, width) of the depth that is estimated from these images."""
+        return self.size if self.original_size_px == (0, 0) else self.original_size_px
+
     @classmethod
     def from_frames(cls, frames: list[Frame], camera: Camera) -> FocalStack:
         """Stack of frames of one size; `camera` is that of the original images."""
@@ -334,17 +343,18 @@ def reduced(stack: FocalStack, max_megapixels: float) -> FocalStack:
     size = working_size(stack.size, max_megapixels)
     if size == stack.size:
         return stack
-    images = np.stack([_resized(image, size) for image in stack.images])
+    images = np.stack([resized(image, size) for image in stack.images])
     return replace(stack, images=images, camera=stack.camera.scaled(size[1] / stack.size[1]))
 
 
 def reduced_frame(frame: Frame, max_megapixels: float) -> Frame:
     """Reduce a frame to its :func:`working_size`, as :func:`reduced`."""
     size = working_size(frame.image.shape[:2], max_megapixels)
-    return frame if size == frame.image.shape[:2] else replace(frame, image=_resized(frame.image, size))
+    return frame if size == frame.image.shape[:2] else replace(frame, image=resized(frame.image, size))
 
 
-def _resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+def resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize an image to (height, width) by area."""
     return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
 
 

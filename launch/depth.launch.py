@@ -29,7 +29,7 @@ from launch import LaunchContext, LaunchDescription
 
 REFUSED = 2
 """Exit status of a node that refuses its settings; starting it again would not help."""
-FIRST_DELAY_S, LONGEST_DELAY_S, MOST_RESTARTS = 1.0, 60.0, 10
+FIRST_DELAY_S, LONGEST_DELAY_S, MOST_RESTARTS = 0.5, 60.0, 10
 STABLE_S = 60.0
 """Time alive after which earlier deaths no longer count."""
 

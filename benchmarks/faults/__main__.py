@@ -18,6 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, metavar="N", help="cases of each part (default: the part's own number)")
     parser.add_argument("--seconds", type=float, default=600.0, metavar="S", help="longest time of a part")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all random choices")
+    parser.add_argument("--duration", type=float, metavar="S", help="growth: one run of `dfs run` of this length")
     args = parser.parse_args(arguments)
     for part in args.parts:
         if part not in PARTS:
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = []
     for part in args.parts or PARTS:
         module = importlib.import_module(f"benchmarks.faults.{part}")
-        rows += module.run(Options(count=args.count, seconds=args.seconds, seed=args.seed))
+        rows += module.run(Options(count=args.count, seconds=args.seconds, seed=args.seed, duration_s=args.duration))
         print(table(rows[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
     print(table(rows))
     return int(any(row.broke or not row.tried for row in rows))

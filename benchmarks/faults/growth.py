@@ -6,14 +6,15 @@ memory returned to the system before each measurement.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 import psutil
 
+from benchmarks.faults import endurance
 from benchmarks.faults.parts import Options, Row
 from benchmarks.faults.rig import SETTINGS, Rig
+from benchmarks.faults.slope import slope_with_bound
 from dfs_ros.config import Config, ViewerConfig
 from dfs_ros.messages.convert import IMAGE
 from dfs_ros.messages.definitions import message
@@ -28,7 +29,9 @@ _MOST_KIB = 40.0
 
 
 def run(options: Options) -> list[Row]:
-    """A row for each kind of cycle."""
+    """A row for each kind of cycle, or for each process of a run that lasts `options.duration_s`."""
+    if options.duration_s is not None:
+        return endurance.run(options.duration_s)
     rig = Rig()
     kinds: dict[str, Callable[[], None]] = {
         "configure and cleanup": _configure,
@@ -66,22 +69,6 @@ def _row(name: str, used_kib: list[float]) -> Row:
     slope, bound = slope_with_bound(used_kib[_SETTLED:])
     note = f"{slope:+.1f} KiB a cycle, at most {bound:.1f}"
     return Row(f"growth: {name}", len(used_kib), int(not bound <= _MOST_KIB), note)
-
-
-def slope_with_bound(values: list[float]) -> tuple[float, float]:
-    """Slope of values over their index, and its upper 95 % bound (normal errors); NaN of fewer than four.
-
-    >>> slope_with_bound([1.0, 3.0, 5.0, 7.0])
-    (2.0, 2.0)
-    """
-    if len(values) < 4:
-        return math.nan, math.nan
-    at = np.arange(len(values)) - (len(values) - 1) / 2
-    y = np.asarray(values) - np.mean(values)
-    spread = float(at @ at)
-    slope = float(at @ y) / spread
-    error = math.sqrt(max(float(((y - slope * at) ** 2).sum()), 0.0) / (len(values) - 2) / spread)
-    return round(slope, 9), round(slope + 1.65 * error, 9)
 
 
 def resident_kib() -> float:
@@ -133,9 +120,7 @@ class _Pages:
         self._viewer: object = None
 
     def __call__(self) -> None:
-        import viser
-        from websockets.sync.client import connect
-
+        from benchmarks.faults.page import opened
         from dfs_ros.viewer.viewer import Viewer
 
         if self._viewer is None:
@@ -145,8 +130,7 @@ class _Pages:
             raise TypeError("the viewer is closed")
         rng = np.random.default_rng(0)
         depth_m = rng.uniform(0.5, 2.0, (60, 80)).astype(np.float32)
-        version = f"viser-v{viser.__version__}"
-        with connect(viewer.url.replace("http", "ws"), subprotocols=[version], max_size=None) as page:  # type: ignore[list-item]
+        with opened(viewer.url) as page:
             viewer.show_depth(depth_m, None, None, (80.0, 80.0, 40.0, 30.0), 0)
             page.recv(timeout=60)
 

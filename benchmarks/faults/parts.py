@@ -15,12 +15,13 @@ class Options:
     """Options of a part.
 
     `count`: cases to try, None = the part's own number; `seconds`: time after which no further case begins; `seed`: of
-    all random choices.
+    all random choices; `duration_s`: length of one long run, of the part `growth` alone.
     """
 
     count: int | None = None
     seconds: float = 600.0
     seed: int = 0
+    duration_s: float | None = None
     _began: float = field(default_factory=time.monotonic)
 
     @property

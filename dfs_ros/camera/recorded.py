@@ -12,7 +12,7 @@ from dfs_ros.camera.source import SoftwareSource, SourceFrame, sweep_order
 from dfs_ros.config import CameraConfig, LensConfig
 from dfs_ros.io.stack_folder import load_stack
 from dfs_ros.optics.pinhole import intrinsics
-from dfs_ros.types import FocusMetadata, LensState, reduced
+from dfs_ros.types import FocusMetadata, LensState
 
 
 class RecordedSource(SoftwareSource):
@@ -23,19 +23,20 @@ class RecordedSource(SoftwareSource):
     """
 
     def __init__(self, path: str | Path, config: CameraConfig, lens: LensConfig | None = None) -> None:
-        recorded = load_stack(path, lens)
+        recorded = load_stack(path, lens, working_megapixels=config.max_megapixels)
         if not np.all(recorded.blur_scale == 1.0):
             raise ValueError(
                 f"{path}: its images were enlarged by alignment (blur_scale other than 1), which focus messages cannot "
                 "say; use the stack as it was recorded"
             )
-        self._stack = reduced(recorded, config.max_megapixels)
+        self._stack = recorded
         self._order = sweep_order(len(recorded), config.sweep)
         self.size = self._stack.size
         self.intrinsics = intrinsics(self._stack.camera, self.size)
         self.frames_per_sweep = len(recorded)
         height, width = self.size
-        shrunk = f" (photos are {recorded.size[1]} x {recorded.size[0]})" if self.size != recorded.size else ""
+        taken = recorded.output_size
+        shrunk = f" (photos are {taken[1]} x {taken[0]})" if self.size != taken else ""
         focus = recorded.focus_diopters
         self.description = (
             f"recorded stack {Path(path).name}: {len(recorded)} images of {width} x {height}{shrunk}, "

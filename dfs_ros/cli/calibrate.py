@@ -26,12 +26,13 @@ def run(args: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
+    from dfs_ros.calibration.aperture import MEGAPIXELS
     from dfs_ros.calibration.stack import calibrate_aperture
     from dfs_ros.consistency.focus import aperture_finding
     from dfs_ros.consistency.stories import PLAUSIBLE_FACTORS
     from dfs_ros.io.stack_folder import load_stack
 
-    stack = load_stack(args.stack, lens=config.lens)
+    stack = load_stack(args.stack, config.lens, config.limits.image_megapixels, MEGAPIXELS)
     with tqdm(leave=False, desc="fitting", unit="aperture", disable=None) as bar:
         fit = calibrate_aperture(stack, config, tried=lambda done: bar.update(done - bar.n))
     if not PLAUSIBLE_FACTORS[0] <= fit.measured <= PLAUSIBLE_FACTORS[1]:

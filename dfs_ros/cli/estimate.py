@@ -129,7 +129,7 @@ def _estimate(
             f"--output {job.output}: is the folder of the stack, whose files stay as they are; name another"
         )
     description = read_description(job.stack, config.lens)
-    stack = read_stack(description, config.limits.image_megapixels)
+    stack = read_stack(description, config.limits.image_megapixels, config.processing.max_megapixels)
     reference_m = read_reference_depth(description)
 
     from dfs_ros.estimator.estimator import DepthEstimator

@@ -22,17 +22,18 @@ def result_of(
     ran_on: dict[str, str],
     warnings: list[str],
 ) -> DepthResult:
-    """Enlarge an estimate to the size of `stack`, and add the report of docs/formats.md."""
-    height, width = stack.size
+    """Enlarge an estimate to the output size of `stack`, and add the report of docs/formats.md."""
+    height, width = stack.output_size
     worked_at = found.depth_m.shape
     aligned, camera = found.aligned, found.aligned.stack.camera
     local_m = found.local_sigma_diopters * found.depth_m * found.depth_m
-    planes = [found.depth_m, found.sigma_m, *found.dense, local_m, found.confidence]
+    working = (found.depth_m, found.sigma_m, *found.dense, local_m, found.confidence)
+    planes = [np.asarray(plane, np.float32) for plane in working]
     sharp = found.all_in_focus
     if sharp is None:  # the reference image replaces it
         image = stack.images[aligned.kept[aligned.reference]]
         sharp = np.broadcast_to(image[..., None], (*image.shape, 3)) if image.ndim == 2 else image
-    elif worked_at != (height, width):
+    if sharp.shape[:2] != (height, width):
         sharp = np.asarray(cv2.resize(sharp, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
     if worked_at != (height, width):
         # Nearest for depth: interpolation would invent a surface between two others.
@@ -54,7 +55,7 @@ def result_of(
         "configuration": config.to_dict(),
         "warnings": warnings + [finding.text for finding in found.findings] + dropped,
     }
-    depth_m, sigma_m, dense_depth_m, dense_sigma_m, local_m, confidence = (np.asarray(x, np.float32) for x in planes)
+    depth_m, sigma_m, dense_depth_m, dense_sigma_m, local_m, confidence = planes
     return DepthResult(
         depth_m=depth_m,
         sigma_m=sigma_m,

@@ -29,6 +29,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -53,13 +54,17 @@ from dfs_ros.pose import stack_poses
 from dfs_ros.system.atomic import staged
 from dfs_ros.system.cache import map_array
 from dfs_ros.system.memory import check_memory
-from dfs_ros.types import FocalStack
+from dfs_ros.types import FocalStack, resized, working_size
+
+_WHILE_DECODED = 3
+"""Copies of one image while it is decoded, turned upright and converted."""
 
 
 def load_stack(
     path: str | Path,
     lens: LensConfig | None = None,
     max_megapixels: float = LimitsConfig.image_megapixels,
+    working_megapixels: float = math.inf,
 ) -> FocalStack:
     """Read a focal-stack/1 folder.
 
@@ -71,6 +76,9 @@ def load_stack(
         Values for the lens that the file lacks; the file has precedence.
     max_megapixels
         Largest image size; larger ones are refused before decoding.
+    working_megapixels
+        Size that larger images are reduced to, each when it is read, as by :func:`dfs_ros.types.reduced`; the stack's
+        `original_size_px` tells theirs.
 
     Returns
     -------
@@ -80,12 +88,17 @@ def load_stack(
     Raises
     ------
     FileNotFoundError, ValueError
-        With file and entry, expected and received value, and remedy; all problems of `stack.yaml` at once.
+        With file and entry, expected and received value, and remedy; all problems of `stack.yaml` at once. For a stack
+        that does not fit into memory, before decoding.
     """
-    return read_stack(read_description(path, lens), max_megapixels)
+    return read_stack(read_description(path, lens), max_megapixels, working_megapixels)
 
 
-def read_stack(description: StackDescription, max_megapixels: float = LimitsConfig.image_megapixels) -> FocalStack:
+def read_stack(
+    description: StackDescription,
+    max_megapixels: float = LimitsConfig.image_megapixels,
+    working_megapixels: float = math.inf,
+) -> FocalStack:
     """Read the stack of a description; every image file is opened once. See :func:`load_stack`."""
     errors: list[Exception] = []
     images: NDArray[np.uint8] = np.empty((0, 0, 0), np.uint8)
@@ -95,27 +108,32 @@ def read_stack(description: StackDescription, max_megapixels: float = LimitsConf
             raise combined(errors)
         colour = any(file.header.colour for file in files.values())
         width, height = (max(getattr(f.header, side) for f in files.values()) for side in ("width_px", "height_px"))
+        kept_px = math.prod(working_size((height, width), working_megapixels))
         check_memory(
-            len(files) * width * height * (3 if colour else 1),
+            (len(files) * kept_px + _WHILE_DECODED * width * height) * (3 if colour else 1),
             f"{description.folder}: {len(files)} images of {width} x {height} pixels",
         )
+        size, original = (height, width), (0, 0)
         for i, file in files.items():
             pixels = file.pixels(colour)
             file.close()
             if i == 0:
-                images = np.empty((len(files), *pixels.shape), np.uint8)
-            _check_alike(description, file, pixels.shape, files[0].orientation, images.shape[1:])
-            images[i] = pixels
-    frames = description.frames
+                original = pixels.shape[:2]
+                size = working_size(original, working_megapixels)
+                images = np.empty((len(files), *size, *pixels.shape[2:]), np.uint8)
+            _check_alike(description, file, pixels.shape, files[0].orientation, original)
+            images[i] = pixels if size == original else resized(pixels, size)
+    frames, camera = description.frames, description.camera
     return FocalStack(
         images=images,
         focus_diopters=np.array([f.focus_diopters for f in frames], np.float64),
-        camera=description.camera,
+        camera=camera if size == original else camera.scaled(size[1] / original[1]),
         stamp_ns=np.array([f.stamp_ns for f in frames], np.int64),
         blur_scale=np.array([f.blur_scale for f in frames], np.float64),
         magnification=np.array([f.magnification for f in frames], np.float64),
         focus_sigma_diopters=np.array([f.focus_sigma_diopters for f in frames], np.float64),
         poses=stack_poses([f.pose for f in frames]),
+        original_size_px=(0, 0) if size == original else original,
     )
 
 

@@ -14,8 +14,8 @@ from typing import Any
 from dfs_ros.config import read_yaml
 from dfs_ros.messages.convert import CAMERA_INFO
 from dfs_ros.system.tracebacks import keep_traceback
+from dfs_ros.transport.bag.inflate import inflated_files, inflated_message
 from dfs_ros.transport.bag.metadata import (
-    MAX_MESSAGE_BYTES,
     METADATA_FILE,
     STORAGES,
     BagMessage,
@@ -53,7 +53,7 @@ class BagReader:
                 bag = view.enter_context(_described(bag))
                 self.damage.unfinished = True
                 self.damage.add(f"{self.path / METADATA_FILE}: missing or damaged; its values are taken from the files")
-            self._reader = open_bag(bag, self.damage)
+            self._reader = open_bag(view.enter_context(inflated_files(bag)), self.damage)
             self._view = view.pop_all()
         storage: Any = self._reader.storage
         self._inflate = False
@@ -96,7 +96,7 @@ class BagReader:
                 if item is None:
                     break
                 connection, stamp_ns, data = item
-                data = _decompressed(data) if self._inflate else bytes(data)
+                data = inflated_message(data) if self._inflate else bytes(data)
             except PermissionError:
                 raise
             except Exception as error:  # of rosbags, SQLite or a decompressor
@@ -236,16 +236,6 @@ def _kept_by(topic: BagTopic) -> int:
     if any(qos.history == QosHistory.KEEP_ALL for qos in latched):
         return topic.messages
     return max([qos.depth for qos in latched], default=int(topic.type_name == CAMERA_INFO))
-
-
-def _decompressed(data: bytes) -> bytes:
-    import zstandard
-
-    with zstandard.ZstdDecompressor().stream_reader(data) as reader:
-        content = reader.read(MAX_MESSAGE_BYTES + 1)
-    if len(content) > MAX_MESSAGE_BYTES:
-        raise ValueError(f"expected messages of at most {MAX_MESSAGE_BYTES} bytes, received a longer one")
-    return content
 
 
 def _said(error: Exception) -> str:

@@ -100,6 +100,20 @@ def messages(content: bytes) -> Iterator[Message]:
             yield Message(stamp_ns, place, channel, bytes(record[_MESSAGE_HEAD.size :]))
 
 
+def unchunked(stream: BinaryIO, start: int, end: int) -> Iterator[Message]:
+    """Messages outside of chunks between two places of a file, in its order, up to the first damage."""
+    place = start
+    while place + 9 <= end:
+        stream.seek(place)
+        opcode, length = _HEAD.unpack(stream.read(9))
+        if length > end - place - 9:
+            return
+        if opcode == _MESSAGE and _MESSAGE_HEAD.size <= length <= MAX_MESSAGE_BYTES:
+            channel, _, stamp_ns, _ = _MESSAGE_HEAD.unpack(stream.read(_MESSAGE_HEAD.size))
+            yield Message(stamp_ns, place, channel, stream.read(length - _MESSAGE_HEAD.size))
+        place += 9 + length
+
+
 @dataclass
 class Walked:
     """What lies in a file, found record by record: `chunks` are whole, `end` is behind the last whole record."""

@@ -15,7 +15,7 @@ from rosbags.rosbag2.storage_mcap import McapReader
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 
 from dfs_ros.system.tracebacks import keep_traceback
-from dfs_ros.transport.bag.mcap_file import Finished, chunk_content, messages
+from dfs_ros.transport.bag.mcap_file import Finished, chunk_content, messages, unchunked
 from dfs_ros.transport.bag.metadata import CHECKSUMS, MAX_MESSAGE_BYTES
 
 _END = 2**63 - 1
@@ -56,41 +56,58 @@ class _Opened:
         return self._stream
 
 
+class _NoIndex(Exception):
+    """A file has no index of chunks, which is no damage."""
+
+
 class TolerantMcap(McapReader):
     """Reader of an mcap file, also without its end; damaged chunks are left out."""
 
     damage: Damage
+    _walked = False
 
     def open(self) -> None:
         try:
             super().open()
+            if not self.chunks:
+                raise _NoIndex
         except PermissionError:
             raise
         except Exception as error:
+            if self.bio is not None:
+                self.close()
             keep_traceback(error)
             path: Any = self.path
             stream = Finished(path)
-            self.damage.unfinished = True
             for sentence in stream.found.damage:
                 self.damage.add(f"{path}: {sentence}")
-            self.damage.add(
-                f"{path}: has no whole end, as its recorder still runs or was stopped: {stream.found.messages} messages"
-            )
+            if not isinstance(error, _NoIndex):
+                self.damage.unfinished = True
+                found = f"{stream.found.messages} messages"
+                self.damage.add(f"{path}: has no whole end, as its recorder still runs or was stopped: {found}")
             opened: Any = _Opened(io.BufferedReader(stream))
-            self.path = opened
+            self.path, self._walked = opened, True
             try:
                 super().open()
             finally:
                 self.path = path
 
+    def meta_scan(self) -> None:
+        """Leave files without an index to :class:`Finished`: rosbags unpacks their chunks whatever their size."""
+        if not self._walked:
+            raise _NoIndex
+
     def messages(
         self, connections: Collection[Any], start: int | None = None, stop: int | None = None
     ) -> Generator[tuple[Any, int, bytes], None, None]:
-        if not self.chunks:
-            yield from super().messages(connections, start, stop)
-            return
         by_channel = {connection.id: connection for connection in connections}
         first, last = start or 0, _END if stop is None else stop
+        if not self.chunks:
+            stream: Any = self.bio
+            for m in unchunked(stream, self.data_start, self.data_end):
+                if m.channel in by_channel and first <= m.stamp_ns < last:
+                    yield by_channel[m.channel], m.stamp_ns, m.data
+            return
         chunks = [
             self._of_chunk(chunk, by_channel, first, last)
             for chunk in self.chunks

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.faults.parts import Options, Row
-from benchmarks.faults.writers import WRITERS, Writer, forked, last_report, what_is_wrong
+from benchmarks.faults.writers import WRITERS, Writer, forked, import_all, last_report, what_is_wrong
 
 _SIZES = 10
 _NEWUSER, _NEWNS, _REMOUNT, _PRIVATE = 0x10000000, 0x00020000, 32, 0x44000
@@ -19,6 +19,7 @@ _NEWUSER, _NEWNS, _REMOUNT, _PRIVATE = 0x10000000, 0x00020000, 32, 0x44000
 def run(options: Options) -> list[Row]:
     """One row a writer."""
     random_ = random.Random(options.seed)
+    import_all()
     sizes = options.count or _SIZES
     rows = []
     for writer in WRITERS:

@@ -6,6 +6,7 @@ seconds, or content that its checksum should have refused. Readers run in child 
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import resource
@@ -21,19 +22,29 @@ import numpy as np
 import yaml
 
 from benchmarks.faults.parts import Options, Row
-from benchmarks.faults.writers import WRITERS
+from benchmarks.faults.writers import import_all
 from dfs_ros.camera.camera_file import load_camera_file
 from dfs_ros.config import Config
 from dfs_ros.io.exif import read_exif
-from dfs_ros.io.images import write_png
+from dfs_ros.io.images import ImageFile, write_png
 from dfs_ros.io.importing import import_folder
 from dfs_ros.io.stack_description import read_description
-from dfs_ros.io.stack_folder import load_stack, read_reference_depth
+from dfs_ros.io.stack_folder import load_stack, read_reference_depth, save_stack
 from dfs_ros.lens.table import LensTable
-from dfs_ros.system.cache import read_array, read_kept
+from dfs_ros.messages.definitions import message, serialize
+from dfs_ros.network.runners.engine_cache import EngineCache, EngineKey
+from dfs_ros.system.cache import keep, keep_array, read_array, read_kept
+from dfs_ros.transport.bag.files import BagReader
+from dfs_ros.transport.bag.recording import recording
+from dfs_ros.transport.base import RELIABLE
+from dfs_ros.types import Camera, FocalStack
 
 _COUNT = 2000
-_BATCH = 25
+_MESSAGES = 8
+_TYPE = "std_msgs/msg/UInt8MultiArray"
+_ENGINE = EngineKey("0", "trt", "1", "gpu", "9.0", "12", "5", "fp16", "1x1", "")
+_BATCH = 500
+_MEMORY = Path("/dev/shm")  # sync costs nothing there
 _LONGEST_S = 30
 _MOST_BYTES = 2 << 30
 _EXPECTED = (ValueError, TypeError, OSError)  # `dfs` tells them in one sentence
@@ -50,6 +61,8 @@ class Reader(NamedTuple):
     name: str
     file: str
     read: Callable[[Path], object]
+    share: float = 1.0
+    """Of the cases, as a multiple of other readers': slow ones have fewer."""
 
 
 def run(options: Options) -> list[Row]:
@@ -57,28 +70,43 @@ def run(options: Options) -> list[Row]:
     random_ = random.Random(options.seed)
     count = options.count or _COUNT
     rows = []
-    with tempfile.TemporaryDirectory(prefix="dfs_faults_") as made:
+    import_all()
+    place = _MEMORY if os.access(_MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="dfs_faults_", dir=place) as made:
         good = Path(made) / "good"
         good.mkdir()
         readers = _readers(good)
-        for number, reader in enumerate(readers):
-            share = count * (number + 1) // len(readers) - count * number // len(readers)
+        for reader in readers:
+            reader.read(good)  # undamaged, it must be taken; imports what the children share
+            shutil.rmtree(good / "new", ignore_errors=True)
+        whole = sum(reader.share for reader in readers)
+        given = 0.0
+        for reader in readers:
+            before, given = round(given), given + count * reader.share / whole
+            share = round(given) - before
             rows.append(_fuzzed(reader, share, good, Path(made) / "bad", random_.randrange(1 << 30), options))
     return rows
 
 
 def _readers(good: Path) -> list[Reader]:
     """Readers, with their undamaged inputs in `good`."""
-    writers = {writer.name: writer for writer in WRITERS}
-    for name, file in (
-        ("stack", "stack"),
-        ("cache", "kept"),
-        ("cached array", "array.npy"),
-        ("weights", "w.safetensors"),
-    ):
-        writers[name].write(good / file, 1, lambda number: None)
+    from dfs_ros.network.light import LightArchitecture, LightNetwork
+    from dfs_ros.network.weights import save_network
+
+    small = LightArchitecture((2, 2, 2, 2), 2)
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 24, 3), np.uint8)
+    stack = FocalStack(images, np.array([2.0, 1.0]), Camera(0.004, 2.0, 4e-6))
+    save_stack(stack, good / "stack", "", np.full((16, 24), 1.0, np.float32), "true_depth.npy")
+    keep(good / "kept", images.tobytes())
+    keep_array(good / "array.npy", images[0, ..., 0])
+    save_network(good / "w.safetensors", LightNetwork(small).state_dict(), small, {"epochs": 3})
     for storage in ("mcap", "sqlite3"):
-        writers[f"recording {storage}"].write(good / storage, 1, lambda number: None)
+        with recording(good / storage, storage) as writer:
+            writer.announce("/data", _TYPE, RELIABLE)
+            for number in range(_MESSAGES):
+                writer.write("/data", _TYPE, number, _payload(number))
+    (good / "engines").mkdir()
+    EngineCache(good / "engines").write(_ENGINE, b"plan" * 100, {"difference": 0.0})
     photos = good / "photos"
     photos.mkdir()
     for i in range(3):
@@ -94,31 +122,36 @@ def _readers(good: Path) -> list[Reader]:
     lens: Any = {"focal_length_m": 0.004, "f_number": 2.0, "pixel_pitch_m": 4e-6}
 
     def bag(name: str) -> Callable[[Path], object]:
-        return lambda folder: _raise(writers[f"recording {name}"].problem(folder / name, 0))
+        return lambda folder: _replay(folder / name)
 
+    description = read_description(good / "stack")
     return [
-        Reader("stack.yaml", "stack/stack.yaml", lambda folder: load_stack(folder / "stack")),
-        Reader("image", "stack/001.png", lambda folder: load_stack(folder / "stack")),
+        Reader("stack.yaml", "stack/stack.yaml", lambda folder: read_description(folder / "stack")),
+        Reader("image", "stack/001.png", lambda folder: _image(folder / "stack" / "001.png")),
+        Reader("stack", "stack/000.png", lambda folder: load_stack(folder / "stack"), 0.3),
         Reader("jpeg and exif", "photos/4.jpg", lambda folder: read_exif(folder / "photos" / "4.jpg", 50)),
         Reader(
             "reference depth",
             "stack/true_depth.npy",
-            lambda folder: read_reference_depth(read_description(folder / "stack")),
+            lambda folder: read_reference_depth(dataclasses.replace(description, folder=folder / "stack")),
         ),
         Reader(
             "csv",
             "photos/focus.csv",
             lambda folder: import_folder(folder / "photos", folder / "new", folder / "photos" / "focus.csv", **lens),
         ),
-        Reader("settings", "config.yaml", lambda folder: Config.load(folder / "config.yaml")),
+        Reader("settings", "config.yaml", lambda folder: Config.load(folder / "config.yaml"), 0.3),
         Reader("lens table", "lens.yaml", lambda folder: LensTable.load(folder / "lens.yaml")),
         Reader("camera file", "camera.yaml", lambda folder: load_camera_file(folder / "camera.yaml")),
-        Reader("bag mcap", "mcap/mcap.mcap", bag("mcap")),
-        Reader("bag sqlite3", "sqlite3/sqlite3.db3", bag("sqlite3")),
-        Reader("bag metadata", "mcap/metadata.yaml", bag("mcap")),
+        Reader("bag mcap", "mcap/mcap.mcap", bag("mcap/mcap.mcap")),
+        Reader("bag sqlite3", "sqlite3/sqlite3.db3", bag("sqlite3/sqlite3.db3")),
+        Reader("bag metadata", "mcap/metadata.yaml", bag("mcap"), 0.1),
         Reader("weights", "w.safetensors", lambda folder: _weights(folder / "w.safetensors")),
         Reader("cache", "kept", lambda folder: read_kept(folder / "kept")),
-        Reader("cached array", "array.npy", lambda folder: read_array(folder / "array.npy", (300, 400), np.uint8)),
+        Reader(
+            "engine", f"engines/{_ENGINE.digest()}.json", lambda folder: EngineCache(folder / "engines").read(_ENGINE)
+        ),
+        Reader("cached array", "array.npy", lambda folder: read_array(folder / "array.npy", (16, 24), np.uint8)),
     ]
 
 
@@ -139,9 +172,20 @@ def _weights(file: Path) -> None:
     load_weights(file)
 
 
-def _raise(problem: str) -> None:
-    if problem:
-        raise AssertionError(problem)
+def _payload(number: int) -> bytes:
+    return bytes(serialize(message(_TYPE, data=np.full(200, number, np.uint8)), _TYPE))
+
+
+def _image(file: Path) -> None:
+    with ImageFile(file) as image:
+        image.pixels()
+
+
+def _replay(bag: Path) -> None:
+    with BagReader(bag) as reader:
+        for found in reader.messages(reader.topics):
+            if found.data != _payload(found.stamp_ns):
+                raise RuntimeError("a message of other content is taken")
 
 
 def _fuzzed(reader: Reader, count: int, good: Path, bad: Path, seed: int, options: Options) -> Row:
@@ -152,7 +196,10 @@ def _fuzzed(reader: Reader, count: int, good: Path, bad: Path, seed: int, option
         reports, report = os.pipe()
         child = os.fork()
         if not child:
-            _batch(reader, good, bad, seed, range(first, last), report)
+            try:
+                _batch(reader, good, bad, seed, range(first, last), report)
+            finally:
+                os._exit(1)
         os.close(report)
         with os.fdopen(reports, "rb") as stream:
             told = stream.read().decode(errors="replace")

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from benchmarks.faults.parts import Options, Row
-from benchmarks.faults.writers import WRITERS, Writer, forked, last_report, started, what_is_wrong
+from benchmarks.faults.writers import WRITERS, Writer, forked, import_all, last_report, started, what_is_wrong
 
 _COUNT = 500
 
@@ -18,6 +18,7 @@ _COUNT = 500
 def run(options: Options) -> list[Row]:
     """One row a writer; each is killed within the time that it takes undisturbed."""
     random_ = random.Random(options.seed)
+    import_all()
     count = options.count or _COUNT
     rows = []
     with tempfile.TemporaryDirectory(prefix="dfs_faults_") as folder:

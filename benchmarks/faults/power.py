@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from benchmarks.faults.parts import Options, Row
-from benchmarks.faults.writers import WRITERS, Writer, last_report, started, what_is_wrong
+from benchmarks.faults.writers import WRITERS, Writer, import_all, last_report, started, what_is_wrong
 
 _CUTS = 20
 _DISK_BYTES = 48 << 20
@@ -24,6 +24,7 @@ _LONGEST_PAUSE_S = 2.0
 def run(options: Options) -> list[Row]:
     """One row a writer."""
     random_ = random.Random(options.seed)
+    import_all()
     rows = []
     with tempfile.TemporaryDirectory(prefix="dfs_faults_") as made:
         folder = Path(made)

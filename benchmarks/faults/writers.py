@@ -4,35 +4,51 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
+import io
+import json
 import os
+import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
+from dfs_ros.cli.focus_table import add_point
+from dfs_ros.cli.main import main
+from dfs_ros.config import NodeConfig
 from dfs_ros.io.images import write_png
 from dfs_ros.io.importing import import_folder
 from dfs_ros.io.results import write_result
 from dfs_ros.io.stack_description import read_description
 from dfs_ros.io.stack_folder import load_stack, read_reference_depth, save_stack
+from dfs_ros.io.strict_json import json_text
+from dfs_ros.lens.table import LensTable
 from dfs_ros.messages.definitions import message, serialize
-from dfs_ros.system.atomic import write_atomically
+from dfs_ros.network.runners.engine_cache import EngineCache, EngineKey
+from dfs_ros.node.capture import Capture
+from dfs_ros.stacks.assembler import FrameStack
+from dfs_ros.system.atomic import staged, write_atomically
 from dfs_ros.system.cache import keep, keep_array, read_array, read_kept
 from dfs_ros.system.staging import remove_abandoned
 from dfs_ros.transport.bag.files import BagReader
 from dfs_ros.transport.bag.output import bag_output
 from dfs_ros.transport.bag.recording import recording
 from dfs_ros.transport.base import RELIABLE
-from dfs_ros.types import Camera, DepthResult, FocalStack
+from dfs_ros.types import Camera, DepthResult, FocalStack, Frame
 
 SIZE = (96, 128)
 _CAMERA = Camera(0.004, 2.0, 4e-6)
+_LATE = ("cli.simulate", "network.light", "network.weights", "transport.bag.storage")
 _RESULT_FILES = 8
 _MESSAGES, _FLUSHED = 60, 10
+_ENGINE = EngineKey("0", "trt", "1", "gpu", "9.0", "12", "5", "fp16", "1x1", "")
 _TYPE, _TOPIC = "std_msgs/msg/UInt8MultiArray", "/data"
 
 Report = Callable[[int], None]
@@ -141,6 +157,79 @@ def _weights_problem(file: Path, least: int) -> str:
     return ""
 
 
+def _simulate(folder: Path, version: int, report: Report) -> None:
+    arguments = ["simulate", "--output", str(folder), "--size", "96x64", "--seed", str(version), "--scene", "plane"]
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
+        status = main(arguments)
+    if status == 2:
+        raise OSError(said.getvalue())
+    if status:
+        raise RuntimeError(f"status {status}: {said.getvalue()}")
+
+
+def _simulation_problem(folder: Path, least: int) -> str:
+    description = read_description(folder)
+    depth = read_reference_depth(description)
+    files = all((folder / name).is_file() for name in ("scene.png", "true_depth.png"))
+    return "" if len(load_stack(folder)) == 5 and depth is not None and files else "files are missing"
+
+
+def _capture(folder: Path, version: int, report: Report) -> None:
+    stack = _stack(version)
+    frames = [
+        Frame(image, float(d), i + 1) for i, (image, d) in enumerate(zip(stack.images, (2.0, 1.0, 0.5), strict=True))
+    ]
+    capture = Capture(lambda *_, **__: None, NodeConfig(capture_folder=str(folder)), time.monotonic_ns)
+    answer = capture.write(FrameStack(tuple(frames), 3, 1, True), _CAMERA)
+    capture.close()
+    said = answer.result() if isinstance(answer, Future) else answer
+    if not said.success:
+        raise OSError(said.message)
+
+
+def _captures_problem(folder: Path, least: int) -> str:
+    remove_abandoned(folder)
+    return "; ".join(filter(None, (_stack_problem(place, 0) for place in folder.iterdir())))
+
+
+def _calibration(file: Path, version: int, report: Report) -> None:
+    document: dict[str, Any] = {"format": "lens-table/1", "note": f"{version} " * 5000, "points": []}
+    for raw in (0, 100, 250):
+        add_point(document, raw, raw / 50.0 / version, 0.5)
+    write_atomically(file, yaml.safe_dump(document, sort_keys=False).encode())
+
+
+def _calibration_problem(file: Path, least: int) -> str:
+    return "" if len(LensTable.load(file).raw) == 3 else "points are missing"
+
+
+def _engine(folder: Path, version: int, report: Report) -> None:
+    cache = EngineCache(folder)
+    plan = _noise(version, 200_000).tobytes()
+    cache.obtain(_ENGINE, lambda: plan, lambda content: content, lambda engine: {"difference": 0.0})  # type: ignore[arg-type,return-value]
+    cache.write_compiled(_ENGINE, plan)
+    if cache.read(_ENGINE) is None:
+        raise OSError("no engine was kept")
+
+
+def _engine_problem(folder: Path, least: int) -> str:
+    cache = EngineCache(folder)
+    remove_abandoned(folder)
+    plan = cache.read(_ENGINE)
+    return "" if plan in (None, *(_noise(version, 200_000).tobytes() for version in (1, 2))) else "a damaged engine"
+
+
+def _report(folder: Path, version: int, report: Report) -> None:
+    with staged(folder, last="table.md") as staging:
+        for name in ("scores.json", "predictions.json", "table.md"):
+            (staging / name).write_text(json_text({"version": version, "scores": [version] * 9000}))
+
+
+def _report_problem(folder: Path, least: int) -> str:
+    found = [json.loads((folder / name).read_text()) for name in ("scores.json", "predictions.json", "table.md")]
+    return "" if found[0] == found[1] == found[2] else "files of two reports"
+
+
 def _payload(number: int) -> bytes:
     data = np.random.default_rng(number).integers(0, 256, 20_000, np.uint8)
     return bytes(serialize(message(_TYPE, data=data), _TYPE))
@@ -186,10 +275,21 @@ WRITERS = (
     Writer("cache", _kept, _kept_problem),
     Writer("cached array", _array, _array_problem),
     Writer("weights", _weights, _weights_problem),
+    Writer("simulation", _simulate, _simulation_problem, over_old=False),
+    Writer("capture", _capture, _captures_problem, over_old=False),
+    Writer("calibration", _calibration, _calibration_problem),
+    Writer("engine", _engine, _engine_problem, over_old=False),
+    Writer("report", _report, _report_problem),
     Writer("replayed bag", _replayed, _whole_bag_problem),
     Writer("recording mcap", _record("mcap"), _bag_problem, records=True),
     Writer("recording sqlite3", _record("sqlite3"), _bag_problem, records=True),
 )
+
+
+def import_all() -> None:
+    """Import what the writers import late: children that are forked afterwards share it."""
+    for module in ("safetensors.torch", *(f"dfs_ros.{name}" for name in _LATE)):
+        importlib.import_module(module)
 
 
 def forked(act: Callable[[Report], None]) -> tuple[int, int, Callable[[], tuple[int, str]]]:

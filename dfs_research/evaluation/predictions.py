@@ -71,7 +71,7 @@ class PredictionFolder:
             made = json.loads((place / _MADE).read_text())
         except FileNotFoundError:
             return None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{place / _MADE}: not readable as JSON: {error}; remove the folder") from error
         if made["stack_sha256"] != stack_digest(rendered):
             return None
@@ -109,7 +109,7 @@ class PredictionFolder:
             return
         try:
             found = json.loads(file.read_text())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{file}: not readable as JSON: {error}; remove the folder") from error
         expected = json.loads(json.dumps(self._identity))
         if found != expected:

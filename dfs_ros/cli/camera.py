@@ -24,6 +24,7 @@ from dfs_ros.cli.participants import (
     with_camera_arguments,
 )
 from dfs_ros.config import Config
+from dfs_ros.system.memory import return_arrays_at_once
 from dfs_ros.transport.base import Transport
 
 
@@ -44,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     config = with_camera_arguments(config_from_arguments(args), args)
     source = make_source(config)
+    return_arrays_at_once()
     with participant(args, CAMERA_NODE, config) as transport:
         serve(transport, source, config)
     return 0

@@ -30,7 +30,7 @@ from dfs_ros.cli.signals import signals_noted
 from dfs_ros.cli.statusline import StatusLine
 from dfs_ros.cli.view import add_port_argument, with_port
 from dfs_ros.config import Config
-from dfs_ros.system.memory import return_freed_memory
+from dfs_ros.system.memory import return_arrays_at_once, return_freed_memory
 from dfs_ros.transport.base import Transport
 from dfs_ros.transport.names import parse_remappings
 
@@ -70,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
         not args.no_viewer,
     )
     if args.transport != "local":
+        return_arrays_at_once()
         del source
         return_freed_memory()
     status = StatusLine()

@@ -10,6 +10,7 @@ import argparse
 from dfs_ros.cli.common import add_config_arguments, config_from_arguments
 from dfs_ros.cli.participants import CAMERA_NODE, DEPTH_NODE, VIEWER_NODE, add_participant_arguments, participant
 from dfs_ros.config import Config, ViewerConfig
+from dfs_ros.system.memory import return_arrays_at_once
 from dfs_ros.transport.base import Transport
 
 
@@ -29,6 +30,7 @@ def add_port_argument(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = with_port(config_from_arguments(args), args.port)
+    return_arrays_at_once()
     with participant(args, VIEWER_NODE, config) as transport:
         serve(transport, config)
     return 0

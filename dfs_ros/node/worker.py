@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Generic, TypeVar
 
+from dfs_ros.system.memory import Peaks
+
 Item = TypeVar("Item")
 
 
@@ -74,6 +76,7 @@ class LatestWorker(Generic[Item]):
     def _run(self) -> None:
         try:
             work = self._prepare()
+            peaks = Peaks()
             while True:
                 with self._condition:
                     self._condition.wait_for(lambda: self._stopping or self._waiting is not None)
@@ -83,5 +86,6 @@ class LatestWorker(Generic[Item]):
                 with self._guard(f"worker {self._thread.name}"):
                     work(item)
                 item = None  # releases the item while waiting
+                peaks.end()
         except BaseException as error:
             self._on_failure(error)

@@ -103,7 +103,7 @@ def _finish_moves(left: Path) -> None:
     try:
         planned = json.loads(journal.read_text(encoding="utf-8"))
         inside, names = planned["inside"], [Path(each).name for each in planned["names"]]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
         return  # not written to its end: nothing was moved
     if name is not None:
         _move(left / name[1], left.parent if inside else left.parent / name[1], names)

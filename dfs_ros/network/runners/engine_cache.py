@@ -123,7 +123,7 @@ class EngineCache:
             plan = self._plan(key).read_bytes()
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:  # the latter of deeply nested JSON
             keep_traceback(error)
             _log.warning("engine %s: cannot be read (%s); it is built anew", self._plan(key), error)
             return None

@@ -30,4 +30,4 @@ def opened(url: str) -> Iterator[ClientConnection]:
     protocols = [f"viser-v{viser.__version__}"]
     with connect(url.replace("http", "ws"), subprotocols=protocols, max_size=None) as page:  # type: ignore[arg-type]
         page.send(msgspec.msgpack.encode(_CAMERA))
-        yield page
+        yield page  # type: ignore[misc]

@@ -21,6 +21,7 @@ _JITTER = 0.3
 _CLOCK_RESET_PERIODS = 15
 # Images held up by a busy machine may come late by seconds, and then in a burst.
 _CLOCK_STEP_S = 10.0
+_AHEAD_KEPT, _COMPARED = 64, 10
 # Over a longer pause the rate's error may add up to a whole period.
 _LONGEST_GAP_PERIODS = 300
 
@@ -65,6 +66,7 @@ class TriggeredSchedule:
 
     Images are counted by their stamps, so that a lost one shifts nothing. If the stamps do not show how many were lost,
     or after a long pause, the focus is NaN from then on; a clock that is set back means a restart of camera and lens.
+    After a clock was set ahead the focus is NaN for :data:`_COMPARED` images: their receptions tell by how much.
     """
 
     def __init__(self, settings: ScheduleConfig, positions: tuple[float, ...]) -> None:
@@ -72,10 +74,14 @@ class TriggeredSchedule:
         self._positions = positions
         self._last: tuple[int, int] | None = None  # stamp and number of the newest image
         self._in_step = True
+        self._ahead_ns: deque[int] = deque(maxlen=_AHEAD_KEPT)  # stamps less receptions, by the present clock
+        self._before_ns: int | None = (
+            None  # the largest of them before the clock was set, while it is not known by how much
+        )
 
     def focus_of(self, stamp_ns: int, received_ns: int | None = None) -> FocusMetadata | None:
         """Focus by the image's number; numbered, so that lost images are counted."""
-        number = self._number(stamp_ns)
+        number = self._number(stamp_ns) if received_ns is None or self._clock_is_known(stamp_ns, received_ns) else None
         if number is None:
             return FocusMetadata(stamp_ns, math.nan)
         per_step = self._settings.frames_per_step
@@ -92,6 +98,25 @@ class TriggeredSchedule:
             index=index,
             count=count,
         )
+
+    def _clock_is_known(self, stamp_ns: int, received_ns: int) -> bool:
+        """Compare stamps and receptions; False while it is not known by how much the clock was set ahead."""
+        ahead_ns = stamp_ns - received_ns
+        if self._before_ns is None and self._ahead_ns:
+            set_ns = ahead_ns - max(self._ahead_ns)
+            if set_ns > _CLOCK_STEP_S * 1e9:
+                self._before_ns = max(self._ahead_ns)
+            if abs(set_ns) > _CLOCK_STEP_S * 1e9:
+                self._ahead_ns.clear()
+        self._ahead_ns.append(ahead_ns)
+        if self._before_ns is None:
+            return True
+        if len(self._ahead_ns) < _COMPARED:
+            return False
+        if self._last is not None:  # the least delays of both times are alike
+            self._last = self._last[0] + max(self._ahead_ns) - self._before_ns, self._last[1]
+        self._before_ns = None
+        return True
 
     def _number(self, stamp_ns: int) -> int | None:
         if self._last is not None:

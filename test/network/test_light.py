@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -15,7 +16,7 @@ from dfs_ros.depth.regularization import probability_of
 from dfs_ros.network import Network, known_models, load_network
 from dfs_ros.network.light import LightArchitecture, LightNetwork
 from dfs_ros.network.runners.torch import TorchRunner
-from dfs_ros.network.weights import FORMAT, load_weights, model_file, save_network
+from dfs_ros.network.weights import FORMAT, load_module, load_weights, model_file, save_network
 
 SMALL = LightArchitecture(channels=(8, 8, 12, 16), image_channels=8)
 
@@ -267,3 +268,19 @@ def test_models_that_ship_can_be_loaded():
     for name in known_models():
         assert model_file(name).with_suffix(".md").is_file(), "every model has its model card"
         assert sum(p.numel() for p in load_weights(model_file(name)).parameters()) > 1000
+
+
+@pytest.mark.parametrize("sides", [(3000, 0), (700,)])
+def test_a_file_that_describes_more_than_it_holds_allocates_nothing(tmp_path, sides):
+    file = tmp_path / "bomb.safetensors"
+    largest = max(sides)
+    described = {"channels": [largest] * 4, "image_channels": largest}
+    facts = {"format": FORMAT, "network": "light", "architecture": json.dumps(described)}
+    save_file({"a": torch.zeros(sides)}, file, facts)
+    assert file.stat().st_size < 4000
+    before = psutil.Process().memory_info().rss
+    with pytest.raises(
+        ValueError, match=r"do not fit this version: (channels: expected at most|a: expected shape None)"
+    ):
+        load_module(file)
+    assert psutil.Process().memory_info().rss - before < 300e6  # they would take 5 GB, and 800 MB

@@ -81,6 +81,27 @@ def test_when_the_stamps_do_not_tell_the_position_there_is_no_focus_from_then_on
     assert focus_at(schedule, [-9000, -8990])[1][0] == 1.0  # the clock at zero: camera and lens started anew
 
 
+@pytest.mark.parametrize("step_s", [3600.0, 3650 * 86_400.0])
+@pytest.mark.parametrize("lost", [0, 1, 4])
+def test_after_the_clock_was_set_ahead_the_focus_is_found_again(step_s: float, lost: int) -> None:
+    rng = np.random.default_rng(lost)
+    schedule = schedule_of(settings(rate_hz=30))
+    found = []
+    for i in (*range(70), *range(70 + lost, 120)):
+        stamp = START_NS + round(i / 30 * 1e9 + (step_s * 1e9 if i >= 70 else 0))
+        received = round((i / 30 + rng.exponential(0.02)) * 1e9)  # late by two thirds of a period, and often by more
+        found.append((schedule.focus_of(stamp, received).focus_diopters, (2.0, 1.0, 0.5)[i % 3]))
+    assert all(focus == expected for focus, expected in (*found[:70], *found[79:]))
+    assert all(math.isnan(focus) for focus, _ in found[70:79])
+
+
+def test_a_pause_is_no_step_of_the_clock() -> None:
+    schedule = schedule_of(settings(rate_hz=100))
+    times_ms = [0, 10, 20, 3_600_020, 3_600_030]
+    found = [schedule.focus_of(START_NS + t * MS, t * MS).focus_diopters for t in times_ms]
+    assert found[:3] == [2.0, 1.0, 0.5] and all(math.isnan(focus) for focus in found[3:])
+
+
 # -- by the clock ------------------------------------------------------------------------------------------------------
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dfs_ros.image_size import resized, working_size
 from dfs_ros.pose import Pose, stack_poses
 
 MAX_FRAMES = 64
@@ -324,22 +324,8 @@ class FocalStack:
         )
 
 
-def working_size(size: tuple[int, int], max_megapixels: float) -> tuple[int, int]:
-    """Size (height, width) of an image reduced to `max_megapixels`, or its own if smaller.
-
-    Sides are rounded and at least 16 px. The function is idempotent: a reduced image is not reduced again.
-    """
-    height, width = size
-    most_px = max_megapixels * 1e6
-    factor = max(math.sqrt(most_px / (height * width)), 16 / min(size))
-    # Rounding adds up to half a pixel to each side.
-    if factor >= 1.0 or (height - 0.5) * (width - 0.5) <= most_px:
-        return size
-    return round(height * factor), round(width * factor)
-
-
 def reduced(stack: FocalStack, max_megapixels: float) -> FocalStack:
-    """Reduce a stack to its :func:`working_size` by area; a smaller one stays the same object."""
+    """Reduce a stack to its working size by area; a smaller one stays the same object."""
     size = working_size(stack.size, max_megapixels)
     if size == stack.size:
         return stack
@@ -348,14 +334,9 @@ def reduced(stack: FocalStack, max_megapixels: float) -> FocalStack:
 
 
 def reduced_frame(frame: Frame, max_megapixels: float) -> Frame:
-    """Reduce a frame to its :func:`working_size`, as :func:`reduced`."""
+    """Reduce a frame to its working size, as :func:`reduced`."""
     size = working_size(frame.image.shape[:2], max_megapixels)
     return frame if size == frame.image.shape[:2] else replace(frame, image=resized(frame.image, size))
-
-
-def resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resize an image to (height, width) by area."""
-    return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def opened(stack: FocalStack, aperture_scale: float) -> FocalStack:

@@ -30,7 +30,7 @@ RUNTIME = {module: file for module, file in MODULES.items() if module.split(".")
 MAX_LINES = 400
 
 LAYERS = (
-    ("pose",),
+    ("pose", "image_size"),
     ("version", "types", "system", "config"),
     ("optics", "lens", "scoring", "transforms"),
     ("alignment", "cost_volume", "simulation", "stacks"),
@@ -366,7 +366,7 @@ WRITERS_INTO_STAGED_FOLDERS = {
 }
 """Modules that write the files of a folder which their caller publishes."""
 
-TEMPORARY = {"dfs_ros.cli.parts", "dfs_ros.cost_volume.cuda.build"}
+TEMPORARY = {"dfs_ros.cli.parts", "dfs_ros.cost_volume.cuda.build", "dfs_ros.transport.bag.inflate"}
 """Modules that write into a folder of tempfile, which ends with them."""
 
 

@@ -11,7 +11,6 @@ import os
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -180,9 +179,8 @@ def _capture(folder: Path, version: int, report: Report) -> None:
         Frame(image, float(d), i + 1) for i, (image, d) in enumerate(zip(stack.images, (2.0, 1.0, 0.5), strict=True))
     ]
     capture = Capture(lambda *_, **__: None, NodeConfig(capture_folder=str(folder)), time.monotonic_ns)
-    answer = capture.write(FrameStack(tuple(frames), 3, 1, True), _CAMERA)
+    said = capture.write(FrameStack(tuple(frames), 3, 1, True), _CAMERA, lambda go_on: go_on({})).result()
     capture.close()
-    said = answer.result() if isinstance(answer, Future) else answer
     if not said.success:
         raise OSError(said.message)
 
@@ -206,7 +204,7 @@ def _calibration_problem(file: Path, least: int) -> str:
 def _engine(folder: Path, version: int, report: Report) -> None:
     cache = EngineCache(folder)
     plan = _noise(version, 200_000).tobytes()
-    cache.obtain(_ENGINE, lambda: plan, lambda content: content, lambda engine: {"difference": 0.0})  # type: ignore[arg-type,return-value]
+    cache.obtain(_ENGINE, lambda: plan, lambda content: content, lambda engine: {"difference": 0.0})
     cache.write_compiled(_ENGINE, plan)
     if cache.read(_ENGINE) is None:
         raise OSError("no engine was kept")

@@ -104,9 +104,9 @@ def _subject_distance(tags: dict[int, Any]) -> float:
 
 
 def _rational(tags: dict[int, Any], tag: int) -> float:
-    """Positive number of a tag, else NaN."""
+    """Number of a tag from a billionth to a billion, else NaN."""
     try:
         value = float(tags[tag])
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return math.nan
-    return value if math.isfinite(value) and value > 0 else math.nan
+    return value if 1e-9 <= value <= 1e9 else math.nan

@@ -39,6 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.config import LensConfig, LimitsConfig
+from dfs_ros.image_size import resized, working_size
 from dfs_ros.io.images import ImageFile, write_png
 from dfs_ros.io.stack_description import (
     DESCRIPTION_FILE,
@@ -54,7 +55,7 @@ from dfs_ros.pose import stack_poses
 from dfs_ros.system.atomic import staged
 from dfs_ros.system.cache import map_array
 from dfs_ros.system.memory import check_memory
-from dfs_ros.types import FocalStack, resized, working_size
+from dfs_ros.types import FocalStack
 
 _WHILE_DECODED = 3
 """Copies of one image while it is decoded, turned upright and converted."""

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from photo_rig import photos, textured, write_photo
+from PIL import ExifTags
 
 from dfs_ros.cli.main import main
+from dfs_ros.io import exif
 from dfs_ros.io.importing import import_folder
 from dfs_ros.io.stack_folder import load_stack
 
@@ -145,3 +147,9 @@ def test_files_of_other_kinds_are_named(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["import", str(folder)]) == 0
     assert "warning: left out: " in capsys.readouterr().err
     assert len(load_stack(folder)) == 2 and textured(0).shape == (24, 32, 3)
+
+
+@pytest.mark.parametrize("tiny", [0.0, 1e-320, 1e300])
+def test_numbers_of_exif_that_no_camera_has_are_unknown(tiny: float) -> None:
+    for tag in (ExifTags.Base.FocalLengthIn35mmFilm, ExifTags.Base.FocalPlaneXResolution):
+        assert math.isnan(exif._pixel_pitch({tag: tiny}, 640, 480, 0.004)[0])

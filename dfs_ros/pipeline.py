@@ -36,7 +36,7 @@ from dfs_ros.consistency.findings import Findings, trusted
 from dfs_ros.consistency.outside import outside_range
 from dfs_ros.depth.confidence import known_pixels
 from dfs_ros.depth.doubt import LensDoubt
-from dfs_ros.depth.extrapolation import beyond_px
+from dfs_ros.depth.extrapolation import beyond_px, doubtful
 from dfs_ros.depth.scene_range import (
     RELIABLE,
     SceneRange,
@@ -84,7 +84,7 @@ class Steps(Protocol):
     def at_ends(self, aggregated: Array, outer: Array, nearer: int) -> Array: ...
     def least(self, aggregated: Array, outer: Array) -> Array: ...
     def download(self, planes: Planes) -> tuple[Image, ...]: ...
-    def doubtful(self, diopters: Image, least: Image, stack: FocalStack, config: Config) -> NDArray[np.bool_]: ...
+    def gain(self, beyond: Image, least: Image, confidence: Image, stack: FocalStack, config: Config) -> Image: ...
     def sigma(self, spread: Image, disagreement: Image, diopters: Image, focus_diopters: float) -> Image: ...
     def sharpen(self, stack: FocalStack, depth_m: Image, config: CostConfig) -> NDArray[np.uint8]: ...
 
@@ -154,16 +154,18 @@ def estimate(
     doubt = LensDoubt.of(aligned.stack, aperture.depth_sigma, config.lens.focus_sigma_diopters)
     local_diopters = steps.sigma(spread, apart, diopters, doubt.focus_diopters)
     depth_m = 1.0 / diopters
+    beyond = beyond_px(diopters, aligned.stack)
+    gain = steps.gain(beyond, least, confidence, aligned.stack, config)
     sigma_m = doubt.widened(local_diopters, diopters) * depth_m * depth_m
     dense = depth_m, sigma_m
     sharp = steps.sharpen(aligned.stack, depth_m, config.cost) if sharpen else None
     if not config.confidence.dense:
         known = known_pixels(depth_m, local_diopters, confidence, config.confidence) & aligned.valid & (ends == 0)
         known &= ~phantoms(aligned.stack.images, widest_blur_px(scene_range, aligned.stack))
-        known &= ~steps.doubtful(diopters, least, aligned.stack, config)
+        known &= ~doubtful(diopters, beyond, gain, confidence, aligned.stack)
         known &= trusted(findings, config.confidence)
         depth_m, sigma_m = np.where(known, depth_m, np.nan), np.where(known, sigma_m, np.nan)
-    findings += outside_range(ends, beyond_px(diopters, aligned.stack), confidence, limits)
+    findings += outside_range(ends, beyond, gain, confidence, limits)
     kept = kept_range(scene_range, diopters[(confidence > RELIABLE) & (ends == 0)], aligned.stack, config)
     planes = depth_m, sigma_m, dense, local_diopters, confidence
     return Estimate(*planes, sharp, aligned, aperture, findings, doubt, depths_m, kept)

@@ -6,7 +6,8 @@ pupil) fits some depth, though a wrong one. Two things tell such depths:
 1. The misfit hardly falls below that of images which do not change with focus.
 2. Blur reaches the pixel from beyond the border, where nothing is known of the scene.
 
-Thresholds were set on flat training photos at 0.12 to 0.22 m and the same scenes at their own depth, three cameras.
+Thresholds were set on flat training photos at 0.12, 0.22 and 15 m and on the same scenes at their own depth, three
+cameras.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dfs_ros.cost_volume.energy import log_energy
 from dfs_ros.cost_volume.spectra import linear_planes
 from dfs_ros.depth.guide import guide_image
 from dfs_ros.depth.regularization import aggregated
+from dfs_ros.depth.scene_range import RELIABLE
 from dfs_ros.optics import thin_lens
 from dfs_ros.types import FocalStack
 
@@ -27,6 +29,8 @@ Image = NDArray[np.float32]
 
 _DOUBTFUL_PX = 3.0  # of blur beyond the range of focus: pixels of honest scenes there lose 1 %
 _LEAST_GAIN = 0.5  # logarithm of the misfits' ratio: 40 %, as the least confidence
+_LEAST_GAIN_FAR = 0.1
+_HALF = 0.5
 
 
 def beyond_px(diopters: Image, stack: FocalStack) -> Image:
@@ -42,24 +46,44 @@ def beyond_px(diopters: Image, stack: FocalStack) -> Image:
     return np.asarray(near - far, np.float32)
 
 
-def doubtful(diopters: Image, least: Image, stack: FocalStack, config: Config, threads: int = 0) -> NDArray[np.bool_]:
-    """Pixels over 3 px of blur outside the range of focus without evidence of their depth, bool (H, W).
+def gain(beyond: Image, least: Image, confidence: Image, stack: FocalStack, config: Config, threads: int = 0) -> Image:
+    """Logarithm (H, W) of the misfit of unchanging images over that of the best depth, of an aligned stack.
 
-    The best depth removes under 40 % of the misfit of unchanging images, or half of its widest disk crosses the border.
-    `least`: least aggregated energy (H, W) of an aligned stack.
+    Infinite, and not computed, for stacks that :func:`doubtful` needs none of. `beyond` as from :func:`beyond_px`,
+    `least`: least aggregated energy.
     """
-    outside = np.abs(beyond_px(diopters, stack)) > _DOUBTFUL_PX
-    if not outside.any() or config.cost.method != "residual":
-        return np.zeros_like(outside)
-    gain = unchanged_energy(stack, config, threads) - least
+    needed = bool((np.abs(beyond) > _DOUBTFUL_PX).any()) or mostly_far(beyond, confidence)
+    if not needed or config.cost.method != "residual":
+        return np.full_like(least, np.inf)
+    return unchanged_energy(stack, config, threads) - least
+
+
+def mostly_far(beyond: Image, confidence: Image) -> bool:
+    """True if over half of the reliable pixels lie beyond the farthest focus."""
+    reliable = beyond[confidence > RELIABLE]
+    return bool(reliable.size) and float((reliable < 0).mean()) > _HALF
+
+
+def doubtful(diopters: Image, beyond: Image, gain: Image, confidence: Image, stack: FocalStack) -> NDArray[np.bool_]:
+    """Pixels outside the range of focus without evidence of their depth, bool (H, W).
+
+    Over 3 px of blur outside: the best depth removes under 40 % of the misfit of unchanging images, or half of its
+    widest disk crosses the border. Of a scene mostly beyond the farthest focus: it removes under 10 %; distance in
+    metres follows from little blur there.
+    """
+    outside = np.abs(beyond) > _DOUBTFUL_PX
+    unfounded = outside & (gain < _LEAST_GAIN)
+    if mostly_far(beyond, confidence):
+        unfounded |= (beyond < 0) & (gain < _LEAST_GAIN_FAR)
+    if not outside.any():
+        return unfounded
     focus = stack.focus_diopters
-    px_per_diopter = (thin_lens.coc_px_per_diopter(focus, stack.camera) * stack.blur_scale).astype(np.float32)
-    widest = np.max(
-        [np.abs(diopters - d) * px for d, px in zip(focus.astype(np.float32), px_per_diopter, strict=True)], 0
-    )
+    px_per_diopter = thin_lens.coc_px_per_diopter(focus, stack.camera) * stack.blur_scale
+    ends = [int(focus.argmin()), int(focus.argmax())]
+    widest = np.max([np.abs(diopters - np.float32(focus[i])) * np.float32(px_per_diopter[i]) for i in ends], axis=0)
     rows, columns = (np.minimum(np.arange(n), np.arange(n)[::-1]) for n in stack.size)
     border = np.minimum(rows[:, None], columns)
-    return np.asarray(outside & ((gain < _LEAST_GAIN) | (border < 0.5 * widest)))
+    return np.asarray(unfounded | outside & (border < 0.5 * widest))
 
 
 def unchanged_energy(stack: FocalStack, config: Config, threads: int = 0) -> Image:

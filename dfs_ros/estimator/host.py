@@ -99,8 +99,8 @@ class HostSteps:
         """Standard deviation of the inverse depth of each pixel, for the mean focus of the stack."""
         return sigma_in_use(spread, diopters, focus_diopters, disagreement)
 
-    def doubtful(self, diopters: Image, least: Image, stack: FocalStack, config: Config) -> NDArray[np.bool_]:
-        return extrapolation.doubtful(diopters, least, stack, config, self.threads)
+    def gain(self, beyond: Image, least: Image, confidence: Image, stack: FocalStack, config: Config) -> Image:
+        return extrapolation.gain(beyond, least, confidence, stack, config, self.threads)
 
     def sharpen(self, stack: FocalStack, depth_m: Image, config: CostConfig) -> NDArray[np.uint8]:
         return all_in_focus(stack, depth_m, config, threads=self.threads)

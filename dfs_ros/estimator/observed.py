@@ -32,7 +32,7 @@ _STEPS = {
     "download": ("transfer", 0.83),
     "realign": ("realign", 0.84),
     "sigma": ("sigma", 0.85),
-    "doubtful": ("select", 0.97),
+    "gain": ("sigma", 0.85),
     "sharpen": ("sharpen", 0.86),
 }
 

@@ -88,6 +88,11 @@ def test_steps_follow_the_blur() -> None:
         *(16, 16, 31, 31, 61, 61, 121)
     ]
     assert count_of(9.0, interpolate_to=0) == 61
+    stack = FocalStack(NO_TEXTURE[:4], np.array(FOCUS[:4]), CAMERA)
+    px = float(thin_lens.coc_px_per_diopter(stack.focus_diopters, CAMERA).max())
+    assert [count_of(across_px) for across_px in (8.9, 9.1, 17.9, 18.1)] == [16, 31, 31, 61]
+    stack = FocalStack(NO_TEXTURE[:3], np.array(FOCUS[:3]), CAMERA)
+    assert count_of(1.0) == 61
     assert count_of(9.0, count=20) == 20  # 20 make 77, 10 would make 64
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.consistency.findings import Finding, Findings
+from dfs_ros.depth.extrapolation import mostly_far
 from dfs_ros.depth.scene_range import FARTHEST_M, RELIABLE, SceneRange, shares_at_ends
 
 Image = NDArray[np.float32]
@@ -22,7 +23,7 @@ def outside_range(ends: Image, beyond_px: Image, gain: Image, confidence: Image,
     """Warnings of a scene mostly outside the range of the search, or of focus; infinity alone is no fault.
 
     Over 30 % of the reliable pixels at an end of the search, or over 50 % blurred by more than 4 px (near) or 2.5 px
-    (far) in the image focused nearest to them; or over 50 % beyond the farthest focus, and half of these explained
+    (far) in the image focused nearest to them; or over 80 % beyond the farthest focus, and half of these explained
     better by images that do not change. `ends` as from :func:`dfs_ros.depth.scene_range.at_ends`, `beyond_px` and
     `gain` as from :mod:`dfs_ros.depth.extrapolation`, float32 (H, W).
     """
@@ -57,7 +58,7 @@ def outside_range(ends: Image, beyond_px: Image, gain: Image, confidence: Image,
             f"{_FARTHER_PX:g} px in every image: their depth may be far too small. Focus farther"
         )
         found.append(Finding("too_far", text, contradiction=False))
-    elif far_gain.size > _HALF * beyond.size and float(np.median(far_gain)) < _UNFOUNDED_GAIN:
+    elif mostly_far(beyond_px, confidence) and float(np.median(far_gain)) < _UNFOUNDED_GAIN:
         text = (
             f"{100 * far_gain.size / beyond.size:.0f} % of the textured pixels are beyond the farthest focus, and no "
             "depth explains them better than blur that does not change. Focus farther, on a scene with fine detail"

@@ -40,11 +40,11 @@ def test_a_scene_far_outside_the_focus_is_told() -> None:
 
 def test_a_scene_beyond_the_focus_that_no_depth_explains_is_told() -> None:
     limits, beyond = SceneRange(0.001, 4.0), np.full((10, 10), -0.3, np.float32)
-    beyond[:, :4] = 0.0
+    beyond[:, :1] = 0.0
     gain = np.full((10, 10), -0.2, np.float32)
     (found,) = outside_range(NOWHERE, beyond, gain, CONFIDENCE, limits)
     assert found.cause == "too_far" and not found.contradiction
-    assert found.text.startswith("60 % of the textured pixels are beyond the farthest focus, and no depth explains")
+    assert found.text.startswith("90 % of the textured pixels are beyond the farthest focus, and no depth explains")
     assert outside_range(NOWHERE, beyond, NOWHERE, CONFIDENCE, limits) == ()
-    beyond[:, 4] = 0.0
+    beyond[:, 1] = 0.0
     assert outside_range(NOWHERE, beyond, gain, CONFIDENCE, limits) == ()

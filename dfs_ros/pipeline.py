@@ -5,6 +5,7 @@ align         focus breathing, motion and exposure differences removed          
 aperture      effective aperture and its standard error, from the stack         calibration/aperture.py
 find range    inverse depths of the scene, by a coarse pass over all            depth/scene_range.py
 judge         contradictions of images and description, which leave no depth    consistency/judge.py
+follow        camera that moves within the sweep: parallax counts as depth      motion/, alignment/moving.py
 hypotheses    candidate depths in this range, uniform in inverse depth          depth/scene_range.py
 cost volume   misfit of one sharp image, re-blurred for every focus setting     cost_volume/
 interpolate   costs of further depths in between, if hypotheses are few         cost_volume/hypotheses.py
@@ -30,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.alignment.align import AlignedStack, FrameAlignment
+from dfs_ros.alignment.moving import MovingStack
 from dfs_ros.calibration.aperture import ApertureFit
 from dfs_ros.config import AlignmentConfig, Config, CostConfig, RegularizationConfig
 from dfs_ros.consistency.findings import Findings, trusted
@@ -50,6 +52,9 @@ from dfs_ros.depth.scene_range import (
 from dfs_ros.depth.texture import phantoms
 from dfs_ros.types import FocalStack, opened, reduced
 
+MOVING_ROUNDS = 2
+"""Corrections of motion and depth by each other, for each round of alignment, of a camera that moves."""
+
 Image = NDArray[np.float32]
 Depths = NDArray[np.float64]
 Array = Any
@@ -67,6 +72,8 @@ class Steps(Protocol):
     def aperture(self, aligned: AlignedStack, stack: FocalStack, depths_m: Depths, config: Config) -> ApertureFit: ...
     def judge(self, stack: FocalStack, aligned: AlignedStack, aperture: ApertureFit, config: Config) -> Findings: ...
     def find_range(self, aligned: AlignedStack, limits: SceneRange, config: Config) -> SceneRange: ...
+    def follow(self, stack: FocalStack, aligned: AlignedStack, limits: SceneRange, config: Config) -> AlignedStack: ...
+    def follow_closer(self, aligned: AlignedStack, diopters: Image, config: Config) -> AlignedStack: ...
     def realign(
         self, stack: FocalStack, aligned: AlignedStack, diopters: Image, config: AlignmentConfig
     ) -> tuple[AlignedStack, bool]: ...
@@ -140,16 +147,25 @@ def estimate(
     limits = search_range(aligned.stack, config)
     if before is None:
         scene_range = scene_range.moved(aperture.scale, aligned.stack).fitted(limits)
+    aligned = steps.follow(working, aligned, limits, config)
+    if isinstance(aligned.stack, MovingStack):
+        scene_range = steps.find_range(aligned, limits, config)
     depths_m = hypotheses_in(scene_range, aligned.stack, config)
     diopters, spread, apart, confidence, ends, least = steps.download(infer(aligned, depths_m, config, steps))
     if before is not None and has_left(ends, confidence, scene_range, limits):
         scene_range = steps.find_range(aligned, limits, config)
         depths_m = hypotheses_in(scene_range, aligned.stack, config)
         diopters, spread, apart, confidence, ends, least = steps.download(infer(aligned, depths_m, config, steps))
-    for _ in range(config.alignment.rounds):
-        aligned, moved = steps.realign(working, aligned, diopters, config.alignment)
-        if not moved:
-            break
+    moving = isinstance(aligned.stack, MovingStack)
+    for _ in range(config.alignment.rounds * (MOVING_ROUNDS if moving else 1)):
+        if moving:
+            aligned = steps.follow_closer(aligned, diopters, config)
+            scene_range = steps.find_range(aligned, search_range(aligned.stack, config), config)
+            depths_m = hypotheses_in(scene_range, aligned.stack, config)
+        else:
+            aligned, moved = steps.realign(working, aligned, diopters, config.alignment)
+            if not moved:
+                break
         diopters, spread, apart, confidence, ends, least = steps.download(infer(aligned, depths_m, config, steps))
     doubt = LensDoubt.of(aligned.stack, aperture.depth_sigma, config.lens.focus_sigma_diopters)
     local_diopters = steps.sigma(spread, apart, diopters, doubt.focus_diopters)

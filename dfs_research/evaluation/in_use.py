@@ -14,6 +14,7 @@ from dfs_research.evaluation.rendered import render_scene
 from dfs_research.evaluation.shots import LensDraw, Shot
 from dfs_research.evaluation.views import View
 from dfs_ros.depth.doubt import NOMINAL_GAIN, NOMINAL_OFFSET_DIOPTERS, nominal_sigma
+from dfs_ros.pose import Pose
 from dfs_ros.types import FocalStack
 
 FRAME_RATE_HZ = 30.0
@@ -49,7 +50,8 @@ class InUse:
 
     `speed_m_s` of the camera: sideways (left or right at random) and forward; `shift_sigma_px`, `roll_sigma_deg`:
     random motion of a hand from image to image; `nominal_focus`: the focus has a random error within its stated
-    uncertainty; `full_well_e`, `jpeg_quality`: of the images.
+    uncertainty; `full_well_e`, `jpeg_quality`: of the images; `odometry`: relative error of the stated translations,
+    None = no poses stated. The images are those of the condition named before the "_".
     """
 
     name: str
@@ -61,6 +63,7 @@ class InUse:
     nominal_focus: bool = False
     full_well_e: float = 15_000.0
     jpeg_quality: int | None = None
+    odometry: float | None = None
 
     def taken(self, shot: Shot) -> UsedStack:
         """Stack of a shot under this condition."""
@@ -72,9 +75,19 @@ class InUse:
             true_focus, sigma = nominal_focus(shot), nominal_sigma(told)
         views = self.views(shot, lens, true_focus)
         light = shot.light(views, lens)
-        images = shot.developed(light, lens.gains, self.name, self.full_well_e, self.jpeg_quality)
+        images = shot.developed(light, lens.gains, self.name.partition("_")[0], self.full_well_e, self.jpeg_quality)
         positions = np.array([view.position_m for view in views])
-        return used_stack(shot, self.name, images, lens, positions, true_focus, sigma)
+        used = used_stack(shot, self.name, images, lens, positions, true_focus, sigma)
+        if self.odometry is None:
+            return used
+        poses = tuple(self._odometry(shot, position, self.odometry) for position in positions)
+        return dataclasses.replace(used, stack=dataclasses.replace(used.stack, poses=poses))
+
+    def _odometry(self, shot: Shot, position_m: NDArray[np.float64], error: float) -> Pose:
+        """Pose with too long or too short a translation, which states this as its standard deviation."""
+        wrong = 1.0 + error * float(shot.rng("odometry").choice([-1.0, 1.0]))
+        x, y, z = (float(value) * wrong for value in position_m)
+        return Pose((x, y, z), sigma_m=error * math.hypot(x, y, z))
 
     def views(self, shot: Shot, lens: LensDraw, true_focus: NDArray[np.float64]) -> tuple[View, ...]:
         """Views of all images; the reference has the pose and scale of the photo."""
@@ -109,6 +122,10 @@ HONEST: Mapping[str, InUse] = {
         InUse("shake", "lens, and each image shifted (1.5 px) and rolled (0.15 degrees)", True, (0.0, 0.0), 1.5, 0.15),
         InUse("drive", "lens, and the camera moves 0.05 m/s sideways and 0.05 m/s forward, 30 Hz", True, (0.05, 0.05)),
         InUse("fast", "lens, and the camera moves 0.2 m/s sideways, 30 Hz", True, (0.2, 0.0)),
+        InUse("drive_poses", "drive, and exact poses are stated", True, (0.05, 0.05), odometry=0.0),
+        InUse("fast_poses", "fast, and exact poses are stated", True, (0.2, 0.0), odometry=0.0),
+        InUse("drive_odometry", "drive, and poses with translations 5 % wrong", True, (0.05, 0.05), odometry=0.05),
+        InUse("fast_odometry", "fast, and poses with translations 5 % wrong", True, (0.2, 0.0), odometry=0.05),
         InUse(
             "nominal", "lens, focus told with 5 % gain and 0.1 dioptres offset error, doubt stated", nominal_focus=True
         ),

@@ -38,6 +38,7 @@ SCORES_VERSION = 1
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "honest": ("ideal", "lens", "shake", "drive", "fast", "nominal"),
+    "moving": ("ideal", "drive", "fast", "drive_poses", "fast_poses", "drive_odometry", "fast_odometry"),
     "faults": tuple(FAULTS),
 }
 """Groups of conditions for `--conditions`."""
@@ -160,7 +161,7 @@ def _code(file: Path) -> str:
 def _stack_digest(used: UsedStack) -> str:
     stack = used.stack
     told = (used.reference, stack.focus_diopters.tolist(), stack.camera, used.focus_sigma_diopters.tolist())
-    digest = hashlib.sha256(repr(told).encode())
+    digest = hashlib.sha256(repr(told + (stack.poses if stack.poses else ())).encode())
     for array in (stack.images, stack.magnification, used.depth_m):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]

@@ -112,7 +112,7 @@ def _refined_motions(
     q = np.asarray(cv2.resize(diopters, shape[::-1], interpolation=cv2.INTER_AREA), np.float32)
     coc_px = _coc_px(aligned.stack, q, step)
     valid = cv2.resize(aligned.valid.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
-    counts = _beside_no_jump(coc_px, valid)
+    counts = beside_no_jump(coc_px, valid)
     if counts.mean() < _LEAST_SHARE:
         return {}
     scene = _scene(stack, aligned.kept[aligned.reference], q, counts, shape, transfer_curve)
@@ -147,7 +147,8 @@ def _coc_px(stack: FocalStack, diopters: Image, step: int) -> Image:
     return np.asarray(np.minimum(coc, min(diopters.shape) / 4.0), np.float32)
 
 
-def _beside_no_jump(coc_px: Image, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def beside_no_jump(coc_px: Image, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Valid pixels (h, w) whose neighbourhood has one blur, of diameters (F, h, w)."""
     window = np.ones((2 * _NEAR_PX + 1, 2 * _NEAR_PX + 1), np.uint8)
     counts = cv2.erode(valid.astype(np.uint8), window, borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
     for plane in coc_px:
@@ -185,23 +186,23 @@ class _Pair:
     def blur(self, frame_coc_px: Image, reference_coc_px: Image) -> None:
         """Blur the reference by the disks of the frame; keep those of the reference."""
         self._coc_px = reference_coc_px
-        self._fixed = _detail(blurred(self.scene.light, frame_coc_px))
+        self._fixed = detail(blurred(self.scene.light, frame_coc_px))
 
     def compared(self, motion: Motion) -> tuple[Image, Image]:
         """Residual, and the mean of both images, (h, w)."""
         map_x, map_y = motion.maps(self.scene.shape)
         seen = cv2.remap(self._light, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
-        moving = _detail(blurred(np.asarray(seen, np.float32), self._coc_px))
+        moving = detail(blurred(np.asarray(seen, np.float32), self._coc_px))
         return moving - self._fixed, (moving + self._fixed) * np.float32(0.5)
 
     def fit(self, motion: Motion) -> _Fit:
         """Fit of a motion as it is, without its information."""
         residual = self.compared(motion)[0][self.scene.counts]
-        _, misfit = _weighted(residual)
+        _, misfit = weighted(residual)
         return _Fit(np.zeros(7), np.zeros((7, 7)), misfit, float(residual.size))
 
 
-def _weighted(residual: Image) -> tuple[Image, float]:
+def weighted(residual: Image) -> tuple[Image, float]:
     """Weights of pixels, small for outliers, and the mean squared residual."""
     typical = float(np.abs(residual).mean()) + 1e-9
     weight = 1.0 / (1.0 + np.square(residual / np.float32(_OUTLIER * typical)))
@@ -222,7 +223,8 @@ def blurred(image: Image, diameter_px: Image) -> Image:
     return out
 
 
-def _detail(image: Image) -> Image:
+def detail(image: Image) -> Image:
+    """Image (h, w) without its local mean."""
     return np.asarray(image - cv2.blur(image, (_SMOOTH_PX, _SMOOTH_PX), borderType=cv2.BORDER_REFLECT))
 
 
@@ -251,12 +253,12 @@ def _gauss_newton(pair: _Pair, parameters: Array, radial: float, free: tuple[int
         slope_y = cv2.Sobel(mean, cv2.CV_32F, 0, 1, ksize=1, scale=0.5 * per_y)[scene.counts]
         derivatives = slope_x * scene.basis_x[:, scene.counts] + slope_y * scene.basis_y[:, scene.counts]
         inner = residual[scene.counts]
-        weight, misfit = _weighted(inner)
-        weighted = derivatives * (weight / np.float32(misfit * _PIXELS_PER_MEASUREMENT))
-        information = np.asarray(weighted @ derivatives.T, np.float64) + np.diag(1.0 / _EXPECTED_WITHIN**2)
+        weight, misfit = weighted(inner)
+        scaled = derivatives * (weight / np.float32(misfit * _PIXELS_PER_MEASUREMENT))
+        information = np.asarray(scaled @ derivatives.T, np.float64) + np.diag(1.0 / _EXPECTED_WITHIN**2)
         if iterations == 0:
             return _Fit(parameters, information, misfit, float(inner.size))
-        pull = np.asarray(weighted @ inner, np.float64)[chosen]
+        pull = np.asarray(scaled @ inner, np.float64)[chosen]
         step = np.linalg.solve(information[np.ix_(chosen, chosen)], pull)
         parameters = parameters.copy()
         parameters[chosen] -= step

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dfs_ros.alignment.moving import MovingStack
 from dfs_ros.config import CostConfig
 from dfs_ros.cost_volume.bounding import bound_and_scale
 from dfs_ros.cost_volume.problem import Problem, make_problem
@@ -108,6 +109,12 @@ def cost_volume_from_config(
         Not for `reference`.
     """
     problem = make_problem(stack, depths_m, cost)
+    if isinstance(stack, MovingStack):
+        from dfs_ros.cost_volume import moving
+
+        if backend == "reference":
+            return moving.reference_volume(problem).astype(np.float32)
+        return moving.cost_volume(problem, threads=threads)
     if backend == "reference":
         from dfs_ros.cost_volume import reference
 

@@ -107,7 +107,7 @@ def _residual_slice(problem: Problem, spectra: Spectra, transfer: TransferFuncti
         np.subtract(spectrum, residual, out=residual)
         for plane in to_pixels(residual, problem):
             cv2.accumulateSquare(plane, energy)
-    _gaussian(energy, problem.cost.window_sigma_px, out)
+    gaussian(energy, problem.cost.window_sigma_px, out)
 
 
 def joint_sharp_spectrum(problem: Problem, spectra: Spectra, transfer: TransferFunctions, d: int) -> tuple[Real, Real]:
@@ -137,14 +137,14 @@ def _window(planes: Real, problem: Problem) -> Real:
     sigma = problem.cost.window_sigma_px
     windowed = np.empty_like(planes)
     for plane, out in zip(planes, windowed, strict=True):
-        _gaussian(plane, sigma, out)
+        gaussian(plane, sigma, out)
     if problem.cost.method == "released" and len(planes) == 3:
         mixing = ndimage.gaussian_filter1d(np.eye(3), sigma, axis=0, mode="reflect", truncate=4.0)
         windowed = np.einsum("ck,khw->chw", mixing.astype(np.float32), windowed)
     return windowed
 
 
-def _gaussian(plane: Real, sigma_px: float, out: Real) -> None:
+def gaussian(plane: Real, sigma_px: float, out: Real) -> None:
     """Gaussian truncated at 4 sigma, reflected at the border: the same as scipy.ndimage.gaussian_filter."""
     size = 2 * int(4.0 * sigma_px + 0.5) + 1
     cv2.GaussianBlur(plane, (size, size), sigma_px, dst=out, borderType=cv2.BORDER_REFLECT)

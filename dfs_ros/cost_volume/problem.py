@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.fft import next_fast_len
 
+from dfs_ros.alignment.moving import MovingStack
 from dfs_ros.config import Config, CostConfig
 from dfs_ros.optics import thin_lens
 from dfs_ros.types import FocalStack
@@ -69,7 +70,7 @@ def make_problem(stack: FocalStack, depths_m: ArrayLike, cost: CostConfig) -> Pr
     cost = Config(cost=cost).cost.resolved()
     depths = check_depths(depths_m)
     coc = aligned_coc_px(1.0 / depths[:, None], stack)
-    return Problem(stack, depths, cost, np.minimum(coc, cost.max_coc_px), _padding(stack.size, cost.padding_px))
+    return Problem(stack, depths, cost, np.minimum(coc, cost.max_coc_px), padding(stack.size, cost.padding_px))
 
 
 def aligned_coc_px(depth_diopters: ArrayLike, stack: FocalStack) -> Float:
@@ -83,7 +84,11 @@ def aligned_coc_px(depth_diopters: ArrayLike, stack: FocalStack) -> Float:
     as a disk of diameter c has the second moment of a Gaussian with standard deviation c / 4.
     """
     enlarged = stack.blur_scale
-    defocus = thin_lens.coc_px(depth_diopters, stack.focus_diopters, stack.camera) * enlarged
+    if isinstance(stack, MovingStack):
+        depth_diopters, nearer = stack.seen_diopters(depth_diopters)
+        defocus = thin_lens.coc_px(depth_diopters, stack.focus_diopters, stack.camera) * enlarged * nearer
+    else:
+        defocus = thin_lens.coc_px(depth_diopters, stack.focus_diopters, stack.camera) * enlarged
     if np.ptp(enlarged) == 0.0:
         return defocus
     static = 16.0 * STATIC_VARIANCE_PX2 * (enlarged**2 - enlarged.min() ** 2)
@@ -132,7 +137,8 @@ def check_depths(depths_m: ArrayLike) -> Float:
     return depths
 
 
-def _padding(size: tuple[int, int], padding_px: int) -> tuple[tuple[int, int], tuple[int, int]]:
+def padding(size: tuple[int, int], padding_px: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Rows and columns before and after an image of `size`, at least `padding_px`; none for 0."""
     # Without padding the boundary is periodic at exactly the image's size, as in the DDFS code. With padding, a few
     # more rows give a size with a fast FFT.
     if padding_px == 0:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dfs_ros.alignment.moving import MovingStack
 from dfs_ros.config import Config
 from dfs_ros.cost_volume import cost_volume_from_config
 from dfs_ros.cost_volume.energy import log_energy
@@ -120,6 +121,14 @@ def hypotheses_for(stack: FocalStack, config: Config) -> Depths:
 
 def find_range(stack: FocalStack, limits: SceneRange, config: Config, threads: int = 0) -> SceneRange:
     """Range of the scene of an aligned stack, see the module's text; `limits` if too few pixels are reliable."""
+    diopters, step = coarse_diopters(stack, limits, config, threads)
+    return widened(diopters, step).fitted(limits, _least_width(stack, config)) if diopters.size else limits
+
+
+def coarse_diopters(
+    stack: FocalStack, limits: SceneRange, config: Config, threads: int = 0
+) -> tuple[NDArray[np.floating], float]:
+    """Inverse depths (N,) of the reliable pixels of a coarse pass, none if there are too few, and its step."""
     height, width = stack.size
     small = reduced(stack, 1e-6 * height * width * max(_REDUCTION, _COARSE_SIDE_PX / min(height, width)) ** 2)
     count = int(np.clip(math.ceil(blur_px(limits, small) / _COARSE_STEP_PX) + 1, 16, _MOST_COARSE))
@@ -128,10 +137,10 @@ def find_range(stack: FocalStack, limits: SceneRange, config: Config, threads: i
     energy = log_energy(cost_volume_from_config(small, 1.0 / levels, cost, threads=threads), "residual")
     energy = regularization.aggregated(energy, guide_image(small.images), config.regularization, threads=threads)
     reliable = confidence_of(energy) > _LEAST_CONFIDENCE
+    step = float(levels[0] - levels[1])
     if reliable.mean() < _LEAST_SHARE:
-        return limits
-    diopters = np.interp(regularization.minimum_with_offset(energy)[reliable], np.arange(len(levels)), levels)
-    return widened(diopters, float(levels[0] - levels[1])).fitted(limits, _least_width(stack, config))
+        return np.zeros(0), step
+    return np.interp(regularization.minimum_with_offset(energy)[reliable], np.arange(len(levels)), levels), step
 
 
 def widened(diopters: NDArray[np.floating], step: float) -> SceneRange:
@@ -142,8 +151,9 @@ def widened(diopters: NDArray[np.floating], step: float) -> SceneRange:
 
 
 def blur_px(found: SceneRange, stack: FocalStack) -> float:
-    """Difference in blur diameter between the ends of a range, in pixels."""
-    return found.width * float(_px_per_diopter(stack).max())
+    """Difference in blur diameter, or in place if the camera moves, between the ends of a range, in pixels."""
+    parallax = stack.parallax_px_per_diopter if isinstance(stack, MovingStack) else 0.0
+    return found.width * max(float(_px_per_diopter(stack).max()), parallax)
 
 
 def widest_blur_px(found: SceneRange, stack: FocalStack) -> float:

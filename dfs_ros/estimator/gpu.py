@@ -1,10 +1,10 @@
 """Steps of pipeline.py on a GPU, on tensors.
 
-Frames are uploaded once; inverse depth, sigma and confidence are downloaded. Alignment, aperture and all-in-focus image
-are computed on the host. The steps in between do not wait for the device and use the current stream. Volume,
-aggregation and optimisation are each recorded as a CUDA graph and replayed for the same sizes. On a GPU the kernels are
-machine code; in tests `device` is the CPU and the host build of the same source replaces them, with the same code
-around them.
+Frames are uploaded once; inverse depth, sigma and confidence are downloaded. Alignment, aperture, all-in-focus image
+and the cost volume of a camera that moves within the sweep are computed on the host.
+The steps in between do not wait for the device and use the current stream. Volume, aggregation and optimisation are
+each recorded as a CUDA graph and replayed for the same sizes. On a GPU the kernels are machine code; in tests `device`
+is the CPU and the host build of the same source replaces them, with the same code around them.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dfs_ros.alignment.align import AlignedStack
+from dfs_ros.alignment.moving import MovingStack
 from dfs_ros.calibration.aperture import ApertureTracker
 from dfs_ros.config import Config, CostConfig, RegularizationConfig
 from dfs_ros.consistency.judge import Judge
-from dfs_ros.cost_volume import SpectraCache, cuda
+from dfs_ros.cost_volume import SpectraCache, cost_volume_from_config, cuda
 from dfs_ros.cost_volume.cuda.driver import Kernels
 from dfs_ros.cost_volume.cuda.engines import Engines
 from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
@@ -99,6 +100,9 @@ class GpuSteps(HostSteps):
         return guide_of(images)
 
     def cost_volume(self, aligned: AlignedStack, images: Tensor, depths_m: Depths, config: CostConfig) -> Tensor:
+        if isinstance(aligned.stack, MovingStack):  # on the host, for want of a kernel that shifts spectra
+            volume = cost_volume_from_config(aligned.stack, depths_m, config, threads=self.threads)
+            return uploaded(volume, self._device)
         problem = make_problem(aligned.stack, depths_m, config)
         engine = self._engines.of(problem)
         keys = None if self.spectra is None else aligned.frame_keys

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.alignment.align import AlignedStack, FrameAlignment, align
+from dfs_ros.alignment.moving import MovingStack
 from dfs_ros.alignment.refinement import refined
 from dfs_ros.calibration.aperture import ApertureFit, ApertureTracker, fit_aperture, nearest_searched, unfitted
 from dfs_ros.config import AlignmentConfig, Config, CostConfig
@@ -16,7 +17,9 @@ from dfs_ros.consistency.judge import Judge, judge
 from dfs_ros.cost_volume import SpectraCache, all_in_focus
 from dfs_ros.depth import extrapolation, regularization
 from dfs_ros.depth.readout import sigma_in_use
-from dfs_ros.depth.scene_range import SceneRange, find_range
+from dfs_ros.depth.scene_range import SceneRange, coarse_diopters, find_range
+from dfs_ros.motion.refinement import corrected
+from dfs_ros.motion.views import LEAST_PARALLAX_PX, MotionDoubt, brought, moving, parallax_px, views_from_poses
 from dfs_ros.network import Network
 from dfs_ros.types import FocalStack
 
@@ -66,6 +69,29 @@ class HostSteps:
         aligned = align(stack, config, reference=reference, initial=initial)
         return _rounded(aligned)
 
+    def follow(self, stack: FocalStack, aligned: AlignedStack, limits: SceneRange, config: Config) -> AlignedStack:
+        """Aligned stack of a camera that moved within the sweep; the same where it did not, or not by much."""
+        alignment, poses = config.alignment, config.motion.source != "none" and aligned.stack.poses
+        if not poses or config.cost.method != "residual" or alignment.target_focus_diopters >= 0:
+            return aligned
+        diopters, _ = coarse_diopters(aligned.stack, limits, config, self.threads)
+        typical = float(np.median(diopters)) if diopters.size else (limits.near + limits.far) / 2.0
+        views = views_from_poses(aligned, typical)
+        width = float(np.ptp(np.percentile(diopters, [2.0, 98.0]))) if diopters.size else limits.width
+        if views is None:
+            return aligned
+        found = moving(stack, aligned, views, typical, alignment.transfer_curve)
+        return found if parallax_px(found, width) >= LEAST_PARALLAX_PX else aligned
+
+    def follow_closer(self, aligned: AlignedStack, diopters: Image, config: Config) -> AlignedStack:
+        """Correct motion, gains and the aperture of a single stack by a first inverse depth."""
+        stack = aligned.stack
+        assert isinstance(stack, MovingStack)
+        doubt = MotionDoubt.of(stack, config.motion.translation_sigma)
+        lens = config.lens.aperture == "fitted" and config.lens.aperture_scale == 1.0 and self._lens is None
+        better = corrected(stack, diopters, doubt, config, self.threads, fit_lens=lens)
+        return brought(dataclasses.replace(aligned, stack=better), diopters, config.alignment.transfer_curve)
+
     def realign(
         self, stack: FocalStack, aligned: AlignedStack, diopters: Image, config: AlignmentConfig
     ) -> tuple[AlignedStack, bool]:
@@ -103,6 +129,8 @@ class HostSteps:
         return extrapolation.gain(beyond, least, confidence, stack, config, self.threads)
 
     def sharpen(self, stack: FocalStack, depth_m: Image, config: CostConfig) -> NDArray[np.uint8]:
+        if isinstance(stack, MovingStack):
+            stack, _ = stack.still(1.0 / depth_m, config.resolved().transfer_curve)
         return all_in_focus(stack, depth_m, config, threads=self.threads)
 
     @property

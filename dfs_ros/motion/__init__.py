@@ -1,0 +1,1 @@
+"""Motion of the camera within a sweep: from poses, and corrected by the images."""

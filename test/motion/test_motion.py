@@ -1,0 +1,90 @@
+"""Depth of a camera that moves within the sweep, with poses right and wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from moving_rig import NEAR_M, SIZE, moving_stack, truth_m
+
+from dfs_ros.alignment.align import align, aligned_as_is
+from dfs_ros.alignment.moving import MovingStack
+from dfs_ros.config import Config
+from dfs_ros.estimator.estimator import DepthEstimator
+from dfs_ros.motion.refinement import by_blur, gains_found, gauss_newton
+from dfs_ros.motion.views import moving, views_from_poses
+from dfs_ros.pose import Pose
+from dfs_ros.types import DepthResult, FocalStack
+
+SETTINGS = {
+    "network": {"name": "none"},
+    "processing": {"threads": 1},
+    "lens": {"aperture": "given", "focus_sigma_diopters": 0.0},
+}
+
+
+def estimated(stack: FocalStack, **settings: dict[str, object]) -> DepthResult:
+    return DepthEstimator(Config.from_dict({**SETTINGS, **settings})).estimate(stack)
+
+
+def error_of(result: DepthResult) -> float:
+    assert result.dense_depth_m is not None
+    away = np.abs(np.arange(SIZE[0]) - SIZE[0] / 2) > 8
+    return float(np.mean(np.abs(result.dense_depth_m / truth_m() - 1.0)[away]))
+
+
+@pytest.mark.parametrize("told", [1.0, 1.05])
+def test_poses_make_good_depth_of_a_moving_camera(told: float) -> None:
+    stack = moving_stack(0.2, told, sigma_m=0.05 * 0.0133)
+    result = estimated(stack)
+    found = error_of(result)
+    assert found < 0.03
+    assert error_of(estimated(stack, motion={"source": "none"})) > 2 * found
+    # The image of a still camera shows the same texture, sharp.
+    sharp, still = (r.all_in_focus[8:-8, 12:-12, 0].astype(float) for r in (result, estimated(moving_stack(0.0))))
+    assert np.corrcoef(sharp.ravel(), still.ravel())[0, 1] > 0.95
+
+
+def test_little_parallax_leaves_everything_as_without_poses() -> None:
+    stack = moving_stack(0.001)
+    with_poses, without = estimated(stack), estimated(replace(stack, poses=()))
+    np.testing.assert_array_equal(with_poses.depth_m, without.depth_m)
+    np.testing.assert_array_equal(with_poses.all_in_focus, without.all_in_focus)
+
+
+def test_poses_of_rotation_alone_or_of_some_frames_are_not_enough() -> None:
+    stack = moving_stack(0.2)
+    aligned = aligned_as_is(stack, 2)
+    assert views_from_poses(replace(aligned, stack=replace(stack, poses=(None, *stack.poses[1:]))), 1.0) is None
+    assert views_from_poses(replace(aligned, stack=replace(stack, poses=(Pose(),) * 5)), 1.0) is None
+
+
+def followed(told: float) -> MovingStack:
+    stack = moving_stack(0.2, told)
+    aligned = align(stack, reference=2)
+    views = views_from_poses(aligned, 1.0)
+    assert views is not None
+    found = moving(stack, aligned, views, 1.0, "srgb").stack
+    assert isinstance(found, MovingStack)
+    return found
+
+
+def test_blur_tells_the_scale_and_registration_the_velocity() -> None:
+    stack = followed(told=1.08)
+    assert stack.positions_m[4, 0] == pytest.approx(1.08 * 0.2 * 2 / 30)
+    by_parallax = (1.0 / truth_m() / 1.08).astype(np.float32)
+    config = Config.from_dict(SETTINGS)
+    diopters = by_blur(stack, by_parallax, 0.1, config.cost, threads=1)
+    middle = diopters[3 * SIZE[0] // 4, SIZE[1] // 2]
+    assert middle * NEAR_M == pytest.approx(1.0, abs=0.02)
+    better = gauss_newton(stack, (1.0 / truth_m()).astype(np.float32), "srgb")
+    assert better.positions_m[4, 0] == pytest.approx(0.2 * 2 / 30, rel=0.02)
+    np.testing.assert_allclose([view.log_scale for view in better.views], 0.0, atol=0.002)
+
+
+def test_gains_are_found_with_motion_compensated() -> None:
+    stack = followed(told=1.0)
+    wrong = replace(stack, gains=np.array([1.08, 1.0, 1.0, 0.93, 1.0]))
+    found = gains_found(wrong, (1.0 / truth_m()).astype(np.float32), "srgb")
+    np.testing.assert_allclose(found.gains, 1.0, atol=0.005)

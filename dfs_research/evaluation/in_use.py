@@ -122,16 +122,16 @@ HONEST: Mapping[str, InUse] = {
         InUse("shake", "lens, and each image shifted (1.5 px) and rolled (0.15 degrees)", True, (0.0, 0.0), 1.5, 0.15),
         InUse("drive", "lens, and the camera moves 0.05 m/s sideways and 0.05 m/s forward, 30 Hz", True, (0.05, 0.05)),
         InUse("fast", "lens, and the camera moves 0.2 m/s sideways, 30 Hz", True, (0.2, 0.0)),
-        InUse("drive_poses", "drive, and exact poses are stated", True, (0.05, 0.05), odometry=0.0),
-        InUse("fast_poses", "fast, and exact poses are stated", True, (0.2, 0.0), odometry=0.0),
-        InUse("drive_odometry", "drive, and poses with translations 5 % wrong", True, (0.05, 0.05), odometry=0.05),
-        InUse("fast_odometry", "fast, and poses with translations 5 % wrong", True, (0.2, 0.0), odometry=0.05),
         InUse(
             "nominal", "lens, focus told with 5 % gain and 0.1 dioptres offset error, doubt stated", nominal_focus=True
         ),
         InUse(
             "jpeg", "lens, four times the photon noise variance, JPEG quality 75", full_well_e=3750.0, jpeg_quality=75
         ),
+        InUse("drive_poses", "drive, and exact poses are stated", True, (0.05, 0.05), odometry=0.0),
+        InUse("fast_poses", "fast, and exact poses are stated", True, (0.2, 0.0), odometry=0.0),
+        InUse("drive_odometry", "drive, and poses with translations 5 % wrong", True, (0.05, 0.05), odometry=0.05),
+        InUse("fast_odometry", "fast, and poses with translations 5 % wrong", True, (0.2, 0.0), odometry=0.05),
     )
 }
 """Honest conditions by name; a warning on one of their stacks is a false alarm."""

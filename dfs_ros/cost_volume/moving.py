@@ -17,7 +17,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
+from scipy import fft, ndimage
 
 from dfs_ros.alignment.moving import Border, MovingStack
 from dfs_ros.cost_volume.cpu import for_each, gaussian, to_pixels
@@ -36,8 +36,7 @@ _LEAST_SEEN = 0.05  # of an image, keeps the division finite where the reference
 
 def prepared(problem: Problem) -> tuple[Problem, list[NDArray[np.intp]]]:
     """Problem with a border wide enough for the shifts within slabs, and the hypotheses (indices) of each slab."""
-    stack = problem.stack
-    assert isinstance(stack, MovingStack)
+    stack = _moving(problem)
     inverse = 1.0 / problem.depths_m
     position, lens = np.abs(stack.positions_m).max(axis=0), stack.lens
     reach = float(np.hypot(*stack.size)) / 2.0
@@ -171,6 +170,4 @@ def _windowed32(plane: Real, sigma_px: float) -> Real:
 
 
 def _windowed(plane: Float, sigma_px: float) -> Float:
-    from scipy import ndimage
-
     return np.asarray(ndimage.gaussian_filter(plane, sigma_px, mode="reflect", truncate=4.0))

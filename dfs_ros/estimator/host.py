@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,20 @@ from dfs_ros.depth import extrapolation, regularization
 from dfs_ros.depth.readout import sigma_in_use
 from dfs_ros.depth.scene_range import SceneRange, coarse_diopters, find_range
 from dfs_ros.motion.refinement import corrected
-from dfs_ros.motion.views import LEAST_PARALLAX_PX, MotionDoubt, brought, moving, parallax_px, views_from_poses
+from dfs_ros.motion.search import contradicted, found_by_images
+from dfs_ros.motion.views import (
+    LEAST_PARALLAX_PX,
+    brought,
+    followed_stack,
+    moving,
+    parallax_px,
+    scale_within,
+    views_from_poses,
+)
 from dfs_ros.network import Network
 from dfs_ros.types import FocalStack
+
+_log = logging.getLogger(__name__)
 
 Image = NDArray[np.float32]
 Volume = NDArray[np.float32]
@@ -71,25 +83,34 @@ class HostSteps:
 
     def follow(self, stack: FocalStack, aligned: AlignedStack, limits: SceneRange, config: Config) -> AlignedStack:
         """Aligned stack of a camera that moved within the sweep; the same where it did not, or not by much."""
-        alignment, poses = config.alignment, config.motion.source != "none" and aligned.stack.poses
-        if not poses or config.cost.method != "residual" or alignment.target_focus_diopters >= 0:
+        alignment, source = config.alignment, config.motion.source
+        if config.cost.method != "residual" or alignment.mode != "refine" or alignment.target_focus_diopters >= 0:
+            return aligned
+        if source == "images":
+            return found_by_images(stack, aligned, limits, config, self.threads) or aligned
+        if source == "none" or not aligned.stack.poses:
             return aligned
         diopters, _ = coarse_diopters(aligned.stack, limits, config, self.threads)
-        typical = float(np.median(diopters)) if diopters.size else (limits.near + limits.far) / 2.0
+        if not diopters.size:
+            return aligned
+        typical, width = float(np.median(diopters)), float(np.ptp(np.percentile(diopters, [2.0, 98.0])))
         views = views_from_poses(aligned, typical)
-        width = float(np.ptp(np.percentile(diopters, [2.0, 98.0]))) if diopters.size else limits.width
         if views is None:
             return aligned
         found = moving(stack, aligned, views, typical, alignment.transfer_curve)
-        return found if parallax_px(found, width) >= LEAST_PARALLAX_PX else aligned
+        if parallax_px(found, width) < LEAST_PARALLAX_PX:
+            return aligned
+        if contradicted(found, stack, aligned, limits, config, self.threads):
+            _log.warning("poses not used: they explain the images worse than a camera that stands still")
+            return aligned
+        return found
 
     def follow_closer(self, aligned: AlignedStack, diopters: Image, config: Config) -> AlignedStack:
         """Correct motion, gains and the aperture of a single stack by a first inverse depth."""
-        stack = aligned.stack
-        assert isinstance(stack, MovingStack)
-        doubt = MotionDoubt.of(stack, config.motion.translation_sigma)
+        stack = followed_stack(aligned)
+        within = scale_within(stack, config.motion.translation_sigma)
         lens = config.lens.aperture == "fitted" and config.lens.aperture_scale == 1.0 and self._lens is None
-        better = corrected(stack, diopters, doubt, config, self.threads, fit_lens=lens)
+        better = corrected(stack, diopters, within, config, self.threads, fit_lens=lens)
         return brought(dataclasses.replace(aligned, stack=better), diopters, config.alignment.transfer_curve)
 
     def realign(

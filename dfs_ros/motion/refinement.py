@@ -29,7 +29,7 @@ from dfs_ros.cost_volume import cost_volume_from_config
 from dfs_ros.cost_volume.energy import COST_FLOOR
 from dfs_ros.cost_volume.problem import aligned_coc_px
 from dfs_ros.depth.confidence import confidence_of
-from dfs_ros.motion.views import MotionDoubt, elapsed_s
+from dfs_ros.motion.views import elapsed_s
 from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.types import opened
 
@@ -53,7 +53,7 @@ _FIRST_STEP = 0.03
 
 
 def corrected(
-    stack: MovingStack, diopters: Image, doubt: MotionDoubt, config: Config, threads: int, *, fit_lens: bool
+    stack: MovingStack, diopters: Image, log_within: float, config: Config, threads: int, *, fit_lens: bool
 ) -> MovingStack:
     """Gains, views and, with `fit_lens`, aperture of a moving camera by a first inverse depth (H, W)."""
     curve = config.alignment.transfer_curve
@@ -63,7 +63,7 @@ def corrected(
         nearest_m = nearest_searched(still, np.array([1.0 / np.percentile(diopters, 99.0)]))
         fit = fit_aperture(still, nearest_m, config.cost, threads=threads)
         stack = stack if fit is None else replace(stack, camera=opened(stack, fit.scale).camera)
-    return gauss_newton(stack, by_blur(stack, diopters, doubt.log_scale, config.cost, threads), curve)
+    return gauss_newton(stack, by_blur(stack, diopters, log_within, config.cost, threads), curve)
 
 
 def gauss_newton(stack: MovingStack, diopters: Image, transfer_curve: str) -> MovingStack:

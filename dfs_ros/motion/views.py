@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,26 +17,20 @@ Array = NDArray[np.float64]
 LEAST_PARALLAX_PX = 0.3
 """Parallax over the range of depths that is worth a volume of a moving camera."""
 
-_LEAST_SPEED_M_S = 1e-3  # standard deviation of a velocity that is stated to be exact
-_LEAST_LOG_SCALE = 0.01  # the same of its scale: focal length in pixels is no better known
+_LEAST_LOG_SCALE = 0.01  # of poses that are stated to be exact: focal length in pixels is no better known
+_OF_IMAGES = 0.3
 
 
-@dataclass(frozen=True)
-class MotionDoubt:
-    """Standard deviations of the motion of a sweep: of its velocity, and of the logarithm of its scale."""
+def scale_within(stack: MovingStack, translation_sigma: float) -> float:
+    """Standard deviation of the logarithm of the scale of the positions, before the images correct it.
 
-    velocity_m_s: float
-    log_scale: float
-
-    @classmethod
-    def of(cls, stack: MovingStack, translation_sigma: float) -> MotionDoubt:
-        """Doubt that the poses of a stack state; `translation_sigma`: share of the distance where they state none."""
-        distance_m = np.linalg.norm(stack.positions_m, axis=1)
-        stated = np.array([pose.sigma_m for pose in stack.poses if pose is not None and not math.isnan(pose.sigma_m)])
-        sigma_m = float(stated.max()) if stated.size else translation_sigma * float(distance_m.max())
-        elapsed = float(np.abs(elapsed_s(stack)).max())
-        share = sigma_m / float(distance_m.max())
-        return cls(sigma_m / elapsed + _LEAST_SPEED_M_S, math.hypot(share, _LEAST_LOG_SCALE))
+    By the poses; `translation_sigma`: that of poses that state none. Without poses the positions come from images.
+    """
+    if not stack.poses:
+        return _OF_IMAGES
+    stated = np.array([pose.sigma_m for pose in stack.poses if pose is not None and not math.isnan(pose.sigma_m)])
+    distance_m = float(np.linalg.norm(stack.positions_m, axis=1).max())
+    return math.hypot(float(stated.max()) / distance_m if stated.size else translation_sigma, _LEAST_LOG_SCALE)
 
 
 def views_from_poses(aligned: AlignedStack, diopters: float) -> tuple[View, ...] | None:
@@ -44,16 +38,14 @@ def views_from_poses(aligned: AlignedStack, diopters: float) -> tuple[View, ...]
 
     Breathing is that of the registration, without what forward motion adds to it at the inverse depth `diopters`.
     """
-    poses, reference = aligned.stack.poses, aligned.reference
-    if not poses or any(pose is None or pose.is_rotation_alone for pose in poses):
+    reference = aligned.reference
+    poses = [pose for pose in aligned.stack.poses if pose is not None and not pose.is_rotation_alone]
+    if len(poses) < len(aligned.kept):
         return None
-    origin = poses[reference]
-    assert origin is not None
     motions = [aligned.estimates[i].motion for i in aligned.kept]
     views = []
     for pose, motion in zip(poses, motions, strict=True):
-        assert pose is not None
-        seen = pose.seen_from(origin)
+        seen = pose.seen_from(poses[reference])
         position = np.array(seen.translation_m)
         log_scale = motion.log_scale + math.log(max(1.0 - position[2] * diopters, 0.1))
         views.append(View(position, seen.rotation.T, log_scale))
@@ -83,10 +75,16 @@ def moving(
     return brought(replace(aligned, stack=found), diopters, transfer_curve)
 
 
+def followed_stack(aligned: AlignedStack) -> MovingStack:
+    """Stack of a moving camera. Raises TypeError for that of a still one."""
+    if not isinstance(aligned.stack, MovingStack):
+        raise TypeError(f"aligned.stack: expected a MovingStack, received {type(aligned.stack).__name__}")
+    return aligned.stack
+
+
 def brought(aligned: AlignedStack, diopters: float | NDArray[np.floating], transfer_curve: str) -> AlignedStack:
     """The same with its rough images, and the pixels that most frames see, at an inverse depth or that of (H, W)."""
-    stack = aligned.stack
-    assert isinstance(stack, MovingStack)
+    stack = followed_stack(aligned)
     still, inside = stack.still(diopters, transfer_curve)
     keys = tuple(object() for _ in aligned.kept)
     valid = 2 * inside.sum(axis=0) > len(stack)
@@ -103,5 +101,4 @@ def elapsed_s(stack: MovingStack) -> Array:
 
 def parallax_px(aligned: AlignedStack, width_diopters: float) -> float:
     """Largest change of place of a pixel over a range of inverse depth of this width, in pixels."""
-    assert isinstance(aligned.stack, MovingStack)
-    return width_diopters * aligned.stack.parallax_px_per_diopter
+    return width_diopters * followed_stack(aligned).parallax_px_per_diopter

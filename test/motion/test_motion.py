@@ -53,6 +53,13 @@ def test_little_parallax_leaves_everything_as_without_poses() -> None:
     np.testing.assert_array_equal(with_poses.all_in_focus, without.all_in_focus)
 
 
+def test_poses_that_contradict_the_images_are_not_used(caplog: pytest.LogCaptureFixture) -> None:
+    stack = moving_stack(0.2, told=-1.0)
+    wrong = estimated(stack)
+    assert "poses not used" in caplog.text
+    np.testing.assert_array_equal(wrong.depth_m, estimated(replace(stack, poses=())).depth_m)
+
+
 def test_poses_of_rotation_alone_or_of_some_frames_are_not_enough() -> None:
     stack = moving_stack(0.2)
     aligned = aligned_as_is(stack, 2)

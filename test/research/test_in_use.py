@@ -75,6 +75,17 @@ def test_the_camera_moves_at_its_speed(shot: Shot) -> None:
     assert not taken(shot, "lens").position_m.any() and not taken(shot, "shake").position_m.any()
 
 
+def test_odometry_is_told_with_its_error_and_the_images_are_the_same(shot: Shot) -> None:
+    fast, told = HONEST["fast"].taken(shot), HONEST["fast_odometry"].taken(shot)
+    np.testing.assert_array_equal(told.stack.images, fast.stack.images)
+    poses = [pose for pose in told.stack.poses if pose is not None]
+    ratio = poses[-1].translation_m[0] / fast.position_m[-1, 0]
+    assert abs(ratio - 1.0) == pytest.approx(0.05) and fast.stack.poses == ()
+    assert poses[-1].sigma_m == pytest.approx(0.05 * abs(fast.position_m[-1, 0]) * ratio)
+    exact = HONEST["fast_poses"].taken(shot).stack.poses[-1]
+    assert exact is not None and exact.translation_m == pytest.approx(tuple(fast.position_m[-1]))
+
+
 def test_a_hand_moves_every_image_but_the_reference(shot: Shot) -> None:
     views = HONEST["shake"].views(shot, shot.lens(), shot.focus_diopters)
     for i, view in enumerate(views):
@@ -203,7 +214,7 @@ def test_summary_compares_with_ideal_and_spares_the_warned() -> None:
 
 def test_names_and_groups_of_conditions() -> None:
     assert [c.name for c in conditions_of("stuck, honest,lens")] == ["stuck", *list(HONEST)[:6]]
-    assert len(conditions_of("all")) == len(HONEST) + len(FAULTS) == len(conditions_of("faults,honest,jpeg"))
+    assert len(conditions_of("all")) == len(HONEST) + len(FAULTS) == len(conditions_of("faults,honest,jpeg,moving"))
     with pytest.raises(ValueError, match="unknown 'slow'; known: ideal, lens"):
         conditions_of("lens,slow")
     assert spread(list("abcdefg"), 3) == ["a", "d", "g"]  # type: ignore[arg-type,comparison-overlap]

@@ -57,7 +57,7 @@ _MOST_HYPOTHESES = 192
 # of a scene makes the errors, neither pixels beside jumps nor noise: blocks of an image agree ten times better.
 _ERROR_PER_ROOT_CURVATURE = 0.045
 _MODEL_SIGMA = 0.01  # standard deviation of the logarithm, as a real point spread function is not quite the fit's
-_DEPTH_SIGMA = 0.015
+_DEPTH_FACTOR = 2.0
 _MOST_STACKS_BETWEEN = 16  # from one attempt to fit a live camera to the next
 # Standard deviations of the logarithm of f-number times pixel size over focal length, among lenses as described and
 # others.
@@ -117,11 +117,15 @@ class ApertureFit:
 
     @property
     def depth_sigma(self) -> float:
-        """Standard deviation of the logarithm of :attr:`scale` for depth, whose blur differs from the fit's by 0.015.
+        """Standard deviation of the logarithm of :attr:`scale` for depth, which a scene far from the focus pulls more.
 
-        That share is chosen with the factors of sigma, see depth/readout.py.
+        At least that of a factor measured with (2 sigma)^2 + 0.01^2 among lenses off by 0.1, chosen with the factors of
+        sigma, see depth/readout.py. Without a fit: :attr:`scale_sigma`.
         """
-        return self.scale_sigma if not self.share else math.hypot(self.scale_sigma, _DEPTH_SIGMA)
+        if not self.share:
+            return self.scale_sigma
+        variance = (_DEPTH_FACTOR * self.sigma) ** 2 + _MODEL_SIGMA**2
+        return max(self.scale_sigma, math.sqrt(variance / (1.0 + variance / _LENS_SIGMA**2)))
 
     def _drawn(self) -> tuple[float, float]:
         """Mean and variance of the logarithm of :attr:`scale`."""

@@ -26,10 +26,10 @@ Array = NDArray[np.float32]
 SIGMA_PER_DEVIATION = math.sqrt(math.pi / 2.0)
 SIGMA_FLOOR = 0.02
 # Chosen on 10 stacks of training and random scenes (dfs eval --scenes tune) under ideal, lens, shake and drive: the
-# form by likelihood, the factors for 68 to 75 % of errors within one sigma under each, with hypotheses where the scene
+# form by likelihood, the factors for 70 to 76 % of errors within one sigma under each, with hypotheses where the scene
 # is. A term beside depth jumps does not raise the likelihood; disagreement, on 10 stacks of ideal and lens, does, on
 # either half of them.
-_LINEAR = 1.3
+_LINEAR = 1.2
 _SUPERLINEAR = 45.0
 _FOCUS_SHARE = 0.2
 _DISAGREEMENT = 1.3
@@ -62,7 +62,7 @@ def read_out(probability: Array, depths_m: ArrayLike, sigma_scale: float = 1.0) 
 def sigma_in_use(spread: Array, diopters: Array, focus_diopters: float, disagreement: Array | float = 0.0) -> Array:
     """Standard deviation of inverse depth D (H, W) under conditions of use, without what is common to all pixels.
 
-        sigma^2 = (1.3 spread)^2 + (45 spread^2 / (D + 0.2 focus))^2 + (1.3 disagreement)^2
+        sigma^2 = (1.2 spread)^2 + (45 spread^2 / (D + 0.2 focus))^2 + (1.3 disagreement)^2
 
     `focus_diopters`: mean focus; `disagreement` (H, W) in dioptres: distance of D, by the network, from the minimum of
     the optimised energy. Where these differ one is wrong, however narrow the probability. The less an image says of a

@@ -121,7 +121,9 @@ def test_scale_is_drawn_to_one_as_far_as_it_is_unsure() -> None:
     assert unfitted().scale == 1.0 and unfitted().scale_sigma == 0.1 and unfitted().report() is None
     assert unfitted(sigma=0.02).scale_sigma == 0.02 and unfitted(sigma=0.0).scale_sigma == 0.0
     assert unfitted().depth_sigma == 0.1 and unfitted(sigma=0.02).depth_sigma == 0.02
-    assert a_fit(1.2, 0.01).depth_sigma == pytest.approx(math.hypot(a_fit(1.2, 0.01).scale_sigma, 0.015))
+    variance = (2 * 0.01) ** 2 + 0.01**2
+    assert a_fit(1.05, 0.01).depth_sigma == pytest.approx(math.sqrt(variance / (1.0 + variance / 0.1**2)))
+    assert a_fit(1.2, 0.01).depth_sigma == a_fit(1.2, 0.01).scale_sigma
     assert dataclasses.replace(a_fit(2.0, 0.04), at_limit=True).scale_sigma > 0.1
     report = a_fit(1.07, 0.04).report()
     assert report is not None and (report["measured"], report["sigma"]) == (1.07, 0.04)

@@ -14,8 +14,9 @@ class MotionConfig:
     source: str = setting(
         "auto",
         "Source of the poses. tf: transforms of /tf and /tf_static; imu: rotation from a gyroscope on topic imu "
-        "(sensor_msgs/Imu); images: the images alone; none: the camera counts as still; auto: tf where it reaches "
-        "motion.frame, otherwise imu where it is received, otherwise the images",
+        "(sensor_msgs/Imu), kept but not used yet; images: velocity from the images alone; none: no poses; auto: tf "
+        "where it reaches motion.frame, otherwise imu where it is received. Without poses, images are registered to "
+        "each other",
         choices=("auto", "tf", "imu", "images", "none"),
     )
     frame: str = setting(

@@ -6,6 +6,7 @@ memory returned to the system before each measurement.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import numpy as np
@@ -32,17 +33,9 @@ def run(options: Options) -> list[Row]:
     """A row for each kind of cycle, or for each process of a run that lasts `options.duration_s`."""
     if options.duration_s is not None:
         return endurance.run(options.duration_s)
-    rig = Rig()
-    kinds: dict[str, Callable[[], None]] = {
-        "configure and cleanup": _configure,
-        "subscribers that come and go": lambda: _subscribe(rig),
-        "cameras of changing size": lambda: _resize(rig),
-        "peers over DDS": _peer,
-        "pages of the viewer": _Pages(),
-    }
     rows = []
-    try:
-        for name, cycle in kinds.items():
+    with contextlib.ExitStack() as opened:
+        for name, cycle in kinds(opened).items():
             try:
                 cycle()
             except ImportError as error:
@@ -55,12 +48,21 @@ def run(options: Options) -> list[Row]:
                 cycle()
                 used_kib.append(resident_kib())
             rows.append(_row(name, used_kib))
-    finally:
-        rig.close()
-        pages = kinds["pages of the viewer"]
-        if isinstance(pages, _Pages):
-            pages.close()
     return rows
+
+
+def kinds(opened: contextlib.ExitStack) -> dict[str, Callable[[], None]]:
+    """Cycles by their names; what they hold is closed with `opened`."""
+    rig, pages = Rig(), _Pages()
+    opened.callback(rig.close)
+    opened.callback(pages.close)
+    return {
+        "configure and cleanup": _configure,
+        "subscribers that come and go": lambda: _subscribe(rig),
+        "cameras of changing size": lambda: _resize(rig),
+        "peers over DDS": _peer,
+        "pages of the viewer": pages,
+    }
 
 
 def _row(name: str, used_kib: list[float]) -> Row:

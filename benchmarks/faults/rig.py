@@ -153,15 +153,15 @@ class Rig:
 
     def sweep(self) -> float:
         """Send a whole sweep; return the median of its depth, NaN without depth."""
-        before = len(self.depths)
+        self.depths.clear()
         began_ns = self.bus.now_ns()
         for i in range(len(FOCUS_DIOPTERS)):
             self.send_frame(i)
         self.sweeps += 1
-        for msg in self.depths[before:]:
+        for msg in self.depths:
             if began_ns <= msg.header.stamp.sec * 10**9 + msg.header.stamp.nanosec <= self.bus.now_ns():
-                return float(np.nanmedian(depth_from_message(msg)))
-        del self.depths[:-1]
+                depth_m = depth_from_message(msg)
+                return float(np.nanmedian(depth_m)) if np.isfinite(depth_m).any() else float("nan")
         return float("nan")
 
     def is_right(self, depth_m: float) -> bool:

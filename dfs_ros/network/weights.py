@@ -154,7 +154,7 @@ def load_module(file: str | Path) -> nn.Module:
             name: tuple(value) if isinstance(value, list) else value
             for name, value in json.loads(metadata["architecture"]).items()
         }
-        _check_sizes(kind, values, tensors)
+        _check_sizes(values, tensors)
         network = make_network(kind, values)
         network.load_state_dict(tensors)
     except (KeyError, TypeError, RuntimeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
@@ -162,22 +162,20 @@ def load_module(file: str | Path) -> nn.Module:
     return network
 
 
-def _check_sizes(kind: str, architecture: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Raise ValueError for an architecture that needs other weights, before these are allocated."""
-    import torch
-
+def _check_sizes(architecture: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError for an architecture larger than the weights: it would be allocated first."""
     # A side counts only where the file has its numbers: [10**9, 0] is 12 bytes of a header.
     largest = max((max(tensor.shape, default=1) for tensor in tensors.values() if tensor.numel()), default=1)
+    most, held = max(largest, len(tensors)), sum(tensor.numel() for tensor in tensors.values())
+    sizes = [1, 1]
     for name, value in architecture.items():
         for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, int) and abs(number) > max(largest, len(tensors)):
-                raise ValueError(f"{name}: expected at most {max(largest, len(tensors))}, as in the weights")
-    with torch.device("meta"):  # shapes alone
-        needed = {name: tensor.shape for name, tensor in make_network(kind, architecture).state_dict().items()}
-    for name in sorted({*needed, *tensors}):
-        found = tensors[name].shape if name in tensors else None
-        if found != needed.get(name):
-            raise ValueError(f"{name}: expected shape {needed.get(name)}, received {found}")
+            if isinstance(number, int) and abs(number) > most:
+                raise ValueError(f"{name}: expected at most {most}, as in the weights")
+            sizes += [abs(number)] if isinstance(number, int) else []
+    one, other = sorted(sizes)[-2:]
+    if one * other > held:  # a convolution from one to the other has as many weights, and more
+        raise ValueError(f"sizes {one} and {other}: expected a product of at most {held}, the weights in the file")
 
 
 def _metadata(file: str | Path) -> dict[str, str]:

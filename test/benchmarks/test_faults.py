@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.faults import __main__ as command
-from benchmarks.faults import clock, messages, security
+from benchmarks.faults import clock, endurance, growth, messages, security
 from benchmarks.faults.parts import Options, Row, table
 from dfs_ros.node.depth_node import DepthNode
 from dfs_ros.transport import base, guard
@@ -47,6 +50,32 @@ def test_a_node_that_goes_by_the_wall_clock_is_found(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(DepthNode, "__init__", on_wall_clock)
     monkeypatch.setattr(clock, "_SWEEPS", 6)
     assert "images_hz: expected 30" in clock._step(-clock._HOUR_NS, 1)
+
+
+def test_what_comes_and_goes_leaves_memory_flat(monkeypatch: pytest.MonkeyPatch) -> None:
+    all_kinds, leak = growth.kinds, []
+
+    def kinds(opened: contextlib.ExitStack) -> dict[str, Callable[[], None]]:
+        made = all_kinds(opened)
+        some = {name: made[name] for name in ("configure and cleanup", "pages of the viewer")}
+        return {**some, "leak": lambda: leak.append(np.ones(1 << 17))}
+
+    monkeypatch.setattr(growth, "kinds", kinds)
+    monkeypatch.setattr(growth, "_MOST_KIB", 300.0)  # few cycles tell no less
+    rows = {row.what: row for row in growth.run(Options(count=18))}
+    assert {name: row.tried for name, row in rows.items()} == dict.fromkeys(rows, 18) and len(rows) == 3
+    leaking = rows.pop("growth: leak")
+    assert leaking.broke == 1 and float(leaking.note.split()[0]) == pytest.approx(1024, rel=0.1)
+    assert [row for row in rows.values() if row.broke] == []
+
+
+def test_a_run_that_grows_is_found() -> None:
+    minutes = np.arange(60)
+    flat = endurance._row("node", list(500 + np.sin(minutes)), "")
+    rising = endurance._row("node", list(500 + np.sin(minutes) + 4 * minutes / 60), "")
+    late = endurance._row("node", [*np.linspace(300, 500, 10), *[500.0] * 50], "")
+    assert (flat.broke, rising.broke, late.broke, flat.tried) == (0, 1, 0, 50)
+    assert endurance._row("node", [500.0] * 5, "").tried == 0
 
 
 @pytest.mark.parametrize("door", ["_live_paths", "_captures", "_other_pages", "_caches", "_forged_lines"])

@@ -28,6 +28,7 @@ Mask = NDArray[np.bool_]
 Border = tuple[tuple[int, int], tuple[int, int]]
 
 _NO_BORDER: Border = ((0, 0), (0, 0))
+_PREFILTER = 0.45  # standard deviation in pixels of the reduced image
 _LUMA = (0.2126, 0.7152, 0.0722)  # Rec. 709, of linear intensity
 
 
@@ -123,6 +124,9 @@ class MovingStack(FocalStack):
             if light.ndim == 3 and channels == 1:
                 light = cv2.transform(light, np.array([_LUMA], np.float32))
             if light.shape[:2] != self.size:
+                # An area alone aliases fine texture, which then does not move with the scene.
+                sigma_px = _PREFILTER * light.shape[1] / self.size[1]
+                light = cv2.GaussianBlur(light, (0, 0), sigma_px, borderType=cv2.BORDER_REFLECT)
                 light = cv2.resize(light, self.size[::-1], interpolation=cv2.INTER_AREA)
             planes.append(np.moveaxis(np.atleast_3d(light), -1, 0))
         return np.stack(planes)

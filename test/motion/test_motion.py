@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from moving_rig import NEAR_M, SIZE, moving_stack, truth_m
 
-from dfs_ros.alignment.align import align, aligned_as_is
+from dfs_ros.alignment.align import AlignedStack, align, aligned_as_is
 from dfs_ros.alignment.moving import MovingStack
 from dfs_ros.config import Config
+from dfs_ros.depth.scene_range import search_range
 from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.motion.refinement import by_blur, gains_found, gauss_newton
+from dfs_ros.motion.search import found_by_images
 from dfs_ros.motion.views import moving, views_from_poses
 from dfs_ros.pose import Pose
 from dfs_ros.types import DepthResult, FocalStack
@@ -54,7 +56,7 @@ def test_little_parallax_leaves_everything_as_without_poses() -> None:
 
 
 def test_poses_that_contradict_the_images_are_not_used(caplog: pytest.LogCaptureFixture) -> None:
-    stack = moving_stack(0.2, told=-1.0)
+    stack = moving_stack(0.2, told=-2.0)
     wrong = estimated(stack)
     assert "poses not used" in caplog.text
     np.testing.assert_array_equal(wrong.depth_m, estimated(replace(stack, poses=())).depth_m)
@@ -88,6 +90,19 @@ def test_blur_tells_the_scale_and_registration_the_velocity() -> None:
     better = gauss_newton(stack, (1.0 / truth_m()).astype(np.float32), "srgb")
     assert better.positions_m[4, 0] == pytest.approx(0.2 * 2 / 30, rel=0.02)
     np.testing.assert_allclose([view.log_scale for view in better.views], 0.0, atol=0.002)
+
+
+def searched(stack: FocalStack) -> AlignedStack | None:
+    config, aligned = Config.from_dict(SETTINGS), align(stack, reference=2)
+    return found_by_images(stack, aligned, search_range(aligned.stack, config), config, threads=1)
+
+
+def test_an_even_motion_is_searched_in_the_images_alone() -> None:
+    found = searched(replace(moving_stack(0.2), poses=()))
+    assert found is not None and isinstance(found.stack, MovingStack)
+    # Blur alone sets the scale, which the search finds roughly; by_blur corrects it.
+    assert found.stack.positions_m[4, 0] == pytest.approx(0.2 * 2 / 30, rel=0.6)
+    assert searched(replace(moving_stack(0.0), poses=())) is None
 
 
 def test_gains_are_found_with_motion_compensated() -> None:

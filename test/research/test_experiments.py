@@ -104,8 +104,9 @@ def test_more_hypotheses_are_finer(photos):
 def test_networks_of_a_few_hypotheses_gain_by_the_costs_in_between():
     errors = ablation.network_errors(list(procedural_stacks(1, ["B"], 96)), silent)
     with_them, without = errors["light"], errors["light, nothing in between"]
-    assert all(with_them[count] < without[count] for count in (8, 32))
-    assert with_them[16] == pytest.approx(without[16], rel=0.02)  # doubled to 31, as 16 lie over 2 px of blur apart
+    assert with_them[8] < 0.8 * without[8]
+    assert with_them[16] < without[16]  # doubled to 31, as 16 lie over 2 px of blur apart
+    assert with_them[32] == pytest.approx(without[32], rel=0.02)
     assert with_them[64] == without[64]
 
 

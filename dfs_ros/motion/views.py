@@ -17,6 +17,9 @@ Array = NDArray[np.float64]
 LEAST_PARALLAX_PX = 0.3
 """Parallax over the range of depths that is worth a volume of a moving camera."""
 
+LEAST_FRAMES = 4
+"""Frames of a moving camera: fewer leave sigma too small, as tilt, breathing and motion look alike in them."""
+
 _LEAST_LOG_SCALE = 0.01  # of poses that are stated to be exact: focal length in pixels is no better known
 _OF_IMAGES = 0.3
 
@@ -34,13 +37,13 @@ def scale_within(stack: MovingStack, translation_sigma: float) -> float:
 
 
 def views_from_poses(aligned: AlignedStack, diopters: float) -> tuple[View, ...] | None:
-    """Views of the frames of an aligned stack by their poses; None unless every frame has one.
+    """Views of the frames of an aligned stack by their poses; None unless all of four frames or more have one.
 
     Breathing is that of the registration, without what forward motion adds to it at the inverse depth `diopters`.
     """
     reference = aligned.reference
     poses = [pose for pose in aligned.stack.poses if pose is not None and not pose.is_rotation_alone]
-    if len(poses) < len(aligned.kept):
+    if len(poses) < max(len(aligned.kept), LEAST_FRAMES):
         return None
     motions = [aligned.estimates[i].motion for i in aligned.kept]
     views = []

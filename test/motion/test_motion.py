@@ -69,6 +69,14 @@ def test_poses_of_rotation_alone_or_of_some_frames_are_not_enough() -> None:
     assert views_from_poses(replace(aligned, stack=replace(stack, poses=(Pose(),) * 5)), 1.0) is None
 
 
+def test_poses_of_three_frames_are_not_used() -> None:
+    whole = moving_stack(0.2)
+    stack = FocalStack(
+        whole.images[1:4], whole.focus_diopters[1:4], whole.camera, whole.stamp_ns[1:4], poses=whole.poses[1:4]
+    )
+    np.testing.assert_array_equal(estimated(stack).depth_m, estimated(replace(stack, poses=())).depth_m)
+
+
 def followed(told: float) -> MovingStack:
     stack = moving_stack(0.2, told)
     aligned = align(stack, reference=2)

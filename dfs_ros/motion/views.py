@@ -20,6 +20,7 @@ LEAST_PARALLAX_PX = 0.3
 LEAST_FRAMES = 4
 """Frames of a moving camera: fewer leave sigma too small, as tilt, breathing and motion look alike in them."""
 
+_MOST_FORWARD = 0.5  # of the distance sideways: more is hardly told from breathing, which each frame has its own of
 _LEAST_LOG_SCALE = 0.01  # of poses that are stated to be exact: focal length in pixels is no better known
 _OF_IMAGES = 0.3
 
@@ -37,8 +38,9 @@ def scale_within(stack: MovingStack, translation_sigma: float) -> float:
 
 
 def views_from_poses(aligned: AlignedStack, diopters: float) -> tuple[View, ...] | None:
-    """Views of the frames of an aligned stack by their poses; None unless all of four frames or more have one.
+    """Views of the frames of an aligned stack by their poses; None where these are not enough.
 
+    Enough are poses of all frames, of four at least, that lead over twice as far sideways as forward.
     Breathing is that of the registration, without what forward motion adds to it at the inverse depth `diopters`.
     """
     reference = aligned.reference
@@ -53,7 +55,10 @@ def views_from_poses(aligned: AlignedStack, diopters: float) -> tuple[View, ...]
         log_scale = motion.log_scale + math.log(max(1.0 - position[2] * diopters, 0.1))
         views.append(View(position, seen.rotation.T, log_scale))
     views[reference] = View(np.zeros(3))
-    return tuple(views)
+    sideways_m, forward_m = (
+        float(np.linalg.norm([view.position_m[axes] for view in views])) for axes in (np.s_[:2], 2)
+    )
+    return tuple(views) if forward_m <= _MOST_FORWARD * sideways_m else None
 
 
 def moving(

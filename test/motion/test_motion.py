@@ -69,6 +69,14 @@ def test_poses_of_rotation_alone_or_of_some_frames_are_not_enough() -> None:
     assert views_from_poses(replace(aligned, stack=replace(stack, poses=(Pose(),) * 5)), 1.0) is None
 
 
+@pytest.mark.parametrize(("forward", "used"), [(0.0, True), (-0.4, True), (0.6, False), (-5.0, False)])
+def test_poses_that_lead_mostly_forward_are_not_used(forward: float, used: bool) -> None:
+    stack = moving_stack(0.2)
+    poses = tuple(Pose((x, 0.0, forward * x)) for x, _, _ in (pose.translation_m for pose in stack.poses))
+    aligned = align(replace(stack, poses=poses), reference=2)
+    assert (views_from_poses(aligned, 1.0) is not None) == used
+
+
 def test_poses_of_three_frames_are_not_used() -> None:
     whole = moving_stack(0.2)
     stack = FocalStack(

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dfs_ros.alignment.resampling import equalized, resampled
 from dfs_ros.optics.pinhole import Intrinsics, intrinsics
-from dfs_ros.optics.srgb import encode_linear, linear_table
+from dfs_ros.optics.srgb import LUMA_WEIGHTS, encode_linear, linear_table
 from dfs_ros.types import FocalStack
 
 Array = NDArray[np.float64]
@@ -29,7 +29,6 @@ Border = tuple[tuple[int, int], tuple[int, int]]
 
 _NO_BORDER: Border = ((0, 0), (0, 0))
 _PREFILTER = 0.45  # standard deviation in pixels of the reduced image
-_LUMA = (0.2126, 0.7152, 0.0722)  # Rec. 709, of linear intensity
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +121,7 @@ class MovingStack(FocalStack):
         for image, gain in zip(self.source, self.gains, strict=True):
             light = table.take(image) * np.float32(gain)
             if light.ndim == 3 and channels == 1:
-                light = cv2.transform(light, np.array([_LUMA], np.float32))
+                light = cv2.transform(light, np.array([LUMA_WEIGHTS], np.float32))
             if light.shape[:2] != self.size:
                 # An area alone aliases fine texture, which then does not move with the scene.
                 sigma_px = _PREFILTER * light.shape[1] / self.size[1]

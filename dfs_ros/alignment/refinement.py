@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from dfs_ros.alignment.align import AlignedStack, realigned
 from dfs_ros.alignment.matching import SIGNIFICANT_PX, difference_px
-from dfs_ros.alignment.registration import Motion
+from dfs_ros.alignment.registration import PIXELS_PER_MEASUREMENT, Motion
 from dfs_ros.optics import thin_lens
 from dfs_ros.optics.srgb import linear_table
 from dfs_ros.types import FocalStack
@@ -44,7 +44,6 @@ _NEAR_PX = 3  # reach of the neighbourhood
 _SMOOTH_PX = 17  # window of the mean that is subtracted: exposure and vignetting
 _LEAST_SHARE = 0.1  # of pixels that count
 _OUTLIER = 3.0
-_PIXELS_PER_MEASUREMENT = 64.0  # neighbouring residuals are correlated, as in registration
 _CONVERGED_PX = 0.01
 _SMALLEST_PX = 32  # least height and width of the images compared
 # Standard deviation of shift x, shift y, log scale, roll, and of parallax by a standard deviation of inverse depth.
@@ -131,7 +130,7 @@ def _refined_motions(
 
 def _description(fit: _Fit, free: int) -> float:
     """Akaike's criterion: half the logarithm of the misfit for every independent measurement, and the parameters."""
-    return 0.5 * fit.pixels / _PIXELS_PER_MEASUREMENT * math.log(fit.misfit) + free
+    return 0.5 * fit.pixels / PIXELS_PER_MEASUREMENT * math.log(fit.misfit) + free
 
 
 def _light(image: NDArray[np.uint8], shape: tuple[int, int], transfer_curve: str) -> Image:
@@ -254,7 +253,7 @@ def _gauss_newton(pair: _Pair, parameters: Array, radial: float, free: tuple[int
         derivatives = slope_x * scene.basis_x[:, scene.counts] + slope_y * scene.basis_y[:, scene.counts]
         inner = residual[scene.counts]
         weight, misfit = weighted(inner)
-        scaled = derivatives * (weight / np.float32(misfit * _PIXELS_PER_MEASUREMENT))
+        scaled = derivatives * (weight / np.float32(misfit * PIXELS_PER_MEASUREMENT))
         information = np.asarray(scaled @ derivatives.T, np.float64) + np.diag(1.0 / _EXPECTED_WITHIN**2)
         if iterations == 0:
             return _Fit(parameters, information, misfit, float(inner.size))

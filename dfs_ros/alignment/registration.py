@@ -28,7 +28,7 @@ _MIN_OVERLAP = 0.25
 _OUTLIER = 3.0  # residuals of this many times the mean count half
 _CONVERGED_PX = 0.03
 # Neighbouring residuals are correlated, so an image holds fewer independent measurements than pixels.
-_PIXELS_PER_MEASUREMENT = 64.0
+PIXELS_PER_MEASUREMENT = 64.0
 # Standard deviation, about what is expected, of shift x, shift y, log scale, rotation and radial term.
 _EXPECTED_WITHIN = (0.1, 0.1, 0.01, 0.05, 0.001)
 _LOCAL_CELLS = 24  # along the longer side
@@ -284,7 +284,7 @@ def register(
         smallest = _CONVERGED_PX * 2.0 / max(fixed.shape)
         for _ in range(iterations):
             residual, weight, variance = _residual(fixed, moving.seen_through(motion, level).ravel())
-            information = 1.0 / (variance * _PIXELS_PER_MEASUREMENT)
+            information = 1.0 / (variance * PIXELS_PER_MEASUREMENT)
             weighted = fixed.derivatives * weight
             pull, pulled = _pull(motion, expected)
             normal = pull + information * (weighted @ fixed.derivatives.T)
@@ -347,7 +347,7 @@ def register_local(
     local = np.zeros((*grid, 2), np.float32) if motion.local is None else motion.local
     for _ in range(iterations):
         residual, weight, variance = _residual(fixed, moving.seen_through(replace(motion, local=local), level).ravel())
-        information = weight * np.float32(cell * cell / (variance * _PIXELS_PER_MEASUREMENT))
+        information = weight * np.float32(cell * cell / (variance * PIXELS_PER_MEASUREMENT))
 
         def gathered(product: Image, information: Image = information) -> Image:
             cells = cv2.resize((product * information).reshape(shape), grid[::-1], interpolation=cv2.INTER_AREA)

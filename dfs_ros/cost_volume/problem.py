@@ -18,8 +18,6 @@ Float = NDArray[np.float64]
 STATIC_VARIANCE_PX2 = 0.39
 """Variance of the blur of an image in focus: softness of a lens, 0.57 px as a Gaussian, and the pixel's 1/16."""
 
-LUMA_WEIGHTS = (0.2126, 0.7152, 0.0722)  # Rec. 709, of linear intensity
-
 
 @dataclass(frozen=True, eq=False)
 class Problem:

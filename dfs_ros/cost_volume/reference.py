@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from dfs_ros.cost_volume.problem import LUMA_WEIGHTS, Problem, noise_gain
+from dfs_ros.cost_volume.problem import Problem, noise_gain
 from dfs_ros.optics import thin_lens
-from dfs_ros.optics.srgb import linear_table
+from dfs_ros.optics.srgb import LUMA_WEIGHTS, linear_table
 
 Float = NDArray[np.float64]
 Complex = NDArray[np.complex128]

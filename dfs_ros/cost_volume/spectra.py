@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from dfs_ros.cost_volume.problem import LUMA_WEIGHTS, Problem
-from dfs_ros.optics.srgb import linear_table
+from dfs_ros.cost_volume.problem import Problem
+from dfs_ros.optics.srgb import LUMA_WEIGHTS, linear_table
 
 # Half a spectrum as float32, real and imaginary parts alternating along the last axis.
 Spectrum = NDArray[np.float32]  # (C, H', 2 (W' // 2 + 1))

@@ -1,4 +1,4 @@
-"""Messages of motion: tf2_msgs/TFMessage, sensor_msgs/Imu, geometry_msgs/TwistWithCovarianceStamped."""
+"""Messages of motion: tf2_msgs/TFMessage, sensor_msgs/Imu."""
 
 from __future__ import annotations
 
@@ -13,10 +13,6 @@ from dfs_ros.transforms.rigid import Transform, transform
 
 TF = "tf2_msgs/msg/TFMessage"
 IMU = "sensor_msgs/msg/Imu"
-TWIST = "geometry_msgs/msg/TwistWithCovarianceStamped"
-
-_UNKNOWN_VARIANCE = 1e6
-"""Variance of what is not measured, as robot_localization wants it: large, finite."""
 
 
 class StampedTransform(NamedTuple):
@@ -94,23 +90,6 @@ def angular_velocity_from_message(msg: Message) -> AngularVelocity:
     if not msg.header.frame_id:
         raise ValueError("imu: expected a frame_id, in which the angular velocity is, received none")
     return AngularVelocity(stamp_ns(msg.header.stamp), msg.header.frame_id, rate)
-
-
-def twist_message(
-    stamp_ns: int, frame_id: str, velocity_m_s: NDArray[np.float64], covariance_m2_s2: NDArray[np.float64]
-) -> Message:
-    """Make a geometry_msgs/TwistWithCovarianceStamped of a linear velocity (3,) with covariance (3, 3).
-
-    The angular velocity is 0 with a variance of 10^6: not measured.
-    """
-    covariance = _UNKNOWN_VARIANCE * np.eye(6)
-    covariance[:3, :3] = covariance_m2_s2
-    twist = message("geometry_msgs/msg/Twist", linear=_vector(velocity_m_s))
-    return message(
-        TWIST,
-        header=header(stamp_ns, frame_id),
-        twist=message("geometry_msgs/msg/TwistWithCovariance", twist=twist, covariance=covariance.reshape(-1)),
-    )
 
 
 def _vector(values: NDArray[np.float64]) -> Message:

@@ -22,7 +22,7 @@ from scipy import optimize
 from dfs_ros.alignment.exposure import Exposure, exposure_gain
 from dfs_ros.alignment.moving import MovingStack, View
 from dfs_ros.alignment.refinement import beside_no_jump, blurred, detail, weighted
-from dfs_ros.alignment.registration import Motion
+from dfs_ros.alignment.registration import PIXELS_PER_MEASUREMENT, Motion
 from dfs_ros.calibration.aperture import fit_aperture, nearest_searched
 from dfs_ros.config import Config, CostConfig
 from dfs_ros.cost_volume import cost_volume_from_config
@@ -38,7 +38,6 @@ Image = NDArray[np.float32]
 
 _STEP = 2  # images compared are smaller by this
 _ITERATIONS = 3
-_PIXELS_PER_MEASUREMENT = 64.0  # neighbouring residuals are correlated, as in registration
 _SCALE_WITHIN, _RADIAL_WITHIN = 0.005, 0.0003  # standard deviations of a frame's log scale and radial term
 _VELOCITY_WITHIN_M_S = 0.1  # standard deviation of its correction
 _LEAST_SHARE = 0.05
@@ -46,7 +45,7 @@ _BLUR_WINDOW_PX = 2.5
 _BLUR_HYPOTHESES = 32
 _BLUR_REACH = 1.35  # of the hypotheses beyond the depths found
 _TEXTURED = 0.4  # least confidence
-_ERROR_PER_ROOT_CURVATURE = 0.09  # as of the aperture's fit (calibration/aperture.py), whose misfit this is
+_ERROR_PER_ROOT_CURVATURE = 0.09  # twice that of the aperture's fit, whose misfit this is: on the safe side
 _BREATHING_WITHIN = 0.003  # standard deviation of the log scale of the outermost frames
 _LEAST_WITHIN, _MOST_WITHIN = 0.01, 0.2  # limits of that of b and g, as shares of the typical inverse depth
 _FIRST_STEP = 0.03
@@ -109,7 +108,7 @@ def gauss_newton(stack: MovingStack, diopters: Image, transfer_curve: str) -> Mo
             slope_y = cv2.Sobel(mean, cv2.CV_32F, 0, 1, ksize=1, scale=0.5)[near]
             derivatives = slope_x * basis_x[:, near] + slope_y * basis_y[:, near]
             weight, misfit = weighted(residual)
-            scaled = derivatives * (weight / (misfit * _PIXELS_PER_MEASUREMENT))
+            scaled = derivatives * (weight / (misfit * PIXELS_PER_MEASUREMENT))
             information, inner = scaled @ derivatives.T, scaled @ residual
             to_all = np.zeros((5, len(normal)))
             to_all[:3, :3] = np.eye(3) * elapsed[i]
@@ -135,8 +134,8 @@ def by_blur(stack: MovingStack, diopters: Image, log_within: float, cost: CostCo
     """Inverse depth (H, W) corrected in what parallax cannot tell, by blur alone.
 
     ``q' = exp(m) q + b + g x`` at the maximum of ``-mean ln c(x, q'(x)) / e^2 - sum (p / s_p)^2 / 2`` over the p (m, b
-    and g), e as of the aperture's fit. `log_within`: standard deviation of m, the scale of the positions, before; those
-    of b and g follow from that of breathing.
+    and g), e the error per root of curvature. `log_within`: standard deviation of m, the scale of the positions,
+    before; those of b and g follow from that of breathing.
     """
     resolved = replace(cost, method="residual", channels="luma", window_sigma_px=_BLUR_WINDOW_PX).resolved()
     still, inside = stack.still(diopters, resolved.transfer_curve)

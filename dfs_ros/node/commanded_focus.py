@@ -75,9 +75,8 @@ class TriggeredSchedule:
         self._last: tuple[int, int] | None = None  # stamp and number of the newest image
         self._in_step = True
         self._ahead_ns: deque[int] = deque(maxlen=_AHEAD_KEPT)  # stamps less receptions, by the present clock
-        self._before_ns: int | None = (
-            None  # the largest of them before the clock was set, while it is not known by how much
-        )
+        # The largest of them before the clock was set, while it is not known by how much.
+        self._before_ns: int | None = None
 
     def focus_of(self, stamp_ns: int, received_ns: int | None = None) -> FocusMetadata | None:
         """Focus by the image's number; numbered, so that lost images are counted."""

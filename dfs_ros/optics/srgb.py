@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+LUMA_WEIGHTS = (0.2126, 0.7152, 0.0722)  # Rec. 709, of linear intensity
+
 
 def linear_table(transfer_curve: str) -> NDArray[np.float64]:
     """Table of linear intensity in [0, 1] by pixel value, float64 (256,); ``srgb`` or ``linear``."""

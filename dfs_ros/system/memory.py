@@ -66,8 +66,7 @@ def check_memory(wanted_bytes: int, what: str) -> None:
 def return_freed_memory() -> None:
     """Return freed memory of this process to the system (glibc only), after work that it does not do again."""
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    _trim()
 
 
 class Peaks:
@@ -85,9 +84,13 @@ class Peaks:
         if self._steady_s() - self._returned_s < _PEAK_S:
             return False
         self._returned_s = self._steady_s()
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)
+        _trim()
         return True
+
+
+def _trim() -> None:
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

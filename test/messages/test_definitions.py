@@ -24,7 +24,7 @@ from dfs_ros.messages.convert import (
     message_class,
 )
 from dfs_ros.messages.definitions import deserialize, serialize, type_store
-from dfs_ros.messages.motion import IMU, TF, TWIST
+from dfs_ros.messages.motion import IMU, TF
 
 
 def test_type_hashes_are_those_of_ros():
@@ -43,7 +43,6 @@ WIRE_TYPES = [
     DIAGNOSTICS,
     TF,
     IMU,
-    TWIST,
     "rmw_dds_common/msg/ParticipantEntitiesInfo",
     "rcl_interfaces/msg/Log",
     "std_srvs/srv/Trigger_Request",

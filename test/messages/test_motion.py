@@ -12,14 +12,12 @@ from dfs_ros.messages.definitions import deserialize, message, serialize, type_s
 from dfs_ros.messages.motion import (
     IMU,
     TF,
-    TWIST,
     AngularVelocity,
     StampedTransform,
     angular_velocity_from_message,
     imu_message,
     tf_message,
     transforms_from_message,
-    twist_message,
 )
 from dfs_ros.transforms.rigid import IDENTITY, transform
 
@@ -95,18 +93,6 @@ def test_rates_come_back_and_others_are_refused():
     ):
         with pytest.raises(ValueError, match=said):
             angular_velocity_from_message(msg)
-
-
-def test_a_velocity_with_its_covariance_and_unknown_rotation():
-    covariance = np.array([[4e-6, 1e-6, 0], [1e-6, 9e-6, 0], [0, 0, 1e-4]])
-    msg = deserialize(serialize(twist_message(STAMP, "lens", np.array([0.2, 0.0, -0.05]), covariance), TWIST), TWIST)
-    assert (msg.header.frame_id, msg.header.stamp.sec) == ("lens", STAMP // 10**9)
-    linear, angular = msg.twist.twist.linear, msg.twist.twist.angular
-    assert (linear.x, linear.y, linear.z, angular.x, angular.y, angular.z) == (0.2, 0.0, -0.05, 0.0, 0.0, 0.0)
-    whole = msg.twist.covariance.reshape(6, 6)
-    np.testing.assert_array_equal(whole[:3, :3], covariance)
-    np.testing.assert_array_equal(whole[3:, 3:], 1e6 * np.eye(3))
-    assert not whole[:3, 3:].any() and not whole[3:, :3].any()
 
 
 def test_no_transforms_is_a_message_too():

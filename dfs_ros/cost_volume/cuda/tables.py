@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from dfs_ros.config import CostConfig
-from dfs_ros.cost_volume.problem import LUMA_WEIGHTS
 from dfs_ros.cost_volume.reference import TABLE_FIRST_RADIUS_PX, TABLE_STEP_PX, table_psf
 from dfs_ros.optics import thin_lens
-from dfs_ros.optics.srgb import linear_table
+from dfs_ros.optics.srgb import LUMA_WEIGHTS, linear_table
 
 Real = NDArray[np.float32]
 

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from benchmarks.faults.parts import PARTS, Options, table
 
@@ -19,6 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=600.0, metavar="S", help="longest time of a part")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all random choices")
     parser.add_argument("--duration", type=float, metavar="S", help="growth: one run of `dfs run` of this length")
+    parser.add_argument("--native", action="store_true", help="growth: depth.launch.py and `dfs view` instead")
+    parser.add_argument("--samples", type=Path, metavar="FILE", help="growth: file of the samples of a run")
     args = parser.parse_args(arguments)
     for part in args.parts:
         if part not in PARTS:
@@ -26,7 +29,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = []
     for part in args.parts or PARTS:
         module = importlib.import_module(f"benchmarks.faults.{part}")
-        rows += module.run(Options(count=args.count, seconds=args.seconds, seed=args.seed, duration_s=args.duration))
+        rows += module.run(
+            Options(
+                count=args.count,
+                seconds=args.seconds,
+                seed=args.seed,
+                duration_s=args.duration,
+                native=args.native,
+                samples=args.samples,
+            )
+        )
         print(table(rows[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
     print(table(rows))
     return int(any(row.broke or not row.tried for row in rows))

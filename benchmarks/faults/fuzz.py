@@ -32,6 +32,7 @@ from dfs_ros.io.stack_description import read_description
 from dfs_ros.io.stack_folder import load_stack, read_reference_depth, save_stack
 from dfs_ros.lens.table import LensTable
 from dfs_ros.messages.definitions import message, serialize
+from dfs_ros.network.onnx_file import read_onnx
 from dfs_ros.network.runners.engine_cache import EngineCache, EngineKey
 from dfs_ros.system.cache import keep, keep_array, read_array, read_kept
 from dfs_ros.transport.bag.files import BagReader
@@ -91,7 +92,7 @@ def run(options: Options) -> list[Row]:
 def _readers(good: Path) -> list[Reader]:
     """Readers, with their undamaged inputs in `good`."""
     from dfs_ros.network.light import LightArchitecture, LightNetwork
-    from dfs_ros.network.weights import save_network
+    from dfs_ros.network.weights import model_file, save_network
 
     small = LightArchitecture((2, 2, 2, 2), 2)
     images = np.random.default_rng(0).integers(0, 256, (2, 16, 24, 3), np.uint8)
@@ -105,6 +106,7 @@ def _readers(good: Path) -> list[Reader]:
             writer.announce("/data", _TYPE, RELIABLE)
             for number in range(_MESSAGES):
                 writer.write("/data", _TYPE, number, _payload(number))
+    shutil.copy(model_file("light").with_name("light-dynamic-fp16.onnx"), good / "n.onnx")
     (good / "engines").mkdir()
     EngineCache(good / "engines").write(_ENGINE, b"plan" * 100, {"difference": 0.0})
     photos = good / "photos"
@@ -147,6 +149,7 @@ def _readers(good: Path) -> list[Reader]:
         Reader("bag sqlite3", "sqlite3/sqlite3.db3", bag("sqlite3/sqlite3.db3")),
         Reader("bag metadata", "mcap/metadata.yaml", bag("mcap"), 0.1),
         Reader("weights", "w.safetensors", lambda folder: _weights(folder / "w.safetensors")),
+        Reader("onnx", "n.onnx", lambda folder: read_onnx(folder / "n.onnx", 1 << 20), 0.3),
         Reader("cache", "kept", lambda folder: read_kept(folder / "kept")),
         Reader(
             "engine", f"engines/{_ENGINE.digest()}.json", lambda folder: EngineCache(folder / "engines").read(_ENGINE)

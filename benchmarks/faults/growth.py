@@ -32,7 +32,7 @@ _MOST_KIB = 40.0
 def run(options: Options) -> list[Row]:
     """A row for each kind of cycle, or for each process of a run that lasts `options.duration_s`."""
     if options.duration_s is not None:
-        return endurance.run(options.duration_s)
+        return endurance.run(options.duration_s, options.native, options.samples)
     rows = []
     with contextlib.ExitStack() as opened:
         for name, cycle in kinds(opened).items():

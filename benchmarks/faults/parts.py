@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 PARTS = ("kill", "power", "disk", "fuzz", "messages", "clock", "growth", "security")
@@ -15,13 +16,16 @@ class Options:
     """Options of a part.
 
     `count`: cases to try, None = the part's own number; `seconds`: time after which no further case begins; `seed`: of
-    all random choices; `duration_s`: length of one long run, of the part `growth` alone.
+    all random choices; `duration_s`: length of one long run, `native`: on native ROS 2, `samples`: file of
+    its samples; of the part `growth` alone.
     """
 
     count: int | None = None
     seconds: float = 600.0
     seed: int = 0
     duration_s: float | None = None
+    native: bool = False
+    samples: Path | None = None
     _began: float = field(default_factory=time.monotonic)
 
     @property

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 
 from benchmarks.faults import __main__ as command
 from benchmarks.faults import clock, endurance, growth, messages, security
+from benchmarks.faults.endurance import Sample
 from benchmarks.faults.parts import Options, Row, table
 from dfs_ros.node.depth_node import DepthNode
 from dfs_ros.transport import base, guard
@@ -69,13 +72,29 @@ def test_what_comes_and_goes_leaves_memory_flat(monkeypatch: pytest.MonkeyPatch)
     assert [row for row in rows.values() if row.broke] == []
 
 
-def test_a_run_that_grows_is_found() -> None:
-    minutes = np.arange(60)
-    flat = endurance._row("node", list(500 + np.sin(minutes)), "")
-    rising = endurance._row("node", list(500 + np.sin(minutes) + 4 * minutes / 60), "")
-    late = endurance._row("node", [*np.linspace(300, 500, 10), *[500.0] * 50], "")
-    assert (flat.broke, rising.broke, late.broke, flat.tried) == (0, 1, 0, 50)
-    assert endurance._row("node", [500.0] * 5, "").tried == 0
+def test_a_run_that_grows_is_found(tmp_path: Path) -> None:
+    """Of a process that swings as the depth node does, the memory that is kept is judged; a peak may vary."""
+    at_s = np.arange(0.0, 3600.0, 5.0)
+    swing = np.where(at_s % 60 < 50, 100.0 + 50 * np.sin(at_s), 0.0)
+    warm = 200 * np.minimum(at_s / 600 - 1, 0)
+    grown = {"flat": 0.0 * at_s, "leaks": 4 * at_s / 3600, "peaks": swing * at_s / 3600, "warms": warm}
+    samples = [
+        Sample(float(t), name, 1, float(500 + s + g), 40.0)
+        for name, values in grown.items()
+        for t, s, g in zip(at_s, swing, values, strict=True)
+    ]
+    samples += [Sample(float(t), "restarted", 7 + (t > 1800), 500.0, 40.0) for t in at_s]
+    samples += [Sample(float(t), "short", 9, 500.0, 40.0) for t in at_s[:200]]
+    rows = {row.what.split()[-1]: row for row in endurance.rows(samples, "growth: run")}
+    assert {name: row.broke for name, row in rows.items()} == {
+        **{"flat": 0, "leaks": 1, "peaks": 1, "warms": 0},
+        **{"restarted": 1, "short": 0},
+    }
+    assert [rows[name].tried for name in ("flat", "short")] == [10, 0]
+    assert "kept +4.00 MiB an hour, at most 4.00" in rows["leaks"].note
+    with (file := tmp_path / "samples.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows(samples)
+    assert endurance.rows(endurance.read(file), "growth: run") == list(rows.values())
 
 
 @pytest.mark.parametrize("door", ["_live_paths", "_captures", "_other_pages", "_caches", "_forged_lines"])

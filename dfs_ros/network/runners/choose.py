@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfs_ros.network.export import INPUTS, TOLERANCE, Shape, difference, dynamic_name, golden_inputs, halve, onnx_of
+from dfs_ros.network.onnx_file import read_onnx
 from dfs_ros.network.runners.base import Array, Golden, Runner, RunnerError
 from dfs_ros.network.runners.chain import ChainRunner
 from dfs_ros.system.cores import network_threads
@@ -181,7 +182,10 @@ def _exported(module: LightNetwork, shape: Shape, precision: str, dynamic: bool,
         # show whether it belongs to these weights.
         if file is not None and (kept := file.with_name(dynamic_name(file.stem, precision))).is_file():
             _log.info("PyTorch cannot export the network (%s); %s is used", str(error).splitlines()[0], kept)
-            return kept.read_bytes()
+            try:
+                return read_onnx(kept, sum(tensor.numel() for tensor in module.state_dict().values()))
+            except (ValueError, OSError) as refused:
+                raise RunnerError(str(refused)) from refused
         if "onnx is not installed" in str(error):
             raise RunnerError(
                 "PyTorch needs the package onnx to export the network; `pip install dfs_ros[onnx]`"

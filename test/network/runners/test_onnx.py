@@ -143,3 +143,16 @@ def test_a_file_of_other_weights_beside_them_is_not_used(monkeypatch, tmp_path) 
     expected = load_network(NetworkConfig(runner="torch", precision="fp32"), "cpu").probability(*images(4, 32, 32))
     np.testing.assert_array_equal(network.probability(*images(4, 32, 32)), expected)
     assert [fault.level for fault in network.faults] == ["error"]
+
+
+def test_a_file_of_large_tensors_beside_the_weights_is_not_loaded(monkeypatch, tmp_path) -> None:
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    model = onnx.ModelProto(ir_version=8)
+    model.graph.initializer.add(name="w", dims=[1 << 34], data_type=onnx.TensorProto.FLOAT)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    file = shutil.copy(model_file("light"), tmp_path / "mine.safetensors")
+    (tmp_path / "mine-dynamic-fp32.onnx").write_bytes(model.SerializeToString())
+    network = load_network(NetworkConfig(name=str(file), runner="onnx", precision="fp32"), "cpu")
+    assert network.probability(*images(4, 32, 32)).shape == (4, 32, 32)
+    assert "expected a tensor of at most 0 numbers" in network.faults[0].text

@@ -83,13 +83,8 @@ def read(file: Path) -> list[Sample]:
 def _commands(native: bool, rate_hz: float) -> list[list[str]]:
     if not native:
         return [[sys.executable, "-m", "dfs_ros.cli.main", "run", "--rate", f"{rate_hz:g}", "--port", "0"]]
-    from ament_index_python.packages import get_package_prefix
-
-    viewer = Path(get_package_prefix("dfs_ros")) / "lib" / "dfs_ros" / "dfs"
-    return [
-        ["ros2", "launch", "dfs_ros", "depth.launch.py"],
-        [str(viewer), "view", "--transport", "ros", "--port", "0"],
-    ]
+    viewer = ["dfs", "view", "--transport", "ros", "--port", "0"]
+    return [["ros2", "launch", "dfs_ros", "depth.launch.py"], ["ros2", "run", "dfs_ros", *viewer]]
 
 
 @contextlib.contextmanager

@@ -54,6 +54,7 @@ setup(
             "h5py>=3.8",
             "playwright>=1.40",  # drives the system's Chromium, where there is one
             "scikit-image>=0.20",
+            "pypdfium2>=4",  # renders the sheets of calibration boards
             "ruff",
             "mypy",
             "types-PyYAML",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dfs_ros.cli.main import COMMANDS
+from dfs_ros.cli.main import COMMANDS, VARIANTS
 from dfs_ros.config import Config, sections
 from dfs_ros.io.report import FIELDS
 from dfs_ros.messages.node_status import FAULTS
@@ -76,7 +76,7 @@ def code(page: Path) -> list[str]:
 
 
 def options(command: str) -> set[str]:
-    modules = [COMMANDS[command][0], *(["benchmarks.node"] if command == "bench" else [])]  # bench --node
+    modules = [COMMANDS[command][0], *(module for name, (module, _) in VARIANTS.items() if name.split()[0] == command)]
     found = {"--node"} if command == "bench" else set()
     for module in modules:
         parser = argparse.ArgumentParser()

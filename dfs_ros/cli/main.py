@@ -24,7 +24,7 @@ COMMANDS = {
     "recover": ("dfs_ros.cli.recover", "close a bag whose recorder was stopped"),
     "replay": ("dfs_ros.cli.replay", "estimate depth of a recorded bag"),
     "import": ("dfs_ros.cli.import_stack", "make a focal stack from a folder of photos"),
-    "calibrate": ("dfs_ros.cli.calibrate", "measure the effective aperture of a lens from a focal stack"),
+    "calibrate": ("dfs_ros.cli.calibrate_aperture", "calibrate a lens: board, lens, or aperture from a focal stack"),
     "focus-table": ("dfs_ros.cli.focus_table", "calibrate the focus of a V4L2 lens in dioptres"),
     "simulate": ("dfs_ros.cli.simulate", "render a focal stack with known depth"),
     "export": ("dfs_ros.cli.export", "export the network as ONNX and compare its runners"),
@@ -36,7 +36,12 @@ COMMANDS = {
 }
 
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-_VARIANTS = {"bench --node": ("benchmarks.node", "measure speed and memory of the depth node")}
+VARIANTS = {
+    "bench --node": ("benchmarks.node", "measure speed and memory of the depth node"),
+    "calibrate board": ("dfs_ros.cli.calibrate_board", "write a calibration board as PDF in true size"),
+    "calibrate aperture": ("dfs_ros.cli.calibrate_aperture", "measure the effective aperture of a lens from a stack"),
+}
+"""Commands of two words. `dfs calibrate STACK` is the older form of `dfs calibrate aperture STACK`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,10 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"dfs {__version__}")
         return 0
     name = argv[0]
-    if argv[:2] == ["bench", "--node"]:
-        name = "bench --node"
+    if " ".join(argv[:2]) in VARIANTS:
+        name = " ".join(argv[:2])
         argv = argv[1:]
-    if name not in COMMANDS and name not in _VARIANTS:
+    if name not in COMMANDS and name not in VARIANTS:
         print(f"dfs: error: unknown command {name!r}; known: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     logging.basicConfig(level=logging.WARNING, format="%(levelname).1s %(message)s", stream=sys.stderr)
@@ -84,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
-    module_name, summary = {**COMMANDS, **_VARIANTS}[name]
+    module_name, summary = {**COMMANDS, **VARIANTS}[name]
     module = _module(module_name, name)
     if module is None:
         return 1

@@ -3,8 +3,8 @@
 f-number, focal length and pixel pitch enter the blur only together, as one factor. Rarely are all known well: phones
 resize, old lenses vignette, f-numbers are rounded. A wrong factor scales the distance of depth to focus in dioptres,
 D' = D_f + (D - D_f) / factor: a small error near the focus, a multiple of the depth far from it. It also leaves a
-misfit, as no depth then explains all images of a stack. So several factors on the blur are tried, and a parabola
-through their misfits gives the best.
+misfit, as no depth then explains all images of a stack. So several factors on the blur are tried: in coarse steps on
+reduced images, then in fine ones around the best of these. A parabola through their misfits gives the best factor.
 
 Blur depends on differences of focus only. A common offset of all focus values in dioptres cannot be told from an offset
 of the depths: a stack calibrates the aperture, never the zero of the focus scale.
@@ -23,11 +23,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.config import CostConfig
-from dfs_ros.cost_volume import cost_volume_from_config
+from dfs_ros.cost_volume import SpectraCache, cost_volume_from_config
 from dfs_ros.cost_volume.energy import log_energy
 from dfs_ros.cost_volume.hypotheses import depth_hypotheses
 from dfs_ros.depth import confidence, regularization
@@ -36,6 +37,7 @@ from dfs_ros.optics import thin_lens
 from dfs_ros.types import Camera, FocalStack, opened, reduced
 
 MEGAPIXELS = 0.08
+_COARSE_MEGAPIXELS = 0.02  # factors of 25 stacks of training and random scenes within 0.06 of those at 0.08
 LOG_STEP = 0.12
 """Step between factors, in the logarithm, while the least misfit is searched."""
 FARTHEST_STEPS = 10
@@ -49,8 +51,8 @@ _FINE_LOG_STEP = LOG_STEP / _COARSE  # around the least: its misfit is narrower 
 _WINDOW_SIGMA_PX = 3.0
 _TEXTURED = 0.4  # least confidence of a pixel that counts
 _LEAST_SHARE = 0.02  # of the pixels
-_COARSE_HYPOTHESES = 48
-_BLUR_STEP_PX = 0.35
+_COARSE_HYPOTHESES = 24
+_BLUR_STEP_PX, _COARSE_BLUR_STEP_PX = 0.35, 0.7
 _MOST_HYPOTHESES = 192
 # Chosen on 25 stacks of training and random scenes, ideal and in use: over the root of the misfit's curvature the error
 # of the factor's logarithm. With the error of the model, pulls are 0.83 rms (ideal) and 1.01 (in use). The depth range
@@ -59,6 +61,7 @@ _ERROR_PER_ROOT_CURVATURE = 0.045
 _MODEL_SIGMA = 0.01  # standard deviation of the logarithm, as a real point spread function is not quite the fit's
 _DEPTH_FACTOR = 2.0  # of the standard error, for depth: chosen by the likelihood of depths on 10 of these stacks
 _MOST_STACKS_BETWEEN = 16  # from one attempt to fit a live camera to the next
+_LONGER_AFTER_FIT = 3  # that wait, than after a stack that gave none: a fit takes as long as a few stacks
 # Standard deviations of the logarithm of f-number times pixel size over focal length, among lenses as described and
 # others.
 _RIGHT_SIGMA, _LENS_SIGMA = 0.01, 0.1
@@ -73,7 +76,8 @@ class ApertureFit:
     measured
         The factor; `sigma`: standard error of its logarithm, from the curvature of the misfit.
     factors, misfit
-        (K,) factors tried, and mean log squared residual of each above the least. Empty for combined fits.
+        (K,) factors tried at the final size, or at the coarse one for a fit at its limit, and mean log squared residual
+        of each above the least. Empty for combined fits.
     share
         Share of pixels with enough texture to count.
     at_limit
@@ -161,45 +165,44 @@ def fit_aperture(
     nearest_m: float,
     cost: CostConfig,
     *,
+    near_factor: float | None = None,
     threads: int = 0,
     tried: Callable[[int], None] | None = None,
 ) -> ApertureFit | None:
     """Fit the factor from described to observed blur of an aligned stack.
 
     `nearest_m`: lower limit of depth. None if too few pixels have texture, or fewer than three images differ in focus.
-    If the misfit still falls at an end of the range, the factor is that end. `tried` gets the number of factors tried.
+    `near_factor`: factor that fitted another stack of this lens, around which the search begins; None = unknown. If the
+    misfit still falls at an end of the range, the factor is that end. `tried` gets the number of factors tried.
     """
     if len(np.unique(stack.focus_diopters)) < LEAST_FOCUSES:
         return None
-    stack = reduced(stack, MEGAPIXELS)
-    cost = dataclasses.replace(cost, method="residual", window_sigma_px=_WINDOW_SIGMA_PX)
-
-    def energy_of(factor: float, depths_m: NDArray[np.float64]) -> NDArray[np.float32]:
-        volume = cost_volume_from_config(opened(stack, factor), depths_m, cost, threads=threads)
-        return log_energy(volume, "residual")
-
+    large = _Misfit(reduced(stack, MEGAPIXELS), cost, threads, _BLUR_STEP_PX)
+    small = _Misfit(reduced(stack, _COARSE_MEGAPIXELS), cost, threads, _COARSE_BLUR_STEP_PX)
     far = 0.1 * min(1.0 / nearest_m, 1.0)
     coarse_m = depth_hypotheses(nearest_m, 1.0 / far, _COARSE_HYPOTHESES)
-    energy = energy_of(1.0, coarse_m)
+    energy = small.energy(1.0, coarse_m)
     textured = confidence.confidence_of(energy) > _TEXTURED
     if textured.mean() < _LEAST_SHARE:
         return None
     seen = np.percentile(1.0 / coarse_m[regularization.first_argmin(energy)[textured]], [2.0, 98.0])
+    misfits: tuple[dict[int, float], dict[int, float]] = {}, {}  # by the logarithm of the factor, in fine steps
 
-    misfit: dict[int, float] = {}  # by the logarithm of the factor, in fine steps
-
-    def try_factor(step: int) -> float:
+    def try_factor(step: int, misfit: dict[int, float], of: _Misfit) -> float:
         if step not in misfit:
-            factor = math.exp(_FINE_LOG_STEP * step)
-            least = regularization.least_energy(energy_of(factor, _depths(stack, seen, factor, 1.0 / nearest_m)))
-            misfit[step] = float(least[textured].mean(dtype=np.float64))
+            misfit[step] = of.mean(math.exp(_FINE_LOG_STEP * step), seen, 1.0 / nearest_m, textured)
             if tried is not None:
-                tried(len(misfit))
+                tried(sum(map(len, misfits)))
         return misfit[step]
 
-    best, offset, curvature = _lowest(try_factor, 0, _COARSE)
+    if near_factor is None:
+        best, offset, curvature = _lowest(lambda step: try_factor(step, misfits[0], small), 0, _COARSE)
+    else:
+        best, offset = round(math.log(near_factor) / _FINE_LOG_STEP), 0.0
     if abs(best) < FARTHEST_STEPS * _COARSE:
-        best, offset, curvature = _lowest(try_factor, best + round(_COARSE * offset), 1)
+        start = best + round(_COARSE * offset)
+        best, offset, curvature = _lowest(lambda step: try_factor(step, misfits[1], large), start, 1)
+    misfit = misfits[1] or misfits[0]
     steps = sorted(misfit)
     values = np.array([misfit[step] for step in steps])
     return ApertureFit(
@@ -218,10 +221,10 @@ def nearest_searched(stack: FocalStack, depths_m: NDArray[np.float64]) -> float:
 
 
 class ApertureTracker:
-    """Tracker of a camera's aperture: fits stacks 1, 2, 4 and 8 and combines the fits.
+    """Tracker of a camera's aperture: fits stacks 1, 4, 16 and 32 and combines the fits.
 
     So the first result is corrected already, later ones better. A stack that gives no fit, as it has too little
-    texture, or one that ends at its limit, is replaced by a later one, at most 16 stacks on.
+    texture, or one that ends at its limit, is replaced by a later one, the next after stack 1, at most 16 stacks on.
     """
 
     def __init__(self, most_fits: int = 4) -> None:
@@ -231,14 +234,18 @@ class ApertureTracker:
         self._fits: list[ApertureFit] = []
         self._last = unfitted()
 
-    def fit(self, camera: Camera, fit_stack: Callable[[], ApertureFit | None]) -> ApertureFit:
-        """Count a stack of `camera`, fit it if due, and return the combined aperture."""
+    def fit(self, camera: Camera, fit_stack: Callable[[float | None], ApertureFit | None]) -> ApertureFit:
+        """Count a stack of `camera`, fit it if due, and return the combined aperture.
+
+        `fit_stack` gets the factor fitted so far, around which it may search; None = unknown.
+        """
         if camera != self._camera:
             self._camera, self._stacks, self._next, self._fits, self._last = camera, 0, 1, [], unfitted()
         self._stacks += 1
         if self._stacks == self._next and len(self._fits) < self._most_fits:
-            self._next += min(self._stacks, _MOST_STACKS_BETWEEN)
-            found = fit_stack()
+            found = fit_stack(combined(self._fits).measured if self._fits else None)
+            fitted = found is not None and not found.at_limit
+            self._next += min(self._stacks * (_LONGER_AFTER_FIT if fitted else 1), _MOST_STACKS_BETWEEN)
             if found is not None and not found.at_limit:
                 self._fits.append(found)
             elif found is not None:
@@ -264,19 +271,45 @@ def combined(fits: Sequence[ApertureFit]) -> ApertureFit:
     return ApertureFit(measured, min(fit.sigma for fit in fits), np.empty(0), np.empty(0), share)
 
 
-def _depths(stack: FocalStack, seen: NDArray[np.float64], factor: float, nearest: float) -> NDArray[np.float64]:
-    """Hypotheses in metres for a factor, a third of a pixel of blur apart.
+class _Misfit:
+    """Misfit of a stack for blur factors; the images are transformed once."""
 
-    The range covers the depths seen at factor 1 and the same as the factor moves them.
-    """
-    focus = stack.focus_diopters[:, None]
-    moved = focus + (seen - focus) / factor
-    margin = 0.1 * float(np.ptp(seen)) + 0.02 * nearest
-    far = max(float(min(moved.min(), seen[0])) - margin, 0.01 * nearest)
-    near = min(max(float(max(moved.max(), seen[1])) + margin, 1.2 * far), 1.2 * nearest)
-    blur_px = factor * (near - far) * float(thin_lens.coc_px_per_diopter(stack.focus_diopters, stack.camera).max())
-    count = int(np.clip(math.ceil(blur_px / _BLUR_STEP_PX) + 1, 16, _MOST_HYPOTHESES))
-    return depth_hypotheses(1.0 / near, 1.0 / far, count)
+    def __init__(self, stack: FocalStack, cost: CostConfig, threads: int, step_px: float) -> None:
+        self._stack, self._threads, self._step_px = stack, threads, step_px
+        self._cost = dataclasses.replace(cost, method="residual", window_sigma_px=_WINDOW_SIGMA_PX)
+        self._spectra = SpectraCache()
+
+    def energy(self, factor: float, depths_m: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Logarithm of the squared residual, float32 (D, H, W)."""
+        volume = cost_volume_from_config(
+            opened(self._stack, factor),
+            depths_m,
+            self._cost,
+            threads=self._threads,
+            spectra_cache=self._spectra,
+            frame_keys=range(len(self._stack)),
+        )
+        return log_energy(volume, "residual")
+
+    def mean(self, factor: float, seen: NDArray[np.float64], nearest: float, textured: NDArray[np.bool_]) -> float:
+        """Mean of the least energies over depth of the textured pixels; arguments as in :meth:`_depths`."""
+        least = regularization.least_energy(self.energy(factor, self._depths(factor, seen, nearest)))
+        counts = cv2.resize(textured.astype(np.uint8), least.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+        return float(least[counts].mean(dtype=np.float64))
+
+    def _depths(self, factor: float, seen: NDArray[np.float64], nearest: float) -> NDArray[np.float64]:
+        """Hypotheses in metres for a factor, `step_px` of blur apart.
+
+        The range covers the inverse depths `seen` (least, largest) at factor 1 and the same as the factor moves them.
+        """
+        focus, camera = self._stack.focus_diopters, self._stack.camera
+        moved = focus[:, None] + (seen - focus[:, None]) / factor
+        margin = 0.1 * float(np.ptp(seen)) + 0.02 * nearest
+        far = max(float(min(moved.min(), seen[0])) - margin, 0.01 * nearest)
+        near = min(max(float(max(moved.max(), seen[1])) + margin, 1.2 * far), 1.2 * nearest)
+        blur_px = factor * (near - far) * float(thin_lens.coc_px_per_diopter(focus, camera).max())
+        count = int(np.clip(math.ceil(blur_px / self._step_px) + 1, 16, _MOST_HYPOTHESES))
+        return depth_hypotheses(1.0 / near, 1.0 / far, count)
 
 
 def _lowest(misfit_at: Callable[[int], float], start: int, stride: int) -> tuple[int, float, float]:

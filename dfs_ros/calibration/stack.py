@@ -37,7 +37,7 @@ def calibrate_aperture(
         )
     if fit.at_limit:
         raise ValueError(
-            f"calibration: the misfit still falls at an aperture scale of {fit.factors[fit.misfit.argmin()]:.2f}, the "
+            f"calibration: the misfit still falls at an aperture scale of {fit.measured:.2f}, the "
             "last one tried; check focal length, pixel size and the unit of the focus"
         )
     return fit

@@ -44,7 +44,7 @@ class LensConfig:
     aperture: str = setting(
         "fitted",
         "Source of the effective aperture. given: computed blur times aperture_scale; fitted: where that is 1, times a "
-        "factor estimated from three or more images (cost residual only; of a live camera from its stacks 1, 2, 4, 8)",
+        "factor estimated from three or more images (cost residual only; of a live camera from stacks 1, 4, 16, 32)",
         choices=("fitted", "given"),
         dynamic=True,
     )

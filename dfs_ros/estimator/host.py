@@ -128,10 +128,9 @@ class HostSteps:
         if config.cost.method != "residual":
             return unfitted()
 
-        def fit() -> ApertureFit | None:
-            return fit_aperture(
-                aligned.stack, nearest_searched(aligned.stack, depths_m), config.cost, threads=self.threads
-            )
+        def fit(near_factor: float | None = None) -> ApertureFit | None:
+            nearest_m = nearest_searched(aligned.stack, depths_m)
+            return fit_aperture(aligned.stack, nearest_m, config.cost, near_factor=near_factor, threads=self.threads)
 
         return (fit() or unfitted()) if self._lens is None else self._lens.fit(described.camera, fit)
 

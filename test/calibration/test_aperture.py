@@ -57,6 +57,29 @@ def test_wrong_lenses_are_found_far_off(demo_stack: FocalStack, over_true: float
     assert fit.measured == pytest.approx(over_true, rel=0.1)
 
 
+def test_a_fit_from_a_known_factor_is_the_same_with_fewer_tries(demo_stack: FocalStack) -> None:
+    wrong = told(demo_stack, 1.3)
+    tries: list[int] = []
+    alone = fit_aperture(wrong, NEAREST_M, CostConfig(), threads=1, tried=tries.append)
+    assert alone is not None and len(tries) > 5
+    tries.clear()
+    after = fit_aperture(wrong, NEAREST_M, CostConfig(), near_factor=1.25, threads=1, tried=tries.append)
+    assert after is not None and len(tries) <= 5
+    assert after.measured == pytest.approx(alone.measured, rel=0.002)
+
+
+def test_later_fits_begin_at_the_factor_found() -> None:
+    tracker, begun, fits = ApertureTracker(), [], iter([a_fit(1.2, 0.01), a_fit(1.3, 0.01)])
+
+    def fit(near_factor: float | None) -> ApertureFit:
+        begun.append(near_factor)
+        return next(fits, a_fit(1.25, 0.01))
+
+    for _ in range(16):
+        tracker.fit(Camera(5e-3, 2.0, 5e-6), fit)
+    assert begun == [None, pytest.approx(1.2), pytest.approx(math.sqrt(1.2 * 1.3))]
+
+
 def test_fits_at_the_last_factor_say_so(demo_stack: FocalStack) -> None:
     fit = fit_aperture(told(demo_stack, 4.5), NEAREST_M, CostConfig(), threads=1)
     assert fit is not None and fit.at_limit
@@ -155,7 +178,7 @@ def test_a_live_camera_is_fitted_rarely() -> None:
     tracker = ApertureTracker(most_fits=4)
     fitted = []
 
-    def fit() -> ApertureFit:
+    def fit(_: float | None) -> ApertureFit:
         fitted.append(stack)
         return a_fit(1.2, 0.01)
 
@@ -163,15 +186,15 @@ def test_a_live_camera_is_fitted_rarely() -> None:
         unknown = float("nan") * stack  # a camera without camera_info, made afresh for every stack
         same = dataclasses.replace(camera, fx_px=unknown, cx_px=unknown)
         assert tracker.fit(same, fit).measured == pytest.approx(1.2)
-    assert fitted == [1, 2, 4, 8]
+    assert fitted == [1, 4, 16, 32]
     other = dataclasses.replace(camera, f_number=4.0)
-    assert tracker.fit(other, lambda: None).scale == 1.0
+    assert tracker.fit(other, lambda _: None).scale == 1.0
 
 
 def test_stacks_without_texture_do_not_end_fitting() -> None:
     tracker, tried = ApertureTracker(most_fits=4), []
 
-    def fit() -> ApertureFit | None:
+    def fit(_: float | None) -> ApertureFit | None:
         tried.append(stack)
         return a_fit(1.2, 0.01) if stack >= 64 else None
 
@@ -184,9 +207,9 @@ def test_stacks_without_texture_do_not_end_fitting() -> None:
 def test_fits_at_their_limit_do_not_end_fitting() -> None:
     tracker, camera = ApertureTracker(most_fits=4), Camera(5e-3, 2.0, 5e-6)
     at_limit = dataclasses.replace(a_fit(3.3, 0.01), at_limit=True)
-    assert [tracker.fit(camera, lambda: at_limit).at_limit for _ in range(9)] == [True] * 9
+    assert [tracker.fit(camera, lambda _: at_limit).at_limit for _ in range(9)] == [True] * 9
     for _ in range(7):
-        found = tracker.fit(camera, lambda: a_fit(1.2, 0.01))
+        found = tracker.fit(camera, lambda _: a_fit(1.2, 0.01))
     assert found.measured == pytest.approx(1.2) and not found.at_limit
 
 

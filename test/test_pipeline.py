@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from typing import Any
 
 import cv2
@@ -280,12 +281,24 @@ def test_a_wider_aperture_than_said_is_made_up_for() -> None:
     result = DepthEstimator(config_of(lens={"aperture_scale": 2.0})).estimate(wrong)
     assert np.percentile(errors(result, 1.1), 95) < 0.03
     assert result.report["aperture"] is None and result.report["warnings"] == []
-    fitted = DepthEstimator(config_of()).estimate(wrong)
+    fitted = DepthEstimator(config_of(confidence={"on_contradiction": "warn"})).estimate(wrong)
     assert fitted.report["aperture"]["measured"] == pytest.approx(2.0, rel=0.1)
     assert np.percentile(errors(fitted, 1.1), 50) < 0.05
     (finding,) = fitted.report["findings"]
-    assert (finding["cause"], finding["contradiction"], finding["image"]) == ("aperture", False, None)
+    assert (finding["cause"], finding["contradiction"], finding["image"]) == ("aperture", True, None)
     assert fitted.report["warnings"] == [finding["text"]] and finding["text"].startswith("blur is about ")
+
+
+def test_focus_in_wrong_units_gives_no_depth_until_mended() -> None:
+    stack = plane_stack(1.1)
+    wrong = dataclasses.replace(stack, focus_diopters=2.35 * stack.focus_diopters)
+    refused = DepthEstimator(config_of()).estimate(wrong)
+    (warning,) = refused.report["warnings"]
+    assert refused.coverage == 0.0 and "the unit of the focus" in warning
+    assert float(re.findall(r"lens.aperture_scale \((.*?);", warning)[0]) == pytest.approx(1 / 2.35, rel=0.05)
+    mended = dataclasses.replace(wrong, focus_diopters=wrong.focus_diopters / 2.35)
+    result = DepthEstimator(config_of()).estimate(mended)
+    assert np.percentile(errors(result, 1.1), 95) < 0.03 and result.report["warnings"] == []
 
 
 def test_a_contradiction_takes_the_depth_and_is_told() -> None:

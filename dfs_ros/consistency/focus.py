@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from dfs_ros.calibration.aperture import ApertureFit
 from dfs_ros.consistency.breathing import Breathing
 from dfs_ros.consistency.findings import Finding
 from dfs_ros.consistency.stories import PLAUSIBLE_FACTORS, Comparison, Story
@@ -74,25 +75,28 @@ def focus_finding(
     return None if rival is None else _finding(rival, focus, kept)
 
 
-def factor_finding(focus: Array, comparison: Comparison) -> Finding | None:
+def factor_finding(focus: Array, comparison: Comparison, aperture: ApertureFit) -> Finding | None:
     """The finding about the blur factor; None where it is one that lenses have, or nothing tells it."""
     low, high = PLAUSIBLE_FACTORS
     if len(np.unique(focus)) < LEAST_FOCUSES:
         return None
     if low <= comparison.factor <= high or comparison.factor_advantage < FACTOR_ADVANTAGE:
         return None
-    return aperture_finding(f"about {comparison.factor:.2f}", comparison.factor)
+    factor = aperture.measured if aperture.share and not aperture.at_limit else comparison.factor
+    return aperture_finding(f"about {factor:.2f}", factor)
 
 
 def aperture_finding(measured: str, scale: float) -> Finding:
-    """The finding that blur is `measured` times as wide as described."""
+    """The finding that blur is `measured` times as wide as described.
+
+    A contradiction: a focus in wrong units blurs as a wrong lens does, but scales all depths.
+    """
     low, high = PLAUSIBLE_FACTORS
     return Finding(
         "aperture",
         f"blur is {measured} times as wide as described, expected {low:g} to {high:g} times: check f-number, focal "
         "length, pixel size and the unit of the focus; only where the focus is right, set "
-        f"lens.aperture_scale ({scale:.2f}; dfs calibrate measures it)",
-        contradiction=False,  # depth has the sigma of an aperture that is hardly known
+        f"lens.aperture_scale ({scale:.3g}; dfs calibrate measures it)",
     )
 
 

@@ -57,7 +57,7 @@ def judge(stack: FocalStack, aligned: AlignedStack, aperture: ApertureFit, trans
     breathing = measured_breathing(stack, aligned.estimates)
     contradiction = focus_finding(focus, sweep_px(focus, aligned.stack.camera), comparison, breathing, aligned.kept)
     if contradiction is None:
-        contradiction = factor_finding(focus, comparison)
+        contradiction = factor_finding(focus, comparison, aperture)
     if contradiction is None and aperture.at_limit:
         over = "more" if aperture.measured > 1.0 else "less"
         contradiction = aperture_finding(f"{over} than {aperture.measured:.2f}", aperture.measured)

@@ -29,7 +29,7 @@ from launch import LaunchContext, LaunchDescription
 
 REFUSED = 2
 """Exit status of a node that refuses its settings; starting it again would not help."""
-FIRST_DELAY_S, LONGEST_DELAY_S, MOST_RESTARTS = 0.5, 60.0, 10
+FIRST_DELAY_S, DELAY_GROWTH, LONGEST_DELAY_S, MOST_RESTARTS = 0.1, 3.0, 60.0, 10
 STABLE_S = 60.0
 """Time alive after which earlier deaths no longer count."""
 
@@ -127,7 +127,7 @@ def kept_alive(make: Callable[[], Node], respawn: bool, deaths: int = 0) -> list
         recent = 0 if time.monotonic() - began > STABLE_S else deaths
         if recent >= MOST_RESTARTS:
             return [LogInfo(msg=f"{event.process_name} died {recent + 1} times in a row and is not started again")]
-        delay_s = min(FIRST_DELAY_S * 2**recent, LONGEST_DELAY_S)
+        delay_s = min(FIRST_DELAY_S * DELAY_GROWTH**recent, LONGEST_DELAY_S)
         told = LogInfo(msg=f"{event.process_name} died (status {event.returncode}): started again in {delay_s:g} s")
         return [told, TimerAction(period=delay_s, actions=kept_alive(make, respawn, recent + 1))]
 

@@ -69,7 +69,9 @@ def plain_yaml(text: str) -> Any:
         raise
     except (MemoryError, OSError):
         raise
-    except Exception as error:  # also those of PyYAML's own constructors, for `!!bool x` and the like
+    except (LookupError, AttributeError, TypeError) as error:  # of PyYAML's constructors, for `!!bool x` and the like
+        raise ValueError("a value does not fit its tag, such as !!bool or !!int") from error
+    except Exception as error:
         raise ValueError(_yaml_problem(error)) from error
     finally:
         if loader is not None:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
 
 from dfs_ros.config import Config
 
@@ -75,9 +74,34 @@ def subdivision(depths_m: NDArray[np.float64], least: int) -> Subdivision | None
     steps = np.arange((len(inverse) - 1) * parts + 1) / parts
     fine = np.interp(steps, np.arange(len(inverse)), inverse)
     rising = np.sign(inverse[1] - inverse[0])
-    weights = CubicSpline(rising * inverse, np.eye(len(inverse)))(rising * fine)
+    weights = _spline_weights(rising * inverse, rising * fine)
     weights[::parts] = np.eye(len(inverse))  # exactly
     return Subdivision(parts, 1.0 / fine, np.asarray(weights, np.float32))
+
+
+def _spline_weights(knots: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights (len(at), len(knots)) of the cubic spline through values at ascending knots, not-a-knot at its ends.
+
+    As scipy.interpolate.CubicSpline, whose import takes a third of the start of a node. Of three knots a parabola, of
+    two a line. The unknowns are the second derivatives at the knots (de Boor, A Practical Guide to Splines, IV).
+    """
+    count, width = len(knots), np.diff(knots)
+    values, curved, rows = np.eye(count), np.eye(count), np.zeros((count, count))
+    for i in range(1, count - 1):
+        before, after = width[i - 1], width[i]
+        curved[i, i - 1 : i + 2] = before / 6, (before + after) / 3, after / 6
+        rows[i] = (values[i + 1] - values[i]) / after - (values[i] - values[i - 1]) / before
+    if count == 3:
+        curved[0, 1] = curved[2, 1] = -1.0
+    elif count > 3:
+        curved[0, :3] = -1 / width[0], 1 / width[0] + 1 / width[1], -1 / width[1]
+        curved[-1, -3:] = -1 / width[-2], 1 / width[-2] + 1 / width[-1], -1 / width[-1]
+    second = np.linalg.solve(curved, rows)
+    i = np.clip(np.searchsorted(knots, at, "right") - 1, 0, count - 2)
+    upper = ((at - knots[i]) / width[i])[:, None]
+    lower, square = 1.0 - upper, (width[i] ** 2)[:, None] / 6
+    straight = lower * values[i] + upper * values[i + 1]
+    return np.asarray(straight + square * ((lower**3 - lower) * second[i] + (upper**3 - upper) * second[i + 1]))
 
 
 def subdivision_for(config: Config, depths_m: NDArray[np.float64]) -> Subdivision | None:

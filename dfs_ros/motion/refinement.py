@@ -17,7 +17,6 @@ from dataclasses import replace
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize
 
 from dfs_ros.alignment.exposure import Exposure, exposure_gain
 from dfs_ros.alignment.moving import MovingStack, View
@@ -138,6 +137,8 @@ def by_blur(stack: MovingStack, diopters: Image, log_within: float, cost: CostCo
     before; those of b and g follow from that of breathing.
     """
     resolved = replace(cost, method="residual", channels="luma", window_sigma_px=_BLUR_WINDOW_PX).resolved()
+    from scipy import optimize  # a tenth of the start of a node, which a still camera does not need
+
     still, inside = stack.still(diopters, resolved.transfer_curve)
     far, near = np.percentile(diopters, [1.0, 99.0])
     levels = np.linspace(near * _BLUR_REACH, far / _BLUR_REACH, _BLUR_HYPOTHESES)

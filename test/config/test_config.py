@@ -183,6 +183,7 @@ def test_files(tmp_path: Path) -> None:
             b"cost: !!python/object/apply:os.getcwd []",
             "not readable as YAML: line 1: could not determine a constructor",
         ),
+        (b"a: !!bool x", "not readable as YAML: a value does not fit its tag"),
         (b"a: 2001-02-30", "not readable as YAML: day .*"),
         (b"\xff\xfe\x00", "not readable as YAML: 'utf-8' codec"),
         (b"[" * 2000, "not readable as YAML: "),

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.interpolate import CubicSpline
 
 from dfs_ros.config import Config
 from dfs_ros.cost_volume.hypotheses import (
@@ -22,6 +23,14 @@ from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import plane_scene
 from dfs_ros.types import Camera
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 16, 61])
+def test_between_hypotheses_lies_a_cubic_spline(count: int) -> None:
+    depths = 1.0 / np.sort(np.random.default_rng(count).uniform(0.2, 5.0, count))
+    found = made(depths, 100)
+    expected = CubicSpline(1.0 / depths, np.eye(count))(1.0 / found.depths_m)
+    np.testing.assert_allclose(found.weights, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
 
 
 def made(depths_m: np.ndarray, least: int) -> Subdivision:

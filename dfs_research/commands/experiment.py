@@ -63,7 +63,9 @@ def run(args: argparse.Namespace) -> int:
         tested = {folder.name for folder in rgbd_folders(args.rgbd)}
         both = tested & {folder.name for folder in rgbd_folders(args.train_rgbd)}
         if both:
-            raise ValueError(f"--train-rgbd: {', '.join(sorted(both))} are tested on too; train on other photos")
+            raise ValueError(
+                f"--train-rgbd {args.train_rgbd}: {', '.join(sorted(both))} are tested on too; train on other photos"
+            )
     output = prepare_output(args.output)
     started = time.monotonic()
     body = _EXPERIMENTS[args.experiment](args)

@@ -97,11 +97,12 @@ def _spline_weights(knots: NDArray[np.float64], at: NDArray[np.float64]) -> NDAr
         curved[0, :3] = -1 / width[0], 1 / width[0] + 1 / width[1], -1 / width[1]
         curved[-1, -3:] = -1 / width[-2], 1 / width[-2] + 1 / width[-1], -1 / width[-1]
     second = np.linalg.solve(curved, rows)
-    i = np.clip(np.searchsorted(knots, at, "right") - 1, 0, count - 2)
-    upper = ((at - knots[i]) / width[i])[:, None]
-    lower, square = 1.0 - upper, (width[i] ** 2)[:, None] / 6
-    straight = lower * values[i] + upper * values[i + 1]
-    return np.asarray(straight + square * ((lower**3 - lower) * second[i] + (upper**3 - upper) * second[i + 1]))
+    left = np.clip(np.searchsorted(knots, at, "right") - 1, 0, count - 2)
+    right = left + 1
+    upper = ((at - knots[left]) / width[left])[:, None]
+    lower, square = 1.0 - upper, (width[left] ** 2)[:, None] / 6
+    straight = lower * values[left] + upper * values[right]
+    return np.asarray(straight + square * ((lower**3 - lower) * second[left] + (upper**3 - upper) * second[right]))
 
 
 def subdivision_for(config: Config, depths_m: NDArray[np.float64]) -> Subdivision | None:

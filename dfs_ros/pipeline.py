@@ -38,7 +38,7 @@ from dfs_ros.consistency.findings import Findings, trusted
 from dfs_ros.consistency.outside import outside_range
 from dfs_ros.depth.confidence import known_pixels
 from dfs_ros.depth.doubt import LensDoubt
-from dfs_ros.depth.extrapolation import beyond_px, doubtful
+from dfs_ros.depth.extrapolation import beyond_px, doubtful, extrapolation_sigma
 from dfs_ros.depth.scene_range import (
     RELIABLE,
     SceneRange,
@@ -169,6 +169,7 @@ def estimate(
         diopters, spread, apart, confidence, ends, least = steps.download(infer(aligned, depths_m, config, steps))
     doubt = LensDoubt.of(aligned.stack, aperture.depth_sigma, config.lens.focus_sigma_diopters)
     local_diopters = steps.sigma(spread, apart, diopters, doubt.focus_diopters)
+    local_diopters = np.hypot(local_diopters, extrapolation_sigma(diopters, aligned.stack))
     depth_m = 1.0 / diopters
     beyond = beyond_px(diopters, aligned.stack)
     gain = steps.gain(beyond, least, confidence, aligned.stack, config)

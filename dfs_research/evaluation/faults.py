@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_research.evaluation.in_use import HONEST, UsedStack, used_stack
-from dfs_research.evaluation.shots import Shot
+from dfs_research.evaluation.shots import OVERSAMPLING, Shot
 from dfs_ros.depth.doubt import NOMINAL_GAIN, NOMINAL_OFFSET_DIOPTERS, nominal_sigma
 from dfs_ros.types import Camera
 
@@ -79,6 +79,20 @@ def _plane(depth_m: float) -> Callable[[Shot], UsedStack]:
     def make(shot: Shot) -> UsedStack:
         depth = np.full(shot.scene.depth_m.shape, depth_m, np.float32)
         return _LENS.taken(dataclasses.replace(shot, scene=dataclasses.replace(shot.scene, depth_m=depth)))
+
+    return make
+
+
+def _near_part(depth_m: float, share: float, contrast: float = 1.0) -> Callable[[Shot], UsedStack]:
+    """Photo whose left `share` is a flat picture facing the camera, of this contrast, before the rest."""
+
+    def make(shot: Shot) -> UsedStack:
+        depth, rgb = shot.scene.depth_m.copy(), shot.scene.rgb.copy()
+        part = np.s_[:, : OVERSAMPLING * round(share * depth.shape[1] / OVERSAMPLING)]
+        depth[part] = depth_m
+        mean = rgb[part].mean(axis=(0, 1))
+        rgb[part] = np.rint(mean + contrast * (rgb[part] - mean)).astype(np.uint8)
+        return _LENS.taken(dataclasses.replace(shot, scene=dataclasses.replace(shot.scene, depth_m=depth, rgb=rgb)))
 
     return make
 
@@ -174,6 +188,10 @@ FAULTS: Mapping[str, Fault] = {
         ),
         Fault("near_plane", "a flat picture at 0.22 m, nearer than focus and range", _plane(0.22)),
         Fault("over_max_coc", "a flat picture at 0.12 m, blurred over max_coc_px", _plane(0.12)),
+        Fault("near_half", "the left half a flat picture at 0.22 m, before the scene", _near_part(0.22, 0.5)),
+        Fault("near_half_weak", "as near_half, of a quarter of the contrast", _near_part(0.22, 0.5, 0.25)),
+        Fault("near_strip", "the left fifth a flat picture at 0.15 m, before the scene", _near_part(0.15, 0.2)),
+        Fault("near_strip_weak", "as near_strip, of a quarter of the contrast", _near_part(0.15, 0.2, 0.25)),
         Fault("far_plane", "a flat picture at 15 m, beyond the range", _plane(15.0)),
         Fault(
             "gain_nominal",

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dfs_ros.config import Config
-from dfs_ros.depth.extrapolation import beyond_px, doubtful, gain, unchanged_energy
+from dfs_ros.depth.extrapolation import beyond_px, doubtful, extrapolation_sigma, gain, unchanged_energy
 from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import plane_scene
@@ -56,6 +56,25 @@ def test_depth_far_outside_the_focus_needs_evidence_and_a_scene_around_it() -> N
     assert kept[6:-6, 6:-6].all() and not kept[:6].any() and not kept[:, -6:].any()
     assert left_out(1.2, -0.05).all() and not left_out(1.2, -0.2).any()  # 0.8 px beyond 1.3
     assert not left_out(1.2, 0.0, CONFIG.updated({"cost": {"method": "paper"}})).any()
+
+
+def test_depth_is_left_out_where_unchanging_images_explain_more_or_two_sweeps_before_the_nearest_focus() -> None:
+    stack = stack_of([51, 102, 153], (100, 100))  # 2.2 to 1.3 dioptres, 6.9 px of blur apart
+    sure = np.ones(stack.size, np.float32)
+    unchanged = unchanged_energy(stack, CONFIG)
+    diopters = np.full(stack.size, 1.7, np.float32)
+    diopters[40:60, 40:50], diopters[40:60, 50:60] = 3.9, 4.1  # 1.9 and 2.1 sweeps before the nearest
+    beyond = beyond_px(diopters, stack)
+    for misfit, expected in ((0.01, False), (0.03, True)):
+        left_out = doubtful(diopters, beyond, np.full_like(diopters, -misfit), sure, stack)
+        assert left_out[diopters == np.float32(1.7)].all() == expected
+    left_out = doubtful(diopters, beyond, gain(beyond, unchanged - 0.9, sure, stack, CONFIG), sure, stack)
+    assert not left_out[:, :50].any() and left_out[40:60, 50:60].all()
+
+
+def test_uncertainty_of_the_pupil_grows_outside_the_range_of_focus() -> None:
+    sigma = extrapolation_sigma(np.array([[4.2, 2.2, 1.0, 0.5, 0.1]], np.float32), stack_of([90] * 5))
+    np.testing.assert_allclose(sigma, [[0.1, 0, 0, 0, 0.02]], atol=1e-6)
 
 
 @pytest.mark.parametrize(

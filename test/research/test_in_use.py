@@ -43,7 +43,7 @@ def test_every_condition_gives_a_stack_with_its_truth(shot: Shot) -> None:
         assert used.condition == name and used.reference == 2
         assert used.stack.images.shape == (5, 48, 64, 3) and used.depth_m.shape == (48, 64)
         np.testing.assert_array_equal(taken(shot, name).stack.images, used.stack.images)
-    assert len(list(shot.cache.glob("light_*"))) == 8  # lens, shake, drive, fast, nominal and three planes
+    assert len(list(shot.cache.glob("light_*"))) == 12  # lens, shake, drive, fast, nominal, three planes and four parts
 
 
 def test_the_lens_is_told_with_its_error_and_is_the_same_under_every_condition(shot: Shot) -> None:
@@ -151,6 +151,10 @@ def test_faults_are_what_they_say(shot: Shot) -> None:
     assert np.ptp(taken(shot, "flat").stack.images.astype(int)) < 30
     for name, depth_m in (("near_plane", 0.22), ("over_max_coc", 0.12), ("far_plane", 15.0)):
         np.testing.assert_allclose(taken(shot, name).depth_m, depth_m)
+    for name, depth_m, width in (("near_half_weak", 0.22, 32), ("near_strip", 0.15, 13)):
+        part = taken(shot, name).depth_m
+        np.testing.assert_allclose(part[:, :width], depth_m)
+        np.testing.assert_array_equal(part[:, width:], shot.depth_m[:, width:])
     for name in ("gain_1.2", "gain_0.8", "offset_0.3"):
         assert np.isnan(taken(shot, name).stack.focus_sigma_diopters).all()
     assert not taken(shot, "reversed").stack.focus_sigma_diopters.any()

@@ -75,7 +75,10 @@ def _table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str
     return "\n".join(lines)
 
 
-def _cell(value: float) -> str:
+def _cell(value: float | None) -> str:
+    """Text of a figure; NaN is null in JSON."""
+    if value is None:
+        return "-"
     if isinstance(value, int):
         return str(value)
     return "-" if math.isnan(value) else f"{value:.4f}" if abs(value) < 0.1 else f"{value:.3f}"

@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import logging
 import math
+import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -140,7 +141,8 @@ class StackSet:
                 done += 1
                 yield done
             return
-        with ProcessPoolExecutor(processes, initializer=_one_thread) as pool:
+        spawn = multiprocessing.get_context("spawn")  # a fork would hold the locks of OpenCV's and PyTorch's threads
+        with ProcessPoolExecutor(processes, spawn, _one_thread) as pool:
             try:
                 for _ in pool.map(_render_to_file, *zip(*((self, folder, i) for i in missing), strict=True)):
                     done += 1

@@ -50,7 +50,7 @@ ARGUMENTS = [
     ),
     argument("stack", "", "Folder of the focal stack (camera:=stack)"),
     argument("video_device", "", "Device file of the camera (camera:=v4l2); empty: from params_file"),
-    argument("lens_table", "", "Lens table of `dfs focus-table` (camera:=v4l2); empty: from params_file"),
+    argument("lens_table", "", "Lens calibration of `dfs calibrate lens` (camera:=v4l2); empty: from params_file"),
     argument("namespace", "", "Namespace of nodes and topics"),
     argument("params_file", str(SHARE / "config" / "parameters.yaml"), "Parameter file of the nodes"),
     argument("network", "", "Network over the cost volume: none or a model; empty: from params_file"),

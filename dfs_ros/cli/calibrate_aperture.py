@@ -1,6 +1,7 @@
 """Measure the effective aperture of a lens from one focal stack: `dfs calibrate aperture STACK`.
 
-Other calibrations: `dfs calibrate board --help`. The older form `dfs calibrate STACK` still works.
+Other calibrations: `dfs calibrate board --help`, `dfs calibrate lens --help`. The older form `dfs calibrate STACK`
+still works.
 
 The result is a factor on the blur that corrects f-number, focal length and pixel pitch together. Use it as
 `--set lens.aperture_scale=...`, or put the f-number printed with it into stack.yaml. Suitable scenes are static, with

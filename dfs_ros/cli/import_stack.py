@@ -1,7 +1,8 @@
 """Make a focal stack (stack.yaml) from a folder of photos with different focus.
 
-Focus: from a CSV file with columns `file` and `focus_diopters` or `focus_distance_m` (inf: infinity), otherwise from
-EXIF SubjectDistance. Lens: from the options, otherwise from EXIF. Without --output, stack.yaml is written next to the
+Focus: from a CSV file with columns `file` and `focus_diopters`, `focus_distance_m` (inf: infinity) or `raw_position`
+(with --calibration), otherwise from EXIF SubjectDistance. Lens: from the options, otherwise from the calibration, from
+EXIF. Without --output, stack.yaml is written next to the
 photos; with it, the photos are copied unchanged.
 """
 
@@ -17,6 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER", help="folder of the photos")
     parser.add_argument("--output", metavar="DIR", help="new folder for the stack (default: FOLDER)")
     parser.add_argument("--csv", metavar="FILE", help="table of the focus of each photo (default: EXIF)")
+    parser.add_argument(
+        "--calibration", metavar="FILE", help="calibration of the lens, of `dfs calibrate lens` or `dfs focus-table`"
+    )
     parser.add_argument("--focal-length-mm", metavar="MM", type=float, help="focal length [mm] (default: EXIF)")
     parser.add_argument("--f-number", metavar="N", type=float, help="f-number (default: EXIF)")
     parser.add_argument(
@@ -56,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
         args.folder,
         args.output,
         args.csv,
+        calibration=args.calibration,
         focal_length_m=None if args.focal_length_mm is None else args.focal_length_mm * 1e-3,
         f_number=args.f_number,
         pixel_pitch_m=None if args.pixel_pitch_um is None else args.pixel_pitch_um * 1e-6,

@@ -45,7 +45,7 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration",
         metavar="FILE",
-        help="lens table (lens-table/1) of the V4L2 camera, from focus_absolute to dioptres",
+        help="calibration of the V4L2 camera's lens (lens-calibration/1 or lens-table/1)",
     )
     default = CameraConfig()
     parser.add_argument(

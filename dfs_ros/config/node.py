@@ -265,7 +265,9 @@ class V4l2Config:
 
     device: str = setting("/dev/video0", "Device file of the camera")
     calibration: str = setting(
-        "", "Lens table from focus_absolute to dioptres (lens-table/1), required; `dfs focus-table` makes one"
+        "",
+        "Calibration of the lens (lens-calibration/1 or lens-table/1), required; `dfs calibrate lens` or `dfs "
+        "focus-table` makes one",
     )
     camera_info: str = setting(
         "", "Intrinsics file as camera_calibration writes it; empty: from lens.focal_length_m and lens.pixel_pitch_m"

@@ -1,34 +1,31 @@
 """Import of a focal stack from a folder of photos.
 
-The CSV file has a line of names, separated by comma, semicolon or tab: `file`, one of `focus_diopters` and
-`focus_distance_m` (`inf` = infinity), and optionally `focus_sigma_diopters`, `stamp_ns` and `magnification`. The stack
-has the listed photos, in this order. Without the file it has all photos of the folder by name, with the focus from EXIF
-SubjectDistance. The lens is taken from the arguments, else from EXIF, see :mod:`dfs_ros.io.exif`.
+The CSV file has a line of names, separated by comma, semicolon or tab: `file`, one of `focus_diopters`,
+`focus_distance_m` (`inf` = infinity) and `raw_position` (with a calibration of the lens), and optionally
+`focus_sigma_diopters`, `stamp_ns` and `magnification`. The stack has the listed photos, in this order. Without the file
+it has all photos of the folder by name, with the focus from EXIF SubjectDistance. The lens is taken from the arguments,
+else from a lens-calibration/1, else from EXIF, see :mod:`dfs_ros.io.exif`.
 """
 
 from __future__ import annotations
 
-import csv as csv_module
 import dataclasses
-import io
 import itertools
 import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from dfs_ros.config import LensConfig, LimitsConfig, unknown_name
+from dfs_ros.config import LensConfig, LimitsConfig
 from dfs_ros.io.exif import PhotoExif, read_exif
-from dfs_ros.io.images import IMAGE_SUFFIXES
+from dfs_ros.io.images import IMAGE_SUFFIXES, ImageFile
+from dfs_ros.io.photo_table import diopters, read_photo_table
 from dfs_ros.io.stack_description import (
     DESCRIPTION_FILE,
-    MAX_DESCRIPTION_BYTES,
     FrameEntry,
     StackDescription,
     check_document,
-    check_file,
     collecting,
     combined,
     number,
@@ -37,6 +34,8 @@ from dfs_ros.io.stack_description import (
 )
 from dfs_ros.io.stack_folder import check_images
 from dfs_ros.io.unreadable import listed
+from dfs_ros.lens.calibration import LensCalibration
+from dfs_ros.lens.reading import load_lens
 from dfs_ros.system.atomic import staged
 from dfs_ros.types import MAX_FRAMES, Camera
 
@@ -47,10 +46,6 @@ _SAME_FOCUS_DIOPTERS = 1e-3  # or a hundredth of the sweep, where that is less
 _ORIGIN_MATTERS = (
     0.1  # relative difference of distances from the lens and from the sensor: the doubt of an EXIF distance
 )
-
-_SIGMA = "focus_sigma_diopters"
-_FOCUS_COLUMNS = ("focus_diopters", "focus_distance_m")
-_CSV_COLUMNS = ("file", *_FOCUS_COLUMNS, _SIGMA, "stamp_ns", "magnification")
 
 
 @dataclass(frozen=True)
@@ -68,6 +63,7 @@ def import_folder(
     output: str | Path | None = None,
     csv: str | Path | None = None,
     *,
+    calibration: str | Path | None = None,
     focal_length_m: float | None = None,
     f_number: float | None = None,
     pixel_pitch_m: float | None = None,
@@ -88,6 +84,10 @@ def import_folder(
         beside the photos, and nothing is copied.
     csv
         File with the focus of each photo (see the module); None = from EXIF.
+    calibration
+        File of the lens (lens-calibration/1 or lens-table/1) for a column raw_position. The order of the photos, by
+        `stamp_ns` or of the lines, tells from which side the lens reached a position. Photos at positions beyond the
+        calibration, or focused beyond infinity, are left out with a warning.
     focal_length_m, f_number, pixel_pitch_m
         Lens, and size of an image pixel on the sensor; None = from EXIF.
     focus_unit
@@ -117,10 +117,19 @@ def import_folder(
     visible = [p for p in folder.iterdir() if p.name[0] != "."]
     photos = sorted(p.name for p in visible if p.suffix.lower() in IMAGE_SUFFIXES)
     unreadable = listed(visible)
+    lens = None if calibration is None else load_lens(calibration)
+    warnings: list[str] = []
     if csv is not None:
-        frames, in_metres = _frames_from_csv(Path(csv), folder)
-        frames = frames[::every]
+        table = read_photo_table(Path(csv), folder, lens)
+        frames, in_metres = table.frames[::every], table.in_metres
+        if table.unknown:
+            warnings.append(
+                f"left out: {', '.join(table.unknown)}; their lens positions lie outside of {calibration}, or are "
+                "focused beyond infinity"
+            )
         focus_origin = Path(csv).name
+    elif lens is not None:
+        raise ValueError("calibration: expected a CSV file with a column raw_position as well (--csv)")
     else:
         if not photos:
             received = unreadable or "a folder without any"
@@ -138,7 +147,10 @@ def import_folder(
     exif = {file: read_exif(folder / file, max_megapixels) for file in files}
     if csv is None:
         frames = _frames_from_exif(exif, folder, focus_unit)
-    camera, origins = _camera(exif, folder, focal_length_m, f_number, pixel_pitch_m)
+    if isinstance(lens, LensCalibration) and (focal_length_m, f_number, pixel_pitch_m) == (None, None, None):
+        camera, origins = _calibrated(lens, folder / files[0], calibration, max_megapixels)
+    else:
+        camera, origins = _camera(exif, folder, focal_length_m, f_number, pixel_pitch_m)
     if in_metres:
         frames = _from_the_lens(frames, camera.focal_length_m, distance_from, folder)
     origins = {"focus": focus_origin, **origins}
@@ -158,10 +170,24 @@ def import_folder(
                 shutil.copyfile(folder / file, staging / file)
         write_description(document, staging / DESCRIPTION_FILE)
     made = StackDescription(target, camera, tuple(frames), note)
-    warnings = _same_focus(frames)
+    warnings += _same_focus(frames)
     if unreadable and csv is None:
         warnings.append(f"left out: {unreadable}")
     return ImportedStack(made, origins, tuple(sorted(set(photos) - set(files))), tuple(warnings))
+
+
+def _calibrated(
+    lens: LensCalibration, photo: Path, calibration: str | Path | None, max_megapixels: float
+) -> tuple[Camera, dict[str, str]]:
+    """Camera of a calibration, and its origins. Raises ValueError if a photo has another size."""
+    with ImageFile(photo, max_megapixels) as file:
+        size = file.pixels().shape[:2]
+    if size != lens.size:
+        raise ValueError(
+            f"{photo}: expected {lens.size[1]} x {lens.size[0]} pixels, as {calibration} is of, received {size[1]} x "
+            f"{size[0]}: is the calibration of this camera, at this size?"
+        )
+    return lens.camera, dict.fromkeys(("focal length", "f-number", "pixel pitch"), Path(str(calibration)).name)
 
 
 def _from_the_lens(frames: list[FrameEntry], focal_length_m: float, origin: str, folder: Path) -> list[FrameEntry]:
@@ -210,79 +236,6 @@ def _target(folder: Path, output: str | Path | None) -> Path:
     return target
 
 
-def _frames_from_csv(path: Path, folder: Path) -> tuple[list[FrameEntry], bool]:
-    """Frames of a CSV file, and True if their focus is in metres."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; expected CSV with columns file and focus_diopters")
-    if path.stat().st_size > MAX_DESCRIPTION_BYTES:
-        raise ValueError(f"{path}: expected at most {MAX_DESCRIPTION_BYTES} bytes, received {path.stat().st_size}")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected CSV text in UTF-8: {error}") from error
-    first_line = text.partition("\n")[0]
-    delimiter = next((d for d in "\t;" if d in first_line), ",")
-    rows = csv_module.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, strict=True)
-    try:
-        return _frames_from_rows(rows, path, folder)
-    except csv_module.Error as error:
-        raise ValueError(f"{path}: line {rows.line_num}: expected CSV: {error}") from error
-
-
-def _frames_from_rows(rows: Any, path: Path, folder: Path) -> tuple[list[FrameEntry], bool]:
-    columns = [name.strip() for name in next(rows, [])]
-    for name in columns:
-        if name not in _CSV_COLUMNS:
-            raise ValueError(f"{path}: {unknown_name(name or '(empty)', _CSV_COLUMNS, 'column')}")
-    focus_columns = [name for name in columns if name in _FOCUS_COLUMNS]
-    if "file" not in columns or len(focus_columns) != 1 or len(set(columns)) != len(columns):
-        raise ValueError(
-            f"{path}: expected the column file and either focus_diopters or focus_distance_m, "
-            f"received {', '.join(columns) or 'nothing'}"
-        )
-    frames, errors = [], list[Exception]()
-    for row in rows:
-        if any(cell.strip() for cell in row):
-            with collecting(errors):
-                name = f"{path}: line {rows.line_num}"
-                if len(row) != len(columns):
-                    raise ValueError(f"{name}: expected {len(columns)} values, received {len(row)}: {row}")
-                frames.append(_csv_frame(dict(zip(columns, map(str.strip, row), strict=True)), name, folder))
-    if errors:
-        raise combined(errors)
-    if not frames:
-        raise ValueError(f"{path}: expected a line for each photo, received none below the column names")
-    return frames, "focus_distance_m" in columns
-
-
-def _csv_frame(row: dict[str, str], name: str, folder: Path) -> FrameEntry:
-    file = row["file"]
-    if Path(file).name != file:
-        raise ValueError(f"{name}: file: expected the name of a photo in {folder}, received '{file}'")
-    check_file(folder, file, f"{name}: file")
-    if "focus_diopters" in row:
-        focus = number(row["focus_diopters"], f"{name}: focus_diopters")
-    else:
-        focus = _diopters(row["focus_distance_m"], f"{name}: focus_distance_m")
-    stamp = row.get("stamp_ns") or "0"
-    if not stamp.isdecimal():
-        raise ValueError(f"{name}: stamp_ns: expected whole nanoseconds, received '{stamp}'")
-    magnification, sigma = (
-        number(row[key], f"{name}: {key}") if row.get(key) else math.nan for key in ("magnification", _SIGMA)
-    )
-    return FrameEntry(file, focus, int(stamp), magnification, focus_sigma_diopters=sigma)
-
-
-def _diopters(distance: str | float, name: str) -> float:
-    try:
-        metres = float(distance)
-    except ValueError:
-        metres = math.nan
-    if not metres > 0:
-        raise ValueError(f"{name}: expected metres over 0, or inf, received '{distance}'")
-    return 1.0 / metres
-
-
 def _frames_from_exif(exif: dict[str, PhotoExif], folder: Path, focus_unit: str) -> list[FrameEntry]:
     frames, errors = [], list[Exception]()
     for file, tags in exif.items():
@@ -297,7 +250,7 @@ def _frames_from_exif(exif: dict[str, PhotoExif], folder: Path, focus_unit: str)
                     f"{name}: 0 metres means unknown; give a CSV file, or the focus unit diopters if it is that"
                 )
             else:
-                frames.append(FrameEntry(file, _diopters(tags.subject_distance, name)))
+                frames.append(FrameEntry(file, diopters(tags.subject_distance, name)))
     if errors:
         raise combined(errors)
     return frames

@@ -98,8 +98,8 @@ class LensTable:
         """(farthest, nearest) focus in dioptres."""
         return float(self.focus_diopters.min()), float(self.focus_diopters.max())
 
-    def focus_of(self, raw: float) -> tuple[float, float]:
-        """(dioptres, their standard deviation) at a raw position; NaN beyond the points."""
+    def focus_of(self, raw: float, direction: int = 0) -> tuple[float, float]:
+        """(dioptres, their standard deviation) at a raw position; NaN beyond the points. `direction` is ignored."""
         focus = float(np.interp(raw, self.raw, self.focus_diopters, left=math.nan, right=math.nan))
         return focus, float(np.interp(raw, self.raw, self.sigma_diopters, left=math.nan, right=math.nan))
 

@@ -26,6 +26,8 @@ OTHERS = {
     *{"cameras", "methods", "robustness", "baselines"},
     *{
         "BOARD",
+        "UNIT",
+        "TEXT",
         "MM",
         "UM",
         "MPX",
@@ -47,6 +49,8 @@ POOLS = {"train --rgbd"}
 """Arguments whose images are read by processes of their own, which take seconds to start: one kind of junk."""
 NEEDS = {
     "--calibration": ("--source", "v4l2"),
+    "import --calibration": ("--csv", "CSV"),
+    "calibrate lens folder": ("--csv", "CSV"),
     "train --data": ("--dataset", "nyu"),
     "eval --data": ("--conditions", "ideal"),
     "eval --config": ("--stack", "STACK"),
@@ -144,7 +148,7 @@ def arguments(given: Input, path: Path, good: dict[str, str]) -> list[str]:
     """Arguments with a path of junk, and with others as far as the command needs them."""
     before = ["stack"] if given.name == "--source" else []
     words = [str(path)] if given.positional else [given.name, *before, str(path)]
-    words += NEEDS.get(given.name, NEEDS.get(f"{given.command} {given.name}", ()))
+    words += NEEDS.get(f"{given.command} {given.name}", NEEDS.get(given.name, ()))
     for action in _parser(given.command)._actions:
         name, metavar = (*action.option_strings, action.dest)[0], _metavar(action)
         if action.required and name not in (given.name, *words):
@@ -156,7 +160,10 @@ def arguments(given: Input, path: Path, good: dict[str, str]) -> list[str]:
 @pytest.fixture
 def good(tmp_path: Path) -> dict[str, str]:
     """Values of arguments that are right."""
+    csv = tmp_path / "good.csv"
+    csv.write_text("file,raw_position\n0.png,1\n")
     return {
+        "CSV": str(csv),
         **{"M": "1.0", "DEVICE": "/dev/null", "STACK": str(make_stack(tmp_path / "stack"))},
         **{"FOLDER": str(photos(tmp_path / "photos", 1, 2)), "BAG": str(record_plane(tmp_path / "bag"))},
     }

@@ -74,8 +74,8 @@ def test_distances_become_their_inverse(tmp_path_factory: pytest.TempPathFactory
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "expected the column file and either focus_diopters or focus_distance_m, received nothing"),
-        ("file\nimg0.jpg", "expected the column file and either focus_diopters or focus_distance_m, received file"),
+        ("", "expected the column file and either focus_diopters or focus_distance_m or, with a"),
+        ("file\nimg0.jpg", "expected the column file and either focus_diopters or focus_distance_m or, with a"),
         ("file,focus_diopters,focus_distance_m\na,1,1", "either focus_diopters or focus_distance_m"),
         ("file,focus_dioptres\n", "focus_dioptres: unknown column; did you mean 'focus_diopters'?"),
         ("file,focus_diopters\n", "expected a line for each photo, received none"),

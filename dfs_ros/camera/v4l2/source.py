@@ -32,6 +32,8 @@ from dfs_ros.camera.v4l2.device import (
     decoded,
 )
 from dfs_ros.config import CameraConfig, LensConfig, V4l2Config
+from dfs_ros.lens.calibration import LensCalibration
+from dfs_ros.lens.reading import load_lens
 from dfs_ros.lens.table import LensTable
 from dfs_ros.optics.pinhole import Intrinsics
 from dfs_ros.types import FocusMetadata, LensState
@@ -54,14 +56,16 @@ class V4l2Source:
         self._settings, self._camera, self._lens = settings, camera, lens
         if not settings.calibration:
             raise ValueError(
-                "v4l2.calibration: expected a file that says which focus_absolute is which dioptres (lens-table/1); "
-                "`dfs focus-table --help` says how to make one"
+                "v4l2.calibration: expected a file that says which focus_absolute is which dioptres "
+                "(lens-calibration/1 or lens-table/1); `dfs calibrate lens --help` and `dfs focus-table "
+                "--help` say how to make one"
             )
-        self._table = LensTable.load(settings.calibration)
+        self._table = load_lens(settings.calibration)
+        self._direction, self._last_raw = 0, math.nan  # of the lens: a calibration knows its hysteresis
         self._positions = _positions(settings, self._table)
         self._settle_s = settings.settle_s or (_SETTLE_S if math.isnan(self._table.settle_s) else self._table.settle_s)
         self.size = (camera.height, camera.width)
-        self.intrinsics, self.distortion = _pinhole(settings, lens, self.size)
+        self.intrinsics, self.distortion = _pinhole(settings, lens, self._table, self.size)
         self.frames_per_sweep = len(self._positions) * (2 + math.ceil(self._settle_s * camera.rate_hz))
         self._counts = {"lost": 0, "damaged": 0}
         self.counts: Mapping[str, int] = self._counts
@@ -138,7 +142,10 @@ class V4l2Source:
     def _command(self, device: V4l2Device, sweep: FocusSweep) -> None:
         wanted = sweep.wanted
         if wanted is not None:
-            sweep.commanded(*device.set(FOCUS_ABSOLUTE, self._raw[wanted]))
+            raw = self._raw[wanted]
+            self._direction = (raw > self._last_raw) - (raw < self._last_raw) or self._direction
+            self._last_raw = raw
+            sweep.commanded(*device.set(FOCUS_ABSOLUTE, raw))
 
     def _taken(self, frame: RawFrame, sweep: FocusSweep) -> SourceFrame | None:
         """Frame to send; None for an incomplete or unneeded image."""
@@ -167,8 +174,14 @@ class V4l2Source:
 
     def _focus(self, path: LensPath, stamp_ns: int) -> tuple[FocusMetadata, bool]:
         """Focus of an exposure, and True if it is interpolated between two positions."""
-        there, sigma = self._table.focus_of(self._raw[path.position])
+        raw = self._raw[path.position]
+        there, sigma = self._table.focus_of(raw, self._direction)
         start = self._table.focus_of(self._raw[path.origin])[0] if path.moving else there
+        focal_length_m, f_number, magnification = self._lens.focal_length_m, self._lens.f_number, math.nan
+        if isinstance(self._table, LensCalibration):
+            camera = self._table.camera
+            focal_length_m, f_number = camera.focal_length_m, camera.f_number
+            magnification = self._table.magnification_of(raw, self._direction)
         sweep_id, index, count = path.place or (0, 0, 0)
         focus = FocusMetadata(
             stamp_ns=stamp_ns,
@@ -177,8 +190,9 @@ class V4l2Source:
             focus_end_diopters=there,
             focus_sigma_diopters=abs(there - start) / 2 if path.moving else sigma,
             lens_state=LensState.MOVING if path.moving else LensState.STATIONARY,
-            focal_length_m=self._lens.focal_length_m or math.nan,
-            f_number=self._lens.f_number or math.nan,
+            focal_length_m=focal_length_m or math.nan,
+            f_number=f_number or math.nan,
+            magnification=magnification,
             exposure_ns=round(self._settings.exposure_s * 1e9),
             sweep_id=sweep_id,
             index=index,
@@ -194,7 +208,7 @@ def exposed(frame: RawFrame, exposure_s: float, readout_s: float) -> tuple[int, 
     return first_row_ns - round(exposure_s * 1e9), first_row_ns + readout_ns
 
 
-def _positions(settings: V4l2Config, table: LensTable) -> list[float]:
+def _positions(settings: V4l2Config, table: LensTable | LensCalibration) -> list[float]:
     """Focus positions of a sweep in dioptres.
 
     Those of the settings, or `positions` ones uniform over the lens table, near to far.
@@ -215,8 +229,10 @@ def _positions(settings: V4l2Config, table: LensTable) -> list[float]:
     return positions
 
 
-def _pinhole(settings: V4l2Config, lens: LensConfig, size: tuple[int, int]) -> tuple[Intrinsics, tuple[float, ...]]:
-    """Intrinsics and distortion from the calibration file, else from the lens."""
+def _pinhole(
+    settings: V4l2Config, lens: LensConfig, table: LensTable | LensCalibration, size: tuple[int, int]
+) -> tuple[Intrinsics, tuple[float, ...]]:
+    """Intrinsics and distortion from the camera's calibration file, else from that of the lens, else from `lens`."""
     if settings.camera_info:
         found = load_camera_file(settings.camera_info)
         if found.size != size:
@@ -225,6 +241,15 @@ def _pinhole(settings: V4l2Config, lens: LensConfig, size: tuple[int, int]) -> t
                 f"{size[0]}: calibrate at that size, or set camera.width and camera.height"
             )
         return found.intrinsics, found.distortion
+    if isinstance(table, LensCalibration):
+        if table.size != size:
+            raise ValueError(
+                f"{settings.calibration}: is of {table.size[1]} x {table.size[0]} pixels, the images have {size[1]} x "
+                f"{size[0]}: calibrate at that size, or set camera.width and camera.height"
+            )
+        camera = table.camera
+        distortion = (table["k1"], table["k2"], 0.0, 0.0, 0.0)
+        return Intrinsics(camera.fx_px, camera.fy_px, camera.cx_px, camera.cy_px), distortion
     if not (lens.focal_length_m and lens.pixel_pitch_m):
         raise ValueError(
             "v4l2.camera_info: expected a camera calibration (of camera_calibration), or lens.focal_length_m and "

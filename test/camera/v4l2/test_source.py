@@ -15,6 +15,7 @@ from v4l2_kernel import EXPOSURE, EXPOSURE_AUTO, FOCUS_AUTO
 from v4l2_rig import Bench, bench, first, taken
 
 from dfs_ros.camera.source import SweepCamera
+from dfs_ros.lens.calibration import PARAMETERS, LensCalibration
 from dfs_ros.messages.convert import CAMERA_INFO, IMAGE, stamp_ns
 from dfs_ros.messages.convert import FOCUS as FOCUS_TYPE
 from dfs_ros.messages.definitions import message_class
@@ -161,3 +162,33 @@ def test_the_camera_describes_itself(bench: Bench) -> None:
     assert source.description.startswith("Fake Webcam at ")
     assert "5 focus positions from 0 to 5 dioptres, each settles for 0.1 s" in source.description
     assert source.frames_per_sweep == 5 * 12
+
+
+def test_a_calibrated_lens_gives_focus_scale_lens_and_intrinsics(bench: Bench) -> None:
+    names = ("fx_px", "cx_px", "cy_px", "k1", "k2", "breathing1", "breathing2", "focus0", "focus1", "focus2")
+    values = np.array([60.0, 32.0, 23.0, 0.1, 0.0, 0.02, 0.0, 2.5, 2.5, 0.0, 0.08, 0, 0, 0, 0.002, 0, 0.3, 0.1])
+    covariance = np.diag(np.full(len(values), 1e-8))
+    covariance[7, 7] = 0.05**2
+    assert PARAMETERS[: len(names)] == names
+    lens = LensCalibration((48, 64), 125.0, 125.0, values, covariance, unit="focus_absolute")
+    bench.table.write_bytes(lens.yaml())
+    source = bench.source(lens={})
+    assert source.intrinsics[2:] == (32.0, 23.0)
+    assert source.intrinsics[0] == pytest.approx(lens.camera.fx_px)
+    assert source.distortion[:2] == (0.1, 0.0)
+    good = taken(first(source, 70))[:10]
+    down, up = good[1:5], good[6:10]
+    for frames, direction in ((down, -1), (up, 1)):
+        for frame in frames:
+            e = (frame.raw_position - 125) / 125 - direction * 0.04
+            assert frame.focus.focus_diopters == pytest.approx(max(2.5 + 2.5 * e, 0.0), abs=1e-5)
+            assert frame.focus.focus_sigma_diopters == pytest.approx(np.hypot(0.05, 0.01), rel=0.01)
+            scale = frame.focus.magnification * source.intrinsics[0] / 60.0
+            assert scale == pytest.approx(1 + 0.02 * e, abs=1e-6)
+            assert (frame.focus.focal_length_m, frame.focus.f_number) == (
+                lens.camera.focal_length_m,
+                lens.camera.f_number,
+            )
+    bench.table.write_bytes(LensCalibration((60, 80), 125.0, 125.0, values, covariance).yaml())
+    with pytest.raises(ValueError, match="is of 80 x 60 pixels, the images have 64 x 48: calibrate at that size"):
+        bench.source()

@@ -1,0 +1,223 @@
+"""Calibration boards as lenses with known properties see them, for the bench of lens calibration.
+
+Independent of the calibration that it judges: the whole image is rendered at four times its size, blurred at levels
+of at most 0.3 px of diameter by the exact transfer function of a disk, and each pixel is mixed from two of them so that
+the second moment of its blur is exact.
+
+With e = (raw - (raw0 + raw1) / 2) / ((raw1 - raw0) / 2) less half the hysteresis in the direction of travel, and r, x,
+y in half diagonals from the principal point, a point at depth z is blurred to the diameter
+
+    c = aperture fx scale(e) (1 - vignetting r^2) |focus(e) + curvature r^2 + tilt_x x + tilt_y y - 1 / z|
+
+and by a Gaussian of variance softness_px2 + softness_edge_px2 r^2. `focus` and `scale` are quadratic in e.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from dfs_ros.calibration.board import Board
+from dfs_ros.io.photo_table import travel_directions
+from dfs_ros.optics.srgb import encode_linear
+from dfs_ros.optics.thin_lens import disk_transfer
+
+_FINE = 4  # rendered pixels per pixel, each way
+_KEPT = 2  # samples per pixel whose spectrum is kept: pixel and softness hardly pass more than a cycle per pixel
+_LEVEL_PX = 0.3
+_PAD_PX = 24  # beyond the image, so that what wraps around lies outside
+_BACKGROUND = 0.3
+_WHITE, _BLACK = 0.75, 0.05  # of paper and ink, in linear intensity
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class BenchLens:
+    """Lens of the bench, see the head of this module. Focus in dioptres, lengths in metres or pixels as named."""
+
+    size: tuple[int, int]
+    raw_range: tuple[float, float]
+    focus: tuple[float, float, float]
+    fx_px: float
+    cx_px: float
+    cy_px: float
+    aperture_m: float
+    breathing: tuple[float, float] = (0.0, 0.0)
+    distortion: tuple[float, float] = (0.0, 0.0)
+    hysteresis_raw: float = 0.0
+    curvature: float = 0.0
+    tilt: tuple[float, float] = (0.0, 0.0)
+    vignetting: float = 0.0
+    softness_px2: float = 0.25
+    softness_edge_px2: float = 0.0
+    noise: float = 0.005
+
+    def position(self, raw: float, direction: int = 0) -> float:
+        """Normalised lens position e of a raw one, reached upwards (1), downwards (-1) or unknown (0)."""
+        low, high = self.raw_range
+        return (raw - direction * self.hysteresis_raw / 2 - (low + high) / 2) / ((high - low) / 2)
+
+    def focus_diopters(self, raw: float, direction: int = 0) -> float:
+        """Focus on the axis."""
+        e = self.position(raw, direction)
+        return self.focus[0] + self.focus[1] * e + self.focus[2] * e * e
+
+    def scale(self, raw: float, direction: int = 0) -> float:
+        """Image scale by breathing, 1 in the middle of the range."""
+        e = self.position(raw, direction)
+        return 1.0 + self.breathing[0] * e + self.breathing[1] * e * e
+
+
+@dataclass(frozen=True, eq=False)
+class BoardPose:
+    """Board in the camera's optical frame: rotation vector and translation of its origin in metres."""
+
+    rotation: Array
+    translation_m: Array
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One image of a bench: pose, raw position and the direction from which the lens came."""
+
+    pose: int
+    raw: float
+    direction: int
+
+
+def board_pose(
+    board: Board, distance_m: float, tilt_deg: tuple[float, float], aside_m: tuple[float, float]
+) -> BoardPose:
+    """Pose with the board's centre at a distance, tilted about x and y, moved aside."""
+    rotation, _ = cv2.Rodrigues(np.radians(np.array([tilt_deg[0], tilt_deg[1], 2.0])))
+    height, width = board.size_m
+    centre = rotation @ np.array([width / 2, height / 2, 0.0])
+    translation = np.array([*aside_m, distance_m]) - centre
+    return BoardPose(np.ravel(cv2.Rodrigues(rotation)[0]).astype(np.float64), translation)
+
+
+def sweeps(poses: int, raws: Sequence[float]) -> list[Shot]:
+    """Sweep up and down of each pose. The first image has no direction, those at an end that of the sweep before."""
+    travel = [*raws, *reversed(raws)] * poses
+    directions = travel_directions(travel)
+    return [Shot(i // (2 * len(raws)), *shot) for i, shot in enumerate(zip(travel, directions, strict=True))]
+
+
+def rendered(
+    lens: BenchLens, board: Board, poses: Sequence[BoardPose], shots: Sequence[Shot], seed: int = 0
+) -> Iterator[NDArray[np.uint8]]:
+    """Images (H, W) of all shots, sRGB."""
+    rng = np.random.default_rng(seed)
+    for shot in shots:
+        light = _light(lens, board, poses[shot.pose], shot)
+        light += lens.noise * rng.standard_normal(light.shape) * np.sqrt(0.25 + light)
+        yield encode_linear(light, "srgb")
+
+
+def plane_maps(lens: BenchLens, pose: BoardPose, shot: Shot, u: Array, v: Array) -> tuple[Array, Array, Array, Array]:
+    """Board coordinates x, y, depth z in metres and blur diameter in pixels at the pixels (u, v)."""
+    scaled = lens.fx_px * lens.scale(shot.raw, shot.direction)
+    xd, yd = (u - lens.cx_px) / scaled, (v - lens.cy_px) / scaled
+    x, y = xd, yd
+    for _ in range(12):
+        r2 = x * x + y * y
+        factor = 1.0 + lens.distortion[0] * r2 + lens.distortion[1] * r2 * r2
+        x, y = xd / factor, yd / factor
+    rotation, _ = cv2.Rodrigues(pose.rotation)
+    normal = rotation[:, 2]
+    z = normal @ pose.translation_m / (normal[0] * x + normal[1] * y + normal[2])
+    z = np.where(z > 0.01, z, 100.0)
+    point = np.stack([x * z, y * z, z], -1) - pose.translation_m
+    on_board = point @ rotation
+    half_diagonal = np.hypot(*lens.size) / 2
+    rx, ry = (u - lens.cx_px) / half_diagonal, (v - lens.cy_px) / half_diagonal
+    r2 = rx * rx + ry * ry
+    focus = lens.focus_diopters(shot.raw, shot.direction)
+    defocus = focus + lens.curvature * r2 + lens.tilt[0] * rx + lens.tilt[1] * ry - 1.0 / z
+    blur = lens.aperture_m * scaled * np.maximum(1.0 - lens.vignetting * r2, 0.1) * np.abs(defocus)
+    return on_board[..., 0], on_board[..., 1], z, blur
+
+
+def _light(lens: BenchLens, board: Board, pose: BoardPose, shot: Shot) -> Array:
+    """Linear intensity (H, W) of a shot without noise."""
+    height, width = lens.size
+    rows, columns = (2 * scipy.fft.next_fast_len((n + 2 * _PAD_PX + 1) // 2) for n in lens.size)
+    u, v = np.meshgrid(
+        (np.arange(columns * _FINE) + 0.5) / _FINE - 0.5 - _PAD_PX,
+        (np.arange(rows * _FINE) + 0.5) / _FINE - 0.5 - _PAD_PX,
+    )
+    x, y, z, _ = plane_maps(lens, pose, shot, u, v)
+    board_height, board_width = board.size_m
+    margin = board.square_m / 2
+    inside = (x > -margin) & (x < board_width + margin) & (y > -margin) & (y < board_height + margin)
+    if not inside.any():
+        return np.full(lens.size, _BACKGROUND)
+    texels_per_m = _FINE * lens.fx_px / float(np.median(z[inside]))
+    texture = (_BLACK + (_WHITE - _BLACK) * board.raster(texels_per_m, margin)).astype(np.float32)
+    map_x, map_y = (((c + margin) * texels_per_m - 0.5).astype(np.float32) for c in (x, y))
+    sharp = cv2.remap(texture, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=_BACKGROUND)
+    spectrum = scipy.fft.rfft2(sharp)[:, : columns + 1]
+    kept = np.asarray(np.concatenate([spectrum[:rows], spectrum[-rows:]]) / _FINE**2, np.complex64)
+
+    u, v = np.meshgrid(np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64))
+    x, y, _, blur = plane_maps(lens, pose, shot, u, v)
+    seen = (x > -margin) & (x < board_width + margin) & (y > -margin) & (y < board_height + margin)
+    if not seen.any():
+        seen = np.ones_like(seen)
+    blur = np.clip(blur, blur[seen].min(), blur[seen].max())
+    half_diagonal = np.hypot(*lens.size) / 2
+    edge = ((u - lens.cx_px) ** 2 + (v - lens.cy_px) ** 2) / half_diagonal**2 * lens.softness_edge_px2
+    soft_levels = np.array([0.0, edge.max()]) if edge.max() > 0 else np.zeros(1)
+    return _mixed(kept, (rows, columns), lens, blur, edge, soft_levels)
+
+
+def _mixed(
+    spectrum: NDArray[np.complex64], size: tuple[int, int], lens: BenchLens, blur: Array, edge: Array, soft: Array
+) -> Array:
+    """Image of which each pixel is mixed from levels of blur and of softness, by second moments."""
+    rows, columns = size
+    fy = scipy.fft.fftfreq(rows * _KEPT, 1.0 / _KEPT)[:, None]
+    fx = scipy.fft.rfftfreq(columns * _KEPT, 1.0 / _KEPT)[None, :]
+    rho2 = fx * fx + fy * fy
+    # The mean over a texel and linear interpolation have blurred by a quarter of a texel squared already.
+    texel_px2 = 0.25 / _FINE**2
+    half = 0.5 * (1 - 1 / _FINE)  # centre of a pixel, from the centre of its first rendered one
+    common = np.sinc(fx) * np.sinc(fy) * np.exp(2j * np.pi * half * (fx + fy))
+    common = spectrum * common * np.exp(-2.0 * np.pi**2 * (lens.softness_px2 - texel_px2) * rho2)
+    first, last = int(np.floor(blur.min() / _LEVEL_PX)), int(np.ceil(blur.max() / _LEVEL_PX))
+    levels: Array = _LEVEL_PX * np.arange(first, max(last, first + 1) + 1, dtype=np.float64)
+    rho = np.sqrt(rho2)
+    light = np.zeros(lens.size)
+    for i, level in enumerate(levels):
+        weight = _weight(blur**2, np.square(levels), i)
+        if not weight.any():
+            continue
+        blurred = common * disk_transfer(level, rho)
+        for k, variance in enumerate(soft):
+            share = weight * (_weight(edge, soft, k) if len(soft) > 1 else 1.0)
+            softened = blurred * np.exp(-2.0 * np.pi**2 * variance * rho2) if variance else blurred
+            image = scipy.fft.irfft2(_folded(softened), (rows, columns))
+            light += share * image[_PAD_PX : _PAD_PX + lens.size[0], _PAD_PX : _PAD_PX + lens.size[1]]
+    return light
+
+
+def _folded(spectrum: NDArray[np.complexfloating]) -> NDArray[np.complexfloating]:
+    """Half spectrum of every second sample each way, from the half spectrum of all."""
+    rows, columns = spectrum.shape[0] // 2, spectrum.shape[1] - 1
+    folded = spectrum[:rows] + spectrum[rows:]
+    half = columns // 2 + 1
+    mirrored = folded[:, columns - half + 1 :][-np.arange(rows) % rows, ::-1]
+    return folded[:, :half] + np.conj(mirrored)
+
+
+def _weight(value: Array, levels: Array, i: int) -> Array:
+    """Weight of level i in the linear interpolation of `value` between rising levels."""
+    one = np.zeros(len(levels))
+    one[i] = 1.0
+    return np.interp(value, levels, one)

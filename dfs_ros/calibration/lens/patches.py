@@ -1,0 +1,222 @@
+"""Small windows around corners of a board: rendered sharp, blurred by a model, and compared with the images.
+
+A window's pixels are ``offset + (gain + gain_x x + gain_y y) M``, where M is the sharp board at its predicted place,
+shifted, times the transfer functions of a pixel, a disk of diameter c (q = c^2) and a Gaussian of variance s2:
+
+    2 J1(pi c rho) / (pi c rho) exp(-2 pi^2 s2 rho^2)
+
+A disk's transfer is smooth in q also at q = 0, so nothing is singular in focus. Offset and gains are eliminated.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+from scipy.special import j1, jv
+
+from dfs_ros.calibration.board import Board
+from dfs_ros.calibration.lens.model import INDEX, Observations, board_at, predict
+
+WIDEST_BLUR_PX = 16.0
+"""Diameter beyond which corners are left out."""
+
+_FINE = 4  # rendered pixels per pixel, each way: with 2, aliases bias the focus by .03 dioptres
+_KEPT = 2  # samples per pixel whose spectrum is kept: pixel and softness hardly pass more than a cycle per pixel
+_LEAST_HALF, _MOST_HALF = 4, 10  # of a window, pixels
+_HALF_OF_SQUARE = 0.42
+_WHITE_MARGIN = 0.3  # of a square: known to be white around the pattern
+_CHUNK = 12  # windows at a time, whose spectra fit a cache
+_TABLE_STEP = 0.05
+_LEAST_NOISE = 1.0 / 255.0 / math.sqrt(12.0) / 4.0  # of linear intensity, in shadows of an 8-bit image
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Local:
+    """Quadratic model of the misfit of N windows about a prediction of u, v, q, s2.
+
+    `information` (N, 4, 4), `score` (N, 4): half the negative derivative of `cost` (N,), over the variance of the
+    noise; `noise` (N,): standard deviation of linear intensity that remains after a fit of the window alone.
+    """
+
+    information: Array
+    score: Array
+    cost: Array
+    noise: Array
+    valid: NDArray[np.bool_]
+
+
+class Patches:
+    """Windows of all observations in the images, (H, W) linear intensity, rendered at a first lens and its poses."""
+
+    def __init__(
+        self,
+        images: list[NDArray[np.float32]],
+        board: Board,
+        seen: Observations,
+        lens: Array,
+        poses: Array,
+    ) -> None:
+        self.size = (images[0].shape[0], images[0].shape[1])
+        self._board, self._lens, self._poses = board, lens, poses
+        place = predict(lens, poses, seen, self.size)
+        square_px = _square_px(board, seen, lens, poses)
+        self._half = int(np.clip(round(_HALF_OF_SQUARE * float(np.median(square_px))), _LEAST_HALF, _MOST_HALF))
+        self._count = scipy.fft.next_fast_len(2 * self._half + 1 + math.ceil(WIDEST_BLUR_PX) + 6, real=True)
+        self._count += self._count % 2
+        inside = self._inside(place, seen)
+        self.seen, place = seen.chosen(inside), place[inside]
+        square_px = square_px[inside]
+        self._start = place[:, :2]
+        centre = np.rint(self._start).astype(int)
+        half = self._half
+        self._windows = np.stack(
+            [
+                images[i][y - half : y + half + 1, x - half : x + half + 1]
+                for i, (x, y) in zip(self.seen.image, centre, strict=True)
+            ]
+        ) if len(centre) else np.zeros((0, 2 * half + 1, 2 * half + 1), np.float32)  # fmt: skip
+        self._rasters: dict[int, NDArray[np.float32]] = {}
+        self._texel_px2 = np.empty(len(centre))
+        self._spectra = np.stack([self._rendered(i, centre[i], square_px[i]) for i in range(len(centre))])
+
+    def local(self, place: Array) -> Local:
+        """Compare with the images at a prediction (N, 4) of u, v, q, s2."""
+        parts = [self._chunk(slice(i, i + _CHUNK), place[i : i + _CHUNK]) for i in range(0, len(place), _CHUNK)]
+        return Local(*(np.concatenate([getattr(part, name) for part in parts]) for name in Local.__dataclass_fields__))
+
+    def _inside(self, place: Array, seen: Observations) -> NDArray[np.bool_]:
+        """Windows within the image whose blur comes from the known board alone."""
+        height, width = self.size
+        u, v, blur = place[:, 0], place[:, 1], np.sqrt(place[:, 2])
+        half = self._half + 1.0
+        within = (u > half) & (u < width - 1 - half) & (v > half) & (v < height - 1 - half)
+        inside: NDArray[np.bool_] = np.array(within & (blur < WIDEST_BLUR_PX))
+        reach = half + blur / 2 + 1.0
+        margin = _WHITE_MARGIN * self._board.square_m
+        board_height, board_width = self._board.size_m
+        for i in np.flatnonzero(inside):
+            du, dv = reach[i] * np.array([-1, 1, 1, -1]), reach[i] * np.array([-1, -1, 1, 1])
+            pose = self._poses[seen.pose[i]]
+            x, y, _ = board_at(self._lens, pose, seen.position[i], seen.direction[i], u[i] + du, v[i] + dv)
+            low, high = -margin, margin
+            inside[i] = (
+                x.min() > low and y.min() > low and x.max() < board_width + high and y.max() < board_height + high
+            )
+        return inside
+
+    def _rendered(self, i: int, centre: NDArray[np.intp], square_px: float) -> NDArray[np.complex64]:
+        """Half spectrum of the sharp board around a window, to a cycle per pixel."""
+        count = self._count * _FINE
+        offset = (np.arange(count) + 0.5) / _FINE - 0.5 - self._count // 2
+        u, v = np.meshgrid(centre[0] + offset, centre[1] + offset)
+        seen = self.seen
+        x, y, _ = board_at(self._lens, self._poses[seen.pose[i]], seen.position[i], seen.direction[i], u, v)
+        # About a texel per rendered pixel, in steps of sqrt(2): the mean over a texel prevents aliasing.
+        level = round(2 * math.log2(_FINE * square_px / self._board.square_m))
+        texels_per_m = 2.0 ** (level / 2)
+        margin = self._board.square_m
+        if level not in self._rasters:
+            self._rasters[level] = self._board.raster(texels_per_m, margin)
+        map_x, map_y = (((c + margin) * texels_per_m - 0.5).astype(np.float32) for c in (x, y))
+        sharp = cv2.remap(self._rasters[level], map_x, map_y, cv2.INTER_LINEAR, borderValue=1.0)
+        # The mean over a texel and linear interpolation: variance of 1 / 12 + 1 / 6 texels squared.
+        self._texel_px2[i] = 0.25 * (square_px / self._board.square_m / texels_per_m) ** 2
+        spectrum = scipy.fft.rfft2(sharp)[:, : self._count + 1]
+        kept = np.concatenate([spectrum[: self._count], spectrum[-self._count :]])
+        return np.asarray(kept / _FINE**2, np.complex64)
+
+    def _chunk(self, rows: slice, place: Array) -> Local:
+        count, half = self._count, self._half
+        fy = scipy.fft.fftfreq(count * _KEPT, 1.0 / _KEPT)[:, None].astype(np.float32)
+        fx = scipy.fft.rfftfreq(count * _KEPT, 1.0 / _KEPT)[None, :].astype(np.float32)
+        rho2 = fx * fx + fy * fy
+        shift = (place[:, :2] - self._start[rows] - 0.5 * (1 - 1 / _FINE)).astype(np.float32)
+        q, s2 = (
+            column.astype(np.float32)[:, None, None] for column in (place[:, 2], place[:, 3] - self._texel_px2[rows])
+        )
+        across = np.exp(-2j * np.pi * fx * shift[:, :1, None]) * np.sinc(fx)
+        down = np.exp(-2j * np.pi * fy * shift[:, 1:, None]) * np.sinc(fy)
+        sharp = self._spectra[rows] * (across * down).astype(np.complex64)
+        sharp *= np.exp(-2.0 * np.pi**2 * s2 * rho2)
+        disk, by_argument = _disk((np.pi**2) * q * rho2)
+        model = sharp * disk
+        spectra = np.empty((len(place), 5, *model.shape[1:]), np.complex64)
+        spectra[:, 0] = model
+        np.multiply(model, -2j * np.pi * fx, out=spectra[:, 1], casting="same_kind")
+        np.multiply(model, -2j * np.pi * fy, out=spectra[:, 2], casting="same_kind")
+        np.multiply(sharp, by_argument * (np.pi**2 * rho2), out=spectra[:, 3], casting="same_kind")
+        np.multiply(model, -2.0 * np.pi**2 * rho2, out=spectra[:, 4], casting="same_kind")
+        pixels = scipy.fft.irfft2(_folded(spectra), (count, count))
+        middle = slice(count // 2 - half, count // 2 + half + 1)
+        pixels = pixels[..., middle, middle].reshape(len(place), 5, -1).astype(np.float64)
+        return _compared(self._windows[rows].reshape(len(place), -1).astype(np.float64), pixels, half)
+
+
+def _compared(observed: Array, pixels: Array, half: int) -> Local:
+    """Local model of windows (N, K) from the model and its derivatives (N, 5, K)."""
+    y, x = np.mgrid[-half : half + 1, -half : half + 1].reshape(2, -1) / half
+    model = pixels[:, 0]
+    nuisance = np.stack([np.ones_like(model), model, x * model, y * model], 1)  # (N, 4, K)
+    normal = nuisance @ nuisance.transpose(0, 2, 1)
+    normal += 1e-9 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(4)
+    inverse = np.linalg.inv(normal)
+
+    def projected(values: Array) -> Array:
+        return np.asarray(values - (values @ nuisance.transpose(0, 2, 1) @ inverse) @ nuisance)
+
+    level = (observed[:, None, :] @ nuisance.transpose(0, 2, 1) @ inverse)[:, 0]
+    gain = level[:, 1:2] + level[:, 2:3] * x + level[:, 3:4] * y
+    residual = projected(observed[:, None, :])[:, 0]
+    derivatives = projected(pixels[:, 1:] * gain[:, None, :])
+    information = derivatives @ derivatives.transpose(0, 2, 1)
+    score = np.einsum("nik,nk->ni", derivatives, residual)
+    rss = (residual**2).sum(1)
+    ridge = 1e-9 * np.trace(information, axis1=1, axis2=2)[:, None, None] * np.eye(4) + 1e-12 * np.eye(4)
+    gained = np.einsum("ni,ni->n", score, np.linalg.solve(information + ridge, score[..., None])[..., 0])
+    variance = np.maximum((rss - gained) / (observed.shape[1] - 8), _LEAST_NOISE**2)
+    valid = (level[:, 1] > 10.0 * np.sqrt(variance)) & np.isfinite(score).all(1)
+    return Local(
+        information / variance[:, None, None], score / variance[:, None], rss / variance, np.sqrt(variance), valid
+    )
+
+
+def _folded(spectrum: NDArray[np.complex64]) -> NDArray[np.complex64]:
+    """Half spectra of every second sample each way, from the half spectra of all."""
+    rows, columns = spectrum.shape[-2] // 2, spectrum.shape[-1] - 1
+    folded = spectrum[..., :rows, :] + spectrum[..., rows:, :]
+    half = columns // 2 + 1
+    mirrored = folded[..., columns - half + 1 :][..., -np.arange(rows) % rows, ::-1]
+    return np.asarray(folded[..., :half] + np.conj(mirrored))
+
+
+def _table() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """``2 J1(x) / x`` and its derivative by x^2, over x^2 in equal steps."""
+    most = (math.pi * (WIDEST_BLUR_PX + 4.0)) ** 2 * 2.0
+    x = np.sqrt(np.arange(0.0, most, _TABLE_STEP))
+    x[0] = 1e-3
+    return (2.0 * j1(x) / x).astype(np.float32), (-jv(2, x) / x**2).astype(np.float32)
+
+
+_DISK, _DISK_BY_ARGUMENT = _table()
+
+
+def _disk(argument: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    place = np.clip(argument / _TABLE_STEP, 0, len(_DISK) - 2)
+    low = place.astype(np.int32)
+    share = place - low
+    values, slopes = (table[low] + share * (table[low + 1] - table[low]) for table in (_DISK, _DISK_BY_ARGUMENT))
+    return values, slopes
+
+
+def _square_px(board: Board, seen: Observations, lens: Array, poses: Array) -> Array:
+    """Side of a square in pixels at each observation, fronto-parallel."""
+    from dfs_ros.calibration.lens.model import depths
+
+    return np.asarray(math.exp(lens[INDEX["log_fx"]]) * board.square_m / np.maximum(depths(poses, seen), 1e-3))

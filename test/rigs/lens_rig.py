@@ -1,0 +1,58 @@
+"""A small bench for the calibration of lenses: two poses of a coarse board, and images rendered once for all tests."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.lens_rendering import BenchLens, Shot, board_pose, rendered, sweeps
+from dfs_ros.calibration.board import Board
+from dfs_ros.io.images import write_png
+
+BOARD = Board("charuco", 4, 5, 0.045, 0.034)
+LENS = BenchLens(
+    size=(192, 256),
+    raw_range=(0.0, 100.0),
+    focus=(2.9, 2.6, 0.2),
+    fx_px=235.0,
+    cx_px=129.5,
+    cy_px=93.0,
+    aperture_m=0.004,
+    breathing=(0.012, 0.0),
+    distortion=(-0.05, 0.02),
+    hysteresis_raw=3.0,
+    curvature=0.3,
+    tilt=(0.1, -0.05),
+    vignetting=0.1,
+    softness_px2=0.25,
+    softness_edge_px2=0.1,
+    noise=0.004,
+)
+POSES = (
+    board_pose(BOARD, 0.29, (24.0, 10.0), (0.0, 0.0)),
+    board_pose(BOARD, 0.55, (-20.0, 22.0), (0.03, 0.02)),
+)
+RAWS = (0.0, 25.0, 50.0, 75.0, 100.0)
+
+
+@functools.cache
+def swept() -> tuple[list[Shot], list[NDArray[np.uint8]]]:
+    """Shots and images of sweeps up and down of both poses."""
+    shots = sweeps(len(POSES), RAWS)
+    return shots, list(rendered(LENS, BOARD, POSES, shots))
+
+
+def write_sweeps(folder: Path, keep: tuple[int, ...] = (0, 1)) -> Path:
+    """Folder of images with its CSV file, of some poses; returns the CSV file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = ["file,raw_position,sweep"]
+    for i, (shot, image) in enumerate(zip(*swept(), strict=True)):
+        if shot.pose in keep:
+            write_png(folder / f"{i:03d}.png", image)
+            lines.append(f"{i:03d}.png,{shot.raw:g},{shot.pose}")
+    csv = folder / "positions.csv"
+    csv.write_text("\n".join(lines) + "\n")
+    return csv

@@ -20,7 +20,7 @@ from dfs_ros.simulation.scenes import demo_scene
 from launch import LaunchDescription
 
 SHARE = Path(get_package_share_directory("dfs_ros"))
-WIDTH, HEIGHT = 240, 180
+WIDTH, HEIGHT = 320, 240
 START_NS = 1000 * 10**9
 """The simulated time begins long ago, so that no stamp of the wall clock can pass for one of it."""
 SPEED = 0.5

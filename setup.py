@@ -42,6 +42,9 @@ setup(
         "viser>=1.1,<2",  # movable panels
     ],
     extras_require={
+        # Launches and compiles the CUDA kernels; part of PyTorch for CUDA from 2.10 on. Of the same CUDA as PyTorch.
+        "cuda12": ["cuda-bindings>=12.9.4,<13"],
+        "cuda13": ["cuda-bindings>=13.0.3,<14"],
         "onnx": ["onnx>=1.14", "onnxruntime>=1.16"],
         "datasets": ["h5py>=3.8"],  # NYU Depth V2 and DDFF 12-scene are HDF5 files
         "v4l2": ['linuxpy>=0.20; platform_system == "Linux"'],
@@ -58,6 +61,7 @@ setup(
             "ruff",
             "mypy",
             "types-PyYAML",
+            'cuda-bindings>=13.0.3,<14; platform_system == "Linux"',
             'nvidia-cuda-nvrtc>=13; platform_system == "Linux"',  # compiles the CUDA kernels, without a GPU
             "onnx>=1.14",
             "onnxruntime>=1.16",

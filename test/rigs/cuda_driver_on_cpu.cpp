@@ -1,17 +1,19 @@
-// The functions of the CUDA driver that dfs_ros calls, with the signatures of cuda.h (checked against it where it is there),
-// for the host build of the kernels: what is launched runs at once, on the CPU. Refuses what a GPU would refuse.
+// The functions of the CUDA driver that dfs_ros calls through cuda-bindings, with the signatures of cuda.h (checked against
+// it where it is there), for the host build of the kernels: what is launched runs at once, on the CPU. Refuses what a GPU
+// would refuse.
+#include <cstdint>
 #if __has_include(<cuda.h>)
 #include <cuda.h>
 #else
 typedef int CUresult;
-typedef int CUdevice;
+typedef int CUdriverProcAddressQueryResult;
+typedef uint64_t cuuint64_t;
 typedef struct CUctx_st* CUcontext;
 typedef struct CUmod_st* CUmodule;
 typedef struct CUfunc_st* CUfunction;
 typedef struct CUstream_st* CUstream;
 #endif
 #include <dlfcn.h>
-#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 
@@ -23,14 +25,13 @@ static const CUresult invalid = static_cast<CUresult>(1), not_found = static_cas
 static const CUresult bad_image = static_cast<CUresult>(200), success = static_cast<CUresult>(0);
 
 extern "C" {
-CUresult cuInit(unsigned int flags) { return flags == 0 ? success : invalid; }
-CUresult cuDeviceGetCount(int* count) { *count = 1; return success; }
+// By this cuda-bindings finds all others.
+CUresult cuGetProcAddress_v2(const char* name, void** function, int, cuuint64_t, CUdriverProcAddressQueryResult*) {
+  *function = dlsym(RTLD_DEFAULT, name);
+  return *function == nullptr ? not_found : success;
+}
 CUresult cuCtxGetCurrent(CUcontext* out) { *out = current; return success; }
 CUresult cuCtxSetCurrent(CUcontext in) { current = in; return in == context ? success : invalid; }
-CUresult cuGetErrorString(CUresult error, const char** text) {
-  *text = error == bad_image ? "device kernel image is invalid" : error == not_found ? "named symbol not found" : "invalid";
-  return success;
-}
 // Takes any ELF image for the kernels, whose host build the environment names.
 CUresult cuModuleLoadData(CUmodule* module, const void* image) {
   if (std::memcmp(image, "\177ELF", 4) != 0) return bad_image;

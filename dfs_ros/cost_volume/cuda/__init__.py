@@ -1,7 +1,7 @@
 """Cost volumes on NVIDIA GPUs: uint8 frames in, device volume out.
 
     kernels.cu, *.cuh              everything but the FFTs, in CUDA C++
-    build.py, driver.py, job.py    compiled at first use or ahead, launched through the CUDA driver: no torch headers
+    build.py, driver.py, job.py    compiled at first use or ahead, launched by cuda-bindings: no torch headers
     tables.py, volume.py           lookup tables of the kernels, and their order
     engines.py                     engines of one owner, one for each size
 

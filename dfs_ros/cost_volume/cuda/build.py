@@ -1,4 +1,4 @@
-"""Machine code of the kernels: compiled once by NVRTC or nvcc, then cached.
+"""Machine code of the kernels: compiled once by NVRTC (through cuda-bindings) or nvcc, then cached.
 
     python -m dfs_ros.cost_volume.cuda.build --arch 87 --arch 90       ahead, on a machine with or without a GPU
 
@@ -10,11 +10,8 @@ neither torch's nor CUDA's.
 from __future__ import annotations
 
 import argparse
-import ctypes
-import ctypes.util
 import functools
 import hashlib
-import importlib.util
 import logging
 import os
 import re
@@ -25,7 +22,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from dfs_ros.system.cache import keep, read_kept
 from dfs_ros.system.folders import cache_folder
@@ -125,14 +122,12 @@ def file_name(architecture: int, ptx: bool, compiler: str) -> str:
 
 def compilers(causes: list[str]) -> Iterator[Compiler]:
     """Available compilers, NVRTC first, then nvcc; reasons for missing ones go to `causes`."""
-    libraries = _nvrtc_libraries()
-    if not libraries:
-        causes.append("NVRTC: no libnvrtc in the nvidia wheels, beside torch, in a CUDA toolkit or on the library path")
-    for library in libraries:
-        try:
-            yield Nvrtc(library)
-        except (OSError, AttributeError, RuntimeError) as error:
-            causes.append(f"NVRTC {library}: {error}")
+    try:
+        yield Nvrtc()
+    except ImportError as error:
+        causes.append(f"NVRTC: cuda-bindings cannot be imported ({error})")
+    except RuntimeError as error:
+        causes.append(f"NVRTC: {error}")
     nvcc = next((p for p in _nvcc_candidates() if p is not None and Path(p).is_file()), None)
     if nvcc is None:
         causes.append("nvcc: not on PATH, in CUDA_HOME or in /usr/local/cuda")
@@ -143,80 +138,52 @@ def compilers(causes: list[str]) -> Iterator[Compiler]:
         causes.append(f"nvcc {nvcc}: {error}")
 
 
-def _nvrtc_libraries() -> list[str]:
-    folders: list[Path] = []
-    wheels = importlib.util.find_spec("nvidia")
-    for wheel in (wheels.submodule_search_locations or []) if wheels else []:
-        folders += [*Path(wheel).glob("cu*/lib"), Path(wheel) / "cuda_nvrtc" / "lib"]
-    torch = importlib.util.find_spec("torch")  # finds it without importing it
-    folders += [Path(package) / "lib" for package in (torch.submodule_search_locations or [])] if torch else []
-    for toolkit in _toolkits():
-        folders += [toolkit / "lib64", toolkit / "lib", *toolkit.glob("targets/*/lib")]
-    found = [
-        str(file) for folder in folders for file in sorted(folder.glob("libnvrtc[.-]*so*")) if "alt" not in file.name
-    ]
-    on_path = ctypes.util.find_library("nvrtc")
-    return list(dict.fromkeys([*found, *([on_path] if on_path else [])]))
-
-
-def _toolkits() -> list[Path]:
-    named = (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda")
-    return [Path(root) for root in named if root]
-
-
 def _nvcc_candidates() -> list[str | None]:
-    return [shutil.which("nvcc"), *(str(root / "bin" / "nvcc") for root in _toolkits())]
+    toolkits = (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda")
+    return [shutil.which("nvcc"), *(str(Path(root) / "bin" / "nvcc") for root in toolkits if root)]
+
+
+def call(function: Any, *arguments: object) -> Any:
+    """Result of a function of cuda-bindings, None without one. Raises RuntimeError for a failure."""
+    status, *results = function(*arguments)
+    if int(status) != 0:
+        raise RuntimeError(f"{function.__name__}: {status.name} ({int(status)})")
+    return results[0] if len(results) == 1 else tuple(results) or None
 
 
 class Nvrtc:
-    """NVIDIA's run-time compiler, through its C interface."""
+    """NVIDIA's run-time compiler. Raises ImportError without cuda-bindings, RuntimeError without NVRTC."""
 
-    def __init__(self, library: str) -> None:
-        self._lib = ctypes.CDLL(library)
-        self._lib.nvrtcGetErrorString.restype = ctypes.c_char_p
-        major, minor = ctypes.c_int(), ctypes.c_int()
-        self._call("nvrtcVersion", ctypes.byref(major), ctypes.byref(minor))
-        self.name = f"nvrtc-{major.value}.{minor.value}"
-        count = ctypes.c_int()
-        self._call("nvrtcGetNumSupportedArchs", ctypes.byref(count))
-        known = (ctypes.c_int * count.value)()
-        self._call("nvrtcGetSupportedArchs", known)
-        self.architectures = tuple(sorted(known))
+    def __init__(self) -> None:
+        from cuda.bindings import nvrtc
+
+        self._nvrtc = nvrtc
+        self.name = "nvrtc-{}.{}".format(*call(nvrtc.nvrtcVersion))
+        self.architectures = tuple(sorted(call(nvrtc.nvrtcGetSupportedArchs)))
 
     def compile(self, architecture: int, ptx: bool) -> bytes:
-        text = sources()
-        program = ctypes.c_void_p()
-        count = len(HEADER_FILES)
-        headers = (ctypes.c_char_p * count)(*(text[name].encode() for name in HEADER_FILES))
-        names = (ctypes.c_char_p * count)(*(name.encode() for name in HEADER_FILES))
-        source, name = text[KERNEL_FILE].encode(), KERNEL_FILE.encode()
-        self._call("nvrtcCreateProgram", ctypes.byref(program), source, name, ctypes.c_int(count), headers, names)
+        nvrtc, name = self._nvrtc, KERNEL_FILE.encode()
+        headers = {header.encode(): source.encode() for header, source in sources().items()}
+        source = headers.pop(name)
+        program = call(nvrtc.nvrtcCreateProgram, source, name, len(headers), list(headers.values()), list(headers))
         try:
             options = [*_OPTIONS, f"--gpu-architecture={'compute' if ptx else 'sm'}_{architecture}"]
-            values = (ctypes.c_char_p * len(options))(*(o.encode() for o in options))
-            status = self._lib.nvrtcCompileProgram(program, ctypes.c_int(len(options)), values)
-            if status != 0:
-                log = self._text(program, "nvrtcGetProgramLogSize", "nvrtcGetProgramLog")
-                raise RuntimeError(f"{self._error(status)} for sm_{architecture}\n{log.decode(errors='replace')}")
-            kind = "PTX" if ptx else "CUBIN"
-            return self._text(program, f"nvrtcGet{kind}Size", f"nvrtcGet{kind}")
+            try:
+                call(nvrtc.nvrtcCompileProgram, program, len(options), [option.encode() for option in options])
+            except RuntimeError as error:
+                log = self._text(program, nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog)
+                text = log.rstrip(b"\0").decode(errors="replace")
+                raise RuntimeError(f"{error} for sm_{architecture}\n{text}") from None
+            if ptx:
+                return self._text(program, nvrtc.nvrtcGetPTXSize, nvrtc.nvrtcGetPTX)
+            return self._text(program, nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN)
         finally:
-            self._lib.nvrtcDestroyProgram(ctypes.byref(program))
+            nvrtc.nvrtcDestroyProgram(program)
 
-    def _text(self, program: ctypes.c_void_p, size_function: str, function: str) -> bytes:
-        size = ctypes.c_size_t()
-        self._call(size_function, program, ctypes.byref(size))
-        text = ctypes.create_string_buffer(size.value)
-        self._call(function, program, text)
-        return text.raw
-
-    def _call(self, function: str, *arguments: object) -> None:
-        status = getattr(self._lib, function)(*arguments)
-        if status != 0:
-            raise RuntimeError(f"{function}: {self._error(status)}")
-
-    def _error(self, status: int) -> str:
-        return str(self._lib.nvrtcGetErrorString(status).decode())
+    def _text(self, program: Any, size_function: Any, function: Any) -> bytes:
+        text = bytearray(call(size_function, program))
+        call(function, program, text)
+        return bytes(text)
 
 
 class Nvcc:

@@ -1,17 +1,20 @@
-"""Kernel launches through the CUDA driver; memory and streams belong to torch."""
+"""Kernel launches through the CUDA driver, by cuda-bindings; memory and streams belong to torch."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from dfs_ros.cost_volume.cuda import build
-from dfs_ros.cost_volume.cuda.build import CudaUnavailable
+from dfs_ros.cost_volume.cuda.build import CudaUnavailable, call
 
 Grid = tuple[int, int, int]
+
+_log = logging.getLogger(__name__)
 
 
 class Kernels(Protocol):
@@ -27,43 +30,30 @@ class CudaKernels:
     `stream` returns the stream to launch on. Raises CudaUnavailable without loadable machine code.
     """
 
-    def __init__(self, driver: Driver, architecture: int, stream: Callable[[], int]) -> None:
+    def __init__(self, architecture: int, stream: Callable[[], int]) -> None:
+        from cuda.bindings import driver
+
         self._driver, self._stream = driver, stream
-        self._context = ctypes.c_void_p()
-        driver.call("cuCtxGetCurrent", ctypes.byref(self._context))
+        self._context = call(driver.cuCtxGetCurrent)
         self._module, self.origin = self._load(architecture)
-        self._functions: dict[str, ctypes.c_void_p] = {}
+        self._functions: dict[str, Any] = {}
 
     def launch(self, name: str, grid: Grid, threads: int, shared_bytes: int, job: ctypes.Structure) -> None:
-        # A thread that torch has not used yet has no context.
-        self._driver.call("cuCtxSetCurrent", self._context)
-        arguments = (ctypes.c_void_p * 1)(ctypes.addressof(job))
-        self._driver.call(
-            "cuLaunchKernel",
-            self._function(name),
-            *(ctypes.c_uint(n) for n in (*grid, threads, 1, 1, shared_bytes)),
-            ctypes.c_void_p(self._stream()),
-            arguments,
-            None,
-        )
-
-    def _function(self, name: str) -> ctypes.c_void_p:
         if name not in self._functions:
-            function = ctypes.c_void_p()
-            self._driver.call("cuModuleGetFunction", ctypes.byref(function), self._module, name.encode())
-            self._functions[name] = function
-        return self._functions[name]
+            self._functions[name] = call(self._driver.cuModuleGetFunction, self._module, name.encode())
+        # A thread that torch has not used yet has no context.
+        call(self._driver.cuCtxSetCurrent, self._context)
+        arguments = (ctypes.c_void_p * 1)(ctypes.addressof(job))
+        block, stream = (threads, 1, 1), self._stream()
+        call(self._driver.cuLaunchKernel, self._functions[name], *grid, *block, shared_bytes, stream, arguments, 0)
 
-    def _load(self, architecture: int) -> tuple[ctypes.c_void_p, str]:
+    def _load(self, architecture: int) -> tuple[Any, str]:
         causes: list[str] = []
         for machine_code in build.codes(architecture, causes):
-            module = ctypes.c_void_p()
             try:
-                self._driver.call("cuModuleLoadData", ctypes.byref(module), machine_code.code)
+                return call(self._driver.cuModuleLoadData, machine_code.code), machine_code.origin
             except RuntimeError as error:
                 causes.append(f"{machine_code.origin}: {error}")
-                continue
-            return module, machine_code.origin
         raise CudaUnavailable(
             "\n - ".join(
                 [
@@ -106,47 +96,29 @@ def _kernels_of_torch(device_index: int) -> CudaKernels:
     with torch.cuda.device(device):
         torch.empty(1, device=device)  # makes the context
         major, minor = torch.cuda.get_device_capability(device)
-        return CudaKernels(_driver(), 10 * major + minor, lambda: torch.cuda.current_stream(device).cuda_stream)
+        return CudaKernels(10 * major + minor, lambda: torch.cuda.current_stream(device).cuda_stream)
 
 
 @functools.cache
 def why_not() -> str | None:
     """Reason why CUDA cannot be used; None if it can.
 
-    Without a driver, torch is not imported."""
+    Without a driver, neither torch nor cuda-bindings is imported."""
     try:
-        driver = _driver()
-        count = ctypes.c_int()
-        driver.call("cuDeviceGetCount", ctypes.byref(count))
-    except (OSError, RuntimeError) as error:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError as error:
         return f"no NVIDIA driver ({error})"
-    if count.value == 0:
-        return "no CUDA device (the driver is there and counts none)"
     import torch
 
     if not torch.cuda.is_available():
         if torch.version.cuda is None:
             return f"PyTorch {torch.__version__} is built without CUDA; install a CUDA build of it"
         return f"PyTorch {torch.__version__} for CUDA {torch.version.cuda} sees no device: too new for the driver?"
+    try:
+        from cuda.bindings import driver  # noqa: F401
+    except ImportError as error:
+        extra = f"cuda{str(torch.version.cuda).partition('.')[0]}"
+        cause = f"cuda-bindings cannot be imported ({error}); pip install 'dfs_ros[{extra}]'"
+        _log.warning("the GPU is not used: %s", cause)
+        return cause
     return None
-
-
-class Driver:
-    """Functions of libcuda; a failure raises RuntimeError."""
-
-    def __init__(self, library: str = "libcuda.so.1") -> None:
-        self._lib: Any = ctypes.CDLL(library)
-        self.call("cuInit", ctypes.c_uint(0))
-
-    def call(self, function: str, *arguments: object) -> None:
-        """Call a function of the driver."""
-        status = getattr(self._lib, function)(*arguments)
-        if status != 0:
-            text = ctypes.c_char_p()
-            self._lib.cuGetErrorString(ctypes.c_int(status), ctypes.byref(text))
-            raise RuntimeError(f"{function}: {(text.value or b'unknown error').decode()} ({status})")
-
-
-@functools.cache
-def _driver() -> Driver:
-    return Driver()

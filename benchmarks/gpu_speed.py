@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from benchmarks.gpu import floor_of, textured_problem
+from benchmarks.gpu import floor_of, rendered_planes, textured_problem
 from benchmarks.memory_plan import planned_depth_bytes, planned_volume_bytes
 from dfs_ros.alignment.align import aligned_as_is
 from dfs_ros.config import Config, CostConfig
@@ -20,29 +21,27 @@ from dfs_ros.cost_volume.cuda.engines import Engines
 from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
 from dfs_ros.cost_volume.cuda.job import uploaded
 from dfs_ros.cost_volume.problem import Problem
+from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.estimator.gpu import GpuSteps
 from dfs_ros.estimator.observed import ObservedSteps
 from dfs_ros.network import Network
 from dfs_ros.network.export import Shape, golden_inputs
-from dfs_ros.network.light import LightNetwork
 from dfs_ros.network.runners.base import RunnerError
 from dfs_ros.network.runners.choose import golden_of, make_runner
+from dfs_ros.network.weights import load_weights, model_file
 from dfs_ros.pipeline import Steps, infer
 
 _COPY_BYTES = 1 << 30
 _WARM_UP = 5
 
-RUNNERS = (
-    ("torch", "fp32"),
-    ("torch", "auto"),
-    ("torch", "fp16"),
-    ("tensorrt", "fp32"),
+OTHER_RUNNERS = (
     ("tensorrt", "fp16"),
-    ("tensorrt_rtx", "fp32"),
-    ("tensorrt_rtx", "fp16"),
+    ("tensorrt", "fp32"),
     ("onnx", "fp32"),
+    ("tensorrt_rtx", "fp16"),
+    ("tensorrt_rtx", "fp32"),
 )
-"""Measured runners and precisions."""
+"""Runners beside PyTorch, and precisions."""
 
 
 def time_ms(work: Callable[[], object], repeats: int = 50) -> dict[str, float]:
@@ -103,6 +102,7 @@ def measure_volume(
         result["eager"] = time_ms(volume, repeats)
         graphs = CudaGraphs()
         result["graph"] = time_ms(lambda: volume(graphs), repeats)
+        result["profile_us"] = profile(volume)
     if problem.cost.method == "residual":
         floor = floor_of(problem)
         best_s = 1e-3 * min(result[way]["median_ms"] for way in ("eager", "graph"))
@@ -129,25 +129,67 @@ def profile(work: Callable[[], object], repeats: int = 10) -> dict[str, float]:
 
 
 def measure_network(
-    module: LightNetwork, runner: str, precision: str, shape: Shape, device: str, repeats: int
+    network: str, runner: str, precision: str, shape: tuple[int, int, int], device: torch.device, repeats: int
 ) -> dict[str, Any]:
-    """Measure a runner with tensors in and out: time, and difference from the reference.
+    """Measure a runner of a network of models/ with tensors in and out: time, and difference from the reference.
 
-    `absent` holds the reason if it cannot run. `device` as in :class:`dfs_ros.config.ProcessingConfig`.
+    `shape`: hypotheses, height, width. `absent` holds the reason if it cannot run.
     """
+    module, sizes = load_weights(model_file(network)), Shape(*shape)
     try:
-        made = make_runner(module, runner, device, precision)
-        tensors = [uploaded(array, torch.device(device)) for array in golden_inputs(shape)]
+        made = make_runner(module, runner, device.type, precision)
+        tensors = [uploaded(array, device) for array in golden_inputs(sizes)]
         answer = made.run_tensors(*tensors).cpu().numpy()
     except (ValueError, RunnerError) as error:
         return {"absent": str(error)}
-    golden = golden_of(module, shape, "fp16" if precision == "fp16" else "fp32")
+    golden = golden_of(module, sizes, "fp16" if precision == "fp16" else "fp32")
     return {
         "ran": made.description,
         "difference": golden.difference(answer),
         "tolerance": golden.tolerance,
         "faults": [fault.text for fault in made.faults if fault.level != "note"],
         **time_ms(lambda: made.run_tensors(*tensors), repeats),
+    }
+
+
+def loaded(network: str, runner: str, device: torch.device) -> Network | None:
+    """A network of models/ in a runner; None for `none`."""
+    if network == "none":
+        return None
+    return Network(network, make_runner(load_weights(model_file(network)), runner, device.type))
+
+
+def measure_live(device: torch.device, size: tuple[int, int], network: str, repeats: int) -> dict[str, Any]:
+    """Time from the images of a stack to its result, of a still camera whose stacks share all frames but one.
+
+    The whole estimator with default settings: alignment and all-in-focus image too. Steps: medians.
+    """
+    settings = {"stack": {"mode": "sliding"}, "network": {"name": network, "runner": "torch"}}
+    config = Config.from_dict({**settings, "processing": {"device": device.type}})
+    estimator = DepthEstimator(config, one_camera=True)
+    before = _used(device)
+    stack, noise = rendered_planes(size), np.random.default_rng(0)
+    images, stamps, last = stack.images.copy(), 1 + np.arange(len(stack)), None
+    times, steps = [], []
+    for turn in range(_WARM_UP + repeats):
+        changed = turn % len(stack)
+        images[changed] = np.clip(stack.images[changed] + noise.normal(0.0, 1.0, images[0].shape), 0, 255)
+        stamps[changed] += len(stack)
+        shot = dataclasses.replace(stack, images=images.copy(), stamp_ns=stamps.copy())
+        begin = time.perf_counter()
+        result = estimator.estimate(shot, initial_alignment=last)
+        times.append(1e3 * (time.perf_counter() - begin))
+        steps.append(result.report["seconds"])
+        last = result.alignment
+    times, steps = times[_WARM_UP:], steps[_WARM_UP:]
+    return {
+        **_growth(device, before),
+        "network": estimator.network,
+        "median_ms": statistics.median(times),
+        "min_ms": min(times),
+        "max_ms": max(times),
+        "steps_ms": {name: 1e3 * statistics.median(s.get(name, 0.0) for s in steps) for name in steps[-1]},
+        "coverage": result.coverage,
     }
 
 

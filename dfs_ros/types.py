@@ -45,6 +45,8 @@ class Camera:
         centre of the image.
     reference_focus_diopters
         Focus of the intrinsics, which change with focus as the lens breathes.
+    aperture_sigma
+        Standard deviation of the logarithm of a calibrated aperture, which is not estimated again; NaN = nominal.
     """
 
     focal_length_m: float
@@ -55,14 +57,17 @@ class Camera:
     cx_px: float = math.nan
     cy_px: float = math.nan
     reference_focus_diopters: float = 0.0
+    aperture_sigma: float = math.nan
 
     def __post_init__(self) -> None:
-        for name in ("fx_px", "fy_px", "cx_px", "cy_px"):
+        for name in ("fx_px", "fy_px", "cx_px", "cy_px", "aperture_sigma"):
             if math.isnan(getattr(self, name)):
                 object.__setattr__(self, name, math.nan)  # one object: cameras with the same unknowns are equal
         _positive(self.focal_length_m, "camera.focal_length_m", "m")
         _positive(self.f_number, "camera.f_number", "1")
         _positive(self.pixel_pitch_m, "camera.pixel_pitch_m", "m")
+        if self.aperture_sigma < 0:
+            raise ValueError(f"camera.aperture_sigma: expected 0 (exact) or more, received {self.aperture_sigma:g}")
         if self.focal_length_m > 2.0:
             raise ValueError(
                 f"camera.focal_length_m: expected metres (0.0043 for a phone), received {self.focal_length_m}; "

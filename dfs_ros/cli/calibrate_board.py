@@ -8,16 +8,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+_DEFAULT = "charuco,rows=6,columns=8,square_m=0.03,marker_m=0.022,dictionary=DICT_4X4_50"
 
-def add_board_argument(parser: argparse.ArgumentParser) -> None:
-    """Add `--board`."""
+
+def add_board_argument(parser: argparse.ArgumentParser, otherwise: str = _DEFAULT) -> None:
+    """Add `--board`; `otherwise`: text of the help for a default that is None."""
     parser.add_argument(
         "--board",
         metavar="BOARD",
-        default="charuco",
+        default="charuco" if otherwise == _DEFAULT else None,
         help="charuco or apriltag, then KEY=VALUE with commas between: rows, columns (of squares or tags), square_m "
-        "(side of a square, or of a tag with its gap), marker_m, dictionary, legacy; default: "
-        "charuco,rows=6,columns=8,square_m=0.03,marker_m=0.022,dictionary=DICT_4X4_50",
+        f"(side of a square, or of a tag with its gap), marker_m, dictionary, legacy; default: {otherwise}",
     )
 
 

@@ -40,6 +40,7 @@ VARIANTS = {
     "bench --node": ("benchmarks.node", "measure speed and memory of the depth node"),
     "calibrate board": ("dfs_ros.cli.calibrate_board", "write a calibration board as PDF in true size"),
     "calibrate lens": ("dfs_ros.cli.calibrate_lens", "calibrate a lens from images of a board at many focus positions"),
+    "calibrate check": ("dfs_ros.cli.calibrate_check", "check a calibrated lens: depth of a board against its pose"),
     "calibrate aperture": ("dfs_ros.cli.calibrate_aperture", "measure the effective aperture of a lens from a stack"),
 }
 """Commands of two words. `dfs calibrate STACK` is the older form of `dfs calibrate aperture STACK`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,6 +111,7 @@ class HostSteps:
         stack = followed_stack(aligned)
         within = scale_within(stack, config.motion.translation_sigma)
         lens = config.lens.aperture == "fitted" and config.lens.aperture_scale == 1.0 and self._lens is None
+        lens = lens and math.isnan(stack.camera.aperture_sigma)
         better = corrected(stack, diopters, within, config, self.threads, fit_lens=lens)
         return brought(dataclasses.replace(aligned, stack=better), diopters, config.alignment.transfer_curve)
 
@@ -125,6 +127,8 @@ class HostSteps:
     def aperture(self, aligned: AlignedStack, described: FocalStack, depths_m: Depths, config: Config) -> ApertureFit:
         if config.lens.aperture == "given" or config.lens.aperture_scale != 1.0:
             return unfitted(sigma=config.lens.aperture_sigma)  # calibrated
+        if not math.isnan(described.camera.aperture_sigma):
+            return unfitted(sigma=described.camera.aperture_sigma)
         if config.cost.method != "residual":
             return unfitted()
 

@@ -10,6 +10,7 @@
       pixel_pitch_m: 5.46e-06          # of an image pixel; may be left out where fx_px is given
       fx_px: 787.5                     # optional, with fy_px, cx_px, cy_px: intrinsics at reference_focus_diopters
       reference_focus_diopters: 0.0    # optional
+      aperture_sigma: 0.02             # optional: relative, of a calibrated aperture, which is not estimated again
     frames:
     - file: 000.jpg                    # inside this folder
       focus_diopters: 0.198            # 1 / metres, 0 = infinity

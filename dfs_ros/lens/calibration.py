@@ -155,7 +155,7 @@ class LensCalibration:
             | ({"determined": False} if name in self.undetermined else {})
             for i, name in enumerate(PARAMETERS)
         }
-        correlation = self.covariance / np.outer(np.maximum(sigma, 1e-300), np.maximum(sigma, 1e-300))
+        correlation = self.covariance / np.outer(np.maximum(sigma, 1e-150), np.maximum(sigma, 1e-150))
         document["correlation"] = [
             [round(float(correlation[i, j]), 4) if j < i else 1.0 for j in range(i + 1)] for i in range(len(PARAMETERS))
         ]
@@ -210,13 +210,18 @@ class LensCalibration:
         """Camera of the thin lens that blurs alike, with its intrinsics at infinity.
 
         Its focal length is that of the measured breathing, as only the ratio to the pixel pitch is known; its f-number
-        makes the measured aperture, as the mean over the field.
+        makes the measured aperture, as the mean over the field. An aperture that is not determined is nominal: it is
+        estimated from each stack.
         """
         focal_length = min(max(self["breathing1"] / self["focus1"], _LEAST_FOCAL_LENGTH_M), _MOST_FOCAL_LENGTH_M)
         focal_length = min(focal_length, 0.2 / self.range_diopters[1])
         fx = self["fx_px"] * (1.0 - focal_length * max(self._focus_and_sigma(0.0, 0)[0], 0.0))
         aperture = self["aperture_m"] * (1.0 - self["vignetting"] * self._field[2])
-        return Camera(focal_length, focal_length / aperture, focal_length / fx, fx, fx, self["cx_px"], self["cy_px"])
+        sigma = math.nan if "aperture_m" in self.undetermined else round(self.aperture_sigma, 6)
+        return Camera(
+            focal_length, focal_length / aperture, focal_length / fx, fx, fx, self["cx_px"], self["cy_px"],
+            aperture_sigma=sigma,
+        )  # fmt: skip
 
     @property
     def aperture_sigma(self) -> float:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from bag_rig import record_plane
 from cli_rig import Capture, make_stack
+from lens_rig import true_calibration
 from photo_rig import photos
 
 from dfs_ros.cli.main import COMMANDS, VARIANTS, main
@@ -51,6 +52,8 @@ NEEDS = {
     "--calibration": ("--source", "v4l2"),
     "import --calibration": ("--csv", "CSV"),
     "calibrate lens folder": ("--csv", "CSV"),
+    "calibrate check --calibration": (),
+    **dict.fromkeys((f"calibrate check {name}" for name in ("stack", "--csv", "--network")), ("--calibration", "LENS")),
     "train --data": ("--dataset", "nyu"),
     "eval --data": ("--conditions", "ideal"),
     "eval --config": ("--stack", "STACK"),
@@ -162,8 +165,10 @@ def good(tmp_path: Path) -> dict[str, str]:
     """Values of arguments that are right."""
     csv = tmp_path / "good.csv"
     csv.write_text("file,raw_position\n0.png,1\n")
+    lens = tmp_path / "lens.yaml"
+    lens.write_bytes(true_calibration().yaml())
     return {
-        "CSV": str(csv),
+        **{"CSV": str(csv), "LENS": str(lens)},
         **{"M": "1.0", "DEVICE": "/dev/null", "STACK": str(make_stack(tmp_path / "stack"))},
         **{"FOLDER": str(photos(tmp_path / "photos", 1, 2)), "BAG": str(record_plane(tmp_path / "bag"))},
     }

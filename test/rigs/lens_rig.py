@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.lens_bench import truth_of
 from benchmarks.lens_rendering import BenchLens, Shot, board_pose, rendered, sweeps
 from dfs_ros.calibration.board import Board
+from dfs_ros.calibration.lens.model import NAMES
 from dfs_ros.io.images import write_png
+from dfs_ros.lens.calibration import PARAMETERS, LensCalibration
 
 BOARD = Board("charuco", 4, 5, 0.045, 0.034)
 LENS = BenchLens(
@@ -45,14 +50,33 @@ def swept() -> tuple[list[Shot], list[NDArray[np.uint8]]]:
     return shots, list(rendered(LENS, BOARD, POSES, shots))
 
 
-def write_sweeps(folder: Path, keep: tuple[int, ...] = (0, 1)) -> Path:
-    """Folder of images with its CSV file, of some poses; returns the CSV file."""
+def true_calibration(**changes: float) -> LensCalibration:
+    """Calibration that knows the lens: all to a thousandth, focus to .01 dioptres and aperture to 2 %."""
+    values = truth_of(LENS, RAWS)
+    renamed = {"log_fx": "fx_px", "log_aperture": "aperture_m"}
+    known = {renamed.get(name, name): value for name, value in zip(NAMES, values, strict=True)}
+    known["fx_px"], known["aperture_m"] = math.exp(known["fx_px"]), math.exp(known["aperture_m"])
+    known |= changes
+    sigma = {name: 1e-3 * abs(known[name]) for name in PARAMETERS}
+    sigma |= {"focus0": 0.01, "aperture_m": 0.02 * known["aperture_m"]}
+    variance = np.array([sigma[name] ** 2 for name in PARAMETERS])
+    return LensCalibration(
+        LENS.size, 50.0, 50.0, np.array([known[name] for name in PARAMETERS]), np.diag(variance), unit="dac",
+        board=BOARD.description,
+    )  # fmt: skip
+
+
+def write_sweeps(
+    folder: Path, keep: Collection[int] = range(20), columns: tuple[str, ...] = ("file", "raw_position", "sweep")
+) -> Path:
+    """Folder of images, some of all, with its CSV file, which is returned."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = ["file,raw_position,sweep"]
+    lines = [",".join(columns)]
     for i, (shot, image) in enumerate(zip(*swept(), strict=True)):
-        if shot.pose in keep:
+        if i in keep:
             write_png(folder / f"{i:03d}.png", image)
-            lines.append(f"{i:03d}.png,{shot.raw:g},{shot.pose}")
+            row = {"file": f"{i:03d}.png", "raw_position": f"{shot.raw:g}", "sweep": f"{shot.pose}"}
+            lines.append(",".join(row[name] for name in columns))
     csv = folder / "positions.csv"
     csv.write_text("\n".join(lines) + "\n")
     return csv

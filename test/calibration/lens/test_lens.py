@@ -64,7 +64,7 @@ def test_calibrate_lens_and_import_with_it(tmp_path: Path, capsys: pytest.Captur
         assert lens[name] == pytest.approx(value, abs=min(within, 4.0 * lens.sigma(name))), name
         assert lens.sigma(name) < within
 
-    sweep = write_sweeps(tmp_path / "near", keep=(0,))
+    sweep = write_sweeps(tmp_path / "near", keep=range(10))
     rows = sweep.read_text().splitlines()
     raws = [row.split(",")[:2] for row in rows[1:]]
     sweep.write_text("\n".join(["file,raw_position", *(",".join(row) for row in raws)]))

@@ -144,6 +144,9 @@ def test_sigma_holds_the_doubt_about_the_focus_of_nominal_stacks_and_none_of_exa
     nominal = dataclasses.replace(exact, focus_sigma_diopters=np.full(5, np.nan))
     unsure = DepthEstimator(given.updated({"lens": {"aperture_sigma": 0.05}})).estimate(nominal)
     np.testing.assert_array_equal(unsure.depth_m, sure.depth_m)
+    calibrated = dataclasses.replace(nominal, camera=dataclasses.replace(nominal.camera, aperture_sigma=0.05))
+    of_the_stack = DepthEstimator(config_of(lens={"aperture": "fitted"})).estimate(calibrated)
+    np.testing.assert_array_equal(of_the_stack.sigma_m, unsure.sigma_m)
     diopters = 1.0 / sure.depth_m[known]
     added = (0.05 * (diopters - 1.32)) ** 2 + (0.05 * diopters) ** 2 + 0.1**2
     together = np.hypot(relative, np.sqrt(added) / diopters)

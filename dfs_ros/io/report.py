@@ -34,6 +34,7 @@ class Field(NamedTuple):
 ESTIMATE, RUN = "dfs estimate", "dfs run"
 _OVER_DEPTH = "median over pixels with depth of sigma / depth"
 _NO_DEPTH, _UNKNOWN, _NONE = "no pixel has depth", "derived from the lens", "none was measured"
+_NOMINAL = "not calibrated"
 
 FIELDS: dict[str, Field] = {
     "format": Field("text", "", f"`{FORMAT}`"),
@@ -53,6 +54,7 @@ FIELDS: dict[str, Field] = {
     "camera.cx_px": Field("number", "px", "calibrated principal point, x", _UNKNOWN),
     "camera.cy_px": Field("number", "px", "calibrated principal point, y", _UNKNOWN),
     "camera.reference_focus_diopters": Field("number", "1/m", "focus at which these intrinsics hold"),
+    "camera.aperture_sigma": Field("number", "", "relative standard deviation of a calibrated aperture", _NOMINAL),
     "intrinsics_px.fx": Field("number", "px", "focal length of the depth image along x"),
     "intrinsics_px.fy": Field("number", "px", "focal length of the depth image along y"),
     "intrinsics_px.cx": Field("number", "px", "principal point, x; the centre of the first pixel is 0"),

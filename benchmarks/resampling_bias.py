@@ -6,14 +6,17 @@ sine waves with the spectrum of a photo, each with the analytic transfer of defo
 warped positions.
 
     python -m benchmarks.resampling_bias                    # table of median depth / true depth - 1
+    python -m benchmarks.resampling_bias --calibrated       # softness of the lens stated, as by dfs calibrate lens
     python -m benchmarks.resampling_bias --limit 0.005      # exit status 1 if the rms of a kind of motion is over it
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,15 +77,14 @@ def bias(estimator: DepthEstimator, stack: FocalStack, depth_m: float) -> float:
     return float(np.median(found_m[_BORDER_PX:-_BORDER_PX, _BORDER_PX:-_BORDER_PX]) / depth_m - 1.0)
 
 
-def biases(config: Config) -> dict[str, NDArray[np.float64]]:
-    """Bias of every lens and distance, (4, 2), for each kind of motion."""
+def biases(config: Config, calibrated: bool = False) -> dict[str, NDArray[np.float64]]:
+    """Bias of every lens and distance, (4, 2), for each kind of motion; `calibrated`: the softness is stated."""
     estimator = DepthEstimator(config)
+    stated = [soft**2 if calibrated else math.nan for _, soft in LENSES.values()]
+    lenses = [(replace(c, softness_px2=s), soft) for (c, soft), s in zip(LENSES.values(), stated, strict=True)]
     return {
         motion: np.array(
-            [
-                [bias(estimator, plane_stack(camera, soft, d, motion), d) for d in DISTANCES_M]
-                for camera, soft in LENSES.values()
-            ]
+            [[bias(estimator, plane_stack(camera, soft, d, motion), d) for d in DISTANCES_M] for camera, soft in lenses]
         )
         for motion in MOTIONS
     }
@@ -92,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.resampling_bias", description=__doc__)
     parser.add_argument("--network", default="none", help="network of the estimator (default: none)")
     parser.add_argument("--limit", type=float, help="largest rms of the bias under breathing or shifts by hand")
+    parser.add_argument("--calibrated", action="store_true", help="state the softness of each lens")
     args = parser.parse_args(arguments)
     config = {
         "network": {"name": args.network},
@@ -103,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         },  # fine steps, for a bias of a few thousandths
         "processing": {"device": "cpu"},
     }
-    found = biases(Config.from_dict(config))
+    found = biases(Config.from_dict(config), args.calibrated)
     print(f"{'bias of depth in %':<24}" + "".join(f"{m + f', {d} m':>20}" for m in MOTIONS for d in DISTANCES_M))
     for row, name in enumerate(LENSES):
         print(f"{name:<24}" + "".join(f"{100 * v:>+20.2f}" for m in MOTIONS for v in found[m][row]))

@@ -47,6 +47,9 @@ class Camera:
         Focus of the intrinsics, which change with focus as the lens breathes.
     aperture_sigma
         Standard deviation of the logarithm of a calibrated aperture, which is not estimated again; NaN = nominal.
+    softness_px2
+        Variance (Gaussian) of the lens' blur of an object in focus, in these pixels, without the pixel's own; NaN =
+        unknown.
     """
 
     focal_length_m: float
@@ -58,9 +61,10 @@ class Camera:
     cy_px: float = math.nan
     reference_focus_diopters: float = 0.0
     aperture_sigma: float = math.nan
+    softness_px2: float = math.nan
 
     def __post_init__(self) -> None:
-        for name in ("fx_px", "fy_px", "cx_px", "cy_px", "aperture_sigma"):
+        for name in ("fx_px", "fy_px", "cx_px", "cy_px", "aperture_sigma", "softness_px2"):
             if math.isnan(getattr(self, name)):
                 object.__setattr__(self, name, math.nan)  # one object: cameras with the same unknowns are equal
         _positive(self.focal_length_m, "camera.focal_length_m", "m")
@@ -68,6 +72,8 @@ class Camera:
         _positive(self.pixel_pitch_m, "camera.pixel_pitch_m", "m")
         if self.aperture_sigma < 0:
             raise ValueError(f"camera.aperture_sigma: expected 0 (exact) or more, received {self.aperture_sigma:g}")
+        if self.softness_px2 < 0:
+            raise ValueError(f"camera.softness_px2: expected square pixels, 0 or more, received {self.softness_px2:g}")
         if self.focal_length_m > 2.0:
             raise ValueError(
                 f"camera.focal_length_m: expected metres (0.0043 for a phone), received {self.focal_length_m}; "
@@ -94,6 +100,7 @@ class Camera:
             fy_px=self.fy_px * factor,
             cx_px=centre(self.cx_px),
             cy_px=centre(self.cy_px),
+            softness_px2=self.softness_px2 * factor**2,
         )
 
 

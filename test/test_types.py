@@ -72,6 +72,7 @@ def test_a_resized_image_has_its_blur_and_rays_resized(factor: float, depth: flo
 def test_intrinsics_that_are_derived_scale_too() -> None:
     fx = intrinsics(CAMERA, (200, 320)).fx
     assert intrinsics(CAMERA.scaled(0.5), (100, 160)).fx == pytest.approx(fx / 2)
+    assert dataclasses.replace(CAMERA, softness_px2=0.4).scaled(0.5).softness_px2 == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("factor", [0.0, -1.0, math.nan])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +16,11 @@ from dfs_ros.types import FocalStack
 
 Float = NDArray[np.float64]
 
-STATIC_VARIANCE_PX2 = 0.39
-"""Variance of the blur of an image in focus: softness of a lens, 0.57 px as a Gaussian, and the pixel's 1/16."""
+_PIXEL_PX2 = 1 / 12
+"""Variance of the blur of a square pixel."""
+
+_SOFTNESS_PX2 = 0.39 - _PIXEL_PX2
+"""Variance of the blur in focus of a lens whose softness is unknown: 0.55 px as a Gaussian."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +93,9 @@ def aligned_coc_px(depth_diopters: ArrayLike, stack: FocalStack) -> Float:
         defocus = thin_lens.coc_px(depth_diopters, stack.focus_diopters, stack.camera) * enlarged
     if np.ptp(enlarged) == 0.0:
         return defocus
-    static = 16.0 * STATIC_VARIANCE_PX2 * (enlarged**2 - enlarged.min() ** 2)
+    softness = stack.camera.softness_px2
+    static = _PIXEL_PX2 + (_SOFTNESS_PX2 if math.isnan(softness) else softness)
+    static = 16.0 * static * (enlarged**2 - enlarged.min() ** 2)
     return np.asarray(np.sqrt(defocus**2 + static))
 
 

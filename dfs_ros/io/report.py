@@ -54,6 +54,7 @@ FIELDS: dict[str, Field] = {
     "camera.cx_px": Field("number", "px", "calibrated principal point, x", _UNKNOWN),
     "camera.cy_px": Field("number", "px", "calibrated principal point, y", _UNKNOWN),
     "camera.reference_focus_diopters": Field("number", "1/m", "focus at which these intrinsics hold"),
+    "camera.softness_px2": Field("number", "px2", "variance of the blur in focus, without the pixel's own", _NOMINAL),
     "camera.aperture_sigma": Field("number", "", "relative standard deviation of a calibrated aperture", _NOMINAL),
     "intrinsics_px.fx": Field("number", "px", "focal length of the depth image along x"),
     "intrinsics_px.fy": Field("number", "px", "focal length of the depth image along y"),

@@ -28,7 +28,7 @@ MOST_ERRORS = 10
 _TOP_KEYS = ("format", "note", "camera", "frames", "reference_depth")
 _LENS_KEYS = ("focal_length_m", "f_number", "pixel_pitch_m", "reference_focus_diopters")
 _INTRINSIC_KEYS = ("fx_px", "fy_px", "cx_px", "cy_px")
-_CAMERA_KEYS = (*_LENS_KEYS, *_INTRINSIC_KEYS, "aperture_sigma")
+_CAMERA_KEYS = (*_LENS_KEYS, *_INTRINSIC_KEYS, "aperture_sigma", "softness_px2")
 _FRAME_KEYS = ("file", "focus_diopters", "focus_sigma_diopters", "stamp_ns", "magnification", "blur_scale", "pose")
 _POSE_KEYS = ("translation_m", "rotation_xyzw", "sigma_m", "sigma_rad")
 

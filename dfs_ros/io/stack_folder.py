@@ -11,6 +11,7 @@
       fx_px: 787.5                     # optional, with fy_px, cx_px, cy_px: intrinsics at reference_focus_diopters
       reference_focus_diopters: 0.0    # optional
       aperture_sigma: 0.02             # optional: relative, of a calibrated aperture, which is not estimated again
+      softness_px2: 0.25               # optional: variance of the blur of an object in focus, square pixels
     frames:
     - file: 000.jpg                    # inside this folder
       focus_diopters: 0.198            # 1 / metres, 0 = infinity

@@ -218,9 +218,12 @@ class LensCalibration:
         fx = self["fx_px"] * (1.0 - focal_length * max(self._focus_and_sigma(0.0, 0)[0], 0.0))
         aperture = self["aperture_m"] * (1.0 - self["vignetting"] * self._field[2])
         sigma = math.nan if "aperture_m" in self.undetermined else round(self.aperture_sigma, 6)
+        softness = math.nan
+        if "softness_px2" not in self.undetermined:
+            softness = round(max(self["softness_px2"] + self["softness_edge_px2"] * self._field[2], 0.0), 6)
         return Camera(
             focal_length, focal_length / aperture, focal_length / fx, fx, fx, self["cx_px"], self["cy_px"],
-            aperture_sigma=sigma,
+            aperture_sigma=sigma, softness_px2=softness,
         )  # fmt: skip
 
     @property

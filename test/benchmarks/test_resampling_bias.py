@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -18,6 +20,18 @@ def test_a_plane_shifted_by_hand_has_hardly_any_bias() -> None:
         Config.from_dict({**config, "hypotheses": {"min_depth_m": 0.7, "max_depth_m": 1.3, "count": 16}})
     )
     assert abs(bias(estimator, plane_stack(CAMERA, SOFTNESS_PX, 0.95, "by hand"), 0.95)) < 0.005
+
+
+def test_a_stated_softness_takes_the_bias_of_resampling_away() -> None:
+    camera, softness_px = LENSES["webcam, 1.0 px"]
+    config = {"network": {"name": "none"}, "lens": {"aperture": "given"}, "processing": {"device": "cpu"}}
+    estimator = DepthEstimator(
+        Config.from_dict({**config, "hypotheses": {"min_depth_m": 0.7, "max_depth_m": 1.3, "count": 16}})
+    )
+    unknown = plane_stack(camera, softness_px, 0.95, "breathing")
+    known = replace(unknown, camera=replace(camera, softness_px2=softness_px**2))
+    assert bias(estimator, unknown, 0.95) < -0.007
+    assert abs(bias(estimator, known, 0.95)) < 0.004
 
 
 def test_the_plane_is_exact() -> None:

@@ -75,7 +75,7 @@ class Steps(Protocol):
     def follow(self, stack: FocalStack, aligned: AlignedStack, limits: SceneRange, config: Config) -> AlignedStack: ...
     def follow_closer(self, aligned: AlignedStack, diopters: Image, config: Config) -> AlignedStack: ...
     def realign(
-        self, stack: FocalStack, aligned: AlignedStack, diopters: Image, config: AlignmentConfig
+        self, stack: FocalStack, aligned: AlignedStack, diopters: Image, config: Config
     ) -> tuple[AlignedStack, bool]: ...
     def upload(self, images: NDArray[np.uint8]) -> Array: ...
     def guide(self, images: Array) -> Array: ...
@@ -156,16 +156,16 @@ def estimate(
         scene_range = steps.find_range(aligned, limits, config)
         depths_m = hypotheses_in(scene_range, aligned.stack, config)
         diopters, spread, apart, confidence, ends, least = steps.download(infer(aligned, depths_m, config, steps))
-    moving = isinstance(aligned.stack, MovingStack)
-    for _ in range(config.alignment.rounds * (MOVING_ROUNDS if moving else 1)):
-        if moving:
+    for _ in range(config.alignment.rounds * (MOVING_ROUNDS if isinstance(aligned.stack, MovingStack) else 1)):
+        if isinstance(aligned.stack, MovingStack):
             aligned = steps.follow_closer(aligned, diopters, config)
-            scene_range = steps.find_range(aligned, search_range(aligned.stack, config), config)
-            depths_m = hypotheses_in(scene_range, aligned.stack, config)
         else:
-            aligned, moved = steps.realign(working, aligned, diopters, config.alignment)
+            aligned, moved = steps.realign(working, aligned, diopters, config)
             if not moved:
                 break
+        if isinstance(aligned.stack, MovingStack):
+            scene_range = steps.find_range(aligned, search_range(aligned.stack, config), config)
+            depths_m = hypotheses_in(scene_range, aligned.stack, config)
         diopters, spread, apart, confidence, ends, least = steps.download(infer(aligned, depths_m, config, steps))
     doubt = LensDoubt.of(aligned.stack, aperture.depth_sigma, config.lens.focus_sigma_diopters)
     local_diopters = steps.sigma(spread, apart, diopters, doubt.focus_diopters)

@@ -73,6 +73,21 @@ class _Scene:
 
 
 @dataclass(frozen=True, eq=False)
+class Parallax:
+    """Motion of the frames of a camera that moves through the scene: fits of the last model.
+
+    `parameters` (F, 7) and `information` (F, 7, 7), zero for frames that were not registered: shift x and y, log scale
+    and roll at the inverse depth `mean`, and displacement by `spread` more of it, x, y and outwards; in half longer
+    sides. `spread` in dioptres.
+    """
+
+    parameters: Array
+    information: Array
+    mean: float
+    spread: float
+
+
+@dataclass(frozen=True, eq=False)
 class _Fit:
     """Parameters (7,) of a frame, their information (7, 7), and the mean squared residual of its pixels."""
 
@@ -84,36 +99,36 @@ class _Fit:
 
 def refined(
     stack: FocalStack, aligned: AlignedStack, diopters: Image, transfer_curve: str
-) -> tuple[AlignedStack, bool]:
+) -> tuple[AlignedStack, bool, Parallax | None]:
     """Refine the motions of the frames of `stack` by a first inverse depth (H, W), and resample the images.
 
     `aligned`: alignment of `stack` in the geometry of its reference, with the aperture to use. False, and the same
     images, if the motions change by less than 0.1 px, or none is to be refined: those that do not come from images, or
-    were refined for an earlier stack.
+    were refined for an earlier stack. Parallax, if a camera that moves through the scene explains the images best.
     """
-    motions = _refined_motions(stack, aligned, diopters, transfer_curve)
+    motions, parallax = _refined_motions(stack, aligned, diopters, transfer_curve)
     shape = (stack.size[0] // 8, stack.size[1] // 8)
     changes = [difference_px(aligned.estimates[i].motion, motion, shape) for i, motion in motions.items()]
     moved = max(changes, default=0.0) >= SIGNIFICANT_PX
-    return realigned(aligned, stack, motions if moved else {}, transfer_curve), moved
+    return realigned(aligned, stack, motions if moved else {}, transfer_curve), moved, parallax
 
 
 def _refined_motions(
     stack: FocalStack, aligned: AlignedStack, diopters: Image, transfer_curve: str
-) -> dict[int, Motion]:
-    """Motions by index of the frame; empty if there is nothing to refine."""
+) -> tuple[dict[int, Motion], Parallax | None]:
+    """Motions by index of the frame, empty if there is nothing to refine, and the parallax."""
     estimates = aligned.estimates
     frames = {k: i for k, i in enumerate(aligned.kept) if estimates[i].source == "images"}
     step = max(2, math.ceil(max(stack.size) / _LONGEST_PX))
     shape = (stack.size[0] // step, stack.size[1] // step)
     if min(shape) < _SMALLEST_PX or all(estimates[i].known for i in frames.values()):
-        return {}
+        return {}, None
     q = np.asarray(cv2.resize(diopters, shape[::-1], interpolation=cv2.INTER_AREA), np.float32)
     coc_px = _coc_px(aligned.stack, q, step)
     valid = cv2.resize(aligned.valid.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
     counts = beside_no_jump(coc_px, valid)
     if counts.mean() < _LEAST_SHARE:
-        return {}
+        return {}, None
     scene = _scene(stack, aligned.kept[aligned.reference], q, counts, shape, transfer_curve)
     fits, as_found = {}, 0.0
     for k, i in frames.items():
@@ -123,9 +138,20 @@ def _refined_motions(
         as_found += _description(pair.fit(estimates[i].motion), 4 if estimates[i].motion.local is None else _LOCAL_FREE)
     described = [sum(_description(fit[m], len(free)) for fit in fits.values()) for m, free in enumerate(_MODELS)]
     chosen = int(np.argmin(described))
+    parallax = _parallax(scene, aligned, fits) if chosen == len(_MODELS) - 1 else None
     if as_found <= described[chosen]:
-        return {}
-    return {i: _motion(scene, fit[chosen].parameters, estimates[i].motion.radial) for i, fit in fits.items()}
+        return {}, parallax
+    motions = {i: _motion(scene, fit[chosen].parameters, estimates[i].motion.radial) for i, fit in fits.items()}
+    return motions, parallax
+
+
+def _parallax(scene: _Scene, aligned: AlignedStack, fits: dict[int, list[_Fit]]) -> Parallax:
+    parameters, information = np.zeros((len(aligned.kept), 7)), np.zeros((len(aligned.kept), 7, 7))
+    for k, i in enumerate(aligned.kept):
+        if i in fits:
+            parameters[k], information[k] = fits[i][-1].parameters, fits[i][-1].information
+    inner = scene.diopters[scene.counts]
+    return Parallax(parameters, information, float(inner.mean()), float(inner.std()))
 
 
 def _description(fit: _Fit, free: int) -> float:

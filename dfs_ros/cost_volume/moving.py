@@ -28,7 +28,7 @@ from dfs_ros.cost_volume.transfer import TransferFunctions
 Real = NDArray[np.float32]
 Float = NDArray[np.float64]
 
-_FORWARD_PX = 0.25  # what forward motion may leave at the corners, at the ends of a slab
+_FORWARD_PX = 0.1  # what forward motion may leave at the corners, at the ends of a slab
 _WIDEST_BORDER_PX = 64
 _BORDER_PX = 16
 _LEAST_SEEN = 0.05  # of an image, keeps the division finite where the reference alone sees a pixel

@@ -20,8 +20,9 @@ from dfs_ros.cost_volume import SpectraCache, all_in_focus
 from dfs_ros.depth import extrapolation, regularization
 from dfs_ros.depth.readout import sigma_in_use
 from dfs_ros.depth.scene_range import SceneRange, coarse_diopters, find_range
+from dfs_ros.motion.contradiction import contradicted
+from dfs_ros.motion.even import found_by_parallax
 from dfs_ros.motion.refinement import corrected
-from dfs_ros.motion.search import contradicted, found_by_images
 from dfs_ros.motion.views import (
     LEAST_PARALLAX_PX,
     brought,
@@ -83,13 +84,11 @@ class HostSteps:
         return _rounded(aligned)
 
     def follow(self, stack: FocalStack, aligned: AlignedStack, limits: SceneRange, config: Config) -> AlignedStack:
-        """Aligned stack of a camera that moved within the sweep; the same where it did not, or not by much."""
+        """Aligned stack of a camera that moved by its poses; the same where it did not by much, or without poses."""
         alignment, source = config.alignment, config.motion.source
         if config.cost.method != "residual" or alignment.mode != "refine" or alignment.target_focus_diopters >= 0:
             return aligned
-        if source == "images":
-            return found_by_images(stack, aligned, limits, config, self.threads) or aligned
-        if source == "none" or not aligned.stack.poses:
+        if source in ("images", "none") or not aligned.stack.poses:
             return aligned
         diopters, _ = coarse_diopters(aligned.stack, limits, config, self.threads)
         if not diopters.size:
@@ -116,12 +115,17 @@ class HostSteps:
         return brought(dataclasses.replace(aligned, stack=better), diopters, config.alignment.transfer_curve)
 
     def realign(
-        self, stack: FocalStack, aligned: AlignedStack, diopters: Image, config: AlignmentConfig
+        self, stack: FocalStack, aligned: AlignedStack, diopters: Image, config: Config
     ) -> tuple[AlignedStack, bool]:
-        """Align anew with a first inverse depth; False if motions hardly change, or cannot be refined."""
-        if config.mode != "refine" or config.target_focus_diopters >= 0:
+        """Align anew with a first inverse depth, which may tell a velocity; False if hardly anything changes."""
+        alignment = config.alignment
+        if alignment.mode != "refine" or alignment.target_focus_diopters >= 0:
             return aligned, False
-        found, moved = refined(stack, aligned, diopters, config.transfer_curve)
+        found, moved, parallax = refined(stack, aligned, diopters, alignment.transfer_curve)
+        if parallax is not None and config.motion.source != "none" and config.cost.method == "residual":
+            followed = found_by_parallax(stack, aligned, parallax, diopters, alignment.transfer_curve)
+            if followed is not None:
+                return self.follow_closer(followed, diopters, config), True
         return (_rounded(found) if moved else found), moved
 
     def aperture(self, aligned: AlignedStack, described: FocalStack, depths_m: Depths, config: Config) -> ApertureFit:

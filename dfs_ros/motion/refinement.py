@@ -86,7 +86,7 @@ def gauss_newton(stack: MovingStack, diopters: Image, transfer_curve: str) -> Mo
     basis_x = np.stack([-lens.fx * q, zero, x * q, x, x * outward])
     basis_y = np.stack([zero, -lens.fy * q, y * q, y, y * outward])
     others = [i for i in range(len(stack)) if i != own]
-    elapsed = elapsed_s(stack)
+    elapsed = elapsed_s(stack, stack.reference)
     fixed = {i: detail(blurred(linear[own, 0], coc[i])) for i in others}
     start, views = np.array([view.log_scale for view in stack.views]), stack.views
     change = np.zeros(3)

@@ -99,12 +99,12 @@ def brought(aligned: AlignedStack, diopters: float | NDArray[np.floating], trans
     return replace(aligned, stack=replace(stack, images=still.images), valid=valid, frame_keys=keys)
 
 
-def elapsed_s(stack: MovingStack) -> Array:
-    """Time (F,) of each frame from the reference in seconds; in frames of 1/30 s without stamps."""
+def elapsed_s(stack: FocalStack, reference: int) -> Array:
+    """Time (F,) of each frame from the frame `reference` in seconds; in frames of 1/30 s without stamps."""
     stamps = stack.stamp_ns
     if (stamps == 0).any() or np.ptp(stamps) == 0:
-        return (np.arange(len(stack)) - stack.reference) / 30.0
-    return np.asarray((stamps - stamps[stack.reference]) * 1e-9, np.float64)
+        return (np.arange(len(stack)) - reference) / 30.0
+    return np.asarray((stamps - stamps[reference]) * 1e-9, np.float64)
 
 
 def parallax_px(aligned: AlignedStack, width_diopters: float) -> float:

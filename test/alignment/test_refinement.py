@@ -49,7 +49,7 @@ def test_blur_does_not_bias_the_motion(still: FocalStack) -> None:
     first = align(still)
     assert first.reference == REFERENCE
     assert max(errors_px(first, [(X, Y)] * 4)) > 0.12, "blur biases registration of this scene"
-    found, moved = refined(still, first, DIOPTERS, "srgb")
+    found, moved, _ = refined(still, first, DIOPTERS, "srgb")
     assert moved
     assert max(errors_px(found, [(X, Y)] * 4)) < 0.05
     np.testing.assert_array_equal(found.stack.images[REFERENCE], still.images[REFERENCE])
@@ -71,7 +71,7 @@ def test_a_moving_camera_is_followed_by_depth() -> None:
         x, y = (X - (WIDTH - 1) / 2) * growth - parallax, (Y - (HEIGHT - 1) / 2) * growth
         true.append((x + (WIDTH - 1) / 2, y + (HEIGHT - 1) / 2))
     first = align(stack, reference=REFERENCE)
-    found, moved = refined(stack, first, DIOPTERS, "srgb")
+    found, moved, _ = refined(stack, first, DIOPTERS, "srgb")
     assert moved
     assert max(errors_px(first, true)) > 0.5
     assert max(errors_px(found, true)) < 0.2
@@ -79,13 +79,13 @@ def test_a_moving_camera_is_followed_by_depth() -> None:
 
 
 def test_motion_of_a_still_camera_is_refined_once(still: FocalStack) -> None:
-    found, _ = refined(still, align(still), DIOPTERS, "srgb")
+    found, _, _ = refined(still, align(still), DIOPTERS, "srgb")
     noise = np.random.default_rng(5).normal(0.0, 1.0, still.images.shape)
     later = dataclasses.replace(still, images=np.uint8(np.clip(np.rint(still.images + noise), 0, 255)))
     second = align(later, initial=found.estimates)
     assert [e.known for e in second.estimates] == [True, False, True, True]
     assert max(errors_px(second, [(X, Y)] * 4)) < 0.05
-    third, moved = refined(later, second, DIOPTERS, "srgb")
+    third, moved, _ = refined(later, second, DIOPTERS, "srgb")
     assert not moved
     assert third.stack is second.stack
     shifted = dataclasses.replace(later, images=np.roll(later.images, 2, axis=2).copy())
@@ -96,7 +96,7 @@ def test_motion_of_a_still_camera_is_refined_once(still: FocalStack) -> None:
 def test_motion_that_cannot_be_refined_stays(still: FocalStack) -> None:
     flat = dataclasses.replace(still, images=np.full_like(still.images, 120))
     first = align(flat)
-    found, moved = refined(flat, first, DIOPTERS, "srgb")
+    found, moved, _ = refined(flat, first, DIOPTERS, "srgb")
     assert not moved
     assert [e.motion for e in found.estimates] == [e.motion for e in first.estimates]
     everywhere = np.float32(np.where((X // 8 + Y // 8) % 2, 0.5, 1.5))  # nothing but jumps

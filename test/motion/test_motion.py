@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from moving_rig import NEAR_M, SIZE, moving_stack, truth_m
 
-from dfs_ros.alignment.align import AlignedStack, align, aligned_as_is
+from dfs_ros.alignment.align import align, aligned_as_is
 from dfs_ros.alignment.moving import MovingStack
+from dfs_ros.alignment.refinement import refined
 from dfs_ros.config import Config
-from dfs_ros.depth.scene_range import search_range
 from dfs_ros.estimator.estimator import DepthEstimator
+from dfs_ros.motion.even import found_by_parallax
 from dfs_ros.motion.refinement import by_blur, gains_found, gauss_newton
-from dfs_ros.motion.search import found_by_images
-from dfs_ros.motion.views import moving, views_from_poses
+from dfs_ros.motion.views import followed_stack, moving, views_from_poses
 from dfs_ros.pose import Pose
 from dfs_ros.types import DepthResult, FocalStack
 
@@ -108,17 +108,44 @@ def test_blur_tells_the_scale_and_registration_the_velocity() -> None:
     np.testing.assert_allclose([view.log_scale for view in better.views], 0.0, atol=0.002)
 
 
-def searched(stack: FocalStack) -> AlignedStack | None:
-    config, aligned = Config.from_dict(SETTINGS), align(stack, reference=2)
-    return found_by_images(stack, aligned, search_range(aligned.stack, config), config, threads=1)
+def found_in(stack: FocalStack) -> MovingStack | None:
+    """By a true first depth, without poses."""
+    stack, diopters = replace(stack, poses=()), (1.0 / truth_m()).astype(np.float32)
+    aligned = align(stack, reference=2)
+    parallax = refined(stack, aligned, diopters, "srgb")[2]
+    found = None if parallax is None else found_by_parallax(stack, aligned, parallax, diopters, "srgb")
+    return None if found is None else followed_stack(found)
 
 
-def test_an_even_motion_is_searched_in_the_images_alone() -> None:
-    found = searched(replace(moving_stack(0.2), poses=()))
-    assert found is not None and isinstance(found.stack, MovingStack)
-    # Blur alone sets the scale, which the search finds roughly; by_blur corrects it.
-    assert found.stack.positions_m[4, 0] == pytest.approx(0.2 * 2 / 30, rel=0.6)
-    assert searched(replace(moving_stack(0.0), poses=())) is None
+@pytest.mark.parametrize("speed_m_s", [0.05, 0.2])
+def test_an_even_motion_is_found_by_parallax(speed_m_s: float) -> None:
+    found = found_in(moving_stack(speed_m_s))
+    assert found is not None
+    velocity = found.positions_m[4] / (2 / 30)
+    assert velocity[0] == pytest.approx(speed_m_s, rel=0.05)
+    assert np.abs(velocity[1:]).max() < 0.1 * speed_m_s
+    np.testing.assert_allclose([view.log_scale for view in found.views], 0.0, atol=0.002)
+
+
+def shifted(stack: FocalStack, pixels: tuple[int, ...]) -> FocalStack:
+    """As of a camera that turns as well."""
+    return replace(stack, images=np.stack([np.roll(i, p, axis=1) for i, p in zip(stack.images, pixels, strict=True)]))
+
+
+@pytest.mark.parametrize(
+    ("speed_m_s", "pixels"),
+    [(0.0, (0, 0, 0, 0, 0)), (0.0, (-6, -3, 0, 3, 6)), (0.1, (-6, -3, 0, 3, 6)), (0.05, (3, -2, 0, 2, -1))],
+    ids=["still", "turns", "moves and turns", "moves unevenly"],
+)
+def test_no_even_motion_is_found_where_there_is_none(speed_m_s: float, pixels: tuple[int, ...]) -> None:
+    assert found_in(shifted(moving_stack(speed_m_s), pixels)) is None
+
+
+def test_images_alone_make_good_depth_of_a_camera_that_moves_evenly() -> None:
+    stack = replace(moving_stack(0.05), poses=())
+    found = error_of(estimated(stack))
+    assert found < 0.03
+    assert error_of(estimated(stack, motion={"source": "none"})) > 2 * found
 
 
 def test_gains_are_found_with_motion_compensated() -> None:

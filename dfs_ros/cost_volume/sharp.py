@@ -17,6 +17,7 @@ from dfs_ros.cost_volume.transfer import TransferFunctions
 from dfs_ros.optics.srgb import encode_linear
 from dfs_ros.types import FocalStack
 
+LEVELS = 12
 _SAME_DIOPTERS = 1e-6
 _FARTHEST_DIOPTERS = 1e-6  # keeps the depth of a level at infinity finite
 _STEPS_PER_OCTAVE = 4
@@ -27,7 +28,7 @@ def all_in_focus(
     depth_m: ArrayLike,
     cost: CostConfig | None = None,
     *,
-    count: int = 12,
+    count: int = LEVELS,
     threads: int = 0,
 ) -> NDArray[np.uint8]:
     """All-in-focus image, uint8 (H, W, 3) RGB (grey stacks: three equal channels).
@@ -50,9 +51,9 @@ def all_in_focus(
     """
     if count < 1:
         raise ValueError(f"count: expected 1 depth or more, received {count}")
-    diopters = _diopters_everywhere(depth_m, stack)
+    diopters = diopters_everywhere(depth_m, stack)
     low, high = float(diopters.min()), float(diopters.max())
-    levels, step = _levels(low, high, count)
+    levels, step = levels_around(low, high, count)
     problem = make_problem(stack, 1.0 / levels, replace(cost or CostConfig(), method="residual", channels="rgb"))
     transfer = TransferFunctions(problem, keep=True)
     spectra = stack_spectra(problem)
@@ -74,7 +75,7 @@ def all_in_focus(
     return np.ascontiguousarray(np.broadcast_to(image, (*stack.size, 3)))
 
 
-def _levels(low: float, high: float, count: int) -> tuple[NDArray[np.float64], float]:
+def levels_around(low: float, high: float, count: int) -> tuple[NDArray[np.float64], float]:
     """Inverse depths (at most `count`) around a range, and their step.
 
     Multiples of a step from a geometric series: the stacks of a still camera, whose ranges differ a little, have the
@@ -88,7 +89,7 @@ def _levels(low: float, high: float, count: int) -> tuple[NDArray[np.float64], f
     return np.maximum(multiples * step, _FARTHEST_DIOPTERS), step
 
 
-def _diopters_everywhere(depth_m: ArrayLike, stack: FocalStack) -> NDArray[np.float64]:
+def diopters_everywhere(depth_m: ArrayLike, stack: FocalStack) -> NDArray[np.float64]:
     """Inverse depth (H, W) with the gaps filled from the nearest pixel that has depth."""
     depth = np.asarray(depth_m, np.float64)
     if depth.shape != stack.size:

@@ -1,7 +1,7 @@
 """Steps of pipeline.py on a GPU, on tensors.
 
-Frames are uploaded once; inverse depth, sigma and confidence are downloaded. Alignment, aperture, all-in-focus image
-and the cost volume of a camera that moves within the sweep are computed on the host.
+Frames are uploaded once; inverse depth, sigma, confidence and the all-in-focus image are downloaded. Alignment,
+aperture and the cost volume of a camera that moves within the sweep are computed on the host.
 The steps in between do not wait for the device and use the current stream. Volume, aggregation and optimisation are
 each recorded as a CUDA graph and replayed for the same sizes. On a GPU the kernels are machine code; in tests `device`
 is the CPU and the host build of the same source replaces them, with the same code around them.
@@ -29,6 +29,7 @@ from dfs_ros.cost_volume.cuda.driver import Kernels
 from dfs_ros.cost_volume.cuda.engines import Engines
 from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
 from dfs_ros.cost_volume.cuda.job import uploaded
+from dfs_ros.cost_volume.cuda.sharp import all_in_focus
 from dfs_ros.cost_volume.energy import log_energy_tensor
 from dfs_ros.cost_volume.hypotheses import subdivided_tensor, subdivision_for
 from dfs_ros.cost_volume.problem import make_problem
@@ -36,6 +37,7 @@ from dfs_ros.depth.cuda import Aggregation, at_ends, at_index, confidence_of, le
 from dfs_ros.depth.guide import colours_of, guide_of
 from dfs_ros.estimator.host import HostSteps
 from dfs_ros.network import Network
+from dfs_ros.types import FocalStack
 
 Depths = NDArray[np.float64]
 Image = NDArray[np.float32]
@@ -69,6 +71,7 @@ class GpuSteps(HostSteps):
         self._kernels, self._device, self._graphs = kernels, device, graphs
         self._engines = Engines(kernels, device)
         self._aggregation = Aggregation(kernels)
+        self._images: tuple[NDArray[np.uint8], Tensor] | None = None
 
     @classmethod
     def on_cuda(cls, network: Network | None, threads: int, graphs: bool, **kept: Any) -> GpuSteps:
@@ -91,10 +94,16 @@ class GpuSteps(HostSteps):
             if self._device.type == "cuda":
                 contexts.enter_context(torch.cuda.device(self._device))
             contexts.enter_context(torch.inference_mode())
-            yield
+            self._images = None  # those of another stack may lie in the same memory
+            try:
+                yield
+            finally:
+                self._images = None
 
     def upload(self, images: NDArray[np.uint8]) -> Tensor:
-        return uploaded(images, self._device)
+        if self._images is None or self._images[0] is not images:  # the images of a stack are used several times
+            self._images = images, uploaded(images, self._device)
+        return self._images[1]
 
     def guide(self, images: Tensor) -> Tensor:
         return guide_of(images)
@@ -153,6 +162,11 @@ class GpuSteps(HostSteps):
 
     def download(self, planes: tuple[Tensor, ...]) -> tuple[Image, ...]:
         return tuple(torch.stack(planes).cpu().numpy())
+
+    def all_in_focus(self, stack: FocalStack, depth_m: Image, config: CostConfig) -> NDArray[np.uint8]:
+        if config.psf == "table":  # on the host, for want of a radial transfer function
+            return super().all_in_focus(stack, depth_m, config)
+        return all_in_focus(stack, self.upload(stack.images), depth_m, config, self._engines)
 
     def now(self) -> Any:
         """Time mark for :meth:`seconds_between`: an event of the device."""

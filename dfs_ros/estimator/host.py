@@ -159,6 +159,10 @@ class HostSteps:
     def sharpen(self, stack: FocalStack, depth_m: Image, config: CostConfig) -> NDArray[np.uint8]:
         if isinstance(stack, MovingStack):
             stack, _ = stack.still(1.0 / depth_m, config.resolved().transfer_curve)
+        return self.all_in_focus(stack, depth_m, config)
+
+    def all_in_focus(self, stack: FocalStack, depth_m: Image, config: CostConfig) -> NDArray[np.uint8]:
+        """All-in-focus image of images in one geometry."""
         return all_in_focus(stack, depth_m, config, threads=self.threads)
 
     @property

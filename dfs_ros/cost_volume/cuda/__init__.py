@@ -4,6 +4,7 @@
     build.py, driver.py, job.py    compiled at first use or ahead, launched by cuda-bindings: no torch headers
     tables.py, volume.py           lookup tables of the kernels, and their order
     engines.py                     engines of one owner, one for each size
+    sharp.py                       all-in-focus image
 
 Importing this package needs no CUDA; torch is imported for the first volume.
 """

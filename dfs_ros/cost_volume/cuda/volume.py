@@ -163,6 +163,11 @@ class VolumeEngine:
                 torch.cuda.empty_cache()
 
     @property
+    def radial(self) -> torch.Tensor:
+        """Table of the transfer function, see :func:`.tables.radial_cubics`."""
+        return self._tables["radial"]
+
+    @property
     def block(self) -> int:
         """Number of hypotheses computed at once."""
         return self._block

@@ -48,8 +48,7 @@ class Camera:
     aperture_sigma
         Standard deviation of the logarithm of a calibrated aperture, which is not estimated again; NaN = nominal.
     softness_px2
-        Variance (Gaussian) of the lens' blur of an object in focus, in these pixels, without the pixel's own; NaN =
-        unknown.
+        Variance of the lens' blur of an object in focus, without the pixel's own; NaN = unknown.
     """
 
     focal_length_m: float
@@ -70,20 +69,17 @@ class Camera:
         _positive(self.focal_length_m, "camera.focal_length_m", "m")
         _positive(self.f_number, "camera.f_number", "1")
         _positive(self.pixel_pitch_m, "camera.pixel_pitch_m", "m")
-        if self.aperture_sigma < 0:
-            raise ValueError(f"camera.aperture_sigma: expected 0 (exact) or more, received {self.aperture_sigma:g}")
-        if self.softness_px2 < 0:
-            raise ValueError(f"camera.softness_px2: expected square pixels, 0 or more, received {self.softness_px2:g}")
+        for name in ("aperture_sigma", "softness_px2"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"camera.{name}: expected 0 (exact) or more, received {getattr(self, name):g}")
         if self.focal_length_m > 2.0:
             raise ValueError(
                 f"camera.focal_length_m: expected metres (0.0043 for a phone), received {self.focal_length_m}; "
                 "divide millimetres by 1000"
             )
         if self.pixel_pitch_m > 1e-3:
-            raise ValueError(
-                f"camera.pixel_pitch_m: expected metres (3.9e-06 for 3.9 um), received {self.pixel_pitch_m}; "
-                "divide micrometres by 1e6"
-            )
+            wrong = f"expected metres (3.9e-06 for 3.9 um), received {self.pixel_pitch_m}; divide micrometres by 1e6"
+            raise ValueError(f"camera.pixel_pitch_m: {wrong}")
         check_focus(self.reference_focus_diopters, self.focal_length_m, "camera.reference_focus_diopters")
 
     def scaled(self, factor: float) -> Camera:

@@ -158,6 +158,8 @@ class FocusMetadata:
     sweep_id, index, count
         Position in a sweep: number of the sweep, of the image within it (any order, each once), and of its images;
         `count` 0 = unknown.
+    raw_position, raw_unit
+        Lens position in the driver's unit, for a calibration to turn into focus; NaN = unknown, or done already.
     """
 
     stamp_ns: int
@@ -173,6 +175,8 @@ class FocusMetadata:
     sweep_id: int = 0
     index: int = 0
     count: int = 0
+    raw_position: float = math.nan
+    raw_unit: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 ros2 launch dfs_ros depth.launch.py                                  simulated camera: depth without hardware
 ros2 launch dfs_ros depth.launch.py rviz:=true                       the same with RViz
 ros2 launch dfs_ros depth.launch.py camera:=stack stack:=FOLDER      images of a focal stack, repeated
-ros2 launch dfs_ros depth.launch.py camera:=v4l2 lens_table:=FILE    UVC camera with a focus control
+ros2 launch dfs_ros depth.launch.py camera:=v4l2 lens_calibration:=FILE    UVC camera with a focus control
 ros2 launch dfs_ros depth.launch.py camera:=none image:=/cam/image_raw camera_info:=/cam/camera_info focus:=/cam/focus
                                                                      camera of another driver
 """
@@ -50,7 +50,8 @@ ARGUMENTS = [
     ),
     argument("stack", "", "Folder of the focal stack (camera:=stack)"),
     argument("video_device", "", "Device file of the camera (camera:=v4l2); empty: from params_file"),
-    argument("lens_table", "", "Lens calibration of `dfs calibrate lens` (camera:=v4l2); empty: from params_file"),
+    argument("lens_calibration", "", "Lens calibration of `dfs calibrate lens`; empty: from params_file"),
+    argument("lens_table", "", "Older name of lens_calibration"),
     argument("namespace", "", "Namespace of nodes and topics"),
     argument("params_file", str(SHARE / "config" / "parameters.yaml"), "Parameter file of the nodes"),
     argument("network", "", "Network over the cost volume: none or a model; empty: from params_file"),
@@ -90,7 +91,9 @@ def nodes(context: LaunchContext) -> list[Action]:
     if not Path(values["params_file"]).is_file():  # ROS would go on without it
         raise FileNotFoundError(f"params_file:={values['params_file']}: no such file")
     topics = [(name, values[name]) for name in ("image", "camera_info", "focus") if values[name] != name]
+    calibration = values["lens_calibration"] or values["lens_table"]
     estimation = {
+        "lens.calibration": calibration,
         "network.name": values["network"],
         "network.runner": values["runner"],
         "processing.device": values["device"],
@@ -102,7 +105,7 @@ def nodes(context: LaunchContext) -> list[Action]:
             "camera.source": values["camera"],
             "camera.stack": values["stack"],
             "v4l2.device": values["video_device"],
-            "v4l2.calibration": values["lens_table"],
+            "lens.calibration": calibration,
             "camera.frame_id": values["optical_frame"],
         }
         started += kept_alive(partial(own_node, values, "sweep_camera", "dfs_camera", topics, source), respawn)

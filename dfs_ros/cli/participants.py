@@ -45,7 +45,7 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration",
         metavar="FILE",
-        help="calibration of the V4L2 camera's lens (lens-calibration/1 or lens-table/1)",
+        help="calibration of the lens (lens-calibration/1 or lens-table/1), for camera and depth node",
     )
     default = CameraConfig()
     parser.add_argument(
@@ -67,7 +67,7 @@ def with_camera_arguments(config: Config, args: argparse.Namespace) -> Config:
     if args.source:
         config = config.updated(_source_of(args.source))
     if args.calibration is not None:
-        config = config.updated({"v4l2": {"calibration": args.calibration}})
+        config = config.updated({"lens": {"calibration": args.calibration}})
     if args.rate is not None:
         changes["rate_hz"] = args.rate
     if args.size is not None:

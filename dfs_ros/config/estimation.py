@@ -13,6 +13,12 @@ from dfs_ros.config.setting import setting
 class LensConfig:
     """Lens: overrides the focus messages, completes stack.yaml."""
 
+    calibration: str = setting(
+        "",
+        "Calibration of the lens (lens-calibration/1 or lens-table/1) for depth node and V4L2 camera, as `dfs "
+        "calibrate lens` makes it: focus of raw lens positions, with its doubt; lens and intrinsics, before messages "
+        "and camera_info",
+    )
     focal_length_m: float = setting(
         0.0, "Focal length; 0: from the focus messages or stack.yaml", unit="m", low=0, high=2
     )

@@ -266,11 +266,12 @@ class V4l2Config:
     device: str = setting("/dev/video0", "Device file of the camera")
     calibration: str = setting(
         "",
-        "Calibration of the lens (lens-calibration/1 or lens-table/1), required; `dfs calibrate lens` or `dfs "
-        "focus-table` makes one",
+        "Older name of lens.calibration, which has precedence; one of both is required",
     )
     camera_info: str = setting(
-        "", "Intrinsics file as camera_calibration writes it; empty: from lens.focal_length_m and lens.pixel_pitch_m"
+        "",
+        "Intrinsics file as camera_calibration writes it; empty: from the calibration, or from lens.focal_length_m and "
+        "lens.pixel_pitch_m",
     )
     focus_diopters: str = setting(
         "",

@@ -238,6 +238,8 @@ def focus_from_message(msg: Message, most_images: int = MAX_FRAMES) -> FocusMeta
         sweep_id=int(msg.sweep_id),
         index=int(msg.index),
         count=int(msg.count),
+        raw_position=float(msg.raw_position) if msg.raw_unit and not calibrated else unknown,
+        raw_unit=str(msg.raw_unit),
     )
 
 
@@ -257,6 +259,8 @@ def focus_from_diagnostics(msg: Message) -> FocusMetadata | None:
         focus_diopters=focus,
         lens_state=LensState.MOVING if values.get("AfState") == "1" else LensState.UNKNOWN,
         exposure_ns=round(exposure_us * 1000) if 0 <= exposure_us <= _MOST_EXPOSURE_US else 0,
+        raw_position=focus,
+        raw_unit="LensPosition",
     )
 
 

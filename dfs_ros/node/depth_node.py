@@ -199,7 +199,7 @@ class DepthNode:
             images = subscribe(self._transport.resolve("image") + "/compressed", COMPRESSED, self._on_image, _INPUT)
         else:
             images = subscribe("image", IMAGE, self._on_image, _INPUT)
-        self._rectified = rectified(images.topic, settings.image_geometry)
+        self._rectified = self._lens.rectified = rectified(images.topic, settings.image_geometry)
         subscriptions = [images, subscribe("camera_info", CAMERA_INFO, self._on_camera_info, _INPUT)]
         if settings.focus_source == "diagnostics":
             schedule, same = self._transport.parameters.config.schedule, self._stack_settings.focus_tolerance_diopters
@@ -242,7 +242,7 @@ class DepthNode:
         if not self._active:
             return
         with self._health.counted("bad_focus"):
-            focus = read(msg)
+            focus = self._lens.calibrated(read(msg))
         if focus is None:
             return
         if self._commands is not None:

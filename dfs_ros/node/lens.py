@@ -1,4 +1,4 @@
-"""Camera of a stack: lens from settings or frames, pinhole from camera_info."""
+"""Camera of a stack: from the calibration, else the lens from settings or frames, and the pinhole from camera_info."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from dfs_ros.config import LensConfig
+from dfs_ros.lens.calibration import LensCalibration
+from dfs_ros.lens.reading import load_lens
 from dfs_ros.messages.convert import CameraInfo
 from dfs_ros.optics.pinhole import Intrinsics, pixel_pitch_from_intrinsics
 from dfs_ros.types import Camera, FocusMetadata, Frame
@@ -26,15 +28,54 @@ class LensError(ValueError):
 
 
 class LensTracker:
-    """Tracker of the lens: its settings, and recent changes of camera_info."""
+    """Tracker of the lens: its settings and calibration, and recent changes of camera_info.
+
+    Raises FileNotFoundError or ValueError for a calibration that cannot be read.
+    """
 
     def __init__(self, settings: LensConfig) -> None:
         self._settings = settings
+        self._calibration = load_lens(settings.calibration) if settings.calibration else None
+        self._direction, self._last_raw = 0, math.nan  # of the lens: a calibration knows its hysteresis
+        self.rectified = False
+        """Whether the images are rectified: their pinhole is that of camera_info."""
         self._infos: deque[CameraInfo] = deque(maxlen=_INFOS_KEPT)
         self._why_no_info = "no camera_info has come"
 
+    def calibrated(self, focus: FocusMetadata | None) -> FocusMetadata | None:
+        """Replace the focus by that of the raw lens position, where there is one and a calibration.
+
+        NaN for a position beyond the calibration. Raises ValueError for positions in another unit.
+        """
+        lens = self._calibration
+        if focus is None or lens is None or math.isnan(focus.raw_position):
+            return focus
+        raw = focus.raw_position
+        if lens.unit not in ("raw", focus.raw_unit):
+            raise ValueError(
+                f"focus: expected lens positions in {lens.unit}, as {self._settings.calibration} is of, received "
+                f"{focus.raw_unit}: is the calibration of this camera?"
+            )
+        self._direction = (raw > self._last_raw) - (raw < self._last_raw) or self._direction
+        self._last_raw = raw
+        diopters, sigma = lens.focus_of(raw, self._direction)
+        scale = focus.magnification
+        if isinstance(lens, LensCalibration):
+            scale = lens.magnification_of(raw, self._direction)
+        return dataclasses.replace(
+            focus,
+            focus_diopters=diopters,
+            focus_start_diopters=math.nan,
+            focus_end_diopters=math.nan,
+            focus_sigma_diopters=sigma,
+            magnification=scale,
+        )
+
     def described(self, focus: FocusMetadata) -> FocusMetadata:
-        """Replace the lens in `focus` by that of the settings, where set."""
+        """Replace the lens in `focus` by that of the calibration or of the settings, where set."""
+        if isinstance(self._calibration, LensCalibration):
+            camera = self._calibration.camera
+            return dataclasses.replace(focus, focal_length_m=camera.focal_length_m, f_number=camera.f_number)
         return dataclasses.replace(
             focus,
             focal_length_m=self._settings.focal_length_m or focus.focal_length_m,
@@ -63,7 +104,9 @@ class LensTracker:
 
     def plumb_bob(self, stamp_ns: int, log: Callable[..., None]) -> tuple[float, ...]:
         """Distortion of the images at a time, empty for none and another model; a warning is logged for any."""
-        info = self.info_at(stamp_ns)
+        info, lens = self.info_at(stamp_ns), self._calibration
+        if isinstance(lens, LensCalibration) and not self.rectified:
+            return lens["k1"], lens["k2"], 0.0, 0.0, 0.0
         if info is None or not any(info.distortion):
             return ()
         log(
@@ -92,8 +135,17 @@ class LensTracker:
     def camera(self, size: tuple[int, int], focal_length_m: float, f_number: float, info: CameraInfo | None) -> Camera:
         """Make the camera of original images of `size` (height, width); NaN and None = unknown.
 
-        Raises LensError for an unknown lens or a camera_info of another image size.
+        Raises LensError for an unknown lens, and a calibration or camera_info of another image size.
         """
+        lens = self._calibration
+        if isinstance(lens, LensCalibration) and not self.rectified:
+            if lens.size != size:
+                raise LensError(
+                    "no_lens",
+                    f"{self._settings.calibration} is of {lens.size[1]} x {lens.size[0]} pixels, the images have "
+                    f"{size[1]} x {size[0]}: is the calibration of this camera, at this size?",
+                )
+            return lens.camera
         if info is not None and info.size != size:
             (height, width), (info_height, info_width) = size, info.size
             raise LensError(

@@ -104,6 +104,8 @@ def test_focus_survives_the_wire():
         sweep_id=4_000_000_000,
         index=60,
         count=64,
+        raw_position=512.0,
+        raw_unit="dac",
     )
     msg = focus_message(
         focus, "optical", calibration="APPROXIMATE", source="COMMANDED", raw_position=512, raw_unit="dac"
@@ -111,6 +113,8 @@ def test_focus_survives_the_wire():
     received = deserialize(bytes(serialize(msg, FOCUS)), FOCUS)
     assert focus_from_message(received) == focus
     assert (received.calibration, received.source, received.raw_unit, received.raw_position) == (1, 1, "dac", 512)
+    received.calibration = 2  # the focus needs no calibration
+    assert math.isnan(focus_from_message(received).raw_position)
     assert received.header.frame_id == "optical"
 
 
@@ -134,7 +138,7 @@ def test_a_sigma_of_zero_is_that_of_a_calibrated_lens_only(calibration, sigma, m
 def test_unknown_focus_stays_unknown():
     nothing = focus_from_message(focus_message(FocusMetadata(STAMP, math.nan), ""))
     floats = {f.name: getattr(nothing, f.name) for f in fields(nothing) if f.type == "float"}
-    assert len(floats) == 7 and all(map(math.isnan, floats.values()))
+    assert len(floats) == 8 and all(map(math.isnan, floats.values()))
     assert nothing.count == 0
     raw_only = focus_message(FocusMetadata(STAMP, 2.0, 2.0, 2.0), "", calibration="UNCALIBRATED")
     assert math.isnan(focus_from_message(raw_only).focus_diopters)
@@ -151,7 +155,8 @@ def test_focus_of_camera_ros_comes_from_diagnostics():
     values = {"LensPosition": "2.250000", "ExposureTime": "16666", "AfState": "0"}
     array = diagnostics_message({"camera": Diagnostic("OK", "", values)}, STAMP)
     focus = focus_from_diagnostics(array)
-    assert focus == replace(FocusMetadata(STAMP, 2.25, exposure_ns=16_666_000), **nan_like(focus))
+    expected = FocusMetadata(STAMP, 2.25, exposure_ns=16_666_000, raw_position=2.25, raw_unit="LensPosition")
+    assert focus == replace(expected, **nan_like(focus))
     scanning = diagnostics_message({"camera": Diagnostic("OK", "", values | {"AfState": "1"})}, STAMP)
     assert focus_from_diagnostics(scanning).lens_state is LensState.MOVING
     assert focus_from_diagnostics(diagnostics_message({"fan": Diagnostic("OK", "", {"rpm": 9})}, STAMP)) is None

@@ -23,7 +23,7 @@ from dfs_ros.lens.calibration import LensCalibration
 from dfs_ros.optics.pinhole import Intrinsics, intrinsics
 from dfs_ros.types import FocalStack
 
-_WHOLE = 0.9  # share of the board's corners that must lie in the image
+_WHOLE = 0.5  # least share of the board's corners that lie in the image
 _MOVED_PX, _MOVED_SHARE = 2.0, 0.004  # median distance of an image's markers from the pose, beside that of all
 _OFF_PX, _OFF_SHARE = 2.5, 0.004  # median distance of all markers from the pose
 _SCALES = np.geomspace(0.5, 2.0, 57)

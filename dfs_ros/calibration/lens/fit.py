@@ -36,7 +36,7 @@ _FIRST_SOFTNESS_PX2 = 0.3
 _LEAST_APERTURE_M = 1e-5
 _LEAST_SPREAD = 0.15  # dioptres between corners, from which the focus scale has a direction
 _SMALL = ("breathing2", "focus2", "curvature", "tilt_x", "tilt_y", "vignetting", "softness_edge_px2", "hysteresis")
-_MOVES = 5.0  # standard deviations
+_MOVES = 3.0  # standard deviations
 _DETERMINED = 0.5  # posterior over prior standard deviation
 _NEEDED = {
     "log_fx": 0.02,
@@ -77,6 +77,7 @@ def fit_lens(
     sweeps: Sequence[int | None],
     board: Board,
     progress: Progress = lambda stage, share: None,
+    corners: Sequence[int] | None = None,
 ) -> LensFit:
     """Fit a lens.
 
@@ -90,6 +91,8 @@ def fit_lens(
         Raw lens positions, and the direction from which each was reached: 1 up, -1 down, 0 unknown.
     sweeps
         Number of the sweep in which an image was taken, in which the board stands still; None = found by the images.
+    corners
+        Indices of the board's corners whose blur counts; None = all.
 
     Raises ValueError if the images cannot tell: says what is missing.
     """
@@ -106,13 +109,14 @@ def fit_lens(
     pose_of = poses_of(found, list(sweeps), size)
     lens, poses, pose_of = _bundle(found, pose_of, names, raw.normalised(np.array(raws)), directions, size, progress)
     used = [i for i, pose in enumerate(pose_of) if pose is not None]
-    corners = len(board.corners_m)
+    board_m = board.corners_m if corners is None else board.corners_m[list(corners)]
+    each = len(board_m)
     seen = Observations(
-        np.repeat(np.arange(len(used)), corners),
-        np.repeat([pose_of[i] for i in used], corners).astype(np.intp),
-        np.tile(board.corners_m, (len(used), 1)),
-        np.repeat(raw.normalised(np.array([raws[i] for i in used])), corners),
-        np.repeat(np.array([directions[i] for i in used], np.float64), corners),
+        np.repeat(np.arange(len(used)), each),
+        np.repeat([pose_of[i] for i in used], each).astype(np.intp),
+        np.tile(board_m, (len(used), 1)),
+        np.repeat(raw.normalised(np.array([raws[i] for i in used])), each),
+        np.repeat(np.array([directions[i] for i in used], np.float64), each),
     )
     table = linear_table("srgb").astype(np.float32)
     linear = [table[images[i]] for i in used]

@@ -54,13 +54,14 @@ class V4l2Source:
 
     def __init__(self, settings: V4l2Config, camera: CameraConfig, lens: LensConfig) -> None:
         self._settings, self._camera, self._lens = settings, camera, lens
-        if not settings.calibration:
+        self._calibration = lens.calibration or settings.calibration
+        if not self._calibration:
             raise ValueError(
-                "v4l2.calibration: expected a file that says which focus_absolute is which dioptres "
+                "lens.calibration: expected a file that says which focus_absolute is which dioptres "
                 "(lens-calibration/1 or lens-table/1); `dfs calibrate lens --help` and `dfs focus-table "
                 "--help` say how to make one"
             )
-        self._table = load_lens(settings.calibration)
+        self._table = load_lens(self._calibration)
         self._direction, self._last_raw = 0, math.nan  # of the lens: a calibration knows its hysteresis
         self._positions = _positions(settings, self._table)
         self._settle_s = settings.settle_s or (_SETTLE_S if math.isnan(self._table.settle_s) else self._table.settle_s)
@@ -113,7 +114,7 @@ class V4l2Source:
             raw = self._table.raw_of(focus)
             if not low - step / 2 <= raw <= high + step / 2:
                 raise ValueError(
-                    f"{self._settings.calibration}: {focus:g} dioptres is {self._table.unit} {raw:g}, the camera takes "
+                    f"{self._calibration}: {focus:g} dioptres is {self._table.unit} {raw:g}, the camera takes "
                     f"{low} to {high}; is the calibration of this lens?"
                 )
             found.append(min(max(low + round((raw - low) / step) * step, low), high))
@@ -244,8 +245,8 @@ def _pinhole(
     if isinstance(table, LensCalibration):
         if table.size != size:
             raise ValueError(
-                f"{settings.calibration}: is of {table.size[1]} x {table.size[0]} pixels, the images have {size[1]} x "
-                f"{size[0]}: calibrate at that size, or set camera.width and camera.height"
+                f"{lens.calibration or settings.calibration}: is of {table.size[1]} x {table.size[0]} pixels, the "
+                f"images have {size[1]} x {size[0]}: calibrate at that size, or set camera.width and camera.height"
             )
         camera = table.camera
         distortion = (table["k1"], table["k2"], 0.0, 0.0, 0.0)

@@ -126,7 +126,7 @@ def test_what_stands_in_the_way_of_a_check_is_told() -> None:
     with pytest.raises(ValueError, match=r"corners lie \d+\.\d px from a flat board as --board says"):
         seen(sharp, lens, Board("charuco", 4, 5, 0.045, 0.018))
     shots = [swept()[0][i] for i in FAR[:3]]
-    aside = board_pose(BOARD, 0.45, (10.0, 0.0), (0.2, 0.05))
+    aside = board_pose(BOARD, 0.45, (10.0, 0.0), (0.27, 0.05))
     half = list(rendered(LENS, BOARD, [POSES[0], aside], shots))
     with pytest.raises(ValueError, match=r"only half seen: \d+ of 12 corners lie outside of the image; show it whole"):
         seen(half, lens)

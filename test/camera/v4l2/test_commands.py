@@ -33,7 +33,7 @@ def test_probing(bench: Bench) -> None:
 def test_the_camera_command_refuses_before_it_starts(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     device = str(bench.camera.path)
     assert main(["camera", "--source", "v4l2", device]) == 2
-    assert "v4l2.calibration: expected a file" in capsys.readouterr().err
+    assert "lens.calibration: expected a file" in capsys.readouterr().err
     assert main(["camera", "--source", "v4l2", device, "--calibration", str(bench.table)]) == 2
     assert "v4l2.camera_info: expected a camera calibration" in capsys.readouterr().err
     assert main(["camera", "--source", "v4l2", "a", "b"]) == 2

@@ -99,7 +99,7 @@ def test_a_camera_that_sends_nothing(bench: Bench, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("v4l2", "words"),
     [
-        ({"calibration": ""}, "v4l2.calibration: expected a file that says which focus_absolute is which dioptres"),
+        ({"calibration": ""}, "lens.calibration: expected a file that says which focus_absolute is which dioptres"),
         ({"focus_diopters": "1"}, "v4l2.focus_diopters: expected 2 to 64 positions, received 1"),
         ({"focus_diopters": "1, x"}, "expected numbers with commas between"),
         ({"focus_diopters": "1, 9"}, "expected 0 to 5 dioptres, which the lens calibration covers, received 9"),

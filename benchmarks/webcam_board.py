@@ -68,7 +68,7 @@ def measured(folder: Path, csv: Path, config: Config) -> dict[str, Any]:
         "images": len(stack),
         "warnings": result.report["warnings"],
         "median_relative": found.absolute_m / found.distance_m,
-        "median_sigma": float(np.nanmedian(result.sigma_m / result.depth_m)),
+        "median_sigma": float(np.nanmedian(result.dense_sigma_m / result.dense_depth_m)),
     }
 
 
@@ -80,6 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = Config.from_dict({"processing": {"threads": 1}})
     result = measured(Path(args.data), Path(args.csv), config)
     print(json.dumps(result, indent=2))
+    if not result["share"]:
+        return 1
     within = WITHIN_ONE[0] <= (result["within_one"] or 0.0) <= WITHIN_ONE[1]
     print(
         f"median error {100 * result['median_relative']:.1f} % (at most {100 * TOLERANCE:g} %), within one sigma "

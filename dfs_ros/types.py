@@ -117,10 +117,7 @@ def check_focus(focus_diopters: float, focal_length_m: float, name: str = "focus
 
 
 def check_image(image: Any, name: str) -> None:
-    """Raise TypeError or ValueError for an unsuitable image.
-
-    Suitable are uint8 arrays, (H, W) or (H, W, 3), of at least 16 x 16 pixels.
-    """
+    """Raise TypeError or ValueError unless an image is uint8, (H, W) or (H, W, 3), of at least 16 x 16 pixels."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         raise TypeError(f"{name}: expected a uint8 array, received {getattr(image, 'dtype', type(image).__name__)}")
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
@@ -143,9 +140,7 @@ class LensState(IntEnum):
 
 @dataclass(frozen=True)
 class FocusMetadata:
-    """Metadata of one exposure from a camera driver: fields of FrameFocus.msg.
-
-    Not validated here: the stack assembler counts invalid values.
+    """Metadata of one exposure from a camera driver: fields of FrameFocus.msg, validated by the stack assembler.
 
     Parameters
     ----------

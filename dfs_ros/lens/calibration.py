@@ -51,7 +51,7 @@ PARAMETERS = (
 _INDEX = {name: i for i, name in enumerate(PARAMETERS)}
 _KEYS = ("format", "note", "unit", "image", "raw", "board", "settle_s", "parameters", "correlation")
 _MODEL_DIOPTERS = 0.01  # standard deviation of a focus beside that of the fit: lenses are not quite quadratic
-_BEYOND_SIGMA = 2.0  # a focus this little beyond infinity is infinity
+_BEYOND_SIGMA, _BEYOND_DIOPTERS = 2.0, 0.15  # a focus this little beyond infinity is infinity
 _LEAST_FOCAL_LENGTH_M, _MOST_FOCAL_LENGTH_M = 5e-4, 0.1
 _FIELD = 33  # points each way over which the field is averaged
 
@@ -182,7 +182,7 @@ class LensCalibration:
         if not abs(e) <= 1.0 + 1e-9:
             return math.nan, math.nan
         focus, sigma = self._focus_and_sigma(e, direction)
-        if focus < -_BEYOND_SIGMA * sigma:
+        if focus < -min(_BEYOND_SIGMA * sigma, _BEYOND_DIOPTERS):
             return math.nan, math.nan
         return max(focus, 0.0), sigma
 

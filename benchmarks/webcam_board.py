@@ -16,8 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dfs_ros.calibration.board import Board
 from dfs_ros.calibration.lens.check import check_depth, view_of
 from dfs_ros.calibration.lens.fit import fit_lens
@@ -68,7 +66,7 @@ def measured(folder: Path, csv: Path, config: Config) -> dict[str, Any]:
         "images": len(stack),
         "warnings": result.report["warnings"],
         "median_relative": found.absolute_m / found.distance_m,
-        "median_sigma": float(np.nanmedian(result.dense_sigma_m / result.dense_depth_m)),
+        "sigma": {name: result.report["sigma"][name] for name in ("local", "aperture", "gain", "offset")},
     }
 
 

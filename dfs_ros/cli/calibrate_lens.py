@@ -53,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="unit of the lens positions, such as focus_absolute (default: %(default)s)",
     )
     parser.add_argument("--note", metavar="TEXT", default="", help="text for the file")
+    parser.add_argument("--report", metavar="DIR", help="folder for a report with figures, report.html and report.png")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument(
         "--max-input-megapixels",
@@ -81,6 +82,10 @@ def run(args: argparse.Namespace) -> int:
             Path(args.folder), Path(args.csv), board, args.unit, args.note, args.max_input_megapixels, progress
         )
     write_atomically(Path(args.output), calibration.yaml())
+    if args.report:
+        from dfs_ros.calibration.lens.report import write_report
+
+        write_report(Path(args.report), calibration, fit, board)
     if args.json:
         print(json.dumps(calibration.document()))
     else:

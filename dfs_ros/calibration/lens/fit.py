@@ -36,6 +36,7 @@ _FIRST_SOFTNESS_PX2 = 0.3
 _LEAST_APERTURE_M = 1e-5
 _LEAST_SPREAD = 0.15  # dioptres between corners, from which the focus scale has a direction
 _SMALL = ("breathing2", "focus2", "curvature", "tilt_x", "tilt_y", "vignetting", "softness_edge_px2", "hysteresis")
+_NUDGE_DIOPTERS = 1e-5
 _MOVES = 3.0  # standard deviations
 _DETERMINED = 0.5  # posterior over prior standard deviation
 _NEEDED = {
@@ -54,7 +55,9 @@ class LensFit:
 
     `lens` (18,) by NAMES with its `covariance` (18, 18); `undetermined`: parameters that stayed near their prior, or
     are known too badly for depth; `poses` (P, 6) of the board; `distances_m` (nearest, farthest) of its corners;
-    `images` that were used; `temper`: factor by which windows understate the variance of their misfit.
+    `images` that were used; `temper`: factor by which windows understate the variance of their misfit; `measured`
+    (N, 6) of the windows: raw position normalised, u, v [px], defocus by the fit [D], squared blur by the fit and by
+    the window alone [px^2].
     """
 
     lens: Array
@@ -67,6 +70,7 @@ class LensFit:
     windows: int
     temper: float
     undetermined: tuple[str, ...]
+    measured: Array
 
 
 def fit_lens(
@@ -264,7 +268,7 @@ def _adjusted(
     undetermined = tuple(name for name, s, most in zip(NAMES, sigma, needed, strict=True) if s > most)
     fit = LensFit(
         lens, covariance, poses, raw, size, (float(z.min()), float(z.max())), len(np.unique(patches.seen.image)),
-        len(patches.seen), temper, undetermined,
+        len(patches.seen), temper, undetermined, _measured(patches, lens, poses),
     )  # fmt: skip
     # Of the blur, all else given: the scale of focus and aperture together may be open, with one pose.
     slope, own = lens[INDEX["focus1"]], INDEX["focus1"]
@@ -275,6 +279,21 @@ def _adjusted(
             "does the lens move (autofocus off), and do the file names belong to these positions?"
         )
     return fit
+
+
+def _measured(patches: Patches, lens: Array, poses: Array) -> Array:
+    """Windows as LensFit has them, (N, 6)."""
+    seen = patches.seen
+    place = predict(lens, poses, seen, patches.size)
+    local = patches.local(place)
+    ridge = 1e-6 * np.trace(local.information, axis1=1, axis2=2)[:, None, None] * np.eye(4)
+    step = np.linalg.solve(local.information + ridge + 1e-9 * np.eye(4), local.score[..., None])[:, 2, 0]
+    nudged = lens.copy()
+    nudged[INDEX["focus0"]] += _NUDGE_DIOPTERS
+    slope = (np.sqrt(predict(nudged, poses, seen, patches.size)[:, 2]) - np.sqrt(place[:, 2])) / _NUDGE_DIOPTERS
+    # Away from focus, blur rises or falls by the same rate with the focus: their ratio is the defocus.
+    defocus = np.sqrt(place[:, 2]) / np.where(np.abs(slope) > 1e-9, slope, np.nan)
+    return np.stack([seen.position, place[:, 0], place[:, 1], defocus, place[:, 2], place[:, 2] + step], 1)[local.valid]
 
 
 def _evaluation(patches: Patches, lens: Array, poses: Array, temper: float) -> Callable[[Array, Array], Misfit]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 from pathlib import Path
@@ -17,6 +18,7 @@ from dfs_ros.calibration.lens.fit import fit_lens
 from dfs_ros.calibration.lens.folder import calibration_of
 from dfs_ros.calibration.lens.model import NAMES, Observations, RawScale, board_at, depths, jacobian, predict
 from dfs_ros.calibration.lens.patches import Patches
+from dfs_ros.calibration.lens.report import focus_residuals
 from dfs_ros.cli.main import main
 from dfs_ros.io.stack_folder import load_stack
 from dfs_ros.lens.calibration import LensCalibration
@@ -45,10 +47,16 @@ def test_calibrate_lens_and_import_with_it(tmp_path: Path, capsys: pytest.Captur
     csv = write_sweeps(tmp_path / "sweeps")
     output = tmp_path / "lens.yaml"
     arguments = ["--csv", str(csv), "--output", str(output), "--board", BOARD.description, "--unit", "dac"]
+    arguments += ["--report", str(tmp_path / "report")]
     assert main(["calibrate", "lens", str(csv.parent), *arguments]) == 0
     printed = capsys.readouterr().out
     assert "20 images, 2 poses of the board, corners from 0.26 to 0.59 m" in printed
     assert not re.search("not determined: (focus|aperture|fx|hysteresis)", printed)
+
+    page = (tmp_path / "report" / "report.html").read_text()
+    picture = (tmp_path / "report" / "report.png").read_bytes()
+    assert picture[:4] == b"\x89PNG" and base64.b64encode(picture).decode() in page
+    assert "20 images of 256 x 192 pixels, 2 poses of the board at 0.26 to 0.59 m" in page and "http" not in page
 
     lens = LensCalibration.load(output)
     true = {name: value for name, value in zip(NAMES, TRUTH, strict=True)}
@@ -106,6 +114,9 @@ def test_one_pose_leaves_the_scale_open_and_says_so() -> None:
     error, sigma = focus_error(fit, TRUTH)
     assert np.sqrt(np.mean((error / sigma) ** 2)) < 2.0
     assert sigma.max() > 0.3
+    raw, median, spread = focus_residuals(fit)
+    assert set(raw) <= set(RAWS) and len(raw) >= 3
+    assert np.abs(median).max() < 0.1 and 0.0 < spread.max() < 0.3  # dioptres
     calibration = calibration_of(fit, BOARD, "dac")
     assert "aperture_m" in calibration.undetermined and "fx_px" not in NAMES
 

@@ -17,6 +17,9 @@ _UNSHARP_PX, _UNSHARP = 2.0, 1.5  # of the enlarged image
 _INLIER_SHARE = 0.012  # of the diagonal, from a homography: distortion stays within
 _LEAST_MARKERS = 2
 _MOVED_PX, _MOVED_SHARE = 2.0, 0.004  # median motion between images of one pose, beside a change of scale
+_SIZED_MARKERS = 4
+_SIZES = np.geomspace(0.6, 1.7, 54)  # of a marker over its described size
+_OTHER_SIZE, _BETTER = 0.04, 0.7
 
 Array = NDArray[np.float64]
 
@@ -64,6 +67,34 @@ def _detected(grey: NDArray[np.uint8], board: Board, factor: float) -> Markers:
     _, inliers = cv2.findHomography(board_m, image_px, cv2.RANSAC, limit)
     kept = np.ravel(inliers).astype(bool) if inliers is not None else np.zeros(len(board_m), bool)
     return Markers(board_m[kept], image_px[kept])
+
+
+def check_marker_size(found: list[Markers], board: Board) -> None:
+    """Raise ValueError if the markers of the image that shows most are of another size, in squares, than the board's.
+
+    The scale of squares and markers together cannot be seen in images.
+    """
+    best = max(found, key=len)
+    if len(best) < 4 * _SIZED_MARKERS:
+        return
+    centres = board.marker_corners_m.mean(1)
+    own = centres[np.argmin(np.linalg.norm(best.board_m[:, None] - centres, axis=2), axis=1)]
+
+    def misfit(factor: float) -> float:
+        points = own + factor * (best.board_m - own)
+        matrix, _ = cv2.findHomography(points, best.image_px)
+        if matrix is None:
+            return np.inf
+        seen = cv2.perspectiveTransform(points[:, None], matrix)[:, 0]
+        return float(np.sqrt(np.mean((seen - best.image_px) ** 2)))
+
+    factor = min(_SIZES, key=misfit)
+    if abs(factor - 1.0) > _OTHER_SIZE and misfit(factor) < _BETTER * misfit(1.0):
+        told = board.marker_m / board.square_m
+        raise ValueError(
+            f"the markers measure about {factor * told:.2f} of a square in the images, {told:.2f} by --board: check "
+            "square_m and marker_m with a ruler"
+        )
 
 
 def poses_of(found: list[Markers], sweeps: list[int | None], size: tuple[int, int]) -> list[int | None]:

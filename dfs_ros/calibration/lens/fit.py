@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dfs_ros.calibration.board import Board
 from dfs_ros.calibration.lens.adjust import Misfit, Prior, adjust, normal, stated_prior, tempered_covariance
-from dfs_ros.calibration.lens.detection import Markers, find_markers, poses_of
+from dfs_ros.calibration.lens.detection import Markers, check_marker_size, find_markers, poses_of
 from dfs_ros.calibration.lens.model import INDEX, NAMES, Array, Observations, RawScale, depths, predict
 from dfs_ros.calibration.lens.patches import Patches
 from dfs_ros.optics.srgb import linear_table
@@ -110,6 +110,7 @@ def fit_lens(
     for i, image in enumerate(images):
         found.append(find_markers(image, board))
         progress("finding markers", (i + 1) / len(images))
+    check_marker_size(found, board)
     pose_of = poses_of(found, list(sweeps), size)
     lens, poses, pose_of = _bundle(found, pose_of, names, raw.normalised(np.array(raws)), directions, size, progress)
     used = [i for i, pose in enumerate(pose_of) if pose is not None]

@@ -148,13 +148,15 @@ def board_at(
     e = position - 0.5 * p["hysteresis"] * direction
     scaled = math.exp(p["log_fx"]) * (1.0 + p["breathing1"] * e + p["breathing2"] * e * e)
     xd, yd = (u - p["cx_px"]) / scaled, (v - p["cy_px"]) / scaled
-    x, y = xd, yd
-    for _ in range(8):
-        r2 = x * x + y * y
-        factor = 1.0 + p["k1"] * r2 + p["k2"] * r2 * r2
-        x, y = xd / factor, yd / factor
+    rd2 = xd * xd + yd * yd
+    a, b = p["k1"] * rd2, p["k2"] * rd2 * rd2
+    t = 1.0 / (1.0 + a + b)  # undistorted over distorted radius: t (1 + a t^2 + b t^4) = 1, by Newton
+    for _ in range(3):
+        t2 = t * t
+        t = t - (t * (1.0 + t2 * (a + b * t2)) - 1.0) / (1.0 + t2 * (3.0 * a + 5.0 * b * t2))
+    x, y = xd * t, yd * t
     axes = rotated(np.tile(pose[:3], (2, 1)), np.eye(2))  # the board's x and y in the camera
     normal = np.cross(axes[0], axes[1])
     z = (normal @ pose[3:]) / (normal[0] * x + normal[1] * y + normal[2])
-    offset = np.stack([x * z - pose[3], y * z - pose[4], z - pose[5]], -1)
-    return offset @ axes[0], offset @ axes[1], z
+    board_x, board_y = (z * (x * axis[0] + y * axis[1] + axis[2]) - axis @ pose[3:] for axis in axes)
+    return board_x, board_y, z

@@ -138,6 +138,12 @@ def test_wrong_input_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         fit_lens(*([column[i] for i in moved] for column in (images, names, raws, directions)), [0] * 10, BOARD)
     with pytest.raises(ValueError, match="the focus does not follow the lens position"):
         fit_lens([images[3]] * 5, names[:5], raws[:5], directions[:5], [0] * 5, BOARD)
+    small = Board("charuco", 4, 5, 0.045, 0.028)
+    with pytest.raises(ValueError, match=r"markers measure about 0\.7\d of a square in the images, 0\.62 by --board"):
+        fit_lens(images[2:5] * 2, names[:6], raws[:5] + raws[:1], directions[:6], [None] * 6, small)
+    soft = [cv2.GaussianBlur(image, (0, 0), 6.0) for image in images[:5]]
+    with pytest.raises(ValueError, match=r"found in none of 5 images: .* two markers at least must be sharp"):
+        fit_lens(soft, names[:5], raws[:5], directions[:5], [None] * 5, BOARD)
     csv = write_sweeps(tmp_path / "sweeps")
     good = csv.read_text()
     for text, words in (

@@ -10,6 +10,7 @@ degrees another way. What the images do not determine is named, and left at what
 
 Found are intrinsics, distortion and their change with focus, the focus in dioptres of every raw position, the focal
 surface over the field, aperture, vignetting and softness, each with its standard deviation (lens-calibration/1).
+`dfs calibrate check` then compares the depth of a board with its pose.
 """
 
 from __future__ import annotations

@@ -44,19 +44,19 @@ def observations() -> Observations:
 
 
 def test_calibrate_lens_and_import_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    csv = write_sweeps(tmp_path / "sweeps")
+    csv = write_sweeps(tmp_path / "sweeps", (0, 2, 4, 6, 8, 9, 10, 12, 14, 16, 18, 19))
     output = tmp_path / "lens.yaml"
     arguments = ["--csv", str(csv), "--output", str(output), "--board", BOARD.description, "--unit", "dac"]
     arguments += ["--report", str(tmp_path / "report")]
     assert main(["calibrate", "lens", str(csv.parent), *arguments]) == 0
     printed = capsys.readouterr().out
-    assert "20 images, 2 poses of the board, corners from 0.26 to 0.59 m" in printed
+    assert "12 images, 2 poses of the board, corners from 0.26 to 0.59 m" in printed
     assert not re.search("not determined: (focus|aperture|fx|hysteresis)", printed)
 
     page = (tmp_path / "report" / "report.html").read_text()
     picture = (tmp_path / "report" / "report.png").read_bytes()
     assert picture[:4] == b"\x89PNG" and base64.b64encode(picture).decode() in page
-    assert "20 images of 256 x 192 pixels, 2 poses of the board at 0.26 to 0.59 m" in page and "http" not in page
+    assert "12 images of 256 x 192 pixels, 2 poses of the board at 0.26 to 0.59 m" in page and "http" not in page
 
     lens = LensCalibration.load(output)
     true = {name: value for name, value in zip(NAMES, TRUTH, strict=True)}

@@ -49,7 +49,6 @@ from dfs_ros.depth.scene_range import (
     surroundings,
     widest_blur_px,
 )
-from dfs_ros.depth.texture import phantoms
 from dfs_ros.types import FocalStack, opened, reduced
 
 MOVING_ROUNDS = 2
@@ -92,6 +91,7 @@ class Steps(Protocol):
     def least(self, aggregated: Array, outer: Array) -> Array: ...
     def download(self, planes: Planes) -> tuple[Image, ...]: ...
     def gain(self, beyond: Image, least: Image, confidence: Image, stack: FocalStack, config: Config) -> Image: ...
+    def phantoms(self, images: NDArray[np.uint8], reach_px: float) -> NDArray[np.bool_]: ...
     def sigma(self, spread: Image, disagreement: Image, diopters: Image, focus_diopters: float) -> Image: ...
     def sharpen(self, stack: FocalStack, depth_m: Image, config: CostConfig) -> NDArray[np.uint8]: ...
 
@@ -178,7 +178,7 @@ def estimate(
     sharp = steps.sharpen(aligned.stack, depth_m, config.cost) if sharpen else None
     if not config.confidence.dense:
         known = known_pixels(depth_m, local_diopters, confidence, config.confidence) & aligned.valid & (ends == 0)
-        known &= ~phantoms(aligned.stack.images, widest_blur_px(scene_range, aligned.stack))
+        known &= ~steps.phantoms(aligned.stack.images, widest_blur_px(scene_range, aligned.stack))
         known &= ~doubtful(diopters, beyond, gain, confidence, aligned.stack)
         known &= trusted(findings, config.confidence)
         depth_m, sigma_m = np.where(known, depth_m, np.nan), np.where(known, sigma_m, np.nan)

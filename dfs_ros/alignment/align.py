@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,6 +36,10 @@ from dfs_ros.pose import stack_poses
 from dfs_ros.types import Camera, FocalStack, check_focus, opened
 
 __all__ = ["AlignedStack", "FrameAlignment", "align"]
+
+Resample = Callable[
+    [NDArray[np.uint8], Motion, "NDArray[np.float32] | None", bool], tuple[NDArray[np.uint8], NDArray[np.bool_]]
+]
 
 _log = logging.getLogger(__name__)
 
@@ -95,6 +99,7 @@ def align(
     *,
     reference: int | None = None,
     initial: Sequence[FrameAlignment] | None = None,
+    resample: Resample | None = None,
 ) -> AlignedStack:
     """Bring the images of a stack into the geometry and the exposure of one of them.
 
@@ -109,6 +114,8 @@ def align(
         others.
     initial
         `estimates` of an earlier stack with the same focus sequence, to shorten the search.
+    resample
+        In place of :func:`resampled_frame`, for another device.
 
     Raises
     ------
@@ -138,7 +145,7 @@ def align(
         return replace(as_is, estimates=match.estimates, breathing=match.breathing.factor)
     if config.normalize_exposure:
         match = _with_gains(stack, match, config.transfer_curve)
-    return _resampled(stack, config, match)
+    return _resampled(stack, config, match, resample or resampled_frame)
 
 
 def aligned_as_is(stack: FocalStack, reference: int = 0) -> AlignedStack:
@@ -159,7 +166,7 @@ def _with_gains(stack: FocalStack, match: Match, transfer_curve: str) -> Match:
     return replace(match, estimates=tuple(estimates))
 
 
-def _resampled(stack: FocalStack, config: AlignmentConfig, match: Match) -> AlignedStack:
+def _resampled(stack: FocalStack, config: AlignmentConfig, match: Match, resample: Resample) -> AlignedStack:
     kept, lens = list(match.kept), match.breathing
     # From the aligned images to the reference: identity, unless the magnification of another focus is required.
     to_reference = Motion.identity(stack.size)
@@ -171,7 +178,7 @@ def _resampled(stack: FocalStack, config: AlignmentConfig, match: Match) -> Alig
     motions = [
         replace(match.estimates[i].motion.after(to_reference), local=match.estimates[i].motion.local) for i in kept
     ]
-    images, valid, keys = _images(stack, kept, motions, match.estimates, config.transfer_curve)
+    images, valid, keys = _images(stack, kept, motions, match.estimates, config.transfer_curve, resample)
     aligned = FocalStack(
         images=images,
         focus_diopters=stack.focus_diopters[kept],
@@ -200,7 +207,7 @@ def realigned(
         return replace(aligned, estimates=estimates)
     kept = list(aligned.kept)
     found = [estimates[i].motion for i in kept]
-    images, valid, keys = _images(stack, kept, found, estimates, transfer_curve)
+    images, valid, keys = _images(stack, kept, found, estimates, transfer_curve, resampled_frame)
     blur_scale = stack.blur_scale[kept] / [motion.scale for motion in found]
     moved = replace(aligned.stack, images=images, blur_scale=blur_scale)
     return replace(aligned, stack=moved, valid=valid, estimates=estimates, frame_keys=keys)
@@ -212,6 +219,7 @@ def _images(
     motions: Sequence[Motion],
     estimates: Sequence[FrameAlignment],
     transfer_curve: str,
+    resample: Resample,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], tuple[Hashable, ...]]:
     """Aligned images of the kept frames, pixels that all cover, and keys of the images."""
     images = np.empty((len(kept), *stack.images.shape[1:]), np.uint8)
@@ -221,8 +229,12 @@ def _images(
     for k, (i, motion) in enumerate(zip(kept, motions, strict=True)):
         gain = estimates[i].gain
         table = None if gain == 1.0 else gain_table(gain, transfer_curve)
-        images[k], inside = _resample(stack.images[i], motion, table, moved)
-        valid &= inside
+        if moved:
+            still = motion.largest_displacement_px() < _LEAST_MOTION_PX
+            images[k], inside = resample(stack.images[i], motion, table, still)
+            valid &= inside
+        else:
+            images[k] = stack.images[i] if table is None else _rounded(table.take(stack.images[i]), images[k].shape)
         keys.append(_frame_key(stack.stamp_ns[i], motion if moved else None, gain))
     return images, valid, tuple(keys)
 
@@ -255,21 +267,21 @@ def _camera_at(stack: FocalStack, match: Match, focus_diopters: float) -> Camera
     )
 
 
-def _resample(
-    image: NDArray[np.uint8], motion: Motion, table: NDArray[np.float32] | None, moved: bool
+def resampled_frame(
+    image: NDArray[np.uint8], motion: Motion, table: NDArray[np.float32] | None, still: bool
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Apply `table`, resample if `moved`, round once; return the image and its valid pixels."""
+    """Apply a `table` of gains, resample, or only filter if `still`, round once; the image and its valid pixels."""
     height, width = motion.size
-    source: NDArray[Any] = image if table is None else table.take(image)
-    inside = np.ones(motion.size, np.bool_)
-    if moved and motion.largest_displacement_px() < _LEAST_MOTION_PX:
-        source = equalized(source.astype(np.float32))
-    elif moved:
-        map_x, map_y = motion.maps(motion.size)
-        source = resampled(source.astype(np.float32), map_x, map_y)
-        # A pixel extends half a pixel around its centre.
-        inside = (map_x >= -0.5) & (map_x <= width - 0.5) & (map_y >= -0.5) & (map_y <= height - 0.5)
-    if source.dtype != np.uint8:
-        # Rounds and saturates in one pass; OpenCV's stubs lack scalars.
-        source = np.asarray(cv2.add(source, (0.0, 0.0, 0.0, 0.0), dtype=cv2.CV_8U))  # type: ignore[call-overload]
-    return source.reshape(image.shape), inside
+    source = (image if table is None else table.take(image)).astype(np.float32)
+    if still:
+        return _rounded(equalized(source), image.shape), np.ones(motion.size, np.bool_)
+    map_x, map_y = motion.maps(motion.size)
+    # A pixel extends half a pixel around its centre.
+    inside = (map_x >= -0.5) & (map_x <= width - 0.5) & (map_y >= -0.5) & (map_y <= height - 0.5)
+    return _rounded(resampled(source, map_x, map_y), image.shape), inside
+
+
+def _rounded(values: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    # Rounds and saturates in one pass; OpenCV's stubs lack scalars.
+    pixels = cv2.add(values, (0.0, 0.0, 0.0, 0.0), dtype=cv2.CV_8U)  # type: ignore[call-overload]
+    return np.asarray(pixels, np.uint8).reshape(shape)

@@ -113,7 +113,7 @@ class Motion:
 
     def maps(self, shape: tuple[int, int]) -> tuple[Image, Image]:
         """Sampling maps x' and y', float32 (h, w) in pixels, at size `shape`."""
-        x, y = _coordinates(self.size, shape)
+        x, y = coordinates(self.size, shape)
         stretch = np.float32(1.0) + np.float32(self.radial) * (x * x + y * y)
         per_x, per_y = self.unit_px * shape[1] / self.size[1], self.unit_px * shape[0] / self.size[0]
         a = self.affine
@@ -135,7 +135,7 @@ class Motion:
         return float(np.hypot(dx, dy).max()) * 9 / 8  # the outermost samples are half a cell inside the border
 
 
-def _coordinates(size: tuple[int, int], shape: tuple[int, int]) -> tuple[Image, Image]:
+def coordinates(size: tuple[int, int], shape: tuple[int, int]) -> tuple[Image, Image]:
     """Column (1, w) and row (h, 1) coordinates of an image of `size` reduced to `shape`."""
     height, width = size
     unit = max(size) / 2.0
@@ -216,7 +216,7 @@ class _TemplateLevel:
     @classmethod
     def of(cls, plane: Image, size: tuple[int, int]) -> _TemplateLevel:
         shape = (int(plane.shape[0]), int(plane.shape[1]))
-        x, y = _coordinates(size, shape)
+        x, y = coordinates(size, shape)
         unit = max(size) / 2.0
         slope_x = cv2.Sobel(plane, cv2.CV_32F, 1, 0, ksize=3, scale=unit * shape[1] / size[1] / 8.0)
         slope_y = cv2.Sobel(plane, cv2.CV_32F, 0, 1, ksize=3, scale=unit * shape[0] / size[0] / 8.0)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 Image = NDArray[np.float32]
 
 _CUBIC = -0.75  # parameter of OpenCV's cubic kernel
-_PHASES = 32  # OpenCV resamples in steps of a 32nd of a pixel
+PHASES = 32  # OpenCV resamples in steps of a 32nd of a pixel
 _REACH = 5  # taps on each side of the middle
 _FILTERS = 2
 _FREQUENCY = np.linspace(0.0, 0.5, 201)
@@ -35,7 +35,7 @@ def resampled(image: Image, map_x: Image, map_y: Image) -> Image:
     taps, weights = correction()
     moved = np.asarray(cv2.remap(image, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT), np.float32)
     for positions, along_x in ((map_x, True), (map_y, False)):
-        phase = np.rint(positions * np.float32(_PHASES)).astype(np.int32) & (_PHASES - 1)
+        phase = np.rint(positions * np.float32(PHASES)).astype(np.int32) & (PHASES - 1)
         change = np.zeros_like(moved)
         for kernel, weight in zip(taps, weights, strict=True):
             filtered = _along(moved, kernel, along_x)
@@ -70,6 +70,11 @@ def _kernel(distance: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(t <= 1, near, np.where(t < 2, far, 0.0))
 
 
+def cubic_weights() -> NDArray[np.float64]:
+    """Weights of the four pixels around a position, by its phase, (32, 4)."""
+    return _kernel(np.arange(-1.0, 3.0) - np.arange(PHASES)[:, None] / PHASES)
+
+
 @functools.cache
 def still_kernel() -> Image:
     """Taps (11,) of R, the response of every frame."""
@@ -85,7 +90,7 @@ def correction() -> tuple[Image, Image]:
     """Filters D_j (J, 11), and their weights by phase w_j (J, 32)."""
     target = response(0.5).real
     cosines = _cosines()
-    phases = np.arange(_PHASES // 2 + 1) / _PHASES  # the others mirror these
+    phases = np.arange(PHASES // 2 + 1) / PHASES  # the others mirror these
     magnitude = np.array([np.abs(response(phase)) for phase in phases])
     wanted = _IMPORTANCE * (target - magnitude)
     filters = np.array([(target - 1.0) ** (j + 1) for j in range(_FILTERS)])
@@ -97,7 +102,7 @@ def correction() -> tuple[Image, Image]:
         halves = np.linalg.lstsq(equations, wanted.ravel(), rcond=1e-9)[0].reshape(_FILTERS, _REACH)
         filters = halves @ cosines.T
     weights = _weights(filters, magnitude, wanted)
-    around = weights[np.minimum(np.arange(_PHASES), _PHASES - np.arange(_PHASES))]
+    around = weights[np.minimum(np.arange(PHASES), PHASES - np.arange(PHASES))]
     return np.stack([_symmetric(half) for half in halves]), np.ascontiguousarray(around.T, np.float32)
 
 

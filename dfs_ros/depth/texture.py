@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.float32]
 
-_HIGH_PASS_SIGMA_PX = 3.0
-_WINDOW_PX = (7, 7)
-_WEAK, _STRONG = 2.0, 20.0  # contrast, in units of the noise
-_FLATTEST = 5.0  # percentile of the contrast that is noise
+HIGH_PASS_SIGMA_PX = 3.0
+WINDOW_PX = (7, 7)
+WEAK, STRONG = 2.0, 20.0  # contrast, in units of the noise
+FLATTEST = 5.0  # percentile of the contrast that is noise
 # Contrast of noise, correlated over some pixels by reduction and JPEG, over its second difference's.
-_CORRELATED = 2.5
+CORRELATED = 2.5
 _SECOND_DIFFERENCE = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32) / 6.0  # of unit gain for white noise
 
 
@@ -37,17 +37,17 @@ def phantoms(images: NDArray[np.uint8], reach_px: float) -> NDArray[np.bool_]:
     for image in images:
         grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         grey = np.asarray(grey, np.float32)
-        own = _local_rms(np.subtract(grey, cv2.GaussianBlur(grey, (0, 0), _HIGH_PASS_SIGMA_PX), dtype=np.float32))
+        own = _local_rms(np.subtract(grey, cv2.GaussianBlur(grey, (0, 0), HIGH_PASS_SIGMA_PX), dtype=np.float32))
         np.maximum(contrast, own, out=contrast)
-        flattest.append(np.percentile(own, _FLATTEST))
+        flattest.append(np.percentile(own, FLATTEST))
         differences.append(
-            np.percentile(_local_rms(np.asarray(cv2.filter2D(grey, -1, _SECOND_DIFFERENCE), np.float32)), _FLATTEST)
+            np.percentile(_local_rms(np.asarray(cv2.filter2D(grey, -1, _SECOND_DIFFERENCE), np.float32)), FLATTEST)
         )
-    noise = min(float(np.median(flattest)), _CORRELATED * float(min(differences)))
+    noise = min(float(np.median(flattest)), CORRELATED * float(min(differences)))
     size = 2 * round(reach_px) + 1
-    strong = cv2.dilate((contrast > _STRONG * noise).astype(np.uint8), np.ones((size, size), np.uint8))
-    return np.asarray((contrast < _WEAK * noise) & (strong > 0))
+    strong = cv2.dilate((contrast > STRONG * noise).astype(np.uint8), np.ones((size, size), np.uint8))
+    return np.asarray((contrast < WEAK * noise) & (strong > 0))
 
 
 def _local_rms(values: Image) -> Image:
-    return np.sqrt(np.maximum(cv2.boxFilter(values * values, -1, _WINDOW_PX), 0.0), dtype=np.float32)
+    return np.sqrt(np.maximum(cv2.boxFilter(values * values, -1, WINDOW_PX), 0.0), dtype=np.float32)

@@ -1,7 +1,8 @@
 """Steps of pipeline.py on a GPU, on tensors.
 
-Frames are uploaded once; inverse depth, sigma, confidence and the all-in-focus image are downloaded. Alignment,
-aperture and the cost volume of a camera that moves within the sweep are computed on the host.
+Frames are resampled here and downloaded, and aligned ones uploaded once; inverse depth, sigma, confidence and the
+all-in-focus image are downloaded. Registration, judge, aperture and the cost volume of a camera that moves within the
+sweep are computed on the host.
 The steps in between do not wait for the device and use the current stream. Volume, aggregation and optimisation are
 each recorded as a CUDA graph and replayed for the same sizes. On a GPU the kernels are machine code; in tests `device`
 is the CPU and the host build of the same source replaces them, with the same code around them.
@@ -21,6 +22,8 @@ from torch import Tensor
 
 from dfs_ros.alignment.align import AlignedStack
 from dfs_ros.alignment.moving import MovingStack
+from dfs_ros.alignment.registration import Motion
+from dfs_ros.alignment.resampling_torch import resampled_frame
 from dfs_ros.calibration.aperture import ApertureTracker
 from dfs_ros.config import Config, CostConfig, RegularizationConfig
 from dfs_ros.consistency.judge import Judge
@@ -33,6 +36,7 @@ from dfs_ros.cost_volume.cuda.sharp import all_in_focus
 from dfs_ros.cost_volume.energy import log_energy_tensor
 from dfs_ros.cost_volume.hypotheses import subdivided_tensor, subdivision_for
 from dfs_ros.cost_volume.problem import make_problem
+from dfs_ros.depth import texture_torch
 from dfs_ros.depth.cuda import Aggregation, at_ends, at_index, confidence_of, least_of, minimum_with_offset
 from dfs_ros.depth.guide import colours_of, guide_of
 from dfs_ros.estimator.host import HostSteps
@@ -100,6 +104,11 @@ class GpuSteps(HostSteps):
             finally:
                 self._images = None
 
+    def resample(
+        self, image: NDArray[np.uint8], motion: Motion, table: Image | None, still: bool
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        return resampled_frame(image, motion, table, still, self._device)
+
     def upload(self, images: NDArray[np.uint8]) -> Tensor:
         if self._images is None or self._images[0] is not images:  # the images of a stack are used several times
             self._images = images, uploaded(images, self._device)
@@ -162,6 +171,9 @@ class GpuSteps(HostSteps):
 
     def download(self, planes: tuple[Tensor, ...]) -> tuple[Image, ...]:
         return tuple(torch.stack(planes).cpu().numpy())
+
+    def phantoms(self, images: NDArray[np.uint8], reach_px: float) -> NDArray[np.bool_]:
+        return np.asarray(texture_torch.phantoms(self.upload(images), reach_px).cpu())
 
     def all_in_focus(self, stack: FocalStack, depth_m: Image, config: CostConfig) -> NDArray[np.uint8]:
         if config.psf == "table":  # on the host, for want of a radial transfer function

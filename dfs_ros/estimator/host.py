@@ -9,15 +9,16 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.alignment.align import AlignedStack, FrameAlignment, align
+from dfs_ros.alignment.align import AlignedStack, FrameAlignment, align, resampled_frame
 from dfs_ros.alignment.moving import MovingStack
 from dfs_ros.alignment.refinement import refined
+from dfs_ros.alignment.registration import Motion
 from dfs_ros.calibration.aperture import ApertureFit, ApertureTracker, fit_aperture, nearest_searched, unfitted
 from dfs_ros.config import AlignmentConfig, Config, CostConfig
 from dfs_ros.consistency.findings import Findings
 from dfs_ros.consistency.judge import Judge, judge
 from dfs_ros.cost_volume import SpectraCache, all_in_focus
-from dfs_ros.depth import extrapolation, regularization
+from dfs_ros.depth import extrapolation, regularization, texture
 from dfs_ros.depth.readout import sigma_in_use
 from dfs_ros.depth.scene_range import SceneRange, coarse_diopters, find_range
 from dfs_ros.motion.contradiction import contradicted
@@ -80,8 +81,14 @@ class HostSteps:
         reference: int | None,
         initial: tuple[FrameAlignment, ...] | None,
     ) -> AlignedStack:
-        aligned = align(stack, config, reference=reference, initial=initial)
+        aligned = align(stack, config, reference=reference, initial=initial, resample=self.resample)
         return _rounded(aligned)
+
+    def resample(
+        self, image: NDArray[np.uint8], motion: Motion, table: Image | None, still: bool
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Frame in the geometry of the reference, see :func:`dfs_ros.alignment.align.resampled_frame`."""
+        return resampled_frame(image, motion, table, still)
 
     def follow(self, stack: FocalStack, aligned: AlignedStack, limits: SceneRange, config: Config) -> AlignedStack:
         """Aligned stack of a camera that moved by its poses; the same where it did not by much, or without poses."""
@@ -152,6 +159,9 @@ class HostSteps:
     def sigma(self, spread: Image, disagreement: Image, diopters: Image, focus_diopters: float) -> Image:
         """Standard deviation of the inverse depth of each pixel, for the mean focus of the stack."""
         return sigma_in_use(spread, diopters, focus_diopters, disagreement)
+
+    def phantoms(self, images: NDArray[np.uint8], reach_px: float) -> NDArray[np.bool_]:
+        return texture.phantoms(images, reach_px)
 
     def gain(self, beyond: Image, least: Image, confidence: Image, stack: FocalStack, config: Config) -> Image:
         return extrapolation.gain(beyond, least, confidence, stack, config, self.threads)

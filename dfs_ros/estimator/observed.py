@@ -35,6 +35,7 @@ _STEPS = {
     "follow_closer": ("motion", 0.84),
     "sigma": ("sigma", 0.85),
     "gain": ("sigma", 0.85),
+    "phantoms": ("select", 0.97),
     "sharpen": ("sharpen", 0.86),
 }
 

@@ -104,6 +104,20 @@ def test_enlarged_images(kernels: HostKernels, monkeypatch: pytest.MonkeyPatch) 
     assert_same(on_host_build(monkeypatch, kernels, config).estimate(stack), expected)
 
 
+@pytest.mark.parametrize("grey", [False, True])
+def test_frames_resampled_on_the_device(kernels: HostKernels, monkeypatch: pytest.MonkeyPatch, grey: bool) -> None:
+    """A value in thousands is a grey level off, which every pixel of its window feels a little."""
+    config = config_of("none", alignment={"mode": "prior"})
+    stack = dataclasses.replace(stack_of(grey=grey), magnification=np.full(4, np.nan))
+    expected = DepthEstimator(config).estimate(stack)
+    found = on_host_build(monkeypatch, kernels, config, made=GpuSteps).estimate(stack)
+    both = np.isfinite(found.depth_m) & np.isfinite(expected.depth_m)
+    assert both.mean() > 0.7
+    assert (np.isfinite(found.depth_m) != np.isfinite(expected.depth_m)).mean() < 2e-3
+    off = np.abs(found.depth_m[both] / expected.depth_m[both] - 1)
+    assert np.median(off) < 2e-5 and (off > 1e-3).mean() < 2e-3
+
+
 def test_grey_images(kernels: HostKernels, monkeypatch: pytest.MonkeyPatch) -> None:
     config, stack = config_of("light"), stack_of(grey=True)
     assert_same(on_host_build(monkeypatch, kernels, config).estimate(stack), DepthEstimator(config).estimate(stack))

@@ -13,24 +13,37 @@ from dfs_ros.cost_volume.cuda.graphs import Compute, CudaGraphs, Recorded, Tenso
 from dfs_ros.estimator import estimator
 from dfs_ros.estimator.cpu import CpuSteps
 from dfs_ros.estimator.gpu import GpuSteps
+from dfs_ros.estimator.host import HostSteps
 
 CPU = torch.device("cpu")
 
 
-def host_build_steps(cpu: CpuSteps, kernels: Any, graphs: CudaGraphs | None = None) -> GpuSteps:
+class ResampledByHost(GpuSteps):
+    """Steps of the GPU that get the very images of the CPU: PyTorch rounds one value in 40000 the other way."""
+
+    resample = HostSteps.resample
+
+
+def host_build_steps(
+    cpu: CpuSteps, kernels: Any, graphs: CudaGraphs | None = None, made: type[GpuSteps] = GpuSteps
+) -> GpuSteps:
     """Steps of the GPU beside those of an estimator."""
-    return GpuSteps(kernels, CPU, cpu.network, cpu.threads, spectra=cpu.spectra, graphs=graphs)
+    return made(kernels, CPU, cpu.network, cpu.threads, spectra=cpu.spectra, graphs=graphs)
 
 
 def on_host_build(
-    monkeypatch: pytest.MonkeyPatch, kernels: Any, config: Config, graphs: CudaGraphs | None = None
+    monkeypatch: pytest.MonkeyPatch,
+    kernels: Any,
+    config: Config,
+    graphs: CudaGraphs | None = None,
+    made: type[GpuSteps] = ResampledByHost,
 ) -> estimator.DepthEstimator:
     """An estimator whose GPU is the CPU with the kernels' host build."""
 
-    def made(config: Config, cpu: CpuSteps, lens: ApertureTracker | None) -> GpuSteps:
-        return host_build_steps(cpu, kernels, graphs)
+    def gpu_for(config: Config, cpu: CpuSteps, lens: ApertureTracker | None) -> GpuSteps:
+        return host_build_steps(cpu, kernels, graphs, made)
 
-    monkeypatch.setattr(estimator, "gpu_for", made)
+    monkeypatch.setattr(estimator, "gpu_for", gpu_for)
     return estimator.DepthEstimator(config)
 
 

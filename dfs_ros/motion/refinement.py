@@ -30,7 +30,7 @@ from dfs_ros.cost_volume.problem import aligned_coc_px
 from dfs_ros.depth.confidence import confidence_of
 from dfs_ros.motion.views import elapsed_s
 from dfs_ros.optics.pinhole import intrinsics
-from dfs_ros.types import opened, reduced
+from dfs_ros.types import opened
 
 Array = NDArray[np.float64]
 Image = NDArray[np.float32]
@@ -140,28 +140,23 @@ def by_blur(stack: MovingStack, diopters: Image, log_within: float, cost: CostCo
     from scipy import optimize  # a tenth of the start of a node, which a still camera does not need
 
     still, inside = stack.still(diopters, resolved.transfer_curve)
-    step = 1 if stack.poses else _STEP  # half the size tells the scale of poses a little less well
-    small = reduced(still, 1e-6 * math.prod(stack.size) / step**2)
-    q = np.asarray(cv2.resize(diopters, small.size[::-1], interpolation=cv2.INTER_AREA), np.float32)
-    everywhere = np.asarray(inside.all(axis=0), np.uint8)
-    seen = cv2.resize(everywhere, small.size[::-1], interpolation=cv2.INTER_NEAREST) > 0
     far, near = np.percentile(diopters, [1.0, 99.0])
     levels = np.linspace(near * _BLUR_REACH, far / _BLUR_REACH, _BLUR_HYPOTHESES)
-    volume = cost_volume_from_config(small, 1.0 / levels, resolved, threads=threads)
+    volume = cost_volume_from_config(still, 1.0 / levels, resolved, threads=threads)
     log_cost = np.log(volume + np.float32(COST_FLOOR))
-    coc = np.moveaxis(aligned_coc_px(q[..., None].astype(np.float64), small), -1, 0).astype(np.float32)
-    counts = (confidence_of(log_cost) > _TEXTURED) & beside_no_jump(coc, seen)
+    coc = np.moveaxis(aligned_coc_px(diopters[..., None].astype(np.float64), stack), -1, 0).astype(np.float32)
+    counts = (confidence_of(log_cost) > _TEXTURED) & beside_no_jump(coc, np.asarray(inside.all(axis=0)))
     if counts.mean() < _LEAST_SHARE:
         return diopters
     half = max(stack.size) / 2.0
-    x, y = _halves(stack.size)
-    across, down = (cv2.resize(m, small.size[::-1], interpolation=cv2.INTER_AREA)[counts] for m in (x, y))
-    place, rows = q[counts], log_cost[:, counts]
-    columns, apart = np.arange(place.size), levels[0] - levels[1]
+    y, x = np.indices(stack.size, np.float32)
+    x, y = x / np.float32(half) - np.float32(1.0), y / np.float32(half) - np.float32(stack.size[0] / max(stack.size))
+    place, across, down, rows = diopters[counts], x[counts], y[counts], log_cost[:, counts]
+    columns, step = np.arange(place.size), levels[0] - levels[1]
 
     def misfit(p: Array) -> float:
         q = place * math.exp(p[0]) + p[1] + p[2] * across + p[3] * down
-        position = np.clip((levels[0] - q) / apart, 0.0, _BLUR_HYPOTHESES - 1.001)
+        position = np.clip((levels[0] - q) / step, 0.0, _BLUR_HYPOTHESES - 1.001)
         below = position.astype(np.intp)
         share = position - below
         mean = float(((1.0 - share) * rows[below, columns] + share * rows[below + 1, columns]).mean())
@@ -176,13 +171,6 @@ def by_blur(stack: MovingStack, diopters: Image, log_within: float, cost: CostCo
     better = diopters * np.float32(math.exp(found[0])) + np.float32(found[1])
     better += np.float32(found[2]) * x + np.float32(found[3]) * y
     return np.asarray(np.maximum(better, np.float32(0.2 * far)), np.float32)
-
-
-def _halves(size: tuple[int, int]) -> tuple[Image, Image]:
-    """Column and row of each pixel from the centre, (H, W) in half longer sides."""
-    y, x = np.indices(size, np.float32)
-    half = np.float32(max(size) / 2.0)
-    return x / half - np.float32(size[1] / max(size)), y / half - np.float32(size[0] / max(size))
 
 
 def gains_found(stack: MovingStack, diopters: Image, transfer_curve: str) -> MovingStack:

@@ -8,12 +8,14 @@ judge         contradictions of images and description, which leave no depth    
 follow        camera that moves within the sweep: parallax counts as depth      motion/, alignment/moving.py
 hypotheses    candidate depths in this range, uniform in inverse depth          depth/scene_range.py
 cost volume   misfit of one sharp image, re-blurred for every focus setting     cost_volume/
+              at half size, as all that follows, until                          cost_volume/halving.py
 interpolate   costs of further depths in between, if hypotheses are few         cost_volume/hypotheses.py
 energy        logarithm of the cost                                             cost_volume/energy.py
 aggregate     guided filter along the edges of the image                        depth/regularization.py
 optimize      semi-global matching, which favours smooth surfaces               depth/regularization.py
 decide        probability over the hypotheses, by the network or without        network/, depth/regularization.py
 read out      probability -> inverse depth and its standard deviation           depth/readout.py
+enlarge       full size again                                                   cost_volume/halving.py
 doubt         what lens and focus scale are worth, added to sigma               depth/doubt.py
 select        NaN for pixels without reliable depth              depth/confidence.py, texture.py, extrapolation.py
 sharpen       all-in-focus image, deblurred at the depth found                  cost_volume/sharp.py
@@ -78,6 +80,7 @@ class Steps(Protocol):
     ) -> tuple[AlignedStack, bool]: ...
     def upload(self, images: NDArray[np.uint8]) -> Array: ...
     def guide(self, images: Array) -> Array: ...
+    def halve(self, guide: Array) -> Array: ...
     def cost_volume(self, aligned: AlignedStack, images: Array, depths_m: Depths, config: CostConfig) -> Array: ...
     def split(self, volume: Array, inner: slice) -> tuple[Array, Array]: ...
     def interpolate(self, cost: Array, depths_m: Depths, config: Config) -> tuple[Array, Depths]: ...
@@ -89,6 +92,8 @@ class Steps(Protocol):
     def confidence(self, aggregated: Array, outer: Array, outer_share: float) -> Array: ...
     def at_ends(self, aggregated: Array, outer: Array, nearer: int) -> Array: ...
     def least(self, aggregated: Array, outer: Array) -> Array: ...
+    def enlarge_along(self, plane: Array, guide: Array) -> Array: ...
+    def enlarge(self, planes: Planes, size: tuple[int, int]) -> Planes: ...
     def download(self, planes: Planes) -> tuple[Image, ...]: ...
     def gain(self, beyond: Image, least: Image, confidence: Image, stack: FocalStack, config: Config) -> Image: ...
     def phantoms(self, images: NDArray[np.uint8], reach_px: float) -> NDArray[np.bool_]: ...
@@ -193,19 +198,22 @@ def infer(aligned: AlignedStack, depths_m: Depths, config: Config, steps: Steps)
 
     (H, W) each, the first three in dioptres.
     """
-    images = steps.upload(aligned.stack.images)
-    guide = steps.guide(images)
+    images, settings = steps.upload(aligned.stack.images), config.regularization.at_half()
+    whole = steps.guide(images)
+    guide = steps.halve(whole)
     around = surroundings(depths_m, aligned.stack)
     volume = steps.cost_volume(aligned, images, around.with_inner(depths_m), config.cost)
     cost, outer = steps.split(volume, around.inner(depths_m))
     cost, depths_m = steps.interpolate(cost, depths_m, config)
     energy = steps.energy(cost, config.cost.method)
-    smoothed = steps.aggregate(energy, guide, config.regularization)
-    outer = steps.aggregate(steps.energy(outer, config.cost.method), guide, config.regularization)
+    smoothed = steps.aggregate(energy, guide, settings)
+    outer = steps.aggregate(steps.energy(outer, config.cost.method), guide, settings)
     confidence = steps.confidence(smoothed, outer, around.share)
     ends = steps.at_ends(smoothed, outer, len(around.near_m))
     least = steps.least(smoothed, outer)
-    smoothed = steps.optimize(smoothed, guide, config.regularization)
-    probability = steps.decide(energy, smoothed, guide, images[aligned.reference], config.regularization.sharpness)
+    smoothed = steps.optimize(smoothed, guide, settings)
+    probability = steps.decide(energy, smoothed, whole, images[aligned.reference], settings.sharpness)
     diopters, spread, apart = steps.read_out(probability, smoothed, depths_m)
-    return diopters, spread, apart, confidence, ends, least
+    diopters = steps.enlarge_along(diopters, whole)
+    spread, apart, confidence, ends, least = steps.enlarge((spread, apart, confidence, ends, least), whole.shape)
+    return diopters, spread, apart, confidence, ends.round(), least

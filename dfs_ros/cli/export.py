@@ -1,8 +1,8 @@
 """Export the network as ONNX files for other inference engines.
 
-Inputs: energy and smoothed (1, D, H, W), image (1, 4, H, W); output: probability (1, D, H, W); all float32. Height and
-width are multiples of 32. --verify compares each file with PyTorch in every runner available. The runners of dfs_ros
-export by themselves; the second command renews the files of models/ after a change of the weights.
+Inputs: energy and smoothed (1, D, H / 2, W / 2), image (1, 4, H, W); output: probability (1, D, H / 2, W / 2); all
+float32. Height and width are multiples of 32. --verify compares each file with PyTorch in every runner available. The
+runners of dfs_ros export by themselves; the second command renews the files of models/ after a change of the weights.
 
     dfs export --output onnx --precision both --verify
     dfs export --output models --dynamic --verify
@@ -77,7 +77,7 @@ def _verify(module: LightNetwork, model: bytes, shape: Shape, precision: str) ->
     from dfs_ros.network.runners.onnx import OnnxRunner
     from dfs_ros.network.runners.tensorrt import BACKENDS, TensorRTRunner, build_engine, import_backend
 
-    asked = engine_model(module, precision, shape.hypotheses, shape.height, shape.width)
+    asked = engine_model(module, precision, shape)
     asked, golden = dataclasses.replace(asked, onnx=model), asked.golden
     good = True
 

@@ -250,6 +250,10 @@ class RegularizationConfig:
         dynamic=True,
     )
 
+    def at_half(self) -> RegularizationConfig:
+        """The same for costs at half the working size."""
+        return dataclasses.replace(self, guided_radius_px=(self.guided_radius_px + 1) // 2)
+
 
 @dataclass(frozen=True)
 class ConfidenceConfig:

@@ -94,6 +94,7 @@ def cost_volume_from_config(
     threads: int = 0,
     spectra_cache: SpectraCache | None = None,
     frame_keys: Sequence[Hashable] | None = None,
+    half: bool = False,
 ) -> NDArray[np.float32]:
     """:func:`cost_volume` of a CostConfig.
 
@@ -107,6 +108,8 @@ def cost_volume_from_config(
     spectra_cache, frame_keys
         Cache of spectra under the caller's key for each ALIGNED image (F,): stacks of a sliding window share frames.
         Not for `reference`.
+    half
+        On the CPU, at half size (:mod:`.halving`).
     """
     problem = make_problem(stack, depths_m, cost)
     if isinstance(stack, MovingStack):
@@ -114,7 +117,7 @@ def cost_volume_from_config(
 
         if backend == "reference":
             return moving.reference_volume(problem).astype(np.float32)
-        return moving.cost_volume(problem, threads=threads)
+        return moving.cost_volume(problem, threads=threads, half=half)
     if backend == "reference":
         from dfs_ros.cost_volume import reference
 
@@ -127,7 +130,7 @@ def cost_volume_from_config(
             return volume
     from dfs_ros.cost_volume import cpu
 
-    return cpu.cost_volume(problem, threads=threads, spectra_cache=spectra_cache, frame_keys=frame_keys)
+    return cpu.cost_volume(problem, threads, spectra_cache, frame_keys, half)
 
 
 def chosen_device(device: str) -> str:

@@ -13,8 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, ndimage
+from scipy import ndimage
 
+from dfs_ros.cost_volume import fourier
+from dfs_ros.cost_volume.halving import half_size, halved
 from dfs_ros.cost_volume.problem import Problem, noise_gain
 from dfs_ros.cost_volume.spectra import Spectra, SpectraCache, stack_spectra
 from dfs_ros.cost_volume.transfer import TransferFunctions
@@ -28,18 +30,24 @@ def cost_volume(
     threads: int = 0,
     spectra_cache: SpectraCache | None = None,
     frame_keys: Sequence[Hashable] | None = None,
+    half: bool = False,
 ) -> Real:
     """Cost volume, float32 (D, H, W), of a checked problem; arguments as in :func:`cost_volume_from_config`."""
     transfer = TransferFunctions(problem, keep=True)
     spectra = stack_spectra(problem, spectra_cache, frame_keys)
-    volume = np.empty((len(problem.depths_m), *problem.stack.size), np.float32)
+    size = problem.stack.size
+    volume = np.empty((len(problem.depths_m), *(half_size(size) if half else size)), np.float32)
     gains = noise_gain(problem).astype(np.float32) if problem.cost.method == "residual" else None
 
     def fill_hypothesis(d: int) -> None:
+        out = np.empty(size, np.float32) if half else volume[d]
         if gains is None:
-            _wiener_slice(problem, spectra, transfer, d, volume[d])
+            _wiener_slice(problem, spectra, transfer, d, out)
         else:
-            _residual_slice(problem, spectra, transfer, d, volume[d])
+            _residual_slice(problem, spectra, transfer, d, out)
+        if half:
+            halved(out, volume[d])
+        if gains is not None:
             volume[d] /= gains[d]
 
     for_each(fill_hypothesis, len(volume), threads)
@@ -126,10 +134,8 @@ def to_pixels(spectrum: Real, problem: Problem) -> Real:
     """Inverse FFT without the border, float32 (C, H, W); overwrites the spectrum."""
     (top, _), (left, _) = problem.pad_px
     height, width = problem.stack.size
-    # One axis after the other: rows of the border need no transform along themselves.
-    rows = fft.ifft(spectrum.view(np.complex64), axis=-2, overwrite_x=True)[:, top : top + height]
-    pixels = fft.irfft(rows, problem.padded_size[1], axis=-1)
-    return np.asarray(pixels[..., left : left + width], np.float32)
+    rows, columns = slice(top, top + height), slice(left, left + width)
+    return fourier.pixels(spectrum.view(np.complex64), problem.padded_size[1], rows, columns)
 
 
 def _window(planes: Real, problem: Problem) -> Real:

@@ -17,10 +17,12 @@ from dataclasses import replace
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, ndimage
+from scipy import ndimage
 
 from dfs_ros.alignment.moving import Border, MovingStack
 from dfs_ros.cost_volume.cpu import for_each, gaussian, to_pixels
+from dfs_ros.cost_volume.fourier import half_spectrum
+from dfs_ros.cost_volume.halving import half_size, halved
 from dfs_ros.cost_volume.problem import Problem, noise_gain, padding
 from dfs_ros.cost_volume.reference import transfer_function
 from dfs_ros.cost_volume.transfer import TransferFunctions
@@ -57,19 +59,19 @@ def prepared(problem: Problem) -> tuple[Problem, list[NDArray[np.intp]]]:
     return wide, [np.array(slab) for slab in slabs]
 
 
-def cost_volume(problem: Problem, threads: int = 0) -> Real:
-    """Cost volume, float32 (D, H, W), by phase; needs the method `residual`."""
+def cost_volume(problem: Problem, threads: int = 0, half: bool = False) -> Real:
+    """Cost volume, float32 (D, H, W), by phase; needs the method `residual`. `half`: at half size."""
     problem, slabs = prepared(problem)
     stack = _moving(problem)
     linear = stack.linear(problem.cost.transfer_curve, problem.channel_count)
     transfer = TransferFunctions(problem)
     gains = noise_gain(problem)
-    volume = np.empty((len(problem.depths_m), *stack.size), np.float32)
+    volume = np.empty((len(problem.depths_m), *(half_size(stack.size) if half else stack.size)), np.float32)
     for slab in slabs:
         inverse = 1.0 / problem.depths_m[slab]
         middle = float(inverse[0] + inverse[-1]) / 2.0
         planes, inside = stack.seen(linear, middle, problem.pad_px)
-        spectra = np.asarray(fft.rfft2(planes), np.complex64)
+        spectra = half_spectrum(planes)
         slope = _px_per_diopter(stack, middle)
 
         def fill(
@@ -80,7 +82,8 @@ def cost_volume(problem: Problem, threads: int = 0) -> Real:
             shift = slope * (1.0 / problem.depths_m[d] - middle)
             moved = _shifted(spectra, shift, problem.padded_size)
             seen = _shifted_mask(inside, shift, problem.pad_px, stack.size)
-            volume[d] = _residual(problem, moved, transfer, d, seen, float(gains[d]))
+            misfit = _residual(problem, moved, transfer, d, seen, float(gains[d]))
+            volume[d] = halved(misfit) if half else misfit
 
         for_each(fill, len(slab), threads)
     return volume

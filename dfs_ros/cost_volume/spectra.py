@@ -11,8 +11,8 @@ from typing import Any, Protocol, TypeVar
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
+from dfs_ros.cost_volume.fourier import half_spectrum
 from dfs_ros.cost_volume.problem import Problem
 from dfs_ros.optics.srgb import LUMA_WEIGHTS, linear_table
 
@@ -106,8 +106,7 @@ def image_spectrum(image: NDArray[np.uint8], problem: Problem) -> Spectrum:
         cv2.copyMakeBorder(plane, top, bottom, left, right, cv2.BORDER_REFLECT) if top or left else plane
         for plane in linear_planes(image, problem.cost.transfer_curve, problem.channel_count)
     ]
-    spectrum = fft.rfft2(np.stack(padded))
-    return np.asarray(spectrum, np.complex64).view(np.float32)
+    return half_spectrum(np.stack(padded)).view(np.float32)
 
 
 def linear_planes(image: NDArray[np.uint8], transfer_curve: str, channels: int) -> list[NDArray[np.float32]]:

@@ -2,7 +2,7 @@
 
     guided filter   guided_rows, guide_columns                                          statistics of the guide
                     guided_rows, guided_columns, coefficient_rows, filtered_columns     for a block of slices
-    semi-global     halved; paths_down, paths_across; enlarged and added                hypotheses last in memory
+    semi-global     paths_down, paths_across                                            hypotheses last in memory
     readout         read_out
 
 As in volume.py, this code does not depend on whether the kernels run on a GPU, and does not wait for the device.
@@ -10,14 +10,10 @@ As in volume.py, this code does not depend on whether the kernels run on a GPU, 
 
 from __future__ import annotations
 
-import functools
-import math
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from dfs_ros.config import RegularizationConfig
 from dfs_ros.cost_volume.cuda.driver import Kernels
@@ -25,7 +21,6 @@ from dfs_ros.cost_volume.cuda.job import THREADS, Job, blocks, columns_grid, row
 from dfs_ros.depth.parabola import vertex
 
 _BLOCK_BYTES = 32 << 20  # windowed rows and coefficients of the slices filtered in one block
-_ENLARGED_AT_ONCE = 8
 _PARTS = 16  # as in aggregation.cuh
 _MOST_HYPOTHESES = 512  # two path costs of each, in shared memory
 
@@ -44,7 +39,9 @@ class Aggregation:
         """:func:`dfs_ros.depth.regularization.optimized` of the same."""
         if config.smoothness == 0:
             return aggregated
-        return self.semi_global_at_half(aggregated, guide, config.smoothness, config.edge_contrast)
+        last = aggregated.permute(1, 2, 0).contiguous()
+        smoothed = self.semi_global(last, guide, config.smoothness, config.edge_contrast)
+        return smoothed.permute(2, 0, 1).contiguous()
 
     def guided_filter(self, volume: Tensor, guide: Tensor, radius_px: int, eps: float) -> Tensor:
         """:func:`dfs_ros.depth.regularization.guided_filter`."""
@@ -71,18 +68,6 @@ class Aggregation:
             )
             rows_then_columns("guided_rows", "guided_columns", job)
             rows_then_columns("coefficient_rows", "filtered_columns", job)
-        return result
-
-    def semi_global_at_half(self, volume: Tensor, guide: Tensor, smoothness: float, edge_contrast: float) -> Tensor:
-        """:func:`dfs_ros.depth.regularization.semi_global_at_half`, of 512 hypotheses or fewer."""
-        reduced = halved(volume).permute(1, 2, 0).contiguous()  # (H / 2, W / 2, D)
-        change = self.semi_global(reduced, halved(guide[None])[0], smoothness, edge_contrast)
-        change = (change - reduced).permute(2, 0, 1).contiguous()
-        result = torch.empty_like(volume)
-        for first in range(0, len(volume), _ENLARGED_AT_ONCE):
-            block = slice(first, first + _ENLARGED_AT_ONCE)
-            larger = F.interpolate(change[None, block], size=guide.shape, mode="bilinear", align_corners=False)[0]
-            torch.add(volume[block], larger, out=result[block])
         return result
 
     def semi_global(self, costs: Tensor, guide: Tensor, smoothness: float, edge_contrast: float) -> Tensor:
@@ -158,26 +143,3 @@ def at_ends(aggregated: Tensor, outer: Tensor, nearer: int) -> Tensor:
     near = torch.cat([aggregated[:1], outer[:nearer]]).amin(dim=0)
     far = torch.cat([aggregated[-1:], outer[nearer:]]).amin(dim=0)
     return ((near < inner) & (near <= far)).float() - ((far < inner) & (far < near)).float()
-
-
-def halved(planes: Tensor) -> Tensor:
-    """Planes (D, H, W) at half size, rounded up, area-averaged as cv2.INTER_AREA."""
-    height, width = planes.shape[1:]
-    if height % 2 == 0 and width % 2 == 0:
-        return F.avg_pool2d(planes[None], 2)[0]
-    down, across = (_area_weights_on(n, planes.device) for n in (height, width))
-    return down @ planes @ across.T
-
-
-def area_weights(size: int) -> NDArray[np.float32]:
-    """Weights (half of `size` rounded up, `size`): share of each pixel in the larger ones."""
-    count = math.ceil(size / 2)
-    edges = np.arange(count + 1) * (size / count)
-    begin, end = np.maximum(edges[:-1, None], np.arange(size)), np.minimum(edges[1:, None], np.arange(1, size + 1))
-    return np.asarray(np.maximum(end - begin, 0.0) * (count / size), np.float32)
-
-
-@functools.lru_cache(maxsize=16)
-def _area_weights_on(size: int, device: torch.device) -> Tensor:
-    """Weights on the device, cached: a CUDA graph cannot upload them."""
-    return uploaded(area_weights(size), device)

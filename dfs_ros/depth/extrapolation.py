@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from dfs_ros.config import Config
 from dfs_ros.cost_volume.energy import log_energy
+from dfs_ros.cost_volume.halving import enlarged, halved
 from dfs_ros.cost_volume.spectra import linear_planes
 from dfs_ros.depth.guide import guide_image
 from dfs_ros.depth.regularization import aggregated
@@ -103,7 +104,7 @@ def doubtful(diopters: Image, beyond: Image, gain: Image, confidence: Image, sta
 
 
 def unchanged_energy(stack: FocalStack, config: Config, threads: int = 0) -> Image:
-    """Aggregated energy (H, W) of the hypothesis that blur is alike in all images of an aligned stack.
+    """Aggregated energy (H, W) of the hypothesis that blur is alike in all images, of an aligned stack.
 
     As of the cost `residual` with a transfer of 1: the images differ from ``sum_f Y_f / (F + eps)``.
     """
@@ -117,5 +118,5 @@ def unchanged_energy(stack: FocalStack, config: Config, threads: int = 0) -> Ima
     misfit = np.asarray(
         cv2.GaussianBlur(misfit, (size, size), cost.window_sigma_px, borderType=cv2.BORDER_REFLECT), np.float32
     )
-    energy = log_energy(misfit[None], cost.method)
-    return np.asarray(aggregated(energy, guide_image(stack.images), config.regularization, threads=threads)[0])
+    energy, guide = log_energy(halved(misfit)[None], cost.method), halved(guide_image(stack.images))
+    return enlarged(aggregated(energy, guide, config.regularization.at_half(), threads=threads)[0], stack.size)

@@ -42,14 +42,13 @@ def optimized(
     """Semi-global matching, second step, (D, H, W); input of network or readout."""
     if config.smoothness == 0:
         return aggregated
-    return semi_global_at_half(aggregated, guide, config.smoothness, config.edge_contrast, threads=threads)
+    return semi_global(aggregated, guide, config.smoothness, config.edge_contrast, threads=threads)
 
 
-def smoothed_energy(
-    energy: Volume, guide: NDArray[np.float32], config: RegularizationConfig, *, threads: int = 1
-) -> Volume:
-    """Both steps, (D, H, W)."""
-    return optimized(aggregated(energy, guide, config, threads=threads), guide, config, threads=threads)
+def smoothed_energy(energy: Volume, guide: NDArray[np.float32], config: RegularizationConfig) -> Volume:
+    """Both steps for costs at full size, as in training, (D, H, W)."""
+    smooth = aggregated(energy, guide, config)
+    return semi_global_at_half(smooth, guide, config.smoothness, config.edge_contrast)
 
 
 def guided_filter(

@@ -11,6 +11,7 @@ from dfs_ros.alignment.align import AlignedStack
 from dfs_ros.config import Config, CostConfig, RegularizationConfig
 from dfs_ros.cost_volume import cost_volume_from_config
 from dfs_ros.cost_volume.energy import log_energy
+from dfs_ros.cost_volume.halving import enlarged, enlarged_along, halved
 from dfs_ros.cost_volume.hypotheses import subdivided, subdivision_for
 from dfs_ros.depth import regularization
 from dfs_ros.depth.confidence import confidence_of, least_of
@@ -39,12 +40,21 @@ class CpuSteps(HostSteps):
     def guide(self, images: NDArray[np.uint8]) -> Image:
         return guide_image(images)
 
+    def halve(self, guide: Image) -> Image:
+        return halved(guide)
+
     def cost_volume(
         self, aligned: AlignedStack, images: NDArray[np.uint8], depths_m: Depths, config: CostConfig
     ) -> Volume:
         keys = None if self.spectra is None else aligned.frame_keys
         return cost_volume_from_config(
-            aligned.stack, depths_m, config, threads=self.threads, spectra_cache=self.spectra, frame_keys=keys
+            aligned.stack,
+            depths_m,
+            config,
+            threads=self.threads,
+            spectra_cache=self.spectra,
+            frame_keys=keys,
+            half=True,
         )
 
     def split(self, volume: Volume, inner: slice) -> tuple[Volume, Volume]:
@@ -85,6 +95,12 @@ class CpuSteps(HostSteps):
 
     def least(self, aggregated: Volume, outer: Volume) -> Image:
         return least_of(aggregated, outer)
+
+    def enlarge_along(self, plane: Image, guide: Image) -> Image:
+        return enlarged_along(plane, guide)
+
+    def enlarge(self, planes: Planes, size: tuple[int, int]) -> Planes:
+        return tuple(enlarged(plane, size) for plane in planes)
 
     def download(self, planes: Planes) -> Planes:
         return planes

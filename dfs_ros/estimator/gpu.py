@@ -34,6 +34,7 @@ from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
 from dfs_ros.cost_volume.cuda.job import uploaded
 from dfs_ros.cost_volume.cuda.sharp import all_in_focus
 from dfs_ros.cost_volume.energy import log_energy_tensor
+from dfs_ros.cost_volume.halving import enlarged_tensor, enlarged_tensor_along, halved_tensor
 from dfs_ros.cost_volume.hypotheses import subdivided_tensor, subdivision_for
 from dfs_ros.cost_volume.problem import make_problem
 from dfs_ros.depth import texture_torch
@@ -117,15 +118,18 @@ class GpuSteps(HostSteps):
     def guide(self, images: Tensor) -> Tensor:
         return guide_of(images)
 
+    def halve(self, guide: Tensor) -> Tensor:
+        return halved_tensor(guide[None])[0]
+
     def cost_volume(self, aligned: AlignedStack, images: Tensor, depths_m: Depths, config: CostConfig) -> Tensor:
         if isinstance(aligned.stack, MovingStack):  # on the host, for want of a kernel that shifts spectra
-            volume = cost_volume_from_config(aligned.stack, depths_m, config, threads=self.threads)
+            volume = cost_volume_from_config(aligned.stack, depths_m, config, threads=self.threads, half=True)
             return uploaded(volume, self._device)
         problem = make_problem(aligned.stack, depths_m, config)
         engine = self._engines.of(problem)
         keys = None if self.spectra is None else aligned.frame_keys
         spectra = engine.spectra(images, self.spectra, keys)
-        return engine.volume(spectra, problem.coc_px, self._graphs)
+        return halved_tensor(engine.volume(spectra, problem.coc_px, self._graphs))
 
     def split(self, volume: Tensor, inner: slice) -> tuple[Tensor, Tensor]:
         return volume[inner], torch.cat([volume[: inner.start], volume[inner.stop :]])
@@ -168,6 +172,12 @@ class GpuSteps(HostSteps):
 
     def least(self, aggregated: Tensor, outer: Tensor) -> Tensor:
         return least_of(aggregated, outer)
+
+    def enlarge_along(self, plane: Tensor, guide: Tensor) -> Tensor:
+        return enlarged_tensor_along(plane, guide)
+
+    def enlarge(self, planes: tuple[Tensor, ...], size: tuple[int, int]) -> tuple[Tensor, ...]:
+        return tuple(enlarged_tensor(plane, size) for plane in planes)
 
     def download(self, planes: tuple[Tensor, ...]) -> tuple[Image, ...]:
         return tuple(torch.stack(planes).cpu().numpy())

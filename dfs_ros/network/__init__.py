@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.config import NetworkConfig
+from dfs_ros.cost_volume.halving import half_size
 from dfs_ros.depth.guide import image_channels
 from dfs_ros.network.weights import known_models, load_weights, model_file, sigma_scale_of
 
@@ -62,15 +63,15 @@ class Network:
         return self._runner.faults
 
     def probability(self, energy: Volume, smoothed: Volume, guide: Image, image: NDArray[np.uint8]) -> Volume:
-        """Probability of every hypothesis, float32 (D, H, W), sum 1 over D.
+        """Probability of every hypothesis, float32 (D, h, w), sum 1 over D.
 
         Parameters
         ----------
         energy
-            float32 (D, H, W), logarithm of the `residual` volume. Any D of 2 or more, any range of depths, near to far
-            or far to near.
+            float32 (D, h, w), logarithm of the `residual` volume at half size, rounded up. Any D of 2 or more, any
+            range of depths, near to far or far to near.
         smoothed
-            float32 (D, H, W), the same smoothed, see :func:`dfs_ros.depth.regularization.smoothed_energy`.
+            float32 (D, h, w), the same smoothed, see :func:`dfs_ros.depth.regularization.smoothed_energy`.
         guide
             float32 (H, W) in [0, 1], :func:`dfs_ros.depth.guide.guide_image` of the aligned stack.
         image
@@ -85,15 +86,15 @@ class Network:
                 f"energy and smoothed: expected (D, H, W) twice with D of 2 or more, "
                 f"received {energy.shape} and {smoothed.shape}"
             )
-        if guide.shape != energy.shape[1:] or image.shape[:2] != guide.shape:
+        height, width = energy.shape[1:]
+        if half_size(guide.shape) != (height, width) or image.shape[:2] != guide.shape:
             raise ValueError(
-                f"guide and image: expected (H, W) and (H, W, 3) to go with {energy.shape}, "
+                f"guide and image: expected (H, W) and (H, W, 3) of twice the size of {energy.shape}, "
                 f"received {guide.shape} and {image.shape}"
             )
-        height, width = guide.shape
-        inputs = (energy, smoothed, image_channels(guide, image))
+        volumes = [_padded(volume, DOWNSAMPLING // 2) for volume in (energy, smoothed)]
         try:
-            probability = self._runner.run(*(_padded(array, DOWNSAMPLING) for array in inputs))
+            probability = self._runner.run(*volumes, _padded(image_channels(guide, image), DOWNSAMPLING))
         finally:
             self._preparing = ""
         return np.ascontiguousarray(probability[:, :height, :width])
@@ -108,11 +109,13 @@ class Network:
 
         from dfs_ros.network.light import DOWNSAMPLING
 
-        height, width = planes.shape[1:]
-        below, right = -height % DOWNSAMPLING, -width % DOWNSAMPLING
-        inputs = [energy, smoothed, planes]
-        if below or right:
-            inputs = [pad(tensor[None], (0, right, 0, below), mode="replicate")[0] for tensor in inputs]
+        height, width = energy.shape[1:]
+
+        def padded(tensor: Tensor, multiple: int) -> Tensor:
+            below, right = -tensor.shape[1] % multiple, -tensor.shape[2] % multiple
+            return pad(tensor[None], (0, right, 0, below), mode="replicate")[0] if below or right else tensor
+
+        inputs = padded(energy, DOWNSAMPLING // 2), padded(smoothed, DOWNSAMPLING // 2), padded(planes, DOWNSAMPLING)
         try:
             return self._runner.run_tensors(*inputs)[:, :height, :width]
         finally:

@@ -41,7 +41,7 @@ IMAGE_CHANNELS = 4
 
 @dataclass(frozen=True)
 class Shape:
-    """Shape of a volume: hypotheses, height, width (multiples of `DOWNSAMPLING`)."""
+    """Hypotheses of a volume at half size; height and width of its image, multiples of `DOWNSAMPLING`."""
 
     hypotheses: int
     height: int
@@ -60,7 +60,7 @@ class Shape:
 
     def of_inputs(self) -> dict[str, tuple[int, int, int, int]]:
         """Shape of every input, with its batch of 1."""
-        volume = (1, self.hypotheses, self.height, self.width)
+        volume = (1, self.hypotheses, self.height // 2, self.width // 2)
         return {"energy": volume, "smoothed": volume, "image": (1, IMAGE_CHANNELS, self.height, self.width)}
 
     def __str__(self) -> str:
@@ -88,7 +88,7 @@ def export_onnx(module: LightNetwork, shape: Shape, precision: str = "fp32", dyn
         halve(module)
     options: dict[str, Any] = {}
     if dynamic:
-        volume = {1: "hypotheses", 2: "height", 3: "width"}
+        volume = {1: "hypotheses", 2: "half_height", 3: "half_width"}
         image = {2: "height", 3: "width"}
         options["dynamic_axes"] = {"energy": volume, "smoothed": volume, "image": image, OUTPUT: volume}
     if "dynamo" in inspect.signature(torch.onnx.export).parameters:
@@ -131,11 +131,12 @@ def golden_inputs(shape: Shape, seed: int = 0) -> list[NDArray[np.float32]]:
     """Test inputs of a curved surface with noise, for the comparison of runners."""
     rng = np.random.default_rng(seed)
     d, h, w = shape.hypotheses, shape.height, shape.width
-    y, x = np.mgrid[:h, :w].astype(np.float32) / np.float32(max(h, w))
+    y, x = np.mgrid[: h // 2, : w // 2].astype(np.float32) / np.float32(max(h, w) // 2)
     surface = (d - 1) * (0.5 + 0.4 * np.sin(5 * x + 1) * np.cos(4 * y))
     valley = np.minimum(10.0 / d * np.abs(np.arange(d, dtype=np.float32)[:, None, None] - surface), 4.0)
     energy, smoothed = (valley + rng.normal(0, sigma, valley.shape) for sigma in (0.3, 0.05))
-    image = np.clip(0.5 + 0.3 * np.sin(20 * x) + rng.normal(0, 0.05, (IMAGE_CHANNELS, h, w)), 0, 1)
+    stripes = np.sin(20 * np.arange(w) / max(h, w))
+    image = np.clip(0.5 + 0.3 * stripes + rng.normal(0, 0.05, (IMAGE_CHANNELS, h, w)), 0, 1)
     return [np.ascontiguousarray(array, np.float32) for array in (energy, smoothed, image)]
 
 

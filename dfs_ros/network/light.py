@@ -5,11 +5,11 @@ along depth (Lin et al., "TSM", ICCV 2019) and by a maximum over depth. So the n
 hypotheses and of their depths: it works for any camera and range, and learns the shape of a surface's cost curve
 instead of typical depths.
 
-    full size       energy (log cost), and the same smoothed along the image's edges
+    half size       energy (log cost), and the same smoothed along the image's edges (full size in training)
     1/4             both, averaged; 16 channels for a pair of hypotheses, joined by features of the image
     1/8 1/16 1/32   an hourglass: areas without texture learn from their surroundings
     1/4             two scores a and b for each hypothesis
-    full size       log-probability = a + m b - s smoothed energy, with m and s decided by the image
+    half size       log-probability = a + m b - s smoothed energy, with m and s decided by the image
 
 The last line is the guided filter's locally linear model (He et al., TPAMI 2013) with a learned guide m: depth may jump
 where the image does. Scores start at 0, so the untrained answer is that of the smoothed energy.
@@ -79,21 +79,22 @@ class LightNetwork(nn.Module):
         Parameters
         ----------
         energy
-            (B, D, H, W) logarithm of the cost volume; offsets do not matter. H and W multiples of 32.
+            (B, D, h, w) logarithm of the cost volume; offsets do not matter. At the size of the image, or half of it.
         smoothed
-            (B, D, H, W) the same smoothed, :func:`dfs_ros.depth.regularization.smoothed_energy`.
+            (B, D, h, w) the same smoothed, :func:`dfs_ros.depth.regularization.smoothed_energy`.
         image
-            (B, 4, H, W) guide and RGB of one image, in [0, 1].
+            (B, 4, H, W) guide and RGB of one image, in [0, 1]. H and W multiples of 32.
 
         Returns
         -------
-        (B, D, H, W), adds up to 1 over D.
+        (B, D, h, w), adds up to 1 over D.
         """
         return self.logits(energy, smoothed, image)[0].softmax(dim=1)
 
     def logits(self, energy: Tensor, smoothed: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probability (B, D, H, W), unnormalised, and first score (B, D, H/4, W/4)."""
-        volume, clarity = self.reduced(energy, smoothed)
+        """Log-probability (B, D, h, w), unnormalised, and first score (B, D, H/4, W/4)."""
+        step = int(image.shape[-1]) // int(energy.shape[-1])  # 1, or 2 at half size
+        volume, clarity = self.reduced(energy, smoothed, _TILE // step)
         pairs = volume.shape[1]
         features = self.image(torch.cat([image, F.interpolate(clarity, scale_factor=float(_TILE))], dim=1))
         x = self.stem(volume.flatten(0, 1))
@@ -110,20 +111,20 @@ class LightNetwork(nn.Module):
         score = score.transpose(1, 2).flatten(2, 3)[:, :, : energy.shape[1]]
         best = largest(x4, pairs)
         pixel = self.pixel(self.detail(torch.cat([features, best], dim=1))).float()
-        pixel = F.pixel_shuffle(pixel, _TILE)
+        pixel = F.avg_pool2d(F.pixel_shuffle(pixel, _TILE), step)
         guide, count = pixel[:, :1], pixel[:, 1:]
         count = self.architecture.initial_sharpness * torch.exp(count.clamp(-6.0, 2.0))
         # In place: a new volume costs more than the arithmetic.
-        full = enlarged(score[:, 0]).addcmul_(guide, enlarged(score[:, 1])).addcmul_(count, smoothed, value=-1.0)
-        return full, score[:, 0]
+        first, second = (enlarged(score[:, k], _TILE // step) for k in (0, 1))
+        return first.addcmul_(guide, second).addcmul_(count, smoothed, value=-1.0), score[:, 0]
 
-    def reduced(self, energy: Tensor, smoothed: Tensor) -> tuple[Tensor, Tensor]:
+    def reduced(self, energy: Tensor, smoothed: Tensor, tile: int = _TILE) -> tuple[Tensor, Tensor]:
         """Energies above their minimum by pairs of hypotheses, (B, P, 4, H/4, W/4).
 
         Clarity (B, 2, H/4, W/4) describes a pixel's cost curve at any depth: its best misfit, and the distinctness of
         the minimum.
         """
-        both = torch.stack([F.avg_pool2d(energy, _TILE), F.avg_pool2d(smoothed, _TILE)], dim=2)  # (B, D, 2, h, w)
+        both = torch.stack([F.avg_pool2d(energy, tile), F.avg_pool2d(smoothed, tile)], dim=2)  # (B, D, 2, h, w)
         lowest = both.amin(dim=1, keepdim=True)
         above = (both - lowest).clamp(max=self.architecture.max_energy)
         best = lowest[:, 0, :1] - lowest[:, 0, :1].mean(dim=(2, 3), keepdim=True)
@@ -217,6 +218,6 @@ def repeat(features: Tensor, pairs: int) -> Tensor:
     return features.unsqueeze(1).expand(-1, pairs, -1, -1, -1).flatten(0, 1)
 
 
-def enlarged(score: Tensor) -> Tensor:
-    """Upsample (B, D, h, w) bilinearly to full size."""
-    return F.interpolate(score, scale_factor=float(_TILE), mode="bilinear", align_corners=False)
+def enlarged(score: Tensor, times: int) -> Tensor:
+    """Upsample (B, D, h, w) bilinearly."""
+    return F.interpolate(score, scale_factor=float(times), mode="bilinear", align_corners=False)

@@ -30,4 +30,9 @@ def network_threads(wanted: int = 0) -> int:
     if wanted > 0:
         return wanted
     cores = usable_cores()
-    return cores if os.environ.get(_WAITING, "").lower() == "passive" else max(1, cores // 2)
+    return cores if threads_sleep() else max(1, cores // 2)
+
+
+def threads_sleep() -> bool:
+    """True if PyTorch's threads sleep as they wait."""
+    return os.environ.get(_WAITING, "").lower() == "passive"

@@ -92,16 +92,6 @@ def test_smoothed_energy(on_device: Aggregation, shape: tuple[int, int, int]) ->
             np.testing.assert_allclose(found.numpy(), wanted, atol=3e-4)
 
 
-@pytest.mark.parametrize("size", [(20, 30), (21, 30), (20, 31), (33, 47), (2, 3), (1, 2)])
-def test_halving_is_that_of_opencv(size: tuple[int, int]) -> None:
-    import cv2
-
-    plane = np.random.default_rng(0).random(size, np.float32)
-    half = ((size[1] + 1) // 2, (size[0] + 1) // 2)
-    expected = cv2.resize(plane, half, interpolation=cv2.INTER_AREA).reshape(half[::-1])
-    np.testing.assert_allclose(cuda.halved(torch.from_numpy(plane)[None])[0].numpy(), expected, atol=1e-6)
-
-
 @pytest.mark.parametrize("depths", [2, 3, 64])
 @pytest.mark.parametrize("sigma_scale", [1.0, 1.7])
 def test_read_out(on_device: Aggregation, depths: int, sigma_scale: float) -> None:

@@ -18,6 +18,7 @@ from dfs_ros.alignment.align import aligned_as_is
 from dfs_ros.config import Config
 from dfs_ros.cost_volume import SpectraCache, cuda
 from dfs_ros.cost_volume.cuda.graphs import Compute, CudaGraphs, Recorded, Tensors
+from dfs_ros.cost_volume.halving import half_size
 from dfs_ros.depth.guide import colours_of, guide_image, guide_of, image_channels
 from dfs_ros.depth.scene_range import hypotheses_for
 from dfs_ros.estimator.estimator import DepthEstimator
@@ -341,7 +342,7 @@ def test_tensors_run_through_the_network_as_arrays_do() -> None:
     network = load_network(config_of("light").network, "cpu")
     rng = np.random.default_rng(0)
     for size in ((8, 64, 64), (7, 50, 75)):
-        energy, smoothed = rng.normal(0, 1, (2, *size)).astype(np.float32)
+        energy, smoothed = rng.normal(0, 1, (2, size[0], *half_size(size[1:]))).astype(np.float32)
         guide, image = rng.random(size[1:], np.float32), rng.integers(0, 256, (*size[1:], 3), np.uint8)
         expected = network.probability(energy, smoothed, guide, image)
         planes = image_channels(guide, image)

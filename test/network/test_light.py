@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from dfs_ros.config import NetworkConfig
+from dfs_ros.cost_volume.halving import half_size
 from dfs_ros.cost_volume.hypotheses import depth_hypotheses
 from dfs_ros.depth.guide import guide_image, image_channels
 from dfs_ros.depth.readout import SIGMA_FLOOR, at_index, median_and_spread, read_out
@@ -33,8 +34,7 @@ def stirred(seed=0, architecture=SMALL):
 
 def inputs(depths=12, height=64, width=96, seed=1):
     rng = np.random.default_rng(seed)
-    energy = rng.normal(0, 1, (depths, height, width)).astype(np.float32)
-    smoothed = rng.normal(0, 1, (depths, height, width)).astype(np.float32)
+    energy, smoothed = rng.normal(0, 1, (2, depths, *half_size((height, width)))).astype(np.float32)
     guide = rng.random((height, width), dtype=np.float32)
     image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     return energy, smoothed, guide, image
@@ -52,7 +52,7 @@ def probability(module, energy, smoothed, image):
 def test_probability_adds_up_at_any_size_and_number_of_hypotheses():
     for depths, height, width in [(2, 64, 64), (7, 50, 75), (33, 64, 37)]:
         p = network_of(stirred()).probability(*inputs(depths, height, width))
-        assert p.shape == (depths, height, width) and p.dtype == np.float32
+        assert p.shape == (depths, *half_size((height, width))) and p.dtype == np.float32
         assert p.min() >= 0
         np.testing.assert_allclose(p.sum(axis=0), 1.0, atol=1e-5)
 
@@ -74,7 +74,7 @@ def test_more_hypotheses_on_either_side_move_the_answer_along():
     image = image_channels(guide, image)
     added = 8
     # Far from both ends the same curve, with hopeless hypotheses around it, must be answered the same.
-    hopeless = np.full((40, *guide.shape), 20.0, np.float32)
+    hopeless = np.full((40, *energy.shape[1:]), 20.0, np.float32)
     first = [np.concatenate([hopeless, x[:16], hopeless]) for x in (energy, smoothed)]
     moved = [np.concatenate([hopeless, hopeless[:added], x[:16], hopeless[:-added]]) for x in (energy, smoothed)]
     p, q = probability(module, *first, image), probability(module, *moved, image)
@@ -105,13 +105,13 @@ def test_an_odd_number_of_hypotheses_is_paired_with_its_last():
 def test_padding_does_not_reach_far():
     energy, smoothed, guide, image = inputs(depths=6, height=70, width=90)
     p = network_of(stirred()).probability(energy, smoothed, guide, image)
-    assert np.isfinite(p).all() and p.shape == (6, 70, 90)
+    assert np.isfinite(p).all() and p.shape == (6, 35, 45)
 
 
 def test_inputs_that_do_not_belong_together_are_refused():
     energy, smoothed, guide, image = inputs()
     network = network_of(stirred())
-    with pytest.raises(ValueError, match=r"received \(12, 64, 96\) and \(11, 64, 96\)"):
+    with pytest.raises(ValueError, match=r"received \(12, 32, 48\) and \(11, 32, 48\)"):
         network.probability(energy, smoothed[1:], guide, image)
     with pytest.raises(ValueError, match="D of 2 or more"):
         network.probability(energy[:1], smoothed[:1], guide, image)

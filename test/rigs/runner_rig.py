@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from dfs_ros.cost_volume.halving import half_size
 from dfs_ros.network.export import Shape, export_onnx
 from dfs_ros.network.light import LightNetwork
 from dfs_ros.network.runners.base import Runner, RunnerError
@@ -40,7 +41,7 @@ class Fixed(Runner):
 
 def images(depths: int, height: int, width: int):
     rng = np.random.default_rng(5)
-    energy, smoothed = rng.normal(0, 1, (2, depths, height, width)).astype(np.float32)
+    energy, smoothed = rng.normal(0, 1, (2, depths, *half_size((height, width)))).astype(np.float32)
     guide = rng.random((height, width), dtype=np.float32)
     return energy, smoothed, guide, rng.integers(0, 256, (height, width, 3), np.uint8)
 
@@ -58,7 +59,7 @@ def light() -> LightNetwork:
 
 @functools.cache
 def exported(hypotheses: int = 8, precision: str = "fp32", dynamic: bool = False) -> bytes:
-    """The shipped network as ONNX, of so many hypotheses of 64 x 96 pixels; made once for all tests."""
+    """The shipped network as ONNX, of so many hypotheses for images of 64 x 96 pixels; made once for all tests."""
     return export_onnx(light(), Shape(hypotheses, 64, 96), precision, dynamic)
 
 

@@ -139,23 +139,22 @@ def tensorrt_links(
     def make(precision: str) -> Runner:
         from dfs_ros.network.runners.tensorrt import TensorRTRunner
 
-        model = functools.partial(engine_model, module, precision, file=file)
+        def model(hypotheses: int, half_height: int, half_width: int) -> EngineModel:
+            return engine_model(module, precision, Shape(hypotheses, 2 * half_height, 2 * half_width), file)
+
         return TensorRTRunner(backend, model, precision=precision, progress=progress)
 
     wanted = ("fp32",) if precision == "fp32" else ("fp16", "fp32")
     return [(f"{backend} {name}", functools.partial(make, name)) for name in wanted]
 
 
-def engine_model(
-    module: LightNetwork, precision: str, hypotheses: int, height: int, width: int, file: Path | None = None
-) -> EngineModel:
+def engine_model(module: LightNetwork, precision: str, shape: Shape, file: Path | None = None) -> EngineModel:
     """ONNX model of one shape, with golden inputs to check its engine.
 
     `file`: the network's weights. Where PyTorch cannot export, the ONNX file beside them is used.
     """
     from dfs_ros.network.runners.tensorrt import EngineModel
 
-    shape = Shape(hypotheses, height, width)
     model = _exported(module, shape, precision, False, file)
     return EngineModel(model, precision, shape.of_inputs(), golden_of(module, shape, precision))
 

@@ -47,7 +47,7 @@ class EngineModel:
 class TensorRTRunner(Runner):
     """Runner of engines of one backend of `BACKENDS` on the current CUDA GPU.
 
-    `model` returns the model to build for a number of hypotheses, height and width. Raises RunnerMissing if the backend
+    `model` returns the model to build for hypotheses, height and width of a volume. Raises RunnerMissing if the backend
     is not installed or does not support the GPU, or without a GPU for PyTorch.
     """
 

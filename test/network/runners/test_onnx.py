@@ -9,6 +9,7 @@ import torch
 from runner_rig import exported, exported_of_other_weights, images, light, needs_onnx, no_gpu, own_cache
 
 from dfs_ros.config import NetworkConfig
+from dfs_ros.cost_volume.halving import half_size
 from dfs_ros.network import load_network
 from dfs_ros.network.export import INPUTS, Shape, golden_inputs
 from dfs_ros.network.runners.base import RunnerError
@@ -32,7 +33,7 @@ def test_onnx_runtime_by_name_answers_as_torch_at_any_size() -> None:
     for size in ((8, 64, 64), (7, 50, 75), (2, 33, 31), (13, 64, 37)):
         arrays = images(*size)
         p, q = onnx.probability(*arrays), reference.probability(*arrays)
-        assert p.shape == size
+        assert p.shape == (size[0], *half_size(size[1:]))
         np.testing.assert_allclose(p, q, atol=1e-4)
     assert onnx.faults == []
 
@@ -58,7 +59,7 @@ def test_onnx_with_other_inputs_is_refused_and_torch_takes_over() -> None:
     with pytest.raises(RunnerError, match="onnxruntime: "):  # a graph for one shape, and another one comes
         OnnxRunner(lambda: model, INPUTS, "cpu").run(*golden_inputs(Shape(8, 96, 64)))
     chain = ChainRunner([("onnx", lambda: wrong), ("torch", lambda: TorchRunner(light(), "cpu"))])
-    assert chain.run(*inputs).shape == (8, 64, 96)
+    assert chain.run(*inputs).shape == (8, 32, 48)
     assert chain.description == "torch on cpu" and "expected inputs" in chain.faults[0].text
 
 
@@ -79,7 +80,7 @@ def test_a_file_that_is_cut_short_is_not_used(monkeypatch) -> None:
     right = exported(9, "fp32", dynamic=True)
     monkeypatch.setattr("dfs_ros.network.runners.choose.onnx_of", lambda *_: right[: len(right) // 2])
     network = load_network(NetworkConfig(runner="onnx", precision="fp32"), "cpu")
-    assert network.probability(*images(4, 32, 32)).shape == (4, 32, 32)
+    assert network.probability(*images(4, 32, 32)).shape == (4, 16, 16)
     (fault,) = network.faults
     assert fault.level == "warning" and "the model cannot be loaded" in fault.text
 
@@ -113,7 +114,7 @@ def test_a_network_that_cannot_be_exported_runs_in_torch(monkeypatch, tmp_path) 
     monkeypatch.setitem(sys.modules, "onnx", None)
     file = shutil.copy(model_file("light"), tmp_path / "mine.safetensors")  # without ONNX files beside it
     network = load_network(NetworkConfig(name=str(file), runner="onnx", precision="fp32"), "cpu")
-    assert network.probability(*images(4, 32, 32)).shape == (4, 32, 32)
+    assert network.probability(*images(4, 32, 32)).shape == (4, 16, 16)
     assert network.description.endswith("torch on cpu")
     assert "needs the package onnx" in network.faults[0].text and network.faults[0].level == "warning"
 
@@ -128,7 +129,7 @@ def test_shipped_files_serve_where_the_package_onnx_is_missing(monkeypatch) -> N
     np.testing.assert_allclose(network.probability(*images(7, 50, 75)), expected, atol=1e-4)
     assert "onnxruntime" in network.description and network.faults == []
     for precision in ("fp32", "fp16"):
-        model = engine_model(light(), precision, 7, 32, 64, file=model_file("light"))
+        model = engine_model(light(), precision, Shape(7, 32, 64), file=model_file("light"))
         assert model.onnx == model_file("light").with_name(f"light-dynamic-{precision}.onnx").read_bytes()
     assert len(build_engine(trt, model.onnx, model.shapes)) > 500_000
 
@@ -154,5 +155,5 @@ def test_a_file_of_large_tensors_beside_the_weights_is_not_loaded(monkeypatch, t
     file = shutil.copy(model_file("light"), tmp_path / "mine.safetensors")
     (tmp_path / "mine-dynamic-fp32.onnx").write_bytes(model.SerializeToString())
     network = load_network(NetworkConfig(name=str(file), runner="onnx", precision="fp32"), "cpu")
-    assert network.probability(*images(4, 32, 32)).shape == (4, 32, 32)
+    assert network.probability(*images(4, 32, 32)).shape == (4, 16, 16)
     assert "expected a tensor of at most 0 numbers" in network.faults[0].text

@@ -128,12 +128,12 @@ def test_engines_answer_as_torch(backend, precision) -> None:
     pytest.importorskip(backend, reason=f"{backend} is not installed")
     module = load_weights(model_file("light"))
 
-    def model(*shape):
-        return engine_model(module, precision, *shape)
+    def model(hypotheses, half_height, half_width):
+        return engine_model(module, precision, Shape(hypotheses, 2 * half_height, 2 * half_width))
 
     for size in ((8, 64, 96), (7, 32, 64)):
         runner = TensorRTRunner(backend, model, precision=precision)
-        asked = model(*size)
+        asked = engine_model(module, precision, Shape(*size))
         assert asked.golden.difference(runner.run(*golden_inputs(Shape(*size)))) <= asked.golden.tolerance
         tensors = [torch.from_numpy(array).cuda() for array in golden_inputs(Shape(*size))]
         answer = runner.run_tensors(*tensors)

@@ -132,7 +132,7 @@ def bench_on_the_host(kernels: HostKernels) -> Bench:
         spectra = engine.spectra(problem.stack.images if images is None else images, spectra_cache, frame_keys)
         return engine.volume(spectra, problem.coc_px, graphs if graph else None)
 
-    return Bench(kernels, CPU, volume, repeats=2, sizes=((40, 48), (32, 32)), shape=(6, 32, 64), compared=(62, 83))
+    return Bench(kernels, CPU, volume, repeats=2, sizes=((40, 48), (32, 32)), shape=(16, 64, 96), compared=(62, 83))
 
 
 def test_all_checks_run_on_the_host_build_in_order_of_worth(
@@ -161,7 +161,7 @@ def test_all_checks_run_on_the_host_build_in_order_of_worth(
         "volumes by other ways",
     ]
     assert names[5] == "time, residual 48x40x5x64" and names[-1] == "compute-sanitizer initcheck"
-    worth = ["volumes", "time, residual 48x40x5x64", "network 64x32x6, tensorrt fp16", "compute-sanitizer memcheck"]
+    worth = ["volumes", "time, residual 48x40x5x64", "network 96x64x16, tensorrt fp16", "compute-sanitizer memcheck"]
     assert [names.index(name) for name in worth] == sorted(names.index(name) for name in worth)
     here = [check for check in checks if "tensorrt" not in check.name and "onnx" not in check.name]
     report: dict[str, Any] = {"machine": dict.fromkeys(("card", "driver", "torch", "cuda", "kernels", "commit"), "-")}
@@ -173,13 +173,13 @@ def test_all_checks_run_on_the_host_build_in_order_of_worth(
     assert len(report["parity"]) == 3 * (2 * 5 + 4) + 12 + 2 * 2 * 4 + 2 * 2 * 7
     assert all(row["passed"] for row in report["parity"])
     assert set(report["not_run"]) == {f"compute-sanitizer {tool}" for tool in gpu_checks.SANITIZERS} | {
-        "network 64x32x6, torch fp16"
+        "network 96x64x16, torch fp16"
     }
-    assert "needs a CUDA GPU" in report["not_run"]["network 64x32x6, torch fp16"]
+    assert "needs a CUDA GPU" in report["not_run"]["network 96x64x16, torch fp16"]
     volume = report["volumes"]["residual 48x40x5x64"]
     assert 0 < volume["eager"]["min_ms"] <= volume["eager"]["median_ms"] <= volume["eager"]["max_ms"]
     assert volume["planned_mb"] > 64 * 40 * 48 * 4e-6 and volume["floor"]["bytes"] > 0
-    assert report["networks"]["network 64x32x6, torch fp32"]["difference"] < 1e-4
+    assert report["networks"]["network 96x64x16, torch fp32"]["difference"] < 1e-4
     steps = {"cost volume", "aggregate", "optimize", "decide", "read out", "transfer"}
     assert set(report["estimates"]["end to end 48x40"]["steps_ms"]) == steps
     live = report["estimates"]["live 48x40"]

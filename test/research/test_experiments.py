@@ -106,7 +106,7 @@ def test_networks_of_a_few_hypotheses_gain_by_the_costs_in_between():
     with_them, without = errors["light"], errors["light, nothing in between"]
     assert with_them[8] < 0.8 * without[8]
     assert with_them[16] < without[16]  # doubled to 31, as 16 lie over 2 px of blur apart
-    assert with_them[32] == pytest.approx(without[32], rel=0.02)
+    assert with_them[32] < 1.02 * without[32]
     assert with_them[64] == without[64]
 
 

@@ -134,8 +134,14 @@ def shifted(stack: FocalStack, pixels: tuple[int, ...]) -> FocalStack:
 
 @pytest.mark.parametrize(
     ("speed_m_s", "pixels"),
-    [(0.0, (0, 0, 0, 0, 0)), (0.0, (-6, -3, 0, 3, 6)), (0.1, (-6, -3, 0, 3, 6)), (0.05, (3, -2, 0, 2, -1))],
-    ids=["still", "turns", "moves and turns", "moves unevenly"],
+    [
+        (0.0, (0, 0, 0, 0, 0)),
+        (0.0, (-6, -3, 0, 3, 6)),
+        (0.1, (-6, -3, 0, 3, 6)),
+        (0.05, (3, -2, 0, 2, -1)),
+        (0.1, (2, 0, 0, 0, 2)),
+    ],
+    ids=["still", "turns", "moves and turns", "moves unevenly", "slows down"],
 )
 def test_no_even_motion_is_found_where_there_is_none(speed_m_s: float, pixels: tuple[int, ...]) -> None:
     assert found_in(shifted(moving_stack(speed_m_s), pixels)) is None

@@ -26,10 +26,12 @@ from dfs_ros.types import FocalStack
 
 Array = NDArray[np.float64]
 
-_UNEVEN = (
-    0.05  # largest distance (root mean square) of the places from a line in time, as a share of their reach: .023 of an
-)
-# even motion at most (10 stacks of training photos), .1 and more of a camera that sways every two seconds
+_UNEVEN = 0.05
+"""Largest distance (root mean square) of the places from a line in time, as a share of their reach.
+
+It is .023 at most of an even motion (10 stacks of training photos), .1 and more of a camera that sways every two
+seconds.
+"""
 _DIFFERENT = 0.5  # of the velocities by the places and by parallax; errors of the first depth reduce the latter by .25
 # Standard deviation, about what is expected, of the velocity, and of log scale and roll of a frame.
 _VELOCITY_WITHIN_M_S, _SCALE_WITHIN, _ROLL_WITHIN = 0.1, 0.01, 0.05

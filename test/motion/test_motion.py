@@ -139,7 +139,7 @@ def shifted(stack: FocalStack, pixels: tuple[int, ...]) -> FocalStack:
         (0.0, (-6, -3, 0, 3, 6)),
         (0.1, (-6, -3, 0, 3, 6)),
         (0.05, (3, -2, 0, 2, -1)),
-        (0.1, (2, 0, 0, 0, 2)),
+        (0.2, (1, 0, 0, 0, 1)),
     ],
     ids=["still", "turns", "moves and turns", "moves unevenly", "slows down"],
 )

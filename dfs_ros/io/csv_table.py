@@ -13,7 +13,8 @@ from dfs_ros.io.stack_description import MAX_DESCRIPTION_BYTES, collecting, comb
 def read_table(path: Path, known: tuple[str, ...]) -> tuple[list[str], list[tuple[str, dict[str, str]]]]:
     """Columns, and each line as its name for errors and its values by column; empty lines are left out.
 
-    Raises FileNotFoundError or ValueError, with file and line, also for a column that is not in `known`.
+    Raises FileNotFoundError or ValueError, with file and line, also for a column that is not in `known` or stands
+    twice.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected CSV with columns {', '.join(known)}")
@@ -32,6 +33,8 @@ def read_table(path: Path, known: tuple[str, ...]) -> tuple[list[str], list[tupl
         for name in columns:
             if name not in known:
                 raise ValueError(f"{path}: {unknown_name(name or '(empty)', known, 'column')}")
+        if len(set(columns)) < len(columns):
+            raise ValueError(f"{path}: expected each column once, received {', '.join(columns)}")
         for row in rows:
             if any(cell.strip() for cell in row):
                 with collecting(errors):

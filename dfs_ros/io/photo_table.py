@@ -32,7 +32,7 @@ def read_photo_table(path: Path, folder: Path, lens: Lens | None) -> PhotoTable:
     """Read the file; raw positions are turned into focus by `lens`. Raises FileNotFoundError or ValueError."""
     columns, lines = read_table(path, _COLUMNS)
     focus_columns = [name for name in columns if name in _FOCUS_COLUMNS]
-    if "file" not in columns or len(focus_columns) != 1 or len(set(columns)) != len(columns):
+    if "file" not in columns or len(focus_columns) != 1:
         raise ValueError(
             f"{path}: expected the column file and either focus_diopters or focus_distance_m or, with a calibration, "
             f"raw_position, received {', '.join(columns) or 'nothing'}"

@@ -39,7 +39,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from dfs_ros.config import read_yaml, unknown_name
+from dfs_ros.config import read_yaml
+from dfs_ros.lens.table import check_covered, check_keys
 from dfs_ros.types import Camera
 
 FORMAT = "lens-calibration/1"
@@ -115,9 +116,9 @@ class LensCalibration:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> LensCalibration:
         """Make a calibration from the plain values of YAML."""
-        _check_keys(document, _KEYS, "entry")
+        check_keys(document, _KEYS, "entry")
         image, raw, parameters = (_mapping(document.get(key), key) for key in ("image", "raw", "parameters"))
-        _check_keys(parameters, PARAMETERS, "parameter")
+        check_keys(parameters, PARAMETERS, "parameter")
         rows = [_mapping(parameters.get(name), f"parameters: {name}") for name in PARAMETERS]
         values = np.array([_number(r.get("value"), f"parameters: {n}") for n, r in zip(PARAMETERS, rows, strict=True)])
         sigma = np.array([_number(r.get("sigma"), f"parameters: {n}") for n, r in zip(PARAMETERS, rows, strict=True)])
@@ -188,12 +189,7 @@ class LensCalibration:
 
     def raw_of(self, focus_diopters: float) -> float:
         """Raw position of a focus, whatever the direction. Raises ValueError beyond the calibrated positions."""
-        low, high = self.range_diopters
-        if not low <= focus_diopters <= high:
-            raise ValueError(
-                f"focus: expected {low:g} to {high:g} dioptres, which the lens calibration covers, received "
-                f"{focus_diopters:g}"
-            )
+        check_covered(focus_diopters, self.range_diopters)
         offset = self["focus0"] + self._field[0] - focus_diopters
         roots = np.roots([self["focus2"], self["focus1"], offset]) if self["focus2"] else [-offset / self["focus1"]]
         e = min((float(np.real(root)) for root in roots), key=abs)
@@ -291,12 +287,6 @@ def _mapping(value: Any, name: str) -> Mapping[str, Any]:
             f"{name}: " + ("missing" if value is None else f"expected keys with values, received {value!r}")
         )
     return value
-
-
-def _check_keys(mapping: Mapping[Any, Any], known: tuple[str, ...], what: str) -> None:
-    for key in mapping:
-        if key not in known:
-            raise ValueError(unknown_name(str(key), known, what))
 
 
 def _number(value: Any, name: str) -> float:

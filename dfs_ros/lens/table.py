@@ -105,14 +105,19 @@ class LensTable:
 
     def raw_of(self, focus_diopters: float) -> float:
         """Raw position of a focus. Raises ValueError beyond the points."""
-        low, high = self.range_diopters
-        if not low <= focus_diopters <= high:
-            raise ValueError(
-                f"focus: expected {low:g} to {high:g} dioptres, which the lens calibration covers, received "
-                f"{focus_diopters:g}"
-            )
+        check_covered(focus_diopters, self.range_diopters)
         order = np.argsort(self.focus_diopters)
         return float(np.interp(focus_diopters, self.focus_diopters[order], self.raw[order]))
+
+
+def check_covered(focus_diopters: float, range_diopters: tuple[float, float]) -> None:
+    """Raise ValueError for a focus beyond the (farthest, nearest) calibrated one."""
+    low, high = range_diopters
+    if not low <= focus_diopters <= high:
+        raise ValueError(
+            f"focus: expected {low:g} to {high:g} dioptres, which the lens calibration covers, received "
+            f"{focus_diopters:g}"
+        )
 
 
 def read_document(path: str | Path) -> dict[str, Any]:
@@ -122,7 +127,7 @@ def read_document(path: str | Path) -> dict[str, Any]:
         if not isinstance(document, Mapping) or document.get("format") != FORMAT:
             found = document.get("format") if isinstance(document, Mapping) else type(document).__name__
             raise ValueError(f"expected `format: {FORMAT}`, received {found!r}")
-        _check_keys(document, _KEYS, "entry")
+        check_keys(document, _KEYS, "entry")
         _rows(document)
     except ValueError as error:
         raise ValueError(f"lens calibration {path}: {error}") from error
@@ -139,7 +144,7 @@ def _rows(document: Mapping[str, Any]) -> list[tuple[float, float, float]]:
 def _row(point: Any, name: str) -> tuple[float, float, float]:
     if not isinstance(point, Mapping):
         raise ValueError(f"{name}: expected {{raw: ..., focus_diopters: ...}}, received {point!r}")
-    _check_keys(point, _POINT_KEYS, name)
+    check_keys(point, _POINT_KEYS, name)
     for key in _POINT_KEYS[:2]:
         if key not in point:
             raise ValueError(f"{name}: {key} is missing")
@@ -147,7 +152,8 @@ def _row(point: Any, name: str) -> tuple[float, float, float]:
     return raw, focus, sigma
 
 
-def _check_keys(mapping: Mapping[Any, Any], known: tuple[str, ...], what: str) -> None:
+def check_keys(mapping: Mapping[Any, Any], known: tuple[str, ...], what: str) -> None:
+    """Raise ValueError for an unknown key, with the nearest known one."""
     for key in mapping:
         if key not in known:
             raise ValueError(unknown_name(str(key), known, what))

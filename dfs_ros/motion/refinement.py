@@ -136,9 +136,9 @@ def by_blur(stack: MovingStack, diopters: Image, log_within: float, cost: CostCo
     and g), e the error per root of curvature. `log_within`: standard deviation of m, the scale of the positions,
     before; those of b and g follow from that of breathing.
     """
-    resolved = replace(cost, method="residual", channels="luma", window_sigma_px=_BLUR_WINDOW_PX).resolved()
     from scipy import optimize  # a tenth of the start of a node, which a still camera does not need
 
+    resolved = replace(cost, method="residual", channels="luma", window_sigma_px=_BLUR_WINDOW_PX).resolved()
     still, inside = stack.still(diopters, resolved.transfer_curve)
     far, near = np.percentile(diopters, [1.0, 99.0])
     levels = np.linspace(near * _BLUR_REACH, far / _BLUR_REACH, _BLUR_HYPOTHESES)

@@ -83,7 +83,7 @@ def _rows(folder: Path, csv: Path) -> list[_Row]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; expected one with images of the board")
     columns, lines = read_table(csv, _COLUMNS)
-    if not {"file", "raw_position"} <= set(columns) or len(set(columns)) != len(columns):
+    if not {"file", "raw_position"} <= set(columns):
         raise ValueError(
             f"{csv}: expected the columns file and raw_position, and perhaps stamp_ns and sweep, received "
             f"{', '.join(columns) or 'nothing'}"

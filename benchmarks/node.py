@@ -1,7 +1,8 @@
 """Measure speed and memory of the depth node, with camera and node as processes.
 
-Defaults: 320 x 240, 5 images a sweep, 32 hypotheses, luma, no network, for 60 s. Prints a summary; --output also writes
-bench_node.json. Latency counts from the stamp of the newest image of a sweep to the reception of its depth image.
+The settings are the defaults of the product: 320 x 240, 5 images a sweep, the default network; for 60 s. --moving sways
+the simulated camera at up to 0.2 m/s, with transforms. Prints a summary, with the share of every step; --output writes
+it to bench_node.json. Latency counts from the stamp of a sweep's newest image to the reception of its depth image.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import argparse
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,12 +34,14 @@ from dfs_ros.cli.signals import signals_noted
 from dfs_ros.cli.statusline import StatusLine
 from dfs_ros.config import Config
 from dfs_ros.io.strict_json import json_text
+from dfs_ros.messages.node_status import number
 from dfs_ros.system.cores import usable_cores
 
-SETTINGS = {"hypotheses": {"count": 32, "interpolate_to": 0}, "cost": {"channels": "luma"}, "network": {"name": "none"}}
+_SWAY = {"camera": {"sway_period_s": 1.2}}  # of 38 mm a radian: 0.2 m/s at most
 _STARTUP_S = 120.0
 _WARM_UP_S = 3.0  # after the first depth image: caches fill, memory pools grow
 _SAMPLE_S = 1.0
+_STEP = "seconds "  # begins the keys of the node's diagnostics that tell the time of a step
 
 
 class Sample(NamedTuple):
@@ -47,6 +50,8 @@ class Sample(NamedTuple):
     seconds: float
     rss_mb: float
     cpu_seconds: float
+    steps_s: Mapping[str, float]
+    """Seconds of each step of its newest depth image."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
         from dfs_ros.system.atomic import prepare_output
 
         prepare_output(args.output)
-    config = with_camera_arguments(config_from_arguments(args, Config.from_dict(SETTINGS)), args)
+    config = config_from_arguments(args, Config.from_dict(_SWAY if args.moving else {}))
+    config = with_camera_arguments(config, args)
     source = make_source(config)
     setup = Setup(args, fitted(config, source.frames_per_sweep), source, with_viewer=False)
     record = measure(setup, args.duration)
@@ -118,7 +124,10 @@ def measure(setup: Setup, duration_s: float) -> dict[str, Any]:
         def sample() -> None:
             usage = node.cpu_times()
             rss_mb = node.memory_info().rss / 2**20
-            samples.append(Sample(time.monotonic() - began, rss_mb, usage.user + usage.system))
+            steps_s = {
+                key[len(_STEP) :]: number(monitor.node, key) for key in monitor.node.values if key.startswith(_STEP)
+            }
+            samples.append(Sample(time.monotonic() - began, rss_mb, usage.user + usage.system, steps_s))
             status.show(status_line(monitor))
 
         def enough() -> bool:
@@ -142,12 +151,27 @@ def describe(record: dict[str, Any]) -> str:
             f"jitter of their intervals {1e3 * record['jitter_s']:.0f} ms",
             f"latency  {1e3 * latency['p50']:.0f} ms (99 %: {1e3 * latency['p99']:.0f} ms, first "
             f"{1e3 * latency['first']:.0f} ms, last {1e3 * latency['last']:.0f} ms)",
+            f"steps    {1e3 * sum(record['steps_s'].values()):.0f} ms: {shares_text(record['steps_s'])}",
             record["drops_text"],
             f"callback {callback['wall']:.1f} ms for an image (99 %; {callback['processor']:.1f} ms of the processor)",
             f"node     {memory['first']:.0f} MB at the start, {memory['last']:.0f} MB at the end, most "
             f"{memory['most']:.0f} MB; {100 * record['node_cpu']:.0f} % of a core ({record['machine']['cores']} cores)",
         ]
     )
+
+
+def mean_steps_s(samples: Sequence[Sample]) -> dict[str, float]:
+    """Mean seconds of each step over depth images; 0 where an image did not need the step."""
+    told = [sample.steps_s for sample in samples if sample.steps_s]
+    names = dict.fromkeys(name for steps_s in told for name in steps_s if name != "total")
+    return {name: sum(steps_s.get(name, 0.0) for steps_s in told) / len(told) for name in names}
+
+
+def shares_text(steps_s: Mapping[str, float]) -> str:
+    """Share of each step in their sum, largest first."""
+    total = sum(steps_s.values()) or 1.0
+    order = sorted(steps_s, key=lambda name: -steps_s[name])
+    return ", ".join(f"{name} {steps_s[name] / total:.0%}" for name in order)
 
 
 def _record(setup: Setup, monitor: Monitor, samples: list[Sample]) -> dict[str, Any]:
@@ -165,6 +189,7 @@ def _record(setup: Setup, monitor: Monitor, samples: list[Sample]) -> dict[str, 
         "setup": f"{config.hypotheses.count} hypotheses, {channels}, network {config.network.name}",
         "seconds": seconds,
         **values,
+        "steps_s": mean_steps_s(samples),
         "jitter_s": float(np.std(np.diff(monitor.times_ns))) * 1e-9 if len(monitor.times_ns) > 2 else math.inf,
         "drops_text": drops_text(monitor.node),
         "image_callback_p99_ms": monitor.image_callback_ms,

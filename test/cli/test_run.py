@@ -20,6 +20,7 @@ from dds_names import new_domain
 from report_rig import violations
 
 from dfs_ros.cli.main import main
+from dfs_ros.config import Config
 from dfs_ros.io.stack_folder import save_stack
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import plane_scene
@@ -208,13 +209,18 @@ def test_bad_input_is_refused_before_anything_starts(
 
 def test_bench_of_the_node(stack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROS_DOMAIN_ID", DOMAIN)
-    arguments = ["--duration", "2", "--source", "stack", str(stack), "--output", str(tmp_path), "--hypotheses", "8"]
+    arguments = ["--duration", "2", "--source", "stack", str(stack), "--output", str(tmp_path), "--network", "none"]
     before = psutil.Process().children()
     assert main(["bench", "--node", *arguments]) == 0
     record = json.loads((tmp_path / "bench_node.json").read_text())
     assert record["depth_hz"] > 0
     assert record["seconds"] >= 2
-    assert record["configuration"]["hypotheses"]["count"] == 8
+    expected = Config().to_dict()
+    assert record["configuration"]["hypotheses"] == expected["hypotheses"]
+    assert record["configuration"]["cost"] == expected["cost"]
+    steps_s = record["steps_s"]
+    assert {"align", "cost volume", "aggregate"} <= set(steps_s) and "total" not in steps_s
+    assert 0 < sum(steps_s.values()) < 60
     callback_ms = record["image_callback_p99_ms"]
     assert set(callback_ms) == {"wall", "processor"} and callback_ms["wall"] > 0
     assert 20 < record["node_rss_mb"]["first"] <= record["node_rss_mb"]["most"] < 2000

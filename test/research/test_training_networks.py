@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import socket
 import subprocess
 import sys
 
@@ -219,10 +220,13 @@ def test_kept_weights_are_a_mean_and_counters_are_counted(stacks):
 # --- command
 
 
-def run_command(folder, *more):
+def command(folder, *more):
     arguments = ["train", "--preset", "smoke", "--steps", "2", "--stacks", "1", "--threads", "1"]
-    arguments += ["--output", str(folder / "out"), "--cache", str(folder / "cache")]
-    return main([*arguments, *more])
+    return [*arguments, "--output", str(folder / "out"), "--cache", str(folder / "cache"), *more]
+
+
+def run_command(folder, *more):
+    return main(command(folder, *more))
 
 
 def test_command_trains_any_network_for_one_camera(tmp_path, rendered, capsys, coarsely_rendered):
@@ -247,16 +251,19 @@ def test_command_trains_any_network_for_one_camera(tmp_path, rendered, capsys, c
         assert message in capsys.readouterr().err
 
 
-def test_two_processes_train_as_one_with_both_batches(tmp_path):
-    """torchrun on two processes: the weights are those of one process that sees both batches of every step."""
-    options = ["--network", "direct", "--camera", "B", "--bf16", "off", "--restart"]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    command += ["dfs_ros.cli.main", "train", "--preset", "smoke", "--steps", "2", "--stacks", "1", "--threads", "2"]
-    command += ["--output", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--device", "cpu", *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    result = subprocess.run(command, capture_output=True, text=True, timeout=250, env=environment)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count("written:") == 1, "one process writes"
+def test_two_processes_train_as_one_with_both_batches(tmp_path, monkeypatch, capsys, coarsely_rendered):
+    """Two processes, named as by torchrun: the weights are those of one that sees both batches of every step."""
+    options = ["--network", "direct", "--camera", "B", "--bf16", "off", "--device", "cpu", "--restart"]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    for name, value in {**address, "WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    second = [sys.executable, "-m", "dfs_ros.cli.main", *command(tmp_path, *options)]
+    environment = {**os.environ, "RANK": "1", "LOCAL_RANK": "1", "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(second, stdout=subprocess.PIPE, env=environment) as process:
+        assert run_command(tmp_path, *options) == 0
+        assert process.communicate(timeout=250)[0] == b"" and process.returncode == 0
+    assert capsys.readouterr().out.count("written:") == 1, "one process writes"
     assert "2 x cpu" in (tmp_path / "out" / "smoke.md").read_text()
 
     settings = preset("smoke", network="direct", camera="B", bf16=False, steps=2, stacks=1)
@@ -270,5 +277,7 @@ def test_two_processes_train_as_one_with_both_batches(tmp_path):
     trainer._batch = both
     list(trainer.run())
     trained = load_module(tmp_path / "out" / "smoke.safetensors").state_dict()
-    for name, value in trainer.averaged_weights().items():
-        torch.testing.assert_close(trained[name], value, atol=2e-5, rtol=1e-4)
+    expected = trainer.averaged_weights()
+    # The softmax over the images cancels it: its gradient is rounding alone, which AdamW scales to a whole step.
+    del trained["attention.bias"], expected["attention.bias"]
+    torch.testing.assert_close(trained, expected, atol=2e-6, rtol=1e-5)

@@ -1,7 +1,14 @@
 """Calibrate a lens from images of a board at many focus positions.
 
     dfs calibrate board --output board.pdf
+    dfs calibrate lens --source v4l2 /dev/video0 --output lens.yaml        webcam: sweeps its lens, says what to show
+    dfs calibrate lens --source topics --output lens.yaml --remap image:=/cam/image_raw --remap focus:=/cam/focus
+    dfs calibrate lens --source bag BAG --output lens.yaml
     dfs calibrate lens FOLDER --csv FOLDER/positions.csv --output lens.yaml
+
+From a camera: hold the board still until the command names the next pose, then move it. Ctrl-C ends the gathering, and
+what is there is used; a later call with the same FOLDER adds to it. Topics: something else sweeps the lens up and down,
+such as `ros2 run dfs_ros focus_sweeper`; with `ros2 run dfs_ros dfs calibrate lens` they are those of ROS 2.
 
 The CSV file has the columns `file` and `raw_position` (what the driver calls the lens position), and optionally
 `stamp_ns` and `sweep`. Sweep the lens over its range, in 8 positions or more, best up and down, while camera and board
@@ -9,25 +16,36 @@ stand still; then move the board. Three sweeps suffice: near, in the middle and 
 degrees another way. What the images do not determine is named, and left at what lenses are like.
 
 Found are intrinsics, distortion and their change with focus, the focus in dioptres of every raw position, the focal
-surface over the field, aperture, vignetting and softness, each with its standard deviation (lens-calibration/1).
-`dfs calibrate check` then compares the depth of a board with its pose.
+surface over the field, aperture, vignetting and softness, each with its standard deviation, latency and settling time
+(lens-calibration/1). `dfs calibrate check` then compares the depth of a board with its pose.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfs_ros.cli.calibrate_board import add_board_argument
-from dfs_ros.config import LimitsConfig
+from dfs_ros.cli.common import add_config_arguments, config_from_arguments
+from dfs_ros.cli.participants import add_participant_arguments, participant, size_argument
+from dfs_ros.cli.signals import interrupted_by_signals
+from dfs_ros.config import CameraConfig, Config, LimitsConfig
+from dfs_ros.transport.names import parse_remappings
 
 if TYPE_CHECKING:
+    from dfs_ros.calibration.board import Board
     from dfs_ros.calibration.lens.fit import LensFit
+    from dfs_ros.calibration.lens.gathering import LensImage
+    from dfs_ros.calibration.lens.response import Response
     from dfs_ros.lens.calibration import LensCalibration
 
-_NEAR_M, _FAR_RATIO = 0.3, 1.8
+_SETTLE_S = 0.4
+_POSITIONS, _POSES = 13, 3
 _HINTS = {
     "aperture_m": "show the board at another distance",
     "focus0": "show the board at another distance",
@@ -43,16 +61,46 @@ _HINTS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="FOLDER", help="folder of the images")
-    parser.add_argument("--csv", metavar="FILE", required=True, help="table of the lens position of each image")
+    parser.add_argument(
+        "folder",
+        metavar="FOLDER",
+        nargs="?",
+        help="folder of the images; with --source, where they go (default: beside the output)",
+    )
+    parser.add_argument("--csv", metavar="FILE", help="table of the lens position of each image")
+    parser.add_argument(
+        "--source",
+        metavar=("v4l2|topics|bag", "DEVICE|BAG"),
+        nargs="+",
+        help="camera: v4l2 [DEVICE], topics (of a camera that runs) or bag BAG",
+    )
     parser.add_argument("--output", metavar="FILE", required=True, help="calibration to write")
     add_board_argument(parser)
     parser.add_argument(
-        "--unit",
-        metavar="UNIT",
-        default="raw",
-        help="unit of the lens positions, such as focus_absolute (default: %(default)s)",
+        "--poses",
+        metavar="N",
+        type=int,
+        default=_POSES,
+        help="poses of the board, of a camera (default: %(default)s)",
     )
+    parser.add_argument(
+        "--positions",
+        metavar="N",
+        type=int,
+        default=_POSITIONS,
+        help="lens positions of a sweep of a V4L2 camera (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--size", metavar="WxH", type=size_argument, default=(640, 480), help="image size of a V4L2 camera (640x480)"
+    )
+    parser.add_argument(
+        "--rate",
+        metavar="HZ",
+        type=float,
+        default=CameraConfig.rate_hz,
+        help="frame rate asked of a V4L2 camera (default: %(default)g)",
+    )
+    parser.add_argument("--unit", metavar="UNIT", help="unit of the lens positions (default: the camera's, or raw)")
     parser.add_argument("--note", metavar="TEXT", default="", help="text for the file")
     parser.add_argument("--report", metavar="DIR", help="folder for a report with figures, report.html and report.png")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -63,9 +111,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=LimitsConfig.image_megapixels,
         help="maximum size of an image; larger ones are refused (default: %(default)g)",
     )
+    add_participant_arguments(parser)
+    add_config_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    if (args.source is None) == (args.csv is None) or (args.csv is not None and args.folder is None):
+        raise ValueError("expected either FOLDER with --csv FILE, or --source v4l2|topics|bag")
+    if args.poses < 1 or args.positions < 5:
+        raise ValueError(
+            f"expected --poses of 1 or more and --positions of 5 or more, received {args.poses} and {args.positions}"
+        )
+    config = config_from_arguments(args)
+
     from tqdm import tqdm
 
     from dfs_ros.calibration.board import Board
@@ -73,14 +131,19 @@ def run(args: argparse.Namespace) -> int:
     from dfs_ros.system.atomic import write_atomically
 
     board = Board.parse(args.board)
+    if args.csv is None:
+        folder, unit = _gathered(args, config, board)
+        csv = folder / "positions.csv"
+    else:
+        folder, csv, unit = Path(args.folder), Path(args.csv), "raw"
     with tqdm(total=100, leave=False, unit="%", disable=None) as bar:
 
         def progress(stage: str, share: float) -> None:
             bar.set_description(stage)
             bar.update(round(100 * share) - bar.n)
 
-        calibration, fit = calibrate_folder(
-            Path(args.folder), Path(args.csv), board, args.unit, args.note, args.max_input_megapixels, progress
+        calibration, fit, response = calibrate_folder(
+            folder, csv, board, args.unit or unit, args.note, args.max_input_megapixels, progress
         )
     write_atomically(Path(args.output), calibration.yaml())
     if args.report:
@@ -90,11 +153,73 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(calibration.document()))
     else:
-        print("\n".join(_summary(calibration, fit, args.output)))
+        print("\n".join(_summary(calibration, fit, response, args.output)))
     return 0
 
 
-def _summary(calibration: LensCalibration, fit: LensFit, output: str) -> list[str]:
+def _gathered(args: argparse.Namespace, config: Config, board: Board) -> tuple[Path, str]:
+    """Gather images from the source; return their folder and the unit of the lens positions."""
+    from dfs_ros.calibration.lens.gathering import Gathering, gather
+
+    output = Path(args.output)
+    folder = Path(args.folder) if args.folder else output.with_name(f"{output.stem}_images")
+    gathering = Gathering(folder, board, args.poses, _tell)
+    kind, *rest = args.source
+    if not gathering.whole:
+        _tell(f"{gathering.advice()}; Ctrl-C ends, and what is there is used")
+    if kind == "v4l2" and len(rest) <= 1:
+        with interrupted_by_signals():
+            gather(_v4l2_images(args, rest[0] if rest else config.v4l2.device, config), gathering)
+        unit = "focus_absolute"
+    elif kind == "bag" and len(rest) == 1:
+        from dfs_ros.calibration.lens.listening import bag_images
+
+        units: list[str] = []
+        with interrupted_by_signals():
+            gather(bag_images(Path(rest[0]), config, parse_remappings(args.remap), units), gathering)
+        unit = units[0] if units else "raw"
+    elif kind == "topics" and not rest:
+        from dfs_ros.calibration.lens.listening import NODE_NAME, LensListener, live_images
+
+        with participant(args, NODE_NAME, config) as transport:
+            listener = LensListener(transport)
+            gather(live_images(transport, listener), gathering)
+        unit = listener.unit
+        if not gathering.poses:
+            _tell(f"{listener.images} images and {listener.reports} lens positions came")
+    else:
+        raise ValueError(f"--source: expected v4l2 [DEVICE], topics or bag BAG, received {' '.join(args.source)!r}")
+    if not gathering.poses:
+        raise ValueError(
+            f"no pose of the board suffices: {gathering.advice()}, until its pose is told; the lens must sweep over "
+            "five positions or more"
+        )
+    _tell(f"{folder}: images of {gathering.poses} poses, which later calls add to")
+    return folder, unit
+
+
+def _v4l2_images(args: argparse.Namespace, device: str, config: Config) -> Iterator[LensImage]:
+    import cv2
+    import numpy as np
+
+    from dfs_ros.calibration.lens.gathering import LensImage
+    from dfs_ros.camera.v4l2.scan import RawSweep, both_ways
+
+    size, settle_s = (args.size[1], args.size[0]), config.v4l2.settle_s or _SETTLE_S
+    swept = RawSweep(device, size, config.v4l2.pixel_format, args.rate, settle_s, args.positions, both_ways)
+    with closing(swept):
+        for image, raw, start_ns, command_ns, moving, _ in swept.images():
+            grey = image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
+            yield LensImage(grey, raw, start_ns, command_ns, moving)
+
+
+def _tell(text: str) -> None:
+    print(f"dfs calibrate lens: {text}", file=sys.stderr, flush=True)
+
+
+def _summary(calibration: LensCalibration, fit: LensFit, response: Response | None, output: str) -> list[str]:
+    from dfs_ros.calibration.lens.gathering import FAR_RATIO, NEAR_M
+
     low, high = (calibration.raw_centre + side * calibration.raw_half_range for side in (-1, 1))
     near, far = fit.distances_m
     lines = [
@@ -113,12 +238,17 @@ def _summary(calibration: LensCalibration, fit: LensFit, output: str) -> list[st
     ):
         value, sigma = factor * calibration[name], factor * calibration.sigma(name)
         lines.append(f"{name.removesuffix('_px').removesuffix('_m'):<16} {value:.4g} +- {sigma:.2g} {unit}")
+    if response is not None:
+        lines.append(
+            f"{'settling':<16} {response.settle_s:.3f} s after a command, latency {response.latency_s:.3f} s "
+            f"({response.steps} steps)"
+        )
     for name in calibration.undetermined:
         hint = _HINTS.get(name)
         lines.append(f"not determined: {name}" + (f" ({hint})" if hint else ""))
-    if near > _NEAR_M:
-        lines.append(f"nothing nearer than {_NEAR_M:g} m yet: a sweep of a nearer board helps")
-    if far < _FAR_RATIO * near:
+    if near > NEAR_M:
+        lines.append(f"nothing nearer than {NEAR_M:g} m yet: a sweep of a nearer board helps")
+    if far < FAR_RATIO * near:
         lines.append("all at much the same distance: a sweep at another distance helps most")
     lines.append(f"{output}: next: dfs import FOLDER --csv FILE --calibration {output}")
     return lines

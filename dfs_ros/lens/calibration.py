@@ -8,6 +8,8 @@
     image: {width: 640, height: 480}
     raw: {centre: 125.0, half_range: 125.0}
     board: charuco,rows=6,...            # optional: what it was made with
+    latency_s: 0.05                      # optional: until the lens starts to move after a command, or a report
+    settle_s: 0.2                        # optional: until it rests
     parameters:
       fx_px: {value: 668.1, sigma: 0.4}
       focus0: {value: 3.15, sigma: 0.01}
@@ -50,7 +52,7 @@ PARAMETERS = (
     *("aperture_m", "vignetting", "softness_px2", "softness_edge_px2"),
 )
 _INDEX = {name: i for i, name in enumerate(PARAMETERS)}
-_KEYS = ("format", "note", "unit", "image", "raw", "board", "settle_s", "parameters", "correlation")
+_KEYS = ("format", "note", "unit", "image", "raw", "board", "latency_s", "settle_s", "parameters", "correlation")
 _MODEL_DIOPTERS = 0.01  # standard deviation of a focus beside that of the fit: lenses are not quite quadratic
 _BEYOND_SIGMA, _BEYOND_DIOPTERS = 2.0, 0.15  # a focus this little beyond infinity is infinity
 _LEAST_FOCAL_LENGTH_M, _MOST_FOCAL_LENGTH_M = 5e-4, 0.1
@@ -77,6 +79,7 @@ class LensCalibration:
     note: str = ""
     board: str = ""
     settle_s: float = math.nan
+    latency_s: float = math.nan
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.values).all() and np.isfinite(self.covariance).all()):
@@ -85,6 +88,9 @@ class LensCalibration:
             raise ValueError(f"image: expected 16 x 16 pixels or more, received {self.size[1]} x {self.size[0]}")
         if not self.raw_half_range > 0:
             raise ValueError(f"raw: half_range: expected over 0, received {self.raw_half_range:g}")
+        for key in ("settle_s", "latency_s"):
+            if not (math.isnan(getattr(self, key)) or 0 <= getattr(self, key) <= 60):
+                raise ValueError(f"{key}: expected 0 to 60 s, received {getattr(self, key):g}")
         for name in ("fx_px", "aperture_m"):
             if not self[name] > 0:
                 raise ValueError(f"parameters: {name}: expected over 0, received {self[name]:g}")
@@ -125,7 +131,10 @@ class LensCalibration:
         if (sigma < 0).any():
             raise ValueError("parameters: sigma: expected 0 or more")
         open_ones = tuple(n for n, r in zip(PARAMETERS, rows, strict=True) if r.get("determined") is False)
-        settle = document.get("settle_s")
+        times = {
+            key: _number(document[key], key) if document.get(key) is not None else math.nan
+            for key in ("settle_s", "latency_s")
+        }
         return cls(
             size=(int(_number(image.get("height"), "image: height")), int(_number(image.get("width"), "image: width"))),
             raw_centre=_number(raw.get("centre"), "raw: centre"),
@@ -136,7 +145,7 @@ class LensCalibration:
             unit=str(document.get("unit", "raw")),
             note=str(document.get("note", "")),
             board=str(document.get("board", "")),
-            settle_s=math.nan if settle is None else _number(settle, "settle_s"),
+            **times,
         )
 
     def document(self) -> dict[str, Any]:
@@ -146,8 +155,9 @@ class LensCalibration:
             if getattr(self, key):
                 document[key] = getattr(self, key)
         document["unit"] = self.unit
-        if not math.isnan(self.settle_s):
-            document["settle_s"] = self.settle_s
+        for key in ("latency_s", "settle_s"):
+            if not math.isnan(getattr(self, key)):
+                document[key] = getattr(self, key)
         document["image"] = {"width": self.size[1], "height": self.size[0]}
         document["raw"] = {"centre": self.raw_centre, "half_range": self.raw_half_range}
         sigma = np.sqrt(np.diag(self.covariance))

@@ -114,7 +114,7 @@ def poses_of(found: list[Markers], sweeps: list[int | None], size: tuple[int, in
         if not len(markers):
             poses.append(None)
             continue
-        if last is None or _moved(last, markers, size):
+        if last is None or moved(last, markers, size):
             pose += 1
         last = markers
         poses.append(pose)
@@ -126,7 +126,7 @@ def poses_of(found: list[Markers], sweeps: list[int | None], size: tuple[int, in
     return poses
 
 
-def _moved(one: Markers, other: Markers, size: tuple[int, int]) -> bool:
+def moved(one: Markers, other: Markers, size: tuple[int, int]) -> bool:
     """Whether common corners moved otherwise than away from the centre of the image."""
     places = {tuple(np.round(p, 6)): q for p, q in zip(one.board_m, one.image_px, strict=True)}
     pairs = [
@@ -138,5 +138,5 @@ def _moved(one: Markers, other: Markers, size: tuple[int, int]) -> bool:
         return True
     a, b = (np.array(side) - (np.array(size[::-1]) - 1) / 2 for side in zip(*pairs, strict=True))
     scale = float((a * b).sum() / (a * a).sum())
-    moved = float(np.median(np.linalg.norm(b - scale * a, axis=1)))
-    return moved > max(_MOVED_PX, _MOVED_SHARE * float(np.hypot(*size))) or not 0.8 < scale < 1.25
+    motion_px = float(np.median(np.linalg.norm(b - scale * a, axis=1)))
+    return motion_px > max(_MOVED_PX, _MOVED_SHARE * float(np.hypot(*size))) or not 0.8 < scale < 1.25

@@ -3,18 +3,25 @@
 The file has a line of names: `file`, `raw_position`, and optionally `stamp_ns` and `sweep`, a whole number that is the
 same for all images between which neither camera nor board moved. Without `sweep` the images tell. The order, by
 `stamp_ns` or of the lines, tells from which side the lens reached a position.
+
+Of several images in turn at one position, with stamps, the last one counts, and all tell how the lens answers to steps
+(:mod:`dfs_ros.calibration.lens.response`); as do the `steps.csv` of a gathering.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dfs_ros.calibration.board import Board
 from dfs_ros.calibration.lens.fit import LensFit, Progress, fit_lens
+from dfs_ros.calibration.lens.gathering import STEPS_FILE, read_steps
 from dfs_ros.calibration.lens.model import INDEX, NAMES
+from dfs_ros.calibration.lens.response import Response, StepImage, response_of, step_shares
 from dfs_ros.config import LimitsConfig
 from dfs_ros.io.csv_table import read_table
 from dfs_ros.io.images import ImageFile
@@ -42,8 +49,11 @@ def calibrate_folder(
     note: str = "",
     max_megapixels: float = LimitsConfig.image_megapixels,
     progress: Progress = lambda stage, share: None,
-) -> tuple[LensCalibration, LensFit]:
-    """Calibrate a lens. Raises FileNotFoundError or ValueError, which says what is missing."""
+) -> tuple[LensCalibration, LensFit, Response | None]:
+    """Calibrate a lens; the response is None without images that tell it.
+
+    Raises FileNotFoundError or ValueError, which says what is missing.
+    """
     rows = _rows(folder, csv)
     images, errors = [], list[Exception]()
     for i, row in enumerate(rows):
@@ -52,11 +62,43 @@ def calibrate_folder(
         progress("reading images", (i + 1) / len(rows))
     if errors:
         raise combined(errors)
+    response = response_of([*read_steps(csv.parent / STEPS_FILE), *_step_images(rows, images)])
+    last = _last_of_positions(rows)
+    rows, images = [rows[i] for i in last], [images[i] for i in last]
     raws = [row.raw for row in rows]
     fit = fit_lens(
         images, [row.file for row in rows], raws, travel_directions(raws), [row.sweep for row in rows], board, progress
     )
-    return calibration_of(fit, board, unit, note), fit
+    calibration = calibration_of(fit, board, unit, note)
+    if response is not None:
+        rounded = [round(max(seconds, 0.001), 4) for seconds in (response.latency_s, response.settle_s)]
+        calibration = dataclasses.replace(calibration, latency_s=rounded[0], settle_s=rounded[1])
+    return calibration, fit, response
+
+
+def _last_of_positions(rows: list[_Row]) -> list[int]:
+    """Indices of the last images of each position; of all images without stamps."""
+    following = [*rows[1:], None]
+    return [
+        i
+        for i, (row, after) in enumerate(zip(rows, following, strict=True))
+        if not row.stamp_ns or after is None or (row.raw, row.sweep) != (after.raw, after.sweep)
+    ]
+
+
+def _step_images(rows: list[_Row], images: list[NDArray[np.uint8]]) -> list[StepImage]:
+    """Step images of positions with several images in turn, the first of which reports the step."""
+    found: list[StepImage] = []
+    start = 0
+    for end in _last_of_positions(rows):
+        before = start - 1
+        if end > start and before >= 0 and rows[before].sweep == rows[start].sweep:
+            shares = step_shares(images[before], images[start : end + 1])
+            since_s = [(row.stamp_ns - rows[start].stamp_ns) * 1e-9 for row in rows[start : end + 1]]
+            # Numbers below those of the other steps.
+            found += [StepImage(-1 - start, s, share) for s, share in zip(since_s, shares, strict=False)]
+        start = end + 1
+    return found
 
 
 def calibration_of(fit: LensFit, board: Board, unit: str, note: str = "") -> LensCalibration:

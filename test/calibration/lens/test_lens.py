@@ -10,7 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from board_camera import BoardCamera
 from lens_rig import BOARD, LENS, POSES, RAWS, swept, write_sweeps
+from v4l2_kernel import plugged_in
 
 from benchmarks.lens_bench import focus_error, truth_of
 from dfs_ros.calibration.board import Board
@@ -43,22 +45,31 @@ def observations() -> Observations:
     )
 
 
-def test_calibrate_lens_and_import_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    csv = write_sweeps(tmp_path / "sweeps", (0, 2, 4, 6, 8, 9, 10, 12, 14, 16, 18, 19))
+def test_calibrate_a_webcam_and_import_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    camera = BoardCamera(tmp_path / "video0")
+    plugged_in(monkeypatch, camera)
+    monkeypatch.setattr("dfs_ros.cli.calibrate_lens._tell", camera.tell)
     output = tmp_path / "lens.yaml"
-    arguments = ["--csv", str(csv), "--output", str(output), "--board", BOARD.description, "--unit", "dac"]
-    arguments += ["--report", str(tmp_path / "report")]
-    assert main(["calibrate", "lens", str(csv.parent), *arguments]) == 0
+    arguments = ["--output", str(output), "--board", BOARD.description, "--poses", "2", "--positions", "5"]
+    arguments += ["--rate", "100", "--size", "256x192", "--set", "v4l2.pixel_format=GREY"]
+    arguments += ["--set", "v4l2.settle_s=0.06", "--report", str(tmp_path / "report")]
+    assert main(["calibrate", "lens", "--source", "v4l2", str(camera.path), *arguments]) == 0
+    assert [text.partition(":")[0] for text in camera.told[1:3]] == ["pose 1", "pose 2"]
+    assert "board at about 0.29 m, tilted by 26 degrees; next: move the board away" in camera.told[1]
     printed = capsys.readouterr().out
-    assert "12 images, 2 poses of the board, corners from 0.26 to 0.59 m" in printed
+    assert "14 images, 2 poses of the board, corners from 0.26 to 0.59 m" in printed
+    assert "s after a command" in printed
     assert not re.search("not determined: (focus|aperture|fx|hysteresis)", printed)
 
     page = (tmp_path / "report" / "report.html").read_text()
     picture = (tmp_path / "report" / "report.png").read_bytes()
     assert picture[:4] == b"\x89PNG" and base64.b64encode(picture).decode() in page
-    assert "12 images of 256 x 192 pixels, 2 poses of the board at 0.26 to 0.59 m" in page and "http" not in page
+    assert "14 images of 256 x 192 pixels, 2 poses of the board at 0.26 to 0.59 m" in page and "http" not in page
 
     lens = LensCalibration.load(output)
+    assert lens.unit == "focus_absolute" and 0.0 < lens.latency_s <= lens.settle_s < 0.06
     true = {name: value for name, value in zip(NAMES, TRUTH, strict=True)}
     # Of two poses at 256 x 192 pixels: what the fit states, and no more than these.
     for name, value, within in (

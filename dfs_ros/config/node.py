@@ -157,7 +157,7 @@ class NodeConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """Commanded focus for node.focus_source schedule; commands uses settle_s, exposure_s, diagnostics settle_s."""
+    """Commanded focus for node.focus_source schedule; commands uses settle_s, exposure_s, others settle_s."""
 
     focus_diopters: str = setting(
         "",
@@ -195,8 +195,8 @@ class ScheduleConfig:
     )
     settle_s: float = setting(
         0.0,
-        "Settling time of the lens after a command, or after a new LensPosition on /diagnostics; images exposed "
-        "during it are dropped",
+        "Settling time of the lens after a command, or after a new focus of a driver that does not tell lens_state "
+        "(LensPosition on /diagnostics); images exposed during it are dropped; 0: from the calibration of the lens",
         unit="s",
         low=0,
         high=60,

@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Protocol
 
 from dfs_ros.config import ScheduleConfig
-from dfs_ros.messages.convert import Message, focus_from_diagnostics
 from dfs_ros.types import MAX_FRAMES, FocusMetadata, LensState, check_focus
 
 _COMMANDS_KEPT = 256
@@ -203,14 +202,9 @@ class ReportedFocus:
         self._tolerance_diopters = tolerance_diopters
         self._reached: FocusMetadata | None = None  # the first report of the current position
 
-    def from_diagnostics(self, msg: Message) -> FocusMetadata | None:
-        """Focus of a DiagnosticArray; None without a lens position."""
-        focus = focus_from_diagnostics(msg)
-        return None if focus is None else self.settled(focus)
-
-    def settled(self, focus: FocusMetadata) -> FocusMetadata:
-        """Complete `focus` by the lens's state; unchanged without a settling time."""
-        if not self._settings.settle_s:
+    def settled(self, focus: FocusMetadata | None) -> FocusMetadata | None:
+        """Complete `focus` by the lens's state if the driver does not know it; unchanged without a settling time."""
+        if not self._settings.settle_s or focus is None or focus.lens_state != LensState.UNKNOWN:
             return focus
         before = self._reached
         if before is None or focus.stamp_ns < before.stamp_ns:

@@ -38,6 +38,7 @@ from dfs_ros.messages.convert import (
     Diagnostic,
     Message,
     camera_info_from_message,
+    focus_from_diagnostics,
     focus_from_message,
     stamp_ns,
     trigger_response,
@@ -106,11 +107,12 @@ class DepthNode:
         self._sliding = config.stack.mode == "sliding"
         self._assembler = StackAssembler(config.stack)
         self._frame_id = ""
-        self._rectified = False
         self._bits = BitsInUse()
         self._working = WorkingFrames()
         self._schedule = schedule_of(config.schedule) if config.node.focus_source == "schedule" else None
-        self._commands = LensCommands(config.schedule) if config.node.focus_source == "commands" else None
+        schedule = self._lens.scheduled(config.schedule)
+        self._commands = LensCommands(schedule) if config.node.focus_source == "commands" else None
+        self._reported = ReportedFocus(schedule, config.stack.focus_tolerance_diopters)
         self._capturing = Capture(transport.log, config.node, transport.steady_ns)
         self._next = NextStack()
         self._newest: FrameStack | None = None
@@ -199,11 +201,10 @@ class DepthNode:
             images = subscribe(self._transport.resolve("image") + "/compressed", COMPRESSED, self._on_image, _INPUT)
         else:
             images = subscribe("image", IMAGE, self._on_image, _INPUT)
-        self._rectified = self._lens.rectified = rectified(images.topic, settings.image_geometry)
+        self._lens.rectified = rectified(images.topic, settings.image_geometry)
         subscriptions = [images, subscribe("camera_info", CAMERA_INFO, self._on_camera_info, _INPUT)]
         if settings.focus_source == "diagnostics":
-            schedule, same = self._transport.parameters.config.schedule, self._stack_settings.focus_tolerance_diopters
-            take = partial(self._on_focus, ReportedFocus(schedule, same).from_diagnostics)
+            take = partial(self._on_focus, focus_from_diagnostics)
             subscriptions.append(subscribe("/diagnostics", DIAGNOSTICS, take, _INPUT))
         elif settings.focus_source != "schedule":
             qos = _INPUT if self._commands is None else _COMMANDS
@@ -242,7 +243,7 @@ class DepthNode:
         if not self._active:
             return
         with self._health.counted("bad_focus"):
-            focus = self._lens.calibrated(read(msg))
+            focus = self._reported.settled(self._lens.calibrated(read(msg)))
         if focus is None:
             return
         if self._commands is not None:
@@ -256,7 +257,7 @@ class DepthNode:
 
     def _on_camera_info(self, msg: Message) -> None:
         with self._health.counted("bad_camera_info", self._lens.refuse_info):
-            self._lens.add_info(camera_info_from_message(msg, self._rectified))
+            self._lens.add_info(camera_info_from_message(msg, self._lens.rectified))
 
     def _look_at_the_clock(self) -> None:
         now_ns = self._transport.steady_ns()
@@ -361,8 +362,7 @@ class DepthNode:
 
     def _diagnostic(self) -> Diagnostic:
         wanted = bool(self._outputs.wanted())
-        config = self._transport.parameters.config
-        worker = self._worker
+        config, worker = self._transport.parameters.config, self._worker
         diagnostic = self._health.diagnostic(
             Situation(
                 state=state_of(self._active or self._loading, self._estimator, wanted),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import statistics
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from dfs_ros.config import LensConfig
+from dfs_ros.config import LensConfig, ScheduleConfig
 from dfs_ros.lens.calibration import LensCalibration
 from dfs_ros.lens.reading import load_lens
 from dfs_ros.messages.convert import CameraInfo
@@ -62,7 +62,7 @@ class LensTracker:
         scale = focus.magnification
         if isinstance(lens, LensCalibration):
             scale = lens.magnification_of(raw, self._direction)
-        return dataclasses.replace(
+        return replace(
             focus,
             focus_diopters=diopters,
             focus_start_diopters=math.nan,
@@ -71,12 +71,17 @@ class LensTracker:
             magnification=scale,
         )
 
+    def scheduled(self, settings: ScheduleConfig) -> ScheduleConfig:
+        """Settings with the settling time of the calibration, where they have none."""
+        settle_s = math.nan if self._calibration is None else self._calibration.settle_s
+        return settings if settings.settle_s or math.isnan(settle_s) else replace(settings, settle_s=settle_s)
+
     def described(self, focus: FocusMetadata) -> FocusMetadata:
         """Replace the lens in `focus` by that of the calibration or of the settings, where set."""
         if isinstance(self._calibration, LensCalibration):
             camera = self._calibration.camera
-            return dataclasses.replace(focus, focal_length_m=camera.focal_length_m, f_number=camera.f_number)
-        return dataclasses.replace(
+            return replace(focus, focal_length_m=camera.focal_length_m, f_number=camera.f_number)
+        return replace(
             focus,
             focal_length_m=self._settings.focal_length_m or focus.focal_length_m,
             f_number=self._settings.f_number or focus.f_number,

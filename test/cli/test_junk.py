@@ -44,7 +44,8 @@ OTHERS = {
         "name",
     },
 }
-OTHERWISE = {"run", "node", "camera", "view", "record", "bench --node", "calibrate", "calibrate aperture", "eval"}
+OTHERWISE = {"run", "node", "camera", "view", "record", "bench --node", "eval", "calibrate"}
+OTHERWISE |= {"calibrate aperture", "calibrate lens"}
 """Commands that load no such network, or have a node load it, which tells so on /diagnostics."""
 POOLS = {"train --rgbd"}
 """Arguments whose images are read by processes of their own, which take seconds to start: one kind of junk."""
@@ -52,6 +53,8 @@ NEEDS = {
     "--calibration": ("--source", "v4l2"),
     "import --calibration": ("--csv", "CSV"),
     "calibrate lens folder": ("--csv", "CSV"),
+    "calibrate lens --csv": ("FOLDER",),
+    "calibrate lens --config": ("--source", "v4l2"),
     "calibrate check --calibration": (),
     **dict.fromkeys((f"calibrate check {name}" for name in ("stack", "--csv", "--network")), ("--calibration", "LENS")),
     "train --data": ("--dataset", "nyu"),
@@ -149,7 +152,7 @@ def junk(folder: Path, content: bytes, given: Input) -> Iterator[Path]:
 
 def arguments(given: Input, path: Path, good: dict[str, str]) -> list[str]:
     """Arguments with a path of junk, and with others as far as the command needs them."""
-    before = ["stack"] if given.name == "--source" else []
+    before = ["bag" if given.command == "calibrate lens" else "stack"] if given.name == "--source" else []
     words = [str(path)] if given.positional else [given.name, *before, str(path)]
     words += NEEDS.get(f"{given.command} {given.name}", NEEDS.get(given.name, ()))
     for action in _parser(given.command)._actions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,12 @@ def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
         "desk",
         (480, 640),
     )
-    assert math.isnan(again.settle_s)
+    assert math.isnan(again.settle_s) and math.isnan(again.latency_s)
+    file.write_bytes(dataclasses.replace(lens, settle_s=0.2, latency_s=0.05).yaml())
+    timed = LensCalibration.load(file)
+    assert (timed.settle_s, timed.latency_s) == (0.2, 0.05)
+    with pytest.raises(ValueError, match="settle_s: expected 0 to 60 s, received 300"):
+        dataclasses.replace(lens, settle_s=300.0)
     table = tmp_path / "table.yaml"
     table.write_text("format: lens-table/1\npoints: [{raw: 0, focus_diopters: 1}, {raw: 9, focus_diopters: 2}]\n")
     assert isinstance(load_lens(table), LensTable)

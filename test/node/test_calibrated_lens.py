@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from dfs_ros.lens.calibration import PARAMETERS, LensCalibration
 from dfs_ros.messages.convert import camera_info_from_message, depth_from_message, focus_message, image_message
 from dfs_ros.node.lens import LensTracker
 from dfs_ros.optics.pinhole import intrinsics
-from dfs_ros.types import FocusMetadata
+from dfs_ros.types import FocusMetadata, LensState
 
 OFFSET_SIGMA = 0.1  # dioptres
 
@@ -39,9 +40,9 @@ def written(folder: Path, lens: LensCalibration) -> dict[str, dict[str, Any]]:
     return {"lens": {"calibration": str(file)}}
 
 
-def send_raw(rig: Rig, beyond: float = 0.0) -> None:
+def send_raw(rig: Rig, beyond: float = 0.0, **changes: Any) -> None:
     """A sweep of a driver that knows nothing but lens positions, without camera_info."""
-    unknown = dict.fromkeys(("focus_diopters", "focal_length_m", "f_number", "magnification"), math.nan)
+    unknown = dict.fromkeys(("focus_diopters", "focal_length_m", "f_number", "magnification"), math.nan) | changes
     for i, focus in enumerate(rig.stack.focus_diopters):
         stamp, raw = rig.bus.now_ns(), 125 + 125 * (float(focus) - 1.4) + beyond
         said = focus_message(
@@ -69,6 +70,21 @@ def test_raw_positions_make_depth_with_doubt_and_calibrated_camera_info(
     assert info.distortion == pytest.approx((0.05, -0.01, 0.0, 0.0, 0.0))
     assert info.intrinsics.fx == pytest.approx(lens["fx_px"], rel=2e-3)
     assert (info.intrinsics.cx, info.intrinsics.cy) == pytest.approx((lens["cx_px"], lens["cy_px"]))
+
+
+def test_images_within_the_settling_time_of_the_calibration_are_dropped(
+    make_rig: Callable[..., Rig], tmp_path: Path
+) -> None:
+    settled = written(tmp_path, dataclasses.replace(calibration(), settle_s=0.05))
+    for settings, state, moving in (
+        ({**settled, "schedule": {"settle_s": 0.1}}, LensState.UNKNOWN, 2),  # the settings have precedence
+        (settled, LensState.UNKNOWN, 2),
+        (settled, LensState.STATIONARY, 0),  # the driver knows
+    ):
+        rig = make_rig(settings)
+        rig.listen("depth/image")
+        send_raw(rig, lens_state=state)
+        assert int(rig.status()[2]["moving"]) == moving, (settings, state)
 
 
 def test_what_the_calibration_does_not_cover_makes_no_depth(make_rig: Callable[..., Rig], tmp_path: Path) -> None:

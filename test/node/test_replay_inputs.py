@@ -20,6 +20,7 @@ from dfs_ros.messages.convert import (
     Diagnostic,
     camera_info_from_message,
     diagnostics_message,
+    focus_from_diagnostics,
     image_message,
     stamp_ns,
     time_message,
@@ -280,7 +281,7 @@ def test_an_encoding_without_an_order_of_channels(tmp_path: Path, caplog: pytest
 def test_reported_positions_settle() -> None:
     def report(ms: int, diopters: float) -> LensState:
         msg = diagnostics_message({"camera": Diagnostic("OK", "", {"LensPosition": diopters})}, ms * 10**6)
-        focus = reported.from_diagnostics(msg)
+        focus = reported.settled(focus_from_diagnostics(msg))
         assert focus is not None and focus.focus_diopters == diopters
         return focus.lens_state
 
@@ -290,6 +291,6 @@ def test_reported_positions_settle() -> None:
     assert moving == [False, False, True, True, False, True, False]
     assert report(0, 1.0) == LensState.UNKNOWN  # the clock was set back
     other = diagnostics_message({"cpu": Diagnostic("OK", "")}, 0)
-    assert reported.from_diagnostics(other) is None
+    assert reported.settled(focus_from_diagnostics(other)) is None
     reported = ReportedFocus(ScheduleConfig(), 0.02)
     assert [report(ms, d) for ms, d in times] == [LensState.UNKNOWN] * len(times)

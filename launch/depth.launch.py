@@ -4,6 +4,8 @@ ros2 launch dfs_ros depth.launch.py                                  simulated c
 ros2 launch dfs_ros depth.launch.py rviz:=true                       the same with RViz
 ros2 launch dfs_ros depth.launch.py camera:=stack stack:=FOLDER      images of a focal stack, repeated
 ros2 launch dfs_ros depth.launch.py camera:=v4l2 lens_calibration:=FILE    UVC camera with a focus control
+ros2 launch dfs_ros depth.launch.py camera:=camera_ros lens_calibration:=FILE     Raspberry Pi camera, driver and sweep
+ros2 launch dfs_ros depth.launch.py camera:=usb_cam video_device:=/dev/video0 lens_calibration:=FILE
 ros2 launch dfs_ros depth.launch.py camera:=none image:=/cam/image_raw camera_info:=/cam/camera_info focus:=/cam/focus
                                                                      camera of another driver
 """
@@ -14,7 +16,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ament_index_python.packages import get_package_share_directory
 from launch.action import Action
@@ -33,6 +35,27 @@ FIRST_DELAY_S, DELAY_GROWTH, LONGEST_DELAY_S, MOST_RESTARTS = 0.1, 3.0, 60.0, 10
 STABLE_S = 60.0
 """Time alive after which earlier deaths no longer count."""
 
+
+class Driver(NamedTuple):
+    """Driver of another package, its topics, and how its lens is swept and its focus known."""
+
+    package: str
+    executable: str
+    folder: str
+    frame_parameter: str
+    sweeper: str
+    focus_source: str
+
+
+DRIVERS = {
+    "camera_ros": Driver("camera_ros", "camera_node", "camera/", "frame_id", "camera_ros", "diagnostics"),
+    "v4l2_camera": Driver("v4l2_camera", "v4l2_camera_node", "", "camera_frame_id", "v4l2", "commands"),
+    "usb_cam": Driver("usb_cam", "usb_cam_node_exe", "", "frame_id", "v4l2", "commands"),
+}
+FOCUS_SOURCES = {"camera_ros": "diagnostics", "v4l2": "commands", "parameter": "commands", "topic": "commands"}
+SWEPT_SPAN_S = 20.0
+"""Longest duration of a sweep by commands: lenses that settle slowly take longer than others' sweeps."""
+
 SHARE = Path(get_package_share_directory("dfs_ros"))
 YES_NO = ["true", "false"]
 
@@ -45,11 +68,20 @@ ARGUMENTS = [
     argument(
         "camera",
         "sim",
-        "Camera. sim: simulated; stack: images of a focal stack; v4l2: UVC camera; none: that of another driver",
-        ["sim", "stack", "v4l2", "none"],
+        "Camera. sim: simulated; stack: images of a focal stack; v4l2: UVC camera; camera_ros, v4l2_camera, usb_cam: "
+        "driver of that package, whose lens is swept; none: that of another driver, which runs",
+        ["sim", "stack", "v4l2", *DRIVERS, "none"],
     ),
+    argument("driver_params", "", "Parameter file of the driver (camera:=camera_ros, v4l2_camera, usb_cam)"),
+    argument(
+        "sweeper",
+        "",
+        "Way to sweep the lens of another driver, as sweeper.driver; none: it is swept; empty: as the camera needs it",
+        ["", "none", *FOCUS_SOURCES],
+    ),
+    argument("sweeper_node", "camera", "Node whose parameters move the lens (sweeper:=camera_ros, parameter)"),
     argument("stack", "", "Folder of the focal stack (camera:=stack)"),
-    argument("video_device", "", "Device file of the camera (camera:=v4l2); empty: from params_file"),
+    argument("video_device", "", "Device file of the camera (not camera_ros); empty: from params_file"),
     argument("lens_calibration", "", "Lens calibration of `dfs calibrate lens`; empty: from params_file"),
     argument("lens_table", "", "Older name of lens_calibration"),
     argument("namespace", "", "Namespace of nodes and topics"),
@@ -90,17 +122,26 @@ def nodes(context: LaunchContext) -> list[Action]:
         raise ValueError("camera:=stack: expected stack:=FOLDER, the folder of a focal stack; received none")
     if not Path(values["params_file"]).is_file():  # ROS would go on without it
         raise FileNotFoundError(f"params_file:={values['params_file']}: no such file")
+    driver = DRIVERS.get(values["camera"])
+    if driver is not None:
+        for name, own in (("image", "image_raw"), ("camera_info", "camera_info")):
+            values[name] = driver.folder + own if values[name] == name else values[name]
+    sweeper = values["sweeper"] or (driver.sweeper if driver is not None else "none")
     topics = [(name, values[name]) for name in ("image", "camera_info", "focus") if values[name] != name]
     calibration = values["lens_calibration"] or values["lens_table"]
-    estimation = {
+    estimation: dict[str, Any] = {
         "lens.calibration": calibration,
         "network.name": values["network"],
         "network.runner": values["runner"],
         "processing.device": values["device"],
     }
     respawn = values["respawn"] == "true"
+    if sweeper != "none":
+        estimation |= {"node.focus_source": FOCUS_SOURCES[sweeper], "stack.max_span_s": SWEPT_SPAN_S}
     started = kept_alive(partial(own_node, values, "depth_node", "dfs", topics, estimation), respawn)
-    if values["camera"] != "none":
+    if driver is not None:
+        started += kept_alive(partial(driver_node, values, driver), respawn)
+    elif values["camera"] != "none":
         source = {
             "camera.source": values["camera"],
             "camera.stack": values["stack"],
@@ -109,6 +150,16 @@ def nodes(context: LaunchContext) -> list[Action]:
             "camera.frame_id": values["optical_frame"],
         }
         started += kept_alive(partial(own_node, values, "sweep_camera", "dfs_camera", topics, source), respawn)
+    if sweeper != "none":
+        lens = {
+            "sweeper.driver": sweeper,
+            "sweeper.node": values["sweeper_node"],
+            "v4l2.device": values["video_device"],
+            "lens.calibration": calibration,
+            "camera.frame_id": values["optical_frame"],
+            "stack.max_span_s": SWEPT_SPAN_S,
+        }
+        started += kept_alive(partial(own_node, values, "focus_sweeper", "dfs_sweeper", topics, lens), respawn)
     if values["publish_tf"] == "true":
         started.append(optical_transform(values))
     if values["rviz"] == "true":
@@ -139,10 +190,12 @@ def kept_alive(make: Callable[[], Node], respawn: bool, deaths: int = 0) -> list
 
 
 def own_node(
-    values: dict[str, str], executable: str, name: str, topics: list[tuple[str, str]], parameters: dict[str, str]
+    values: dict[str, str], executable: str, name: str, topics: list[tuple[str, str]], parameters: dict[str, Any]
 ) -> Node:
     """Node of this package; launch arguments override the parameter file."""
-    given: dict[str, Any] = {key: ParameterValue(text, value_type=str) for key, text in parameters.items() if text}
+    given: dict[str, Any] = {
+        key: ParameterValue(each, value_type=type(each)) for key, each in parameters.items() if each
+    }
     if values["autostart"] == "false":
         given["node.autostart"] = False
     return Node(
@@ -156,6 +209,21 @@ def own_node(
         ],
         remappings=topics,
         ros_arguments=["--log-level", f"{name}:={values['log_level']}"],
+        output="screen",
+    )
+
+
+def driver_node(values: dict[str, str], driver: Driver) -> Node:
+    """Driver of another package, named camera."""
+    parameters: dict[str, Any] = {driver.frame_parameter: values["optical_frame"]}
+    if values["video_device"] and driver.sweeper == "v4l2":
+        parameters["video_device"] = values["video_device"]
+    return Node(
+        package=driver.package,
+        executable=driver.executable,
+        name="camera",
+        namespace=values["namespace"],
+        parameters=[*filter(None, [values["driver_params"]]), parameters],
         output="screen",
     )
 

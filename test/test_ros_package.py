@@ -54,7 +54,7 @@ def test_every_ros_package_that_is_used_is_a_dependency() -> None:
 def test_every_script_is_installed_and_calls_something_that_is_there() -> None:
     installed = (ROOT / "CMakeLists.txt").read_text()
     scripts = sorted((ROOT / "scripts").iterdir())
-    assert [script.name for script in scripts] == ["depth_node", "dfs", "sweep_camera"]
+    assert [script.name for script in scripts] == ["depth_node", "dfs", "focus_sweeper", "sweep_camera"]
     for script in scripts:
         assert os.access(script, os.X_OK), f"{script}: chmod +x"
         text = script.read_text()

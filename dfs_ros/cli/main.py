@@ -18,6 +18,7 @@ COMMANDS = {
     "run": ("dfs_ros.cli.run", "run camera, depth node and viewer live"),
     "node": ("dfs_ros.cli.node", "run the depth node alone, for a camera already running"),
     "camera": ("dfs_ros.cli.camera", "run a focus-sweeping camera alone: simulated, recorded or V4L2"),
+    "sweeper": ("dfs_ros.cli.sweeper", "sweep the lens of a camera that another driver runs"),
     "view": ("dfs_ros.cli.view", "run the viewer alone"),
     "estimate": ("dfs_ros.cli.estimate", "estimate the depth of a focal stack on disk"),
     "record": ("dfs_ros.cli.record", "record camera and depth topics into a bag"),

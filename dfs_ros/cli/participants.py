@@ -17,6 +17,7 @@ from dfs_ros.transport.base import Transport
 from dfs_ros.transport.names import parse_remappings
 
 CAMERA_NODE, DEPTH_NODE, VIEWER_NODE, MONITOR_NODE = "dfs_camera", "dfs", "dfs_viewer", "dfs_run"
+SWEEPER_NODE = "dfs_sweeper"
 
 
 def add_participant_arguments(parser: argparse.ArgumentParser, kinds: tuple[str, ...] = ("auto", "ros", "dds")) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dfs_ros.config.camera import CameraConfig, SweeperConfig, V4l2Config
 from dfs_ros.config.estimation import (
     AlignmentConfig,
     ConfidenceConfig,
@@ -29,18 +30,16 @@ from dfs_ros.config.estimation import (
 from dfs_ros.config.limits import LimitsConfig
 from dfs_ros.config.motion import MotionConfig
 from dfs_ros.config.node import (
-    CameraConfig,
     DdsConfig,
     NodeConfig,
     ScheduleConfig,
     SimulationConfig,
     StackConfig,
-    V4l2Config,
     ViewerConfig,
 )
 from dfs_ros.config.processing import NetworkConfig, ProcessingConfig
 from dfs_ros.config.ros_file import is_parameter_file, settings_of
-from dfs_ros.config.setting import checked, plain_yaml, read_yaml, setting, unknown_name
+from dfs_ros.config.setting import checked, numbers, plain_yaml, read_yaml, setting, unknown_name
 
 __all__ = [
     "AlignmentConfig",
@@ -60,8 +59,10 @@ __all__ = [
     "ScheduleConfig",
     "SimulationConfig",
     "StackConfig",
+    "SweeperConfig",
     "V4l2Config",
     "ViewerConfig",
+    "numbers",
     "plain_yaml",
     "read_yaml",
     "sections",
@@ -94,6 +95,7 @@ class Config:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     camera: CameraConfig = field(default_factory=CameraConfig)
     v4l2: V4l2Config = field(default_factory=V4l2Config)
+    sweeper: SweeperConfig = field(default_factory=SweeperConfig)
     viewer: ViewerConfig = field(default_factory=ViewerConfig)
     dds: DdsConfig = field(default_factory=DdsConfig)
 

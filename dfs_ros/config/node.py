@@ -1,4 +1,4 @@
-"""Settings of stacks, node, cameras, viewer, simulation and DDS."""
+"""Settings of stacks, node, viewer, simulation and DDS."""
 
 from __future__ import annotations
 
@@ -207,91 +207,6 @@ class ScheduleConfig:
         unit="s",
         low=0,
         high=60,
-    )
-
-
-@dataclass(frozen=True)
-class CameraConfig:
-    """Camera source: simulated, recorded stack or V4L2 camera."""
-
-    source: str = setting(
-        "sim",
-        "Camera. sim: simulated; stack: images of a focal stack, repeated for ever; v4l2: section v4l2",
-        choices=("sim", "stack", "v4l2"),
-    )
-    stack: str = setting("", "Folder of the focal stack (source stack)")
-    rate_hz: float = setting(30.0, "Frame rate; of a V4L2 camera the rate asked for", unit="Hz", low=0.01, high=1000)
-    frame_id: str = setting(
-        "camera_optical_frame", "Frame id of the images: an optical frame, x right, y down, z forward"
-    )
-    body_frame: str = setting(
-        "camera_link",
-        "Frame of the camera body, x forward, y left, z up: that of the transforms of a moving simulated camera",
-    )
-    sweep: str = setting(
-        "triangular",
-        "Order of the focus positions. triangular: forth and back; sawtooth: always from the same end",
-        choices=("triangular", "sawtooth"),
-    )
-    moving_frames: int = setting(
-        0, "Number of simulated images during each lens movement, reported as moving", low=0, high=8
-    )
-    width: int = setting(320, "Width of simulated and V4L2 images", unit="px", low=32, high=4096)
-    height: int = setting(240, "Height of simulated and V4L2 images", unit="px", low=32, high=4096)
-    moving: bool = setting(
-        False,
-        "Sway the simulated camera before the scene, with transforms from motion.frame to body_frame on /tf; false: it "
-        "stands still",
-    )
-    sway_period_s: float = setting(
-        12.0,
-        "Period of the sway of 3 cm sideways and 1.2 cm up and down; 12 s: at most 22 mm/s, 1 s: 240 mm/s",
-        unit="s",
-        low=0.1,
-        high=3600,
-    )
-    breathing: bool = setting(True, "Simulate focus breathing of a thin lens; its magnification is not reported")
-    noise: float = setting(
-        0.004, "Standard deviation of the simulated image noise, as a fraction of full scale", low=0, high=0.5
-    )
-    max_megapixels: float = setting(
-        1.5, "Maximum size of recorded images sent; larger ones are reduced", unit="Mpx", low=0.01, high=50
-    )
-
-
-@dataclass(frozen=True)
-class V4l2Config:
-    """V4L2 camera with a focus control (focus_absolute), such as UVC webcams."""
-
-    device: str = setting("/dev/video0", "Device file of the camera")
-    calibration: str = setting(
-        "",
-        "Older name of lens.calibration, which has precedence; one of both is required",
-    )
-    camera_info: str = setting(
-        "",
-        "Intrinsics file as camera_calibration writes it; empty: from the calibration, or from lens.focal_length_m and "
-        "lens.pixel_pitch_m",
-    )
-    focus_diopters: str = setting(
-        "",
-        "Focus positions of a sweep, comma-separated; empty: `positions` values, evenly over the lens table",
-        unit="1/m",
-    )
-    positions: int = setting(5, "Number of focus positions if focus_diopters is empty", low=2, high=64)
-    settle_s: float = setting(
-        0.0,
-        "Settling time of the lens after a command; 0: from the lens table, otherwise 0.3 s",
-        unit="s",
-        low=0,
-        high=60,
-    )
-    pixel_format: str = setting("MJPG", "Pixel format asked of the camera", choices=("MJPG", "YUYV", "UYVY", "GREY"))
-    exposure_s: float = setting(
-        0.0, "Exposure time; 0: the camera's own setting, assumed to be one frame period", unit="s", low=0, high=10
-    )
-    timeout_s: float = setting(
-        3.0, "Time without an image after which the camera counts as failed", unit="s", low=0.1, high=60
     )
 
 

@@ -133,3 +133,17 @@ def _as_meant(value: Any, expected: type, choices: tuple[str, ...]) -> Any:
         except (ValueError, OverflowError):
             return value
     return "off" if value is False and "off" in choices else value
+
+
+def numbers(text: str, name: str) -> tuple[float, ...]:
+    """Numbers with commas between; none for empty text. Raises ValueError, with `name`.
+
+    >>> numbers("2.2, 1.1,0.5", "schedule.focus_diopters")
+    (2.2, 1.1, 0.5)
+    """
+    try:
+        return tuple(float(part) for part in text.split(",")) if text.strip() else ()
+    except ValueError:
+        raise ValueError(
+            f"{name}: expected numbers with commas between, such as 2.2,1.1,0.5, received {text!r}"
+        ) from None

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import replace
 from typing import Protocol
 
-from dfs_ros.config import ScheduleConfig
+from dfs_ros.config import ScheduleConfig, numbers
 from dfs_ros.types import MAX_FRAMES, FocusMetadata, LensState, check_focus
 
 _COMMANDS_KEPT = 256
@@ -238,12 +238,7 @@ def _unnumbered(
 
 def _positions(text: str) -> tuple[float, ...]:
     name = "schedule.focus_diopters"
-    try:
-        positions = tuple(float(part) for part in text.split(",")) if text.strip() else ()
-    except ValueError:
-        raise ValueError(
-            f"{name}: expected numbers with commas between, such as 2.2,1.1,0.5, received {text!r}"
-        ) from None
+    positions = numbers(text, name)
     if len(positions) > MAX_FRAMES or len(set(positions)) < 2:
         raise ValueError(f"{name}: expected 2 to {MAX_FRAMES} positions, two of them different, received {text!r}")
     for position in positions:

@@ -44,7 +44,7 @@ OTHERS = {
         "name",
     },
 }
-OTHERWISE = {"run", "node", "camera", "view", "record", "bench --node", "eval", "calibrate"}
+OTHERWISE = {"run", "node", "camera", "sweeper", "view", "record", "bench --node", "eval", "calibrate"}
 OTHERWISE |= {"calibrate aperture", "calibrate lens"}
 """Commands that load no such network, or have a node load it, which tells so on /diagnostics."""
 POOLS = {"train --rgbd"}
@@ -56,6 +56,7 @@ NEEDS = {
     "calibrate lens --csv": ("FOLDER",),
     "calibrate lens --config": ("--source", "v4l2"),
     "calibrate check --calibration": (),
+    "sweeper --calibration": (),
     **dict.fromkeys((f"calibrate check {name}" for name in ("stack", "--csv", "--network")), ("--calibration", "LENS")),
     "train --data": ("--dataset", "nyu"),
     "eval --data": ("--conditions", "ideal"),

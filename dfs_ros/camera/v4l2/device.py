@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ _CONTROL_REFUSED = dict.fromkeys(
     (errno.EACCES, errno.EBUSY),
     "the camera refused it for a second: an automatic (autofocus, auto exposure) or another program still holds it",
 )
+_Self = TypeVar("_Self", bound="V4l2Controls")
 _ERROR_FLAG = 0x40
 _SOURCE_MASK, _START_OF_EXPOSURE = 0x00070000, 0x00010000
 
@@ -50,38 +51,21 @@ class RawFrame(NamedTuple):
     damaged: bool
 
 
-class V4l2Device:
-    """Camera at `path`, of `size` (height, width) and a format of :data:`PIXEL_FORMATS`.
+class V4l2Controls:
+    """Controls of the camera at `path`, which another program may stream from; changed ones are restored at the end.
 
     Raises FileNotFoundError, PermissionError, ValueError and OSError, with the facts or a remedy.
     """
 
-    def __init__(self, path: str, size: tuple[int, int], pixel_format: str, rate_hz: float) -> None:
+    def __init__(self, path: str) -> None:
         self.path = path
-        self.size = size
-        self.pixel_format = pixel_format
         self._before: dict[int, int] = {}
         self._device = open_device(path)
-        try:
-            self._capture = _video(self._device).VideoCapture(self._device, _BUFFERS)
-            self._check_capture()
-            self._set_format(rate_hz)
-        except BaseException:
-            self._device.close()
-            raise
-        self._streaming = False
 
     @property
     def name(self) -> str:
         """Name that the camera reports."""
         return str(self._device.info.card)
-
-    @property
-    def rate_hz(self) -> float:
-        """Frame rate in Hz, as the driver reports it."""
-        with contextlib.suppress(OSError, ZeroDivisionError):
-            return float(self._capture.get_fps())
-        return 0.0
 
     def control_range(self, control: int, purpose: str) -> tuple[int, int, int]:
         """(lowest, highest, step) of a control. Raises ValueError, with a list of the controls."""
@@ -116,6 +100,64 @@ class V4l2Device:
                         raise
                 time.sleep(_RETRY_S)
 
+    def close(self) -> None:
+        """Restore the controls. May be repeated."""
+        if self._device.closed:
+            return
+        for control, value in reversed(self._before.items()):
+            with contextlib.suppress(OSError, AttributeError):
+                self._controls()[control].value = value
+        self._before.clear()
+        self._device.close()
+
+    def __enter__(self: _Self) -> _Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _controls(self) -> dict[int, Any]:
+        return dict(self._device.controls.items())
+
+    @contextmanager
+    def _words(self, what: str, hints: Mapping[int, str] | None = None) -> Iterator[None]:
+        """Add the attempted action and a remedy to errors of the system."""
+        try:
+            yield
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise _explained(error, f"{self.path}: {what}", hints or {}) from error
+
+
+class V4l2Device(V4l2Controls):
+    """Camera at `path`, of `size` (height, width) and a format of :data:`PIXEL_FORMATS`.
+
+    Raises FileNotFoundError, PermissionError, ValueError and OSError, with the facts or a remedy.
+    """
+
+    def __init__(self, path: str, size: tuple[int, int], pixel_format: str, rate_hz: float) -> None:
+        super().__init__(path)
+        self.size = size
+        self.pixel_format = pixel_format
+        try:
+            self._capture = _video(self._device).VideoCapture(self._device, _BUFFERS)
+            self._check_capture()
+            self._set_format(rate_hz)
+        except BaseException:
+            self._device.close()
+            raise
+        self._streaming = False
+
+    @property
+    def rate_hz(self) -> float:
+        """Frame rate in Hz, as the driver reports it."""
+        with contextlib.suppress(OSError, ZeroDivisionError):
+            return float(self._capture.get_fps())
+        return 0.0
+
     def frames(self, timeout_s: float) -> Iterator[RawFrame]:
         """Yield images. Raises TimeoutError without one in time, OSError for a lost device."""
         with self._words("capture"):
@@ -138,28 +180,11 @@ class V4l2Device:
 
     def close(self) -> None:
         """Stop, and restore the controls. May be repeated."""
-        if self._device.closed:
-            return
-        if self._streaming:
+        if self._streaming and not self._device.closed:
             self._streaming = False
             with contextlib.suppress(OSError):
                 self._capture.close()
-        for control, value in reversed(self._before.items()):
-            with contextlib.suppress(OSError, AttributeError):
-                self._controls()[control].value = value
-        self._before.clear()
-        self._device.close()
-
-    def __enter__(self) -> V4l2Device:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _controls(self) -> dict[int, Any]:
-        return dict(self._device.controls.items())
+        super().close()
 
     def _check_capture(self) -> None:
         capabilities = _video(self._device).Capability
@@ -180,16 +205,6 @@ class V4l2Device:
             )
         with contextlib.suppress(OSError):  # not every driver supports rates
             self._capture.set_fps(rate_hz)
-
-    @contextmanager
-    def _words(self, what: str, hints: Mapping[int, str] | None = None) -> Iterator[None]:
-        """Add the attempted action and a remedy to errors of the system."""
-        try:
-            yield
-        except TimeoutError:
-            raise
-        except OSError as error:
-            raise _explained(error, f"{self.path}: {what}", hints or {}) from error
 
 
 def decoded(frame: RawFrame, size: tuple[int, int], pixel_format: str) -> NDArray[np.uint8]:

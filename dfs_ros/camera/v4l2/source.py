@@ -31,7 +31,7 @@ from dfs_ros.camera.v4l2.device import (
     V4l2Device,
     decoded,
 )
-from dfs_ros.config import CameraConfig, LensConfig, V4l2Config
+from dfs_ros.config import CameraConfig, LensConfig, V4l2Config, numbers
 from dfs_ros.lens.calibration import LensCalibration
 from dfs_ros.lens.reading import load_lens
 from dfs_ros.lens.table import LensTable
@@ -217,12 +217,7 @@ def _positions(settings: V4l2Config, table: LensTable | LensCalibration) -> list
     if not settings.focus_diopters.strip():
         low, high = table.range_diopters
         return [float(focus) for focus in np.linspace(high, low, settings.positions)]
-    try:
-        positions = [float(part) for part in settings.focus_diopters.split(",")]
-    except ValueError:
-        raise ValueError(
-            f"v4l2.focus_diopters: expected numbers with commas between, received {settings.focus_diopters!r}"
-        ) from None
+    positions = list(numbers(settings.focus_diopters, "v4l2.focus_diopters"))
     if not 2 <= len(positions) <= _MOST_POSITIONS:
         raise ValueError(f"v4l2.focus_diopters: expected 2 to {_MOST_POSITIONS} positions, received {len(positions)}")
     for focus in positions:

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from benchmarks.faults.parts import Options, Row
+from benchmarks.faults.parts import Options, Row, told
 from benchmarks.faults.writers import WRITERS, Writer, forked, import_all, last_report, what_is_wrong
 
 _SIZES = 10
@@ -39,6 +39,7 @@ def run(options: Options) -> list[Row]:
                 tried, broke, full = tried + 1, broke + bool(problem), full + was_full
                 note = note or (f"{share:.2f} of {needed} bytes: {problem}" if problem else "")
         rows.append(Row(f"disk: {writer.name}", tried, broke, note or f"{full} times full"))
+        told(rows[-1])
     return rows
 
 

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -25,7 +23,8 @@ from typing import NamedTuple
 
 import psutil
 
-from benchmarks.faults.parts import Row
+from benchmarks.faults.parts import Row, told
+from benchmarks.faults.processes import name_of, running
 from benchmarks.faults.slope import slope_and_error
 
 _RATE_HZ = 10.0
@@ -33,8 +32,6 @@ _MOST_MIB_PER_HOUR = 3.0
 _SAMPLED_S, _BLOCK_S, _LOADED_S, _STARTUP_S = 0.2, 300.0, 300.0, 300.0
 _WARM_UP = 1 / 6
 _FEWEST_BLOCKS = 5
-_COMMANDS = ("dfs", "ros2", "dfs_ros.cli.main")
-"""Programs whose next word says what they do."""
 
 
 class Sample(NamedTuple):
@@ -55,7 +52,7 @@ def run(duration_s: float, native: bool = False, file: Path | None = None, rate_
     title = "growth: depth.launch.py" if native else "growth: dfs run"
     lines: list[str] = []
     with contextlib.ExitStack() as opened:
-        processes = [opened.enter_context(_running(command, lines)) for command in _commands(native, rate_hz)]
+        processes = [opened.enter_context(running(command, lines)) for command in _commands(native, rate_hz)]
         received = opened.enter_context(_page(_url(processes, lines)))
         samples = list(_sampled(processes, duration_s, file))
         lost = [process for process in processes if process.poll() is not None]
@@ -85,32 +82,6 @@ def _commands(native: bool, rate_hz: float) -> list[list[str]]:
         return [[sys.executable, "-m", "dfs_ros.cli.main", "run", "--rate", f"{rate_hz:g}", "--port", "0"]]
     viewer = ["dfs", "view", "--transport", "ros", "--port", "0"]
     return [["ros2", "launch", "dfs_ros", "depth.launch.py"], ["ros2", "run", "dfs_ros", *viewer]]
-
-
-@contextlib.contextmanager
-def _running(command: list[str], lines: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """Process in a session of its own, ended as by Ctrl-C; its newest lines go to `lines`."""
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        command, stdout=pipe, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True
-    ) as process:
-        reader = threading.Thread(target=_read, args=(process, lines), daemon=True)
-        reader.start()
-        try:
-            yield process
-        finally:
-            for number, wait_s in ((signal.SIGINT, 60), (signal.SIGKILL, 10)):
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, number)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(wait_s)
-            reader.join(10)
-
-
-def _read(process: subprocess.Popen[str], lines: list[str]) -> None:
-    for line in process.stdout or ():
-        lines.append(line.rpartition("\r")[2].strip())
-        del lines[:-50]
 
 
 def _url(processes: Sequence[subprocess.Popen[str]], lines: list[str]) -> str:
@@ -162,7 +133,7 @@ def _sampled(processes: Sequence[subprocess.Popen[str]], duration_s: float, file
             if now - shown >= _BLOCK_S:
                 shown = now
                 text = ", ".join(f"{sample.name} {sample.resident_mib:.1f}" for sample in samples)
-                print(f"growth: {(now - began) / 60:.0f} min, MiB: {text}", file=sys.stderr, flush=True)
+                told(f"growth: {(now - began) / 60:.0f} min, MiB: {text}")
             time.sleep(max(0.0, now + _SAMPLED_S - time.monotonic()))
 
 
@@ -172,21 +143,7 @@ def _resident(pid: int, at_s: float) -> Iterator[Sample]:
     for process in (top, *top.children(recursive=True)):
         with contextlib.suppress(psutil.Error):
             used = process.memory_info()
-            yield Sample(at_s, _name(process.cmdline()), process.pid, used.rss / 2**20, used.shared / 2**20)
-
-
-def _name(words: list[str]) -> str:
-    """Name of a program by its command line: its own, or of a command its first argument.
-
-    >>> _name(["/usr/bin/python3", "/opt/lib/dfs_ros/depth_node", "--ros-args"])
-    'depth_node'
-    >>> _name(["python3", "-m", "dfs_ros.cli.main", "view", "--port", "0"])
-    'view'
-    """
-    names = [Path(word).name for word in words if word != "-m"]
-    if len(names) > 1 and names[0].startswith("python"):
-        del names[0]
-    return names[1] if len(names) > 1 and names[0] in _COMMANDS else (names or ["?"])[0]
+            yield Sample(at_s, name_of(process.cmdline()), process.pid, used.rss / 2**20, used.shared / 2**20)
 
 
 def _row(title: str, samples: Sequence[Sample], end_s: float) -> Row:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
-from benchmarks.faults.parts import Options, Row
+from benchmarks.faults.parts import Options, Row, told
 from benchmarks.faults.writers import import_all
 from dfs_ros.camera.camera_file import load_camera_file
 from dfs_ros.config import Config
@@ -86,6 +86,7 @@ def run(options: Options) -> list[Row]:
             before, given = round(given), given + count * reader.share / whole
             share = round(given) - before
             rows.append(_fuzzed(reader, share, good, Path(made) / "bad", random_.randrange(1 << 30), options))
+            told(rows[-1])
     return rows
 
 

@@ -25,7 +25,7 @@ from dfs_ros.system.memory import return_freed_memory
 from dfs_ros.transport.local import LocalTransport
 
 _COUNT = 60
-_SETTLED = 10
+SETTLED = 10
 _MOST_KIB = 40.0
 """Largest slope, in KiB a cycle: 12 MiB over 300 cycles."""
 
@@ -50,7 +50,7 @@ def run(options: Options) -> list[Row]:
                     break
                 cycle()
                 used_kib.append(resident_kib())
-            rows.append(_row(name, used_kib))
+            rows.append(row(name, used_kib))
     return rows
 
 
@@ -68,10 +68,11 @@ def kinds(opened: contextlib.ExitStack) -> dict[str, Callable[[], None]]:
     }
 
 
-def _row(name: str, used_kib: list[float]) -> Row:
-    if len(used_kib) < _SETTLED + 4:
+def row(name: str, used_kib: list[float]) -> Row:
+    """Row of a kind of cycle by the resident memory after each."""
+    if len(used_kib) < SETTLED + 4:
         return Row(f"growth: {name}", 0, 0, f"{len(used_kib)} cycles in the given time are too few")
-    slope, bound = slope_with_bound(used_kib[_SETTLED:])
+    slope, bound = slope_with_bound(used_kib[SETTLED:])
     note = f"{slope:+.1f} KiB a cycle, at most {bound:.1f}"
     return Row(f"growth: {name}", len(used_kib), int(not bound <= _MOST_KIB), note)
 

@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.faults.parts import Options, Row
+from benchmarks.faults.parts import Options, Row, told
 from benchmarks.faults.writers import WRITERS, Writer, forked, import_all, last_report, started, what_is_wrong
 
 _COUNT = 500
@@ -25,6 +25,7 @@ def run(options: Options) -> list[Row]:
         for number, writer in enumerate(WRITERS):
             share = count * (number + 1) // len(WRITERS) - count * number // len(WRITERS)
             rows.append(_killed(writer, share, Path(folder) / str(number), random_, options))
+            told(rows[-1])
     return rows
 
 

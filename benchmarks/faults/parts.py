@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 PARTS = ("kill", "power", "disk", "fuzz", "messages", "clock", "growth", "security")
+NATIVE_PARTS = ("restart", "cycles")
+"""Parts that need native ROS 2."""
 
 
 @dataclass(frozen=True)
@@ -55,3 +58,9 @@ def table(rows: Sequence[Row]) -> str:
     lines = [f"{'fault':<{width}}  {'tried':>5}  {'broke':>5}"]
     lines += [f"{row.what:<{width}}  {row.tried:>5}  {row.broke:>5}  {row.note}".rstrip() for row in rows]
     return "\n".join(lines)
+
+
+def told(progress: str | Row) -> None:
+    """Print progress on standard error."""
+    text = progress if isinstance(progress, str) else table([progress]).splitlines()[-1]
+    print(text, file=sys.stderr, flush=True)

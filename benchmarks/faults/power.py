@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.faults.parts import Options, Row
+from benchmarks.faults.parts import Options, Row, told
 from benchmarks.faults.writers import WRITERS, Writer, import_all, last_report, started, what_is_wrong
 
 _CUTS = 20
@@ -36,6 +36,7 @@ def run(options: Options) -> list[Row]:
         try:
             for writer in WRITERS:
                 rows.append(_cut(writer, options.count or _CUTS, folder, random_, options))
+                told(rows[-1])
         finally:
             _unmount(folder / "at")
     return rows

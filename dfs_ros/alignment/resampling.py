@@ -98,8 +98,12 @@ def correction() -> tuple[Image, Image]:
     for _ in range(_ROUNDS):
         weights = _weights(filters, magnitude, wanted)
         weighted = (_IMPORTANCE * magnitude)[:, None] * weights[..., None]  # (phases, J, frequencies)
-        equations = np.einsum("pjf,ft->pfjt", weighted, cosines).reshape(wanted.size, -1)
-        halves = np.linalg.lstsq(equations, wanted.ravel(), rcond=1e-9)[0].reshape(_FILTERS, _REACH)
+        equations = np.einsum("pjf,ft->pfjt", weighted, cosines).reshape(*wanted.shape, -1)
+        # Phase by phase first: of the whole, LAPACK's threads would wait for each other for seconds on a busy machine.
+        turned, triangles = np.linalg.qr(equations)
+        sides = np.einsum("pfe,pf->pe", turned, wanted).ravel()
+        solved = np.linalg.lstsq(triangles.reshape(sides.size, -1), sides, rcond=1e-9)[0]
+        halves = solved.reshape(_FILTERS, _REACH)
         filters = halves @ cosines.T
     weights = _weights(filters, magnitude, wanted)
     around = weights[np.minimum(np.arange(PHASES), PHASES - np.arange(PHASES))]

@@ -29,6 +29,7 @@ _EMPTY = "uint8 structure_needs_at_least_one_member"
 
 _SERVICES = {
     "std_srvs/srv/Trigger": (_EMPTY, "bool success\nstring message"),
+    "lifecycle_msgs/srv/ChangeState": ("lifecycle_msgs/Transition transition", "bool success"),
     "rcl_interfaces/srv/GetParameters": ("string[] names", "rcl_interfaces/ParameterValue[] values"),
     "rcl_interfaces/srv/GetParameterTypes": ("string[] names", "uint8[] types"),
     "rcl_interfaces/srv/ListParameters": (

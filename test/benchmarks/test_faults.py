@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,5 +121,10 @@ def test_command_gives_a_table_and_a_status(
     assert command.main(["clock"]) == 1
     monkeypatch.setattr(clock, "run", lambda options: [Row("clock: back", 0, 0)])
     assert command.main(["clock"]) == 1
-    with pytest.raises(SystemExit):
-        command.main(["clocks"])
+    for wrong, said in (["clocks"], "received 'clocks'"), (["restart"], "restart: expected --native"):
+        with pytest.raises(SystemExit):
+            command.main(wrong)
+        assert said in capsys.readouterr().err
+    if importlib.util.find_spec("rclpy") is None:
+        assert command.main(["restart", "cycles", "--native"]) == 1
+        assert capsys.readouterr().out.count("native ROS 2 cannot be used") == 2

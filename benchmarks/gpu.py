@@ -9,6 +9,7 @@ L2 cache may beat the bound.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,7 +21,6 @@ from numpy.typing import NDArray
 from dfs_ros.config import CostConfig, RegularizationConfig
 from dfs_ros.cost_volume import reference
 from dfs_ros.cost_volume.bounding import bound_and_scale
-from dfs_ros.cost_volume.cuda.job import uploaded
 from dfs_ros.cost_volume.energy import log_energy
 from dfs_ros.cost_volume.hypotheses import depth_hypotheses
 from dfs_ros.cost_volume.problem import Problem, make_problem
@@ -28,6 +28,7 @@ from dfs_ros.depth import regularization
 from dfs_ros.depth.cuda import Aggregation
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import plane_scene
+from dfs_ros.system.transfers import uploaded
 from dfs_ros.types import Camera, FocalStack
 
 METHODS = ("residual", "released", "paper")
@@ -91,11 +92,9 @@ def compare(case: str, volume: Volume, expected: Volume, tolerance: float) -> Co
     return Comparison(case, float(difference / np.linalg.norm(expected)), tolerance)
 
 
-def check_parity(compute: Compute, methods: Sequence[str] = METHODS) -> list[Comparison]:
-    """Compare every method, precision and output with the float64 reference.
-
-    Many sizes and settings are tried.
-    """
+@functools.cache
+def parity_cases(method: str) -> tuple[tuple[str, Problem, tuple[tuple[str, Volume], ...]], ...]:
+    """Problems of a method in many sizes and settings, each with its outputs by the float64 reference."""
     cases: list[tuple[tuple[int, int], int, int, bool, dict[str, Any]]] = [
         ((33, 47), 2, 5, False, {}),
         ((48, 31), 5, 9, True, {}),
@@ -103,28 +102,30 @@ def check_parity(compute: Compute, methods: Sequence[str] = METHODS) -> list[Com
         ((36, 40), 4, 1, False, {"window_sigma_px": 20.0, "padding_px": 40, "channels": "luma"}),
         ((40, 64), 3, 128, False, {"psf": "table", "max_coc_px": 15.0}),
     ]
+    made = []
+    for size, images, hypotheses, grey, extra in cases:
+        cost = CostConfig(**{"method": method, "channels": "rgb", **extra})
+        problem = textured_problem(cost, size, images, hypotheses, grey=grey)
+        name = f"{method} {size[1]}x{size[0]}x{images}x{hypotheses}{' grey' if grey else ''} {extra or ''}".strip()
+        made.append((name, problem, (("cost", reference.cost_volume(problem)),)))
+    # So dark that the bounded cost is not 1 everywhere.
+    problem = textured_problem(CostConfig(method=method), (40, 54), 3, 6, darker=24)
+    cost_volume = reference.cost_volume(problem).astype(np.float32)
+    outputs = ("log_energy", log_energy(cost_volume, method)), ("bounded", bound_and_scale(cost_volume))
+    return (*made, (method, problem, outputs))
+
+
+def check_parity(compute: Compute, methods: Sequence[str] = METHODS) -> list[Comparison]:
+    """Compare every method, precision and output with the float64 reference."""
     results = []
     for method in methods:
-        for size, images, hypotheses, grey, extra in cases:
-            problem = textured_problem(
-                CostConfig(**{"method": method, "channels": "rgb", **extra}), size, images, hypotheses, grey=grey
-            )
-            expected = reference.cost_volume(problem)
-            name = f"{method} {size[1]}x{size[0]}x{images}x{hypotheses}{' grey' if grey else ''} {extra or ''}".strip()
+        for name, problem, outputs in parity_cases(method):
             for dtype, tolerance in TOLERANCE.items():
-                label = f"{name} {str(dtype).removeprefix('torch.')}"
-                results.append(compare(label, compute(problem, dtype=dtype), expected, tolerance))
-        # So dark that the bounded cost is not 1 everywhere.
-        problem = textured_problem(CostConfig(method=method), (40, 54), 3, 6, darker=24)
-        cost = reference.cost_volume(problem).astype(np.float32)
-        energy, bounded = log_energy(cost, method), bound_and_scale(cost)
-        for dtype, tolerance in TOLERANCE.items():
-            label = f"{method} {str(dtype).removeprefix('torch.')}"
-            log_volume = compute(problem, dtype=dtype, output="log_energy")
-            results.append(compare(f"{label} log_energy", log_volume, energy, tolerance))
-            # Scaling enlarges rounding where a pixel's costs hardly differ.
-            bounded_volume = compute(problem, dtype=dtype, output="bounded")
-            results.append(compare(f"{label} bounded", bounded_volume, bounded, max(tolerance, 1e-3)))
+                for output, expected in outputs:
+                    label = f"{name} {str(dtype).removeprefix('torch.')}{'' if output == 'cost' else ' ' + output}"
+                    # Scaling enlarges rounding where a pixel's costs hardly differ.
+                    within = max(tolerance, 1e-3) if output == "bounded" else tolerance
+                    results.append(compare(label, compute(problem, dtype=dtype, output=output), expected, within))
     return results
 
 

@@ -24,13 +24,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dfs_ros
+from benchmarks.gpu_order import Check, run_in_order
 from benchmarks.gpu_report import TARGETS_MB, TARGETS_MS, markdown
 from dfs_ros.config import CostConfig
 from dfs_ros.cost_volume import cuda
 from dfs_ros.system.atomic import write_atomically
 
 if TYPE_CHECKING:
-    from benchmarks.gpu_checks import Bench, Check
+    from benchmarks.gpu_checks import Bench
 
 NO_DEVICE, CUT = 3, 4
 TIME_LIMIT_S = 540.0  # a machine lent for ten minutes starts and hands back within them
@@ -77,7 +78,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(checks: Sequence[Check], report: dict[str, Any], limit_s: float, output: str | None) -> int:
     """Run checks, keep the report in the folder `output` after each; returns the exit status."""
-    from benchmarks.gpu_checks import run_in_order
 
     def keep(report: dict[str, Any]) -> None:
         if output is not None:

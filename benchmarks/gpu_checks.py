@@ -9,27 +9,23 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import subprocess
 import sys
-import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from time import monotonic
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 
 from benchmarks import gpu, gpu_speed
 from benchmarks.gpu import Comparison, compare, textured_problem
+from benchmarks.gpu_order import Check, Cut, NotRun, Report, outcome_of
 from benchmarks.gpu_report import TARGETS_MB, TARGETS_MS
 from dfs_ros.config import Config, CostConfig
 from dfs_ros.cost_volume import SpectraCache, cuda, reference
 from dfs_ros.cost_volume.cuda.driver import Kernels
 from dfs_ros.depth.cuda import Aggregation
 
-Report = dict[str, Any]
 Size = tuple[int, int]
 SIZES: tuple[Size, ...] = ((480, 640), (256, 256))
 SANITIZERS = ("memcheck", "racecheck", "synccheck", "initcheck")
@@ -49,60 +45,6 @@ class Bench:
     sizes: tuple[Size, ...] = SIZES
     shape: tuple[int, int, int] = NETWORK
     compared: Size = (122, 165)
-
-
-@dataclass(frozen=True)
-class Check:
-    """A check: ``run(report, seconds left)`` returns what it missed; not begun with under `least_s` left."""
-
-    name: str
-    least_s: float
-    run: Callable[[Report, float], list[str]] = field(repr=False)
-
-
-class NotRun(Exception):
-    """A check that could not run here, with the reason."""
-
-
-class Cut(NotRun):
-    """A check that was ended as time ran out."""
-
-    def __init__(self, left_s: float) -> None:
-        super().__init__(f"cut after {left_s:.0f} s")
-
-
-def run_in_order(checks: Sequence[Check], report: Report, limit_s: float, keep: Callable[[Report], None]) -> None:
-    """Run the checks, at most `limit_s` seconds of them; `keep` gets the report before and after each.
-
-    The report says which check is `running`, which are `not_run` and why, which of these were `short_of_time`, and what
-    was `missed`. A check that raises is missed; the next one runs.
-    """
-    begin = monotonic()
-    report |= {"running": "", "not_run": {check.name: "not reached" for check in checks}}
-    report |= {"short_of_time": [], "missed": [], "seconds": {}}
-    for check in checks:
-        began = monotonic()
-        left = limit_s - (began - begin)
-        if left < check.least_s:
-            report["not_run"][check.name] = f"{left:.0f} s of {limit_s:g} s left, {check.least_s:g} s needed"
-            report["short_of_time"].append(check.name)
-            keep(report)
-            continue
-        report["running"] = check.name
-        keep(report)
-        try:
-            report["missed"] += check.run(report, left)
-            del report["not_run"][check.name]
-        except NotRun as reason:
-            report["not_run"][check.name] = str(reason)
-            report["short_of_time"] += [check.name] * isinstance(reason, Cut)
-        except Exception as error:  # a CUDA error too: what ran before is kept, and the next check tried
-            del report["not_run"][check.name]
-            report["missed"].append(f"{check.name}: {type(error).__name__}: {error}")
-            report.setdefault("errors", {})[check.name] = traceback.format_exc()
-        report["seconds"][check.name] = round(monotonic() - began, 1)
-        report["running"] = ""
-        keep(report)
 
 
 def parity_checks(bench: Bench, networks: Sequence[str]) -> list[Check]:
@@ -239,20 +181,6 @@ def sanitizer_checks() -> list[Check]:
         return Check(f"compute-sanitizer {tool}", 30, run)
 
     return [tool_check(tool) for tool in SANITIZERS]
-
-
-def outcome_of(command: Sequence[str], timeout_s: float) -> tuple[int | None, str]:
-    """Exit status and output of a program; None if it, with all that it started, was ended after `timeout_s`."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        try:
-            said, _ = process.communicate(timeout=timeout_s)
-            return process.returncode, said
-        except subprocess.TimeoutExpired:
-            for child in psutil.Process(process.pid).children(recursive=True):
-                child.kill()
-            process.kill()
-            said, _ = process.communicate()
-            return None, said
 
 
 def same_by_other_ways(bench: Bench) -> list[Comparison]:

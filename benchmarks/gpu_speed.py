@@ -19,7 +19,6 @@ from dfs_ros.config import Config, CostConfig
 from dfs_ros.cost_volume.cuda.driver import Kernels
 from dfs_ros.cost_volume.cuda.engines import Engines
 from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
-from dfs_ros.cost_volume.cuda.job import uploaded
 from dfs_ros.cost_volume.problem import Problem
 from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.estimator.gpu import GpuSteps
@@ -30,6 +29,7 @@ from dfs_ros.network.runners.base import RunnerError
 from dfs_ros.network.runners.choose import golden_of, make_runner
 from dfs_ros.network.weights import load_weights, model_file
 from dfs_ros.pipeline import Steps, infer
+from dfs_ros.system.transfers import uploaded
 
 _COPY_BYTES = 1 << 30
 _WARM_UP = 5

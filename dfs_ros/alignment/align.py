@@ -18,28 +18,23 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.alignment.exposure import Exposure, exposure_gain, gain_table
+from dfs_ros.alignment.exposure import gain_table
 from dfs_ros.alignment.matching import FrameAlignment, Match, match_frames
+from dfs_ros.alignment.operations import Operations, Resample, Shot, rounded
 from dfs_ros.alignment.registration import Motion
-from dfs_ros.alignment.resampling import equalized, resampled
 from dfs_ros.config import AlignmentConfig
 from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.pose import stack_poses
 from dfs_ros.types import Camera, FocalStack, check_focus, opened
 
 __all__ = ["AlignedStack", "FrameAlignment", "align"]
-
-Resample = Callable[
-    [NDArray[np.uint8], Motion, "NDArray[np.float32] | None", bool], tuple[NDArray[np.uint8], NDArray[np.bool_]]
-]
 
 _log = logging.getLogger(__name__)
 
@@ -99,7 +94,7 @@ def align(
     *,
     reference: int | None = None,
     initial: Sequence[FrameAlignment] | None = None,
-    resample: Resample | None = None,
+    operations: Operations | None = None,
 ) -> AlignedStack:
     """Bring the images of a stack into the geometry and the exposure of one of them.
 
@@ -114,15 +109,15 @@ def align(
         others.
     initial
         `estimates` of an earlier stack with the same focus sequence, to shorten the search.
-    resample
-        In place of :func:`resampled_frame`, for another device.
+    operations
+        Those of another device; None = the host's.
 
     Raises
     ------
     ValueError
         `reference` or `initial` do not fit the stack, or fewer than two frames show the same scene.
     """
-    config = config or AlignmentConfig()
+    config, operations = config or AlignmentConfig(), operations or Operations()
     count = len(stack)
     if reference is not None and not 0 <= reference < count:
         raise ValueError(
@@ -130,7 +125,7 @@ def align(
         )
     if initial is not None and len(initial) != count:
         raise ValueError(f"initial: expected estimates of {count} frames as in the stack, received {len(initial)}")
-    match = match_frames(stack, config, reference, initial)
+    match = match_frames(stack, config, reference, initial, operations.registration)
     for i, estimate in enumerate(match.estimates):
         if estimate.dropped:
             _log.warning("frame %d (%.3g dioptres) dropped: %s", i, stack.focus_diopters[i], estimate.dropped)
@@ -144,8 +139,11 @@ def align(
         as_is = aligned_as_is(stack, match.reference)
         return replace(as_is, estimates=match.estimates, breathing=match.breathing.factor)
     if config.normalize_exposure:
-        match = _with_gains(stack, match, config.transfer_curve)
-    return _resampled(stack, config, match, resample or resampled_frame)
+        others = {i: match.estimates[i].motion for i in match.kept if i != match.reference}
+        gains = operations.gains(stack.images, match.reference, others, config.transfer_curve)
+        estimates = [replace(e, gain=gains.get(i, e.gain)) for i, e in enumerate(match.estimates)]
+        match = replace(match, estimates=tuple(estimates))
+    return _resampled(stack, config, match, operations.resample)
 
 
 def aligned_as_is(stack: FocalStack, reference: int = 0) -> AlignedStack:
@@ -153,17 +151,6 @@ def aligned_as_is(stack: FocalStack, reference: int = 0) -> AlignedStack:
     keys = tuple(_frame_key(stamp_ns, None, 1.0) for stamp_ns in stack.stamp_ns)
     everywhere = np.ones(stack.size, np.bool_)
     return AlignedStack(stack, reference, everywhere, tuple(range(len(stack))), (), 1.0, keys)
-
-
-def _with_gains(stack: FocalStack, match: Match, transfer_curve: str) -> Match:
-    reference = Exposure(stack.images[match.reference], transfer_curve)
-    estimates = list(match.estimates)
-    for i in match.kept:
-        if i != match.reference:
-            frame = Exposure(stack.images[i], transfer_curve)
-            gain = exposure_gain(reference, frame, estimates[i].motion)
-            estimates[i] = replace(estimates[i], gain=gain)
-    return replace(match, estimates=tuple(estimates))
 
 
 def _resampled(stack: FocalStack, config: AlignmentConfig, match: Match, resample: Resample) -> AlignedStack:
@@ -193,7 +180,11 @@ def _resampled(stack: FocalStack, config: AlignmentConfig, match: Match, resampl
 
 
 def realigned(
-    aligned: AlignedStack, stack: FocalStack, motions: Mapping[int, Motion], transfer_curve: str
+    aligned: AlignedStack,
+    stack: FocalStack,
+    motions: Mapping[int, Motion],
+    transfer_curve: str,
+    operations: Operations | None = None,
 ) -> AlignedStack:
     """Resample the images of `stack` anew, with better `motions` of its frames, by index; without any, keep them.
 
@@ -207,7 +198,8 @@ def realigned(
         return replace(aligned, estimates=estimates)
     kept = list(aligned.kept)
     found = [estimates[i].motion for i in kept]
-    images, valid, keys = _images(stack, kept, found, estimates, transfer_curve, resampled_frame)
+    resample = (operations or Operations()).resample
+    images, valid, keys = _images(stack, kept, found, estimates, transfer_curve, resample)
     blur_scale = stack.blur_scale[kept] / [motion.scale for motion in found]
     moved = replace(aligned.stack, images=images, blur_scale=blur_scale)
     return replace(aligned, stack=moved, valid=valid, estimates=estimates, frame_keys=keys)
@@ -222,21 +214,20 @@ def _images(
     resample: Resample,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], tuple[Hashable, ...]]:
     """Aligned images of the kept frames, pixels that all cover, and keys of the images."""
-    images = np.empty((len(kept), *stack.images.shape[1:]), np.uint8)
-    valid = np.ones(stack.size, np.bool_)
-    keys: list[Hashable] = []
+    gains = [estimates[i].gain for i in kept]
+    tables = [None if gain == 1.0 else gain_table(gain, transfer_curve) for gain in gains]
     moved = any(motion.largest_displacement_px() >= _LEAST_MOTION_PX for motion in motions)
-    for k, (i, motion) in enumerate(zip(kept, motions, strict=True)):
-        gain = estimates[i].gain
-        table = None if gain == 1.0 else gain_table(gain, transfer_curve)
-        if moved:
-            still = motion.largest_displacement_px() < _LEAST_MOTION_PX
-            images[k], inside = resample(stack.images[i], motion, table, still)
-            valid &= inside
-        else:
-            images[k] = stack.images[i] if table is None else _rounded(table.take(stack.images[i]), images[k].shape)
-        keys.append(_frame_key(stack.stamp_ns[i], motion if moved else None, gain))
-    return images, valid, tuple(keys)
+    keys = [
+        _frame_key(stack.stamp_ns[i], m if moved else None, g) for i, m, g in zip(kept, motions, gains, strict=True)
+    ]
+    if moved:
+        still = [motion.largest_displacement_px() < _LEAST_MOTION_PX for motion in motions]
+        shots = [Shot(*shot) for shot in zip(kept, motions, tables, still, strict=True)]
+        return *resample(stack.images, shots), tuple(keys)
+    images = np.empty((len(kept), *stack.images.shape[1:]), np.uint8)
+    for image, i, table in zip(images, kept, tables, strict=True):
+        image[:] = stack.images[i] if table is None else rounded(table.take(stack.images[i]), image.shape)
+    return images, np.ones(stack.size, np.bool_), tuple(keys)
 
 
 def _frame_key(stamp_ns: np.int64, motion: Motion | None, gain: float) -> Hashable:
@@ -265,23 +256,3 @@ def _camera_at(stack: FocalStack, match: Match, focus_diopters: float) -> Camera
         cy_px=cy,
         reference_focus_diopters=focus_diopters,
     )
-
-
-def resampled_frame(
-    image: NDArray[np.uint8], motion: Motion, table: NDArray[np.float32] | None, still: bool
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Apply a `table` of gains, resample, or only filter if `still`, round once; the image and its valid pixels."""
-    height, width = motion.size
-    source = (image if table is None else table.take(image)).astype(np.float32)
-    if still:
-        return _rounded(equalized(source), image.shape), np.ones(motion.size, np.bool_)
-    map_x, map_y = motion.maps(motion.size)
-    # A pixel extends half a pixel around its centre.
-    inside = (map_x >= -0.5) & (map_x <= width - 0.5) & (map_y >= -0.5) & (map_y <= height - 0.5)
-    return _rounded(resampled(source, map_x, map_y), image.shape), inside
-
-
-def _rounded(values: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    # Rounds and saturates in one pass; OpenCV's stubs lack scalars.
-    pixels = cv2.add(values, (0.0, 0.0, 0.0, 0.0), dtype=cv2.CV_8U)  # type: ignore[call-overload]
-    return np.asarray(pixels, np.uint8).reshape(shape)

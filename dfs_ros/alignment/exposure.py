@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +12,10 @@ from dfs_ros.alignment.registration import Motion
 from dfs_ros.optics.srgb import linear_table, pixel_value
 
 _LONGEST_PX = 160
-_BLUR_PX = 2.0  # reduces the effect of different focus
-_BLACK, _SATURATED = 8, 245
-_MIN_SHARE = 0.02  # least share of pixels for a meaningful ratio
-_SAME_WITHIN = 0.002  # gains this close to 1 are rounding
+BLUR_PX = 2.0  # reduces the effect of different focus
+BLACK, SATURATED = 8, 245
+MIN_SHARE = 0.02  # least share of pixels for a meaningful ratio
+SAME_WITHIN = 0.002  # gains this close to 1 are rounding
 _CLIPPED = 250  # pixel value from which light is clipped, or nearly
 _OVEREXPOSED = 0.1  # share of clipped pixels, beyond that of the stack's median image, that an image is left out for
 
@@ -22,17 +24,22 @@ class Exposure:
     """Image prepared for the comparison of brightness."""
 
     def __init__(self, image: NDArray[np.uint8], transfer_curve: str) -> None:
-        step = max(1.0, max(image.shape[:2]) / _LONGEST_PX)
-        size = (max(round(image.shape[1] / step), 1), max(round(image.shape[0] / step), 1))
+        size = reduced_shape(image.shape[:2])[::-1]
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         channels = small.reshape(size[1], size[0], -1).shape[2]
-        usable = cv2.inRange(small, (_BLACK,) * channels, (_SATURATED,) * channels)
+        usable = cv2.inRange(small, (BLACK,) * channels, (SATURATED,) * channels)
         linear = cv2.transform(
             cv2.LUT(small, linear_table(transfer_curve).astype(np.float32)), np.full((1, channels), 1.0 / channels)
         )
-        self.linear = cv2.GaussianBlur(linear, (0, 0), _BLUR_PX)
+        self.linear = cv2.GaussianBlur(linear, (0, 0), BLUR_PX)
         # Blur spreads clipped values.
         self.usable = cv2.erode(usable, np.ones((5, 5), np.uint8))
+
+
+def reduced_shape(size: tuple[int, ...]) -> tuple[int, int]:
+    """(height, width) of the images compared, of images of `size`."""
+    step = max(1.0, max(size) / _LONGEST_PX)
+    return max(round(size[0] / step), 1), max(round(size[1] / step), 1)
 
 
 def exposure_gain(reference: Exposure, frame: Exposure, motion: Motion) -> float:
@@ -46,10 +53,18 @@ def exposure_gain(reference: Exposure, frame: Exposure, motion: Motion) -> float
     linear = cv2.remap(frame.linear, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     usable = cv2.remap(frame.usable, map_x, map_y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
     both = (usable > 0) & (reference.usable > 0)
-    if both.mean() < _MIN_SHARE:
+    if both.mean() < MIN_SHARE:
         return 1.0
     gain = float(np.median(reference.linear[both] / linear[both]))
-    return gain if abs(gain - 1.0) > _SAME_WITHIN else 1.0
+    return gain if abs(gain - 1.0) > SAME_WITHIN else 1.0
+
+
+def exposure_gains(
+    images: NDArray[np.uint8], reference: int, motions: Mapping[int, Motion], transfer_curve: str
+) -> dict[int, float]:
+    """Gain of every frame with a motion, see :func:`exposure_gain`."""
+    own = Exposure(images[reference], transfer_curve)
+    return {i: exposure_gain(own, Exposure(images[i], transfer_curve), motion) for i, motion in motions.items()}
 
 
 def clipped_share(image: NDArray[np.uint8]) -> float:

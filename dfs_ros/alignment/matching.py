@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dfs_ros.alignment import registration as on_host
 from dfs_ros.alignment.exposure import overexposed
-from dfs_ros.alignment.registration import Features, Motion, Template, correlation, register, register_local, shifted
+from dfs_ros.alignment.registration import Motion
 from dfs_ros.config import AlignmentConfig
 from dfs_ros.optics import thin_lens
 from dfs_ros.types import FocalStack
@@ -181,6 +182,7 @@ def match_frames(
     config: AlignmentConfig,
     reference: int | None = None,
     initial: Sequence[FrameAlignment] | None = None,
+    registration: Registration = on_host,
 ) -> Match:
     """Motion of every frame against `reference`, arguments as in :func:`dfs_ros.alignment.align.align`.
 
@@ -197,10 +199,10 @@ def match_frames(
         return _without_images(stack, config, candidates[0])
     # A large image at half size gives a tenth of a pixel, faster; small images are needed at full size.
     longest_px = min(config.estimation_px, max(max(stack.size) // 2, _SMALLEST_PX))
-    features = [Features(image, longest_px, config.transfer_curve) for image in stack.images]
+    features = registration.features(stack.images, longest_px, config.transfer_curve)
     matches = []
     for candidate in candidates[:_REFERENCES_TRIED]:
-        matches.append(_Matcher(stack, config, features, candidate, initial, left_out).match(order))
+        matches.append(_Matcher(stack, config, features, candidate, initial, left_out, registration).match(order))
         if len(matches[-1].kept) > len(order) / 2:
             break  # otherwise the candidate itself may be the foreign frame
     return max(matches, key=lambda match: len(match.kept))
@@ -217,6 +219,21 @@ def _without_images(stack: FocalStack, config: AlignmentConfig, reference: int) 
     return Match(reference, tuple(estimates), breathing)
 
 
+class Registration(Protocol):
+    """Functions of :mod:`.registration`, on the host or a device."""
+
+    def features(self, images: NDArray[np.uint8], longest_px: int, transfer_curve: str) -> Sequence[Any]: ...
+    def template(self, features: Any) -> Any: ...
+    def correlation(self, moving: Any, template: Any, motion: Motion, level: int) -> float: ...
+    def shifted(self, moving: Any, template: Any, motion: Motion, level: int) -> Motion: ...
+    def register(
+        self, moving: Any, template: Any, start: Motion, expected: Motion, levels: range, iterations: int
+    ) -> Motion: ...
+    def register_local(
+        self, moving: Any, template: Any, motion: Motion, level: int, iterations: int, within: float
+    ) -> Motion: ...
+
+
 class _Matcher:
     """Matcher of a stack's frames to one reference, in focus order from it outwards."""
 
@@ -224,16 +241,17 @@ class _Matcher:
         self,
         stack: FocalStack,
         config: AlignmentConfig,
-        features: list[Features],
+        features: Sequence[Any],
         reference: int,
         initial: Sequence[FrameAlignment] | None,
         left_out: Sequence[str],
+        registration: Registration,
     ) -> None:
         self._stack, self._config, self._features = stack, config, features
         self._reference, self._initial, self._left_out = reference, initial, left_out
         self._breathing = Breathing(stack, config)
         self._checked = features[0].level_near(_CHECKED_PX)
-        self._template = Template(features[reference])
+        self._registration, self._template = registration, registration.template(features[reference])
         self._motions: dict[int, Motion] = {}  # of frames matched by their images
 
     def match(self, order: list[int]) -> Match:
@@ -256,7 +274,9 @@ class _Matcher:
         if self._left_out[frame]:
             return replace(estimate, dropped=self._left_out[frame])
         start, levels = self._start(frame, expected)
-        motion = register(self._features[frame], self._template, start, expected, levels, self._config.iterations)
+        motion = self._registration.register(
+            self._features[frame], self._template, start, expected, levels, self._config.iterations
+        )
         likeness = self._likeness(frame, motion)
         reason = self._implausible(motion, likeness, estimate.prior_scale)
         if not reason:
@@ -278,7 +298,7 @@ class _Matcher:
             earlier = before.motion.after(reference.motion.inverse())
             if before.source == "images" and self._likeness(frame, earlier) > before.correlation - _STILL_FITS_WITHIN:
                 return earlier, range(max(levels - 2, 0), levels)
-        far = shifted(self._features[frame], self._template, expected, self._checked)
+        far = self._registration.shifted(self._features[frame], self._template, expected, self._checked)
         return max(expected, far, key=lambda motion: self._likeness(frame, motion)), range(levels)
 
     def _as_before(self, frame: int, estimate: FrameAlignment) -> FrameAlignment:
@@ -297,7 +317,7 @@ class _Matcher:
         return replace(estimate, motion=before.motion, registered=before.registered, known=True)
 
     def _likeness(self, frame: int, motion: Motion) -> float:
-        value = correlation(self._features[frame], self._template, motion, self._checked)
+        value = self._registration.correlation(self._features[frame], self._template, motion, self._checked)
         return -1.0 if math.isnan(value) else value
 
     def _implausible(self, motion: Motion, likeness: float, prior_scale: float) -> str:
@@ -321,7 +341,7 @@ class _Matcher:
         return ""
 
     def _textured(self, frame: int) -> bool:
-        return self._features[frame].contrast(self._checked) >= self._config.min_contrast
+        return bool(self._features[frame].contrast(self._checked) >= self._config.min_contrast)
 
     def _untextured_reason(self, frame: int) -> str:
         """Reason to drop a frame without enough texture; empty to keep it.
@@ -343,14 +363,14 @@ class _Matcher:
     def _with_local(self, frame: int, motion: Motion) -> Motion:
         if not self._config.local_motion:
             return motion
-        features = self._features[frame]
+        features, template, on = self._features[frame], self._template, self._registration
         level = features.level_near(_LOCAL_PX)
-        unexplained = 1.0 - correlation(features, self._template, motion, level)
+        unexplained = 1.0 - on.correlation(features, template, motion, level)
         if unexplained < _NOTHING_LEFT:
             return motion
-        bent = register_local(features, self._template, motion, level, _LOCAL_ITERATIONS, _LOCAL_WITHIN)
+        bent = on.register_local(features, template, motion, level, _LOCAL_ITERATIONS, _LOCAL_WITHIN)
         moved_px = bent.local_rms * max(features.levels[level].shape) / 2.0
-        left = 1.0 - correlation(features, self._template, bent, level)
+        left = 1.0 - on.correlation(features, template, bent, level)
         if moved_px < _LOCAL_LEAST_PX or left > _LOCAL_LEAVES * unexplained:
             return motion
-        return register_local(features, self._template, bent, level, _LOCAL_ITERATIONS, _LOCAL_WITHIN_BELIEVED)
+        return on.register_local(features, template, bent, level, _LOCAL_ITERATIONS, _LOCAL_WITHIN_BELIEVED)

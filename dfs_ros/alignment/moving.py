@@ -27,8 +27,8 @@ Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Border = tuple[tuple[int, int], tuple[int, int]]
 
-_NO_BORDER: Border = ((0, 0), (0, 0))
-_PREFILTER = 0.45  # standard deviation in pixels of the reduced image
+NO_BORDER: Border = ((0, 0), (0, 0))
+PREFILTER = 0.45  # standard deviation in pixels of the reduced image
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class View:
     radial: float = 0.0
 
     def maps(
-        self, lens: Intrinsics, size: tuple[int, int], diopters: ArrayLike, border: Border = _NO_BORDER
+        self, lens: Intrinsics, size: tuple[int, int], diopters: ArrayLike, border: Border = NO_BORDER
     ) -> tuple[Image, Image]:
         """Sampling maps x', y' in pixels of this frame, float32 (H, W) with the border.
 
@@ -124,13 +124,13 @@ class MovingStack(FocalStack):
                 light = cv2.transform(light, np.array([LUMA_WEIGHTS], np.float32))
             if light.shape[:2] != self.size:
                 # An area alone aliases fine texture, which then does not move with the scene.
-                sigma_px = _PREFILTER * light.shape[1] / self.size[1]
+                sigma_px = PREFILTER * light.shape[1] / self.size[1]
                 light = cv2.GaussianBlur(light, (0, 0), sigma_px, borderType=cv2.BORDER_REFLECT)
                 light = cv2.resize(light, self.size[::-1], interpolation=cv2.INTER_AREA)
             planes.append(np.moveaxis(np.atleast_3d(light), -1, 0))
         return np.stack(planes)
 
-    def seen(self, linear: Image, diopters: ArrayLike, border: Border = _NO_BORDER) -> tuple[Image, Mask]:
+    def seen(self, linear: Image, diopters: ArrayLike, border: Border = NO_BORDER) -> tuple[Image, Mask]:
         """Frames in the reference for one inverse depth, or that of each pixel (H, W), with the border.
 
         `linear` (F, C, H, W) of :meth:`linear`. Returns float32 (F, C, H', W') and which pixels each frame sees, bool

@@ -19,6 +19,7 @@ models the simplest that explains the images as well is taken: nothing moved but
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import cv2
@@ -27,7 +28,8 @@ from numpy.typing import NDArray
 
 from dfs_ros.alignment.align import AlignedStack, realigned
 from dfs_ros.alignment.matching import SIGNIFICANT_PX, difference_px
-from dfs_ros.alignment.registration import PIXELS_PER_MEASUREMENT, Motion
+from dfs_ros.alignment.operations import Operations
+from dfs_ros.alignment.registration import PIXELS_PER_MEASUREMENT, Motion, coordinates
 from dfs_ros.optics import thin_lens
 from dfs_ros.optics.srgb import linear_table
 from dfs_ros.types import FocalStack
@@ -36,34 +38,34 @@ Array = NDArray[np.float64]
 Image = NDArray[np.float32]
 
 _LONGEST_PX = 320  # of the images compared; at least halved, which costs no accuracy
-_ITERATIONS = 4
-_BLUR_STEP_PX = 0.5  # between the disks that are computed, pixels of the images compared
-_MOST_DISKS = 12
-_JUMP_PX = 0.75  # pixels whose neighbourhood differs by more blur are beside a jump
-_NEAR_PX = 3  # reach of the neighbourhood
-_SMOOTH_PX = 17  # window of the mean that is subtracted: exposure and vignetting
-_LEAST_SHARE = 0.1  # of pixels that count
-_OUTLIER = 3.0
-_CONVERGED_PX = 0.01
+ITERATIONS = 4
+BLUR_STEP_PX = 0.5  # between the disks that are computed, pixels of the images compared
+MOST_DISKS = 12
+JUMP_PX = 0.75  # pixels whose neighbourhood differs by more blur are beside a jump
+NEAR_PX = 3  # reach of the neighbourhood
+SMOOTH_PX = 17  # window of the mean that is subtracted: exposure and vignetting
+LEAST_SHARE = 0.1  # of pixels that count
+OUTLIER = 3.0
+CONVERGED_PX = 0.01
 _SMALLEST_PX = 32  # least height and width of the images compared
 # Standard deviation of shift x, shift y, log scale, roll, and of parallax by a standard deviation of inverse depth.
-_EXPECTED_WITHIN = np.array([0.1, 0.1, 0.02, 0.05, 0.02, 0.02, 0.02])
+EXPECTED_WITHIN = np.array([0.1, 0.1, 0.02, 0.05, 0.02, 0.02, 0.02])
 _LOCAL_FREE = 7  # parameters that local motion counts as: those of parallax
-_MODELS = ((2,), (0, 1, 2, 3), tuple(range(7)))
+MODELS = ((2,), (0, 1, 2, 3), tuple(range(7)))
 """Parameters that are free: of a still camera, of a hand, of a camera that moves through the scene."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Scene:
-    """Reduced reference, its inverse depth, and the pixels that count; parallax in standard deviations of the depth."""
+    """Reduced reference, and the pixels that count; parallax in standard deviations of the inverse depth."""
 
     size: tuple[int, int]
     shape: tuple[int, int]
     light: Image
-    diopters: Image
     counts: NDArray[np.bool_]
-    basis_x: Image  # (7, h, w): displacement by parameter, in half longer sides
-    basis_y: Image
+    basis: tuple[Image, Image]
+    mean: float
+    spread: float
 
     @property
     def per_unit(self) -> tuple[float, float]:
@@ -88,7 +90,7 @@ class Parallax:
 
 
 @dataclass(frozen=True, eq=False)
-class _Fit:
+class FrameFit:
     """Parameters (7,) of a frame, their information (7, 7), and the mean squared residual of its pixels."""
 
     parameters: Array
@@ -97,64 +99,110 @@ class _Fit:
     pixels: float
 
 
+@dataclass(frozen=True, eq=False)
+class Fits:
+    """Fits of every frame by MODELS, and of its motion as it was found, with the inverse depth `diopters` (h, w)."""
+
+    models: Mapping[int, list[FrameFit]]
+    as_found: Mapping[int, FrameFit]
+    diopters: Image
+    mean: float
+    spread: float
+
+
+Fit = Callable[[FocalStack, AlignedStack, Image, str, Mapping[int, int], int], "Fits | None"]
+""":func:`fitted`."""
+
+
 def refined(
-    stack: FocalStack, aligned: AlignedStack, diopters: Image, transfer_curve: str
+    stack: FocalStack,
+    aligned: AlignedStack,
+    diopters: Image,
+    transfer_curve: str,
+    operations: Operations | None = None,
+    fit: Fit | None = None,
 ) -> tuple[AlignedStack, bool, Parallax | None]:
     """Refine the motions of the frames of `stack` by a first inverse depth (H, W), and resample the images.
 
     `aligned`: alignment of `stack` in the geometry of its reference, with the aperture to use. False, and the same
     images, if the motions change by less than 0.1 px, or none is to be refined: those that do not come from images, or
     were refined for an earlier stack. Parallax, if a camera that moves through the scene explains the images best.
+    `operations`, `fit`: of another device.
     """
-    motions, parallax = _refined_motions(stack, aligned, diopters, transfer_curve)
+    motions, parallax = _refined_motions(stack, aligned, diopters, transfer_curve, fit or fitted)
     shape = (stack.size[0] // 8, stack.size[1] // 8)
     changes = [difference_px(aligned.estimates[i].motion, motion, shape) for i, motion in motions.items()]
     moved = max(changes, default=0.0) >= SIGNIFICANT_PX
-    return realigned(aligned, stack, motions if moved else {}, transfer_curve), moved, parallax
+    better = realigned(aligned, stack, motions if moved else {}, transfer_curve, operations)
+    return better, moved, parallax
 
 
 def _refined_motions(
-    stack: FocalStack, aligned: AlignedStack, diopters: Image, transfer_curve: str
+    stack: FocalStack, aligned: AlignedStack, diopters: Image, transfer_curve: str, fit: Fit
 ) -> tuple[dict[int, Motion], Parallax | None]:
     """Motions by index of the frame, empty if there is nothing to refine, and the parallax."""
     estimates = aligned.estimates
     frames = {k: i for k, i in enumerate(aligned.kept) if estimates[i].source == "images"}
     step = max(2, math.ceil(max(stack.size) / _LONGEST_PX))
-    shape = (stack.size[0] // step, stack.size[1] // step)
-    if min(shape) < _SMALLEST_PX or all(estimates[i].known for i in frames.values()):
+    if min(stack.size) // step < _SMALLEST_PX or all(estimates[i].known for i in frames.values()):
         return {}, None
-    q = np.asarray(cv2.resize(diopters, shape[::-1], interpolation=cv2.INTER_AREA), np.float32)
-    coc_px = _coc_px(aligned.stack, q, step)
-    valid = cv2.resize(aligned.valid.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
-    counts = beside_no_jump(coc_px, valid)
-    if counts.mean() < _LEAST_SHARE:
+    fits = fit(stack, aligned, diopters, transfer_curve, frames, step)
+    if fits is None:
         return {}, None
-    scene = _scene(stack, aligned.kept[aligned.reference], q, counts, shape, transfer_curve)
-    fits, as_found = {}, 0.0
-    for k, i in frames.items():
-        pair = _Pair(scene, _light(stack.images[i], shape, transfer_curve) * np.float32(estimates[i].gain))
-        pair.blur(coc_px[k], coc_px[aligned.reference])
-        fits[i] = _fits(pair, estimates[i].motion)
-        as_found += _description(pair.fit(estimates[i].motion), 4 if estimates[i].motion.local is None else _LOCAL_FREE)
-    described = [sum(_description(fit[m], len(free)) for fit in fits.values()) for m, free in enumerate(_MODELS)]
+    as_found = sum(
+        _description(found, 4 if estimates[i].motion.local is None else _LOCAL_FREE)
+        for i, found in fits.as_found.items()
+    )
+    described = [sum(_description(fit[m], len(free)) for fit in fits.models.values()) for m, free in enumerate(MODELS)]
     chosen = int(np.argmin(described))
-    parallax = _parallax(scene, aligned, fits) if chosen == len(_MODELS) - 1 else None
+    parallax = _parallax(fits, aligned) if chosen == len(MODELS) - 1 else None
     if as_found <= described[chosen]:
         return {}, parallax
-    motions = {i: _motion(scene, fit[chosen].parameters, estimates[i].motion.radial) for i, fit in fits.items()}
+    basis = basis_of(stack.size, fits.diopters, fits.mean, fits.spread)
+    motions = {
+        i: _motion(stack.size, basis, fit[chosen].parameters, estimates[i].motion.radial)
+        for i, fit in fits.models.items()
+    }
     return motions, parallax
 
 
-def _parallax(scene: _Scene, aligned: AlignedStack, fits: dict[int, list[_Fit]]) -> Parallax:
+def fitted(
+    stack: FocalStack,
+    aligned: AlignedStack,
+    diopters: Image,
+    transfer_curve: str,
+    frames: Mapping[int, int],
+    step: int,
+) -> Fits | None:
+    """Fits of all models to frames, on images smaller by `step`; None if too few pixels count.
+
+    `frames`: of index in `aligned` to index in `stack`.
+    """
+    estimates, shape = aligned.estimates, (stack.size[0] // step, stack.size[1] // step)
+    q = reduced_diopters(diopters, shape)
+    coc_px = _coc_px(aligned.stack, q, step)
+    counts = beside_no_jump(coc_px, reduced_valid(aligned, shape))
+    if counts.mean() < LEAST_SHARE:
+        return None
+    scene = _scene(stack, aligned.kept[aligned.reference], q, counts, shape, transfer_curve)
+    models, as_found = {}, {}
+    for k, i in frames.items():
+        pair = _Pair(scene, _light(stack.images[i], shape, transfer_curve) * np.float32(estimates[i].gain))
+        pair.blur(coc_px[k], coc_px[aligned.reference])
+        models[i] = _fits(pair, estimates[i].motion)
+        as_found[i] = pair.fit(estimates[i].motion)
+    return Fits(models, as_found, q, scene.mean, scene.spread)
+
+
+def _parallax(fits: Fits, aligned: AlignedStack) -> Parallax:
     parameters, information = np.zeros((len(aligned.kept), 7)), np.zeros((len(aligned.kept), 7, 7))
     for k, i in enumerate(aligned.kept):
-        if i in fits:
-            parameters[k], information[k] = fits[i][-1].parameters, fits[i][-1].information
-    inner = scene.diopters[scene.counts]
-    return Parallax(parameters, information, float(inner.mean()), float(inner.std()))
+        if i in fits.models:
+            parameters[k], information[k] = fits.models[i][-1].parameters, fits.models[i][-1].information
+    return Parallax(parameters, information, fits.mean, fits.spread)
 
 
-def _description(fit: _Fit, free: int) -> float:
+def _description(fit: FrameFit, free: int) -> float:
     """Akaike's criterion: half the logarithm of the misfit for every independent measurement, and the parameters."""
     return 0.5 * fit.pixels / PIXELS_PER_MEASUREMENT * math.log(fit.misfit) + free
 
@@ -165,19 +213,34 @@ def _light(image: NDArray[np.uint8], shape: tuple[int, int], transfer_curve: str
     return np.asarray(cv2.resize(linear, shape[::-1], interpolation=cv2.INTER_AREA), np.float32)
 
 
+def reduced_diopters(diopters: Image, shape: tuple[int, int]) -> Image:
+    """Inverse depth at a smaller size."""
+    return np.asarray(cv2.resize(diopters, shape[::-1], interpolation=cv2.INTER_AREA), np.float32)
+
+
+def reduced_valid(aligned: AlignedStack, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Valid pixels at a smaller size."""
+    return cv2.resize(aligned.valid.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+
+
 def _coc_px(stack: FocalStack, diopters: Image, step: int) -> Image:
     """Blur diameters (F, h, w) in pixels of the reduced images."""
-    slopes = thin_lens.coc_px_per_diopter(stack.focus_diopters, stack.camera) * stack.blur_scale / step
+    slopes = coc_slopes(stack, step)
     coc = slopes[:, None, None] * np.abs(stack.focus_diopters[:, None, None] - diopters)
     return np.asarray(np.minimum(coc, min(diopters.shape) / 4.0), np.float32)
 
 
+def coc_slopes(stack: FocalStack, step: int) -> Array:
+    """Pixels of blur (F,) a dioptre, in images smaller by `step`."""
+    return np.asarray(thin_lens.coc_px_per_diopter(stack.focus_diopters, stack.camera) * stack.blur_scale / step)
+
+
 def beside_no_jump(coc_px: Image, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Valid pixels (h, w) whose neighbourhood has one blur, of diameters (F, h, w)."""
-    window = np.ones((2 * _NEAR_PX + 1, 2 * _NEAR_PX + 1), np.uint8)
+    window = np.ones((2 * NEAR_PX + 1, 2 * NEAR_PX + 1), np.uint8)
     counts = cv2.erode(valid.astype(np.uint8), window, borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
     for plane in coc_px:
-        counts &= cv2.dilate(plane, window) - cv2.erode(plane, window) < _JUMP_PX
+        counts &= cv2.dilate(plane, window) - cv2.erode(plane, window) < JUMP_PX
     return np.asarray(counts)
 
 
@@ -189,17 +252,18 @@ def _scene(
     shape: tuple[int, int],
     transfer_curve: str,
 ) -> _Scene:
-    unit = max(stack.size) / 2.0
-    x = (((np.arange(shape[1]) + 0.5) * (stack.size[1] / shape[1]) - stack.size[1] / 2.0) / unit).astype(np.float32)
-    y = (((np.arange(shape[0]) + 0.5) * (stack.size[0] / shape[0]) - stack.size[0] / 2.0) / unit).astype(np.float32)
-    x, y = np.broadcast_to(x, shape), np.broadcast_to(y[:, None], shape)
     mean, spread = float(diopters[counts].mean()), float(diopters[counts].std())
+    light = _light(stack.images[reference], shape, transfer_curve)
+    return _Scene(stack.size, shape, light, counts, basis_of(stack.size, diopters, mean, spread), mean, spread)
+
+
+def basis_of(size: tuple[int, int], diopters: Image, mean: float, spread: float) -> tuple[Image, Image]:
+    """Displacement (7, h, w) by parameter, x and y, in half longer sides."""
+    shape = (int(diopters.shape[0]), int(diopters.shape[1]))
+    x, y = (np.broadcast_to(axis, shape) for axis in coordinates(size, shape))
     depth = (diopters - np.float32(mean)) / np.float32(spread + 1e-6)
     one, zero = np.ones(shape, np.float32), np.zeros(shape, np.float32)
-    basis_x = np.stack([one, zero, x, -y, depth, zero, depth * x])
-    basis_y = np.stack([zero, one, y, x, zero, depth, depth * y])
-    light = _light(stack.images[reference], shape, transfer_curve)
-    return _Scene(stack.size, shape, light, diopters, counts, basis_x, basis_y)
+    return np.stack([one, zero, x, -y, depth, zero, depth * x]), np.stack([zero, one, y, x, zero, depth, depth * y])
 
 
 class _Pair:
@@ -220,25 +284,23 @@ class _Pair:
         moving = detail(blurred(np.asarray(seen, np.float32), self._coc_px))
         return moving - self._fixed, (moving + self._fixed) * np.float32(0.5)
 
-    def fit(self, motion: Motion) -> _Fit:
+    def fit(self, motion: Motion) -> FrameFit:
         """Fit of a motion as it is, without its information."""
         residual = self.compared(motion)[0][self.scene.counts]
         _, misfit = weighted(residual)
-        return _Fit(np.zeros(7), np.zeros((7, 7)), misfit, float(residual.size))
+        return FrameFit(np.zeros(7), np.zeros((7, 7)), misfit, float(residual.size))
 
 
 def weighted(residual: Image) -> tuple[Image, float]:
     """Weights of pixels, small for outliers, and the mean squared residual."""
     typical = float(np.abs(residual).mean()) + 1e-9
-    weight = 1.0 / (1.0 + np.square(residual / np.float32(_OUTLIER * typical)))
+    weight = 1.0 / (1.0 + np.square(residual / np.float32(OUTLIER * typical)))
     return weight, float((weight * residual) @ residual / weight.sum()) + 1e-14
 
 
 def blurred(image: Image, diameter_px: Image) -> Image:
     """Blur every pixel of an image (h, w) by a disk of its own diameter (h, w), linear between computed disks."""
-    low, high = float(diameter_px.min()), float(diameter_px.max())
-    count = int(np.clip(math.ceil((high - low) / _BLUR_STEP_PX), 1, _MOST_DISKS - 1)) + 1
-    levels = np.linspace(low, max(high, low + 0.1), count)
+    levels = disk_levels(float(diameter_px.min()), float(diameter_px.max()))
     out = np.zeros_like(image)
     for level in levels:
         share = np.maximum(0.0, 1.0 - np.abs(diameter_px - np.float32(level)) / np.float32(levels[1] - levels[0]))
@@ -248,18 +310,24 @@ def blurred(image: Image, diameter_px: Image) -> Image:
     return out
 
 
+def disk_levels(low_px: float, high_px: float) -> Array:
+    """Diameters of the disks computed for diameters from `low_px` to `high_px`."""
+    count = int(np.clip(math.ceil((high_px - low_px) / BLUR_STEP_PX), 1, MOST_DISKS - 1)) + 1
+    return np.linspace(low_px, max(high_px, low_px + 0.1), count)
+
+
 def detail(image: Image) -> Image:
     """Image (h, w) without its local mean."""
-    return np.asarray(image - cv2.blur(image, (_SMOOTH_PX, _SMOOTH_PX), borderType=cv2.BORDER_REFLECT))
+    return np.asarray(image - cv2.blur(image, (SMOOTH_PX, SMOOTH_PX), borderType=cv2.BORDER_REFLECT))
 
 
-def _fits(pair: _Pair, start: Motion) -> list[_Fit]:
-    """Fits of all models, in the order of _MODELS: the last by Gauss-Newton, the others from its parabola."""
+def _fits(pair: _Pair, start: Motion) -> list[FrameFit]:
+    """Fits of all models, in the order of MODELS: the last by Gauss-Newton, the others from its parabola."""
     shift = np.array(start.shift_px) / start.unit_px
     parameters = np.array([*shift, start.log_scale, start.rotation_rad, 0.0, 0.0, 0.0])
-    whole = _gauss_newton(pair, parameters, start.radial, _MODELS[-1], _ITERATIONS)
+    whole = _gauss_newton(pair, parameters, start.radial, MODELS[-1], ITERATIONS)
     fits = []
-    for free in _MODELS[:-1]:
+    for free in MODELS[:-1]:
         held = [j for j in range(7) if j not in free]
         inside = whole.information[np.ix_(free, free)]
         best = np.zeros(7)
@@ -269,31 +337,31 @@ def _fits(pair: _Pair, start: Motion) -> list[_Fit]:
     return [*fits, whole]
 
 
-def _gauss_newton(pair: _Pair, parameters: Array, radial: float, free: tuple[int, ...], iterations: int) -> _Fit:
+def _gauss_newton(pair: _Pair, parameters: Array, radial: float, free: tuple[int, ...], iterations: int) -> FrameFit:
     scene, chosen = pair.scene, list(free)
-    per_x, per_y = scene.per_unit
+    (per_x, per_y), (basis_x, basis_y) = scene.per_unit, scene.basis
     while True:
-        residual, mean = pair.compared(_motion(scene, parameters, radial))
+        residual, mean = pair.compared(_motion(scene.size, scene.basis, parameters, radial))
         slope_x = cv2.Sobel(mean, cv2.CV_32F, 1, 0, ksize=1, scale=0.5 * per_x)[scene.counts]
         slope_y = cv2.Sobel(mean, cv2.CV_32F, 0, 1, ksize=1, scale=0.5 * per_y)[scene.counts]
-        derivatives = slope_x * scene.basis_x[:, scene.counts] + slope_y * scene.basis_y[:, scene.counts]
+        derivatives = slope_x * basis_x[:, scene.counts] + slope_y * basis_y[:, scene.counts]
         inner = residual[scene.counts]
         weight, misfit = weighted(inner)
         scaled = derivatives * (weight / np.float32(misfit * PIXELS_PER_MEASUREMENT))
-        information = np.asarray(scaled @ derivatives.T, np.float64) + np.diag(1.0 / _EXPECTED_WITHIN**2)
+        information = np.asarray(scaled @ derivatives.T, np.float64) + np.diag(1.0 / EXPECTED_WITHIN**2)
         if iterations == 0:
-            return _Fit(parameters, information, misfit, float(inner.size))
+            return FrameFit(parameters, information, misfit, float(inner.size))
         pull = np.asarray(scaled @ inner, np.float64)[chosen]
         step = np.linalg.solve(information[np.ix_(chosen, chosen)], pull)
         parameters = parameters.copy()
         parameters[chosen] -= step
-        iterations = 0 if float(np.abs(step).max()) * max(per_x, per_y) < _CONVERGED_PX else iterations - 1
+        iterations = 0 if float(np.abs(step).max()) * max(per_x, per_y) < CONVERGED_PX else iterations - 1
 
 
-def _motion(scene: _Scene, parameters: Array, radial: float) -> Motion:
+def _motion(size: tuple[int, int], basis: tuple[Image, Image], parameters: Array, radial: float) -> Motion:
     p = [float(v) for v in parameters]
-    motion = Motion.from_parameters(scene.size, (p[0], p[1]), p[2], p[3], radial)
+    motion = Motion.from_parameters(size, (p[0], p[1]), p[2], p[3], radial)
     if not any(p[4:]):
         return motion
-    parallax = [np.tensordot(parameters[4:], b[4:], axes=1) for b in (scene.basis_x, scene.basis_y)]
+    parallax = [np.tensordot(parameters[4:], b[4:], axes=1) for b in basis]
     return replace(motion, local=np.stack(parallax, axis=-1).astype(np.float32))

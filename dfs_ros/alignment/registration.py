@@ -8,6 +8,7 @@ symmetric in linear intensity only: in encoded pixel values bright areas grow wi
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,18 +21,19 @@ from dfs_ros.optics.srgb import linear_table
 Array = NDArray[np.float64]
 Image = NDArray[np.float32]
 
-_WINDOW_PX = 17  # neighbourhood of the local normalisation, at every level
-_NOISE = 0.05  # contrast of flat neighbourhoods, as a share of the image's mean intensity
+WINDOW_PX = 17  # neighbourhood of the local normalisation, at every level
+NOISE = 0.05  # contrast of flat neighbourhoods, as a share of the image's mean intensity
 _COARSEST_PX = 48  # longest side of the coarsest level, at most
 _OUTSIDE, _INSIDE = 1e5, 1e3  # marks pixels from beyond the border, even when interpolated; features stay far below
-_MIN_OVERLAP = 0.25
-_OUTLIER = 3.0  # residuals of this many times the mean count half
-_CONVERGED_PX = 0.03
+MIN_OVERLAP = 0.25
+LEAST_GAIN = 0.1  # of contrast: a dissimilar image must not count as a perfect match with gain 0
+OUTLIER = 3.0  # residuals of this many times the mean count half
+CONVERGED_PX = 0.03
 # Neighbouring residuals are correlated, so an image holds fewer independent measurements than pixels.
 PIXELS_PER_MEASUREMENT = 64.0
 # Standard deviation, about what is expected, of shift x, shift y, log scale, rotation and radial term.
-_EXPECTED_WITHIN = (0.1, 0.1, 0.01, 0.05, 0.001)
-_LOCAL_CELLS = 24  # along the longer side
+EXPECTED_WITHIN = (0.1, 0.1, 0.01, 0.05, 0.001)
+LOCAL_CELLS = 24  # along the longer side
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,14 +166,14 @@ class Features:
         self._grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image, np.uint8)
         linear = linear_table(transfer_curve).astype(np.float32).take(self._grey)
         planes = [_reduced(linear, max(1, math.ceil(max(self.size) / longest_px)))]
-        while max(planes[0].shape) >= 1.5 * _COARSEST_PX and min(planes[0].shape) >= 16:
+        while has_coarser(planes[0].shape):
             planes.insert(0, _reduced(planes[0], 2))
-        noise = _NOISE * float(planes[0].mean()) + 1e-4
+        noise = NOISE * float(planes[0].mean()) + 1e-4
         self.levels = [_normalized(plane, noise) for plane in planes]
 
     def level_near(self, longest_px: int) -> int:
         """Finest level with a longest side of at most `longest_px`, or the coarsest."""
-        return max(0, sum(1 for p in self.levels if max(p.shape) <= longest_px) - 1)
+        return level_near([plane.shape for plane in self.levels], longest_px)
 
     def contrast(self, level: int, blur_px: float = 0.0) -> float:
         """RMS of local contrast in pixel values, after Gaussian blur of sigma `blur_px`."""
@@ -189,6 +191,21 @@ class Features:
         return np.asarray(seen, np.float32)
 
 
+def features(images: NDArray[np.uint8], longest_px: int, transfer_curve: str) -> list[Features]:
+    """Features of every image of a stack."""
+    return [Features(image, longest_px, transfer_curve) for image in images]
+
+
+def has_coarser(shape: tuple[int, ...]) -> bool:
+    """Whether a level of the pyramid has a coarser one."""
+    return max(shape) >= 1.5 * _COARSEST_PX and min(shape) >= 16
+
+
+def level_near(shapes: Sequence[tuple[int, ...]], longest_px: int) -> int:
+    """:meth:`Features.level_near` of levels of these shapes."""
+    return max(0, sum(1 for shape in shapes if max(shape) <= longest_px) - 1)
+
+
 def _reduced(plane: Any, step: int) -> Any:
     if step == 1:
         return plane
@@ -198,12 +215,12 @@ def _reduced(plane: Any, step: int) -> Any:
 
 def _contrast(plane: Image) -> Image:
     smooth = cv2.GaussianBlur(plane, (5, 5), 0.8)
-    return np.asarray(smooth - cv2.blur(smooth, (_WINDOW_PX, _WINDOW_PX), borderType=cv2.BORDER_REFLECT))
+    return np.asarray(smooth - cv2.blur(smooth, (WINDOW_PX, WINDOW_PX), borderType=cv2.BORDER_REFLECT))
 
 
 def _normalized(plane: Image, noise: float) -> Image:
     contrast = _contrast(plane)
-    variance = cv2.blur(contrast * contrast, (_WINDOW_PX, _WINDOW_PX), borderType=cv2.BORDER_REFLECT)
+    variance = cv2.blur(contrast * contrast, (WINDOW_PX, WINDOW_PX), borderType=cv2.BORDER_REFLECT)
     return np.asarray(contrast / np.sqrt(variance + np.float32(noise * noise)))
 
 
@@ -239,12 +256,17 @@ class Template:
         return self._levels[index]
 
 
+def template(features: Features) -> Template:
+    """Template of the reference."""
+    return Template(features)
+
+
 def correlation(moving: Features, template: Template, motion: Motion, level: int) -> float:
     """Normalised correlation of features in the overlap; NaN for little overlap or flat images."""
     fixed = template.level(level)
     seen = moving.seen_through(motion, level).ravel()
     inside = (np.abs(seen) < _INSIDE).astype(np.float32)
-    if inside.mean() < _MIN_OVERLAP:
+    if inside.mean() < MIN_OVERLAP:
         return math.nan
     seen, fixed_features = seen * inside, fixed.features * inside
     power = float(seen @ seen) * float(fixed_features @ fixed_features)
@@ -256,9 +278,14 @@ def shifted(moving: Features, template: Template, motion: Motion, level: int) ->
     fixed = template.level(level)
     seen = moving.seen_through(motion, level)
     seen[np.abs(seen) > _INSIDE] = 0.0
-    window = cv2.createHanningWindow(fixed.shape[::-1], cv2.CV_32F)
     # A copy, because phaseCorrelate applies the window to its arguments in place.
-    (dx, dy), _ = cv2.phaseCorrelate(fixed.features.reshape(fixed.shape).copy(), seen, window)
+    return shifted_by_phase(fixed.features.reshape(fixed.shape).copy(), seen, motion)
+
+
+def shifted_by_phase(fixed: Image, seen: Image, motion: Motion) -> Motion:
+    """:func:`shifted` of features (h, w) of the reference, and of those seen, 0 outside; overwrites both."""
+    window = cv2.createHanningWindow(fixed.shape[::-1], cv2.CV_32F)
+    (dx, dy), _ = cv2.phaseCorrelate(fixed, seen, window)
     pixel = 2.0 / max(fixed.shape)
     shift = Motion.from_parameters(motion.size, (dx * pixel, dy * pixel), 0.0, 0.0, 0.0)
     return motion.after(shift)
@@ -281,7 +308,7 @@ def register(
     motion = start
     for level in levels:
         fixed = template.level(level)
-        smallest = _CONVERGED_PX * 2.0 / max(fixed.shape)
+        smallest = CONVERGED_PX * 2.0 / max(fixed.shape)
         for _ in range(iterations):
             residual, weight, variance = _residual(fixed, moving.seen_through(motion, level).ravel())
             information = 1.0 / (variance * PIXELS_PER_MEASUREMENT)
@@ -301,11 +328,10 @@ def _residual(fixed: _TemplateLevel, seen: Image) -> tuple[Image, Image, float]:
     seen = seen * inside
     power = float(seen @ seen)
     gain = float(seen @ fixed.features) / power if power > 0 else 0.0
-    # A dissimilar image must not count as a perfect match with gain 0.
-    residual = np.float32(max(gain, 0.1)) * seen - fixed.features * inside
+    residual = np.float32(max(gain, LEAST_GAIN)) * seen - fixed.features * inside
     count = max(float(inside.sum()), 1.0)
     typical = float(np.abs(residual).sum()) / count + 1e-6
-    weight = inside / (np.float32(1.0) + np.square(residual * np.float32(1.0 / (_OUTLIER * typical))))
+    weight = inside / (np.float32(1.0) + np.square(residual * np.float32(1.0 / (OUTLIER * typical))))
     variance = float((residual * weight) @ residual) / max(float(weight.sum()), 1.0)
     return residual, np.asarray(weight, np.float32), max(variance, 1e-6)
 
@@ -320,7 +346,7 @@ def _pull(motion: Motion, expected: Motion) -> tuple[Array, Array]:
             motion.radial - expected.radial,
         ]
     )
-    information = np.array([1 / s**2 for s in _EXPECTED_WITHIN])
+    information = np.array([1 / s**2 for s in EXPECTED_WITHIN])
     return np.diag(information), information * difference
 
 
@@ -340,8 +366,7 @@ def register_local(
     """
     fixed = template.level(level)
     shape = fixed.shape
-    cell = max(shape) / _LOCAL_CELLS
-    grid = (max(2, round(shape[0] / cell)), max(2, round(shape[1] / cell)))
+    cell, grid = max(shape) / LOCAL_CELLS, local_cells(shape)
     hold = np.float32(1.0 / within**2)
     gx, gy = fixed.derivatives[:2]
     local = np.zeros((*grid, 2), np.float32) if motion.local is None else motion.local
@@ -358,3 +383,9 @@ def register_local(
         determinant = xx * yy - xy * xy
         local = local - np.stack([(yy * rx - xy * ry) / determinant, (xx * ry - xy * rx) / determinant], axis=-1)
     return replace(motion, local=local)
+
+
+def local_cells(shape: tuple[int, int]) -> tuple[int, int]:
+    """(rows, columns) of the grid of local motion of a level."""
+    cell = max(shape) / LOCAL_CELLS
+    return max(2, round(shape[0] / cell)), max(2, round(shape[1] / cell))

@@ -3,56 +3,59 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from dfs_ros.alignment.filters_torch import reflected
+from dfs_ros.alignment.operations import Shot
 from dfs_ros.alignment.registration import Motion, coordinates
 from dfs_ros.alignment.resampling import PHASES, correction, cubic_weights, still_kernel
+from dfs_ros.system.transfers import uploaded
 
 
-def resampled_frame(
-    image: NDArray[np.uint8], motion: Motion, table: NDArray[np.float32] | None, still: bool, device: torch.device
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """:func:`dfs_ros.alignment.align.resampled_frame`, computed on a device."""
-    height, width = motion.size
-    there = torch.from_numpy(image).to(device)
-    planes = there.float() if table is None else torch.from_numpy(table).to(device)[there.long()]
-    planes = planes.reshape(height, width, -1).permute(2, 0, 1).contiguous()  # (C, H, W)
-    inside = np.ones(motion.size, np.bool_)
-    if still:
-        planes = equalized(planes)
-    else:
-        map_x, map_y = maps_of(motion, device)
-        planes = resampled(planes, map_x, map_y)
-        # A pixel extends half a pixel around its centre.
-        covered = (map_x >= -0.5) & (map_x <= width - 0.5) & (map_y >= -0.5) & (map_y <= height - 0.5)
-        inside = covered.cpu().numpy()
-    values = planes.clamp(0.0, 255.0).round().to(torch.uint8).permute(1, 2, 0).contiguous()
-    return values.cpu().numpy().reshape(image.shape), inside
+def resampled_frames(images: Tensor, shots: Sequence[Shot]) -> tuple[Tensor, Tensor]:
+    """:func:`dfs_ros.alignment.operations.resampled_frames` of uint8 images (F, H, W[, 3]) on a device."""
+    height, width = images.shape[1:3]
+    valid = torch.ones((height, width), dtype=torch.bool, device=images.device)
+    frames = []
+    for shot in shots:
+        image = images[shot.frame]
+        planes = image.float() if shot.table is None else uploaded(shot.table, images.device)[image.long()]
+        planes = planes.reshape(height, width, -1).permute(2, 0, 1).contiguous()  # (C, H, W)
+        if shot.still:
+            planes = equalized(planes)
+        else:
+            map_x, map_y = maps_of(shot.motion, shot.motion.size, images.device)
+            planes = resampled(planes, map_x, map_y)
+            # A pixel extends half a pixel around its centre.
+            valid &= (map_x >= -0.5) & (map_x <= width - 0.5) & (map_y >= -0.5) & (map_y <= height - 0.5)
+        frames.append(planes.clamp(0.0, 255.0).round().to(torch.uint8).permute(1, 2, 0).reshape(image.shape))
+    return torch.stack(frames), valid
 
 
-def maps_of(motion: Motion, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Sampling maps x' and y', float32 (H, W) in pixels, at full size.
+def maps_of(motion: Motion, shape: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """:meth:`.registration.Motion.maps`.
 
     In the order of numpy's operations: a position that rounds to the other phase changes the pixel.
     """
-    height, width = motion.size
-    x, y = (torch.from_numpy(axis).to(device) for axis in coordinates(motion.size, motion.size))
+    height, width = shape
+    x, y = (uploaded(axis, device) for axis in coordinates(motion.size, shape))
     stretch = 1.0 + float(np.float32(motion.radial)) * (x * x + y * y)
-    linear = (motion.affine[:2] * motion.unit_px).astype(np.float32)
+    per_px = motion.unit_px * width / motion.size[1], motion.unit_px * height / motion.size[0]
+    linear = (motion.affine[:2] * np.array(per_px)[:, None]).astype(np.float32)
     centre = linear[:, 2] + np.array([(width - 1) / 2.0, (height - 1) / 2.0], np.float32)
     (ax, bx), (ay, by) = linear[:, :2].tolist()
     map_x = (ax * x + bx * y) * stretch + float(centre[0])
     map_y = (ay * x + by * y) * stretch + float(centre[1])
     if motion.local is not None:
-        grid = torch.from_numpy(np.ascontiguousarray(motion.local)).to(device).permute(2, 0, 1)[None]
-        local = F.interpolate(grid, size=motion.size, mode="bicubic", align_corners=False)[0]
-        map_x = map_x + local[0] * motion.unit_px
-        map_y = map_y + local[1] * motion.unit_px
+        grid = uploaded(motion.local, device).permute(2, 0, 1)[None]
+        local = F.interpolate(grid, size=shape, mode="bicubic", align_corners=False)[0]
+        map_x = map_x + local[0] * per_px[0]
+        map_y = map_y + local[1] * per_px[1]
     return map_x, map_y
 
 
@@ -62,11 +65,11 @@ def resampled(planes: Tensor, map_x: Tensor, map_y: Tensor) -> Tensor:
     positions = [(m * PHASES).round().long() for m in (map_y, map_x)]
     phases = [p % PHASES for p in positions]
     (y, x), (phase_y, phase_x) = (torch.div(p, PHASES, rounding_mode="floor") for p in positions), phases
-    moved = torch.zeros_like(planes)
+    moved = torch.zeros((len(planes), *map_x.shape), device=planes.device)
     for down in range(4):
-        rows = _reflected(y + (down - 1), planes.shape[1])
+        rows = reflected(y + (down - 1), planes.shape[1])
         for across in range(4):
-            columns = _reflected(x + (across - 1), planes.shape[2])
+            columns = reflected(x + (across - 1), planes.shape[2])
             moved += planes[:, rows, columns] * (weights[phase_y, down] * weights[phase_x, across])
     moved += (_neighbours(moved, 2) * change[phase_x]).sum(dim=-1)
     moved += (_neighbours(moved, 1) * change[phase_y]).sum(dim=-1)
@@ -85,13 +88,7 @@ def _neighbours(planes: Tensor, axis: int) -> Tensor:
     """Pixels (C, H, W, taps) around each along an axis, reflected at the border."""
     size, reach = planes.shape[axis], len(still_kernel()) // 2
     around = torch.arange(-reach, size + reach, device=planes.device)
-    return planes.index_select(axis, _reflected(around, size)).unfold(axis, 2 * reach + 1, 1)
-
-
-def _reflected(index: Tensor, size: int) -> Tensor:
-    """Indices within the image, as of OpenCV's BORDER_REFLECT."""
-    index = index % (2 * size)
-    return torch.minimum(index, 2 * size - 1 - index)
+    return planes.index_select(axis, reflected(around, size)).unfold(axis, 2 * reach + 1, 1)
 
 
 @functools.lru_cache(maxsize=4)

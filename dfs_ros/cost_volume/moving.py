@@ -38,7 +38,7 @@ _LEAST_SEEN = 0.05  # of an image, keeps the division finite where the reference
 
 def prepared(problem: Problem) -> tuple[Problem, list[NDArray[np.intp]]]:
     """Problem with a border wide enough for the shifts within slabs, and the hypotheses (indices) of each slab."""
-    stack = _moving(problem)
+    stack = moving_stack(problem)
     inverse = 1.0 / problem.depths_m
     position, lens = np.abs(stack.positions_m).max(axis=0), stack.lens
     reach = float(np.hypot(*stack.size)) / 2.0
@@ -62,7 +62,7 @@ def prepared(problem: Problem) -> tuple[Problem, list[NDArray[np.intp]]]:
 def cost_volume(problem: Problem, threads: int = 0, half: bool = False) -> Real:
     """Cost volume, float32 (D, H, W), by phase; needs the method `residual`. `half`: at half size."""
     problem, slabs = prepared(problem)
-    stack = _moving(problem)
+    stack = moving_stack(problem)
     linear = stack.linear(problem.cost.transfer_curve, problem.channel_count)
     transfer = TransferFunctions(problem)
     gains = noise_gain(problem)
@@ -72,7 +72,7 @@ def cost_volume(problem: Problem, threads: int = 0, half: bool = False) -> Real:
         middle = float(inverse[0] + inverse[-1]) / 2.0
         planes, inside = stack.seen(linear, middle, problem.pad_px)
         spectra = half_spectrum(planes)
-        slope = _px_per_diopter(stack, middle)
+        slope = px_per_diopter(stack, middle)
 
         def fill(
             k: int, slab: NDArray[np.intp] = slab, inside: NDArray[np.bool_] = inside, middle: float = middle,
@@ -92,7 +92,7 @@ def cost_volume(problem: Problem, threads: int = 0, half: bool = False) -> Real:
 def reference_volume(problem: Problem) -> Float:
     """Cost volume, float64 (D, H, W), by resampling for every hypothesis; slow and plain."""
     problem, _ = prepared(problem)
-    stack, cost = _moving(problem), problem.cost
+    stack, cost = moving_stack(problem), problem.cost
     linear = stack.linear(cost.transfer_curve, problem.channel_count)
     gains, count = noise_gain(problem), len(stack)
     (top, _), (left, _) = problem.pad_px
@@ -113,7 +113,8 @@ def reference_volume(problem: Problem) -> Float:
     return np.stack(slices)
 
 
-def _moving(problem: Problem) -> MovingStack:
+def moving_stack(problem: Problem) -> MovingStack:
+    """Stack of a problem; ValueError for that of a still camera, or another cost."""
     stack = problem.stack
     if not isinstance(stack, MovingStack) or problem.cost.method != "residual":
         raise ValueError(
@@ -122,7 +123,7 @@ def _moving(problem: Problem) -> MovingStack:
     return stack
 
 
-def _px_per_diopter(stack: MovingStack, diopters: float) -> Float:
+def px_per_diopter(stack: MovingStack, diopters: float) -> Float:
     """Shift (F, 2) in pixels of the reference that brings a frame from a plane to one a dioptre nearer."""
     lens, position = stack.lens, stack.positions_m
     nearer = 1.0 - position[:, 2] * diopters

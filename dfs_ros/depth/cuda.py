@@ -17,8 +17,9 @@ from torch import Tensor
 
 from dfs_ros.config import RegularizationConfig
 from dfs_ros.cost_volume.cuda.driver import Kernels
-from dfs_ros.cost_volume.cuda.job import THREADS, Job, blocks, columns_grid, rows_grid, uploaded, with_arrays
+from dfs_ros.cost_volume.cuda.job import THREADS, Job, blocks, columns_grid, rows_grid, with_arrays
 from dfs_ros.depth.parabola import vertex
+from dfs_ros.system.transfers import uploaded
 
 _BLOCK_BYTES = 32 << 20  # windowed rows and coefficients of the slices filtered in one block
 _PARTS = 16  # as in aggregation.cuh

@@ -7,17 +7,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dfs_ros.alignment.filters_torch import grey_of
 from dfs_ros.depth import texture
-
-_GREY = (9798, 19235, 3735)  # weights of OpenCV's grey value, in 2^-15
 
 
 def phantoms(images: Tensor, reach_px: float) -> Tensor:
     """:func:`dfs_ros.depth.texture.phantoms` of uint8 images (F, H, W, 3) or (F, H, W)."""
     contrast = torch.zeros(images.shape[1:3], device=images.device)
     flattest, differences = [], []
-    for image in images:
-        grey = _grey(image)
+    for grey in grey_of(images):
         own = _local_rms(grey - _blurred(grey))
         contrast = torch.maximum(contrast, own)
         flattest.append(_percentile(own, texture.FLATTEST))
@@ -31,14 +29,6 @@ def phantoms(images: Tensor, reach_px: float) -> Tensor:
         strong = F.max_pool2d(strong, window, stride=1, padding=padding)
     found: Tensor = (contrast < texture.WEAK * noise) & (strong[0] > 0)
     return found
-
-
-def _grey(image: Tensor) -> Tensor:
-    """Grey value (H, W), rounded as OpenCV's."""
-    if image.ndim == 2:
-        return image.float()
-    red, green, blue = (plane.int() * weight for plane, weight in zip(image.unbind(dim=-1), _GREY, strict=True))
-    return ((red + green + blue + (1 << 14)) >> 15).float()
 
 
 def _local_rms(values: Tensor) -> Tensor:

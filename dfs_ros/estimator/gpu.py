@@ -1,8 +1,7 @@
 """Steps of pipeline.py on a GPU, on tensors.
 
-Frames are resampled here and downloaded, and aligned ones uploaded once; inverse depth, sigma, confidence and the
-all-in-focus image are downloaded. Registration, judge, aperture and the cost volume of a camera that moves within the
-sweep are computed on the host.
+Frames are uploaded once, registered and resampled here; aligned ones, inverse depth, sigma, confidence and the
+all-in-focus image are downloaded. Judge and aperture are computed on the host.
 The steps in between do not wait for the device and use the current stream. Volume, aggregation and optimisation are
 each recorded as a CUDA graph and replayed for the same sizes. On a GPU the kernels are machine code; in tests `device`
 is the CPU and the host build of the same source replaces them, with the same code around them.
@@ -12,7 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,17 +21,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dfs_ros.alignment.align import AlignedStack
+from dfs_ros.alignment.exposure_torch import exposure_gains
 from dfs_ros.alignment.moving import MovingStack
+from dfs_ros.alignment.operations import Operations, Shot
 from dfs_ros.alignment.registration import Motion
-from dfs_ros.alignment.resampling_torch import resampled_frame
+from dfs_ros.alignment.registration_torch import TorchRegistration, computed
+from dfs_ros.alignment.resampling_torch import resampled_frames
 from dfs_ros.calibration.aperture import ApertureTracker
 from dfs_ros.config import Config, CostConfig, RegularizationConfig
 from dfs_ros.consistency.judge import Judge
-from dfs_ros.cost_volume import SpectraCache, cost_volume_from_config, cuda
+from dfs_ros.cost_volume import SpectraCache, cuda
+from dfs_ros.cost_volume.cuda import moving
 from dfs_ros.cost_volume.cuda.driver import Kernels
 from dfs_ros.cost_volume.cuda.engines import Engines
 from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
-from dfs_ros.cost_volume.cuda.job import uploaded
 from dfs_ros.cost_volume.cuda.sharp import all_in_focus
 from dfs_ros.cost_volume.energy import log_energy_tensor
 from dfs_ros.cost_volume.halving import enlarged_tensor, enlarged_tensor_along, halved_tensor
@@ -42,10 +45,14 @@ from dfs_ros.depth.cuda import Aggregation, at_ends, at_index, confidence_of, le
 from dfs_ros.depth.guide import colours_of, guide_of
 from dfs_ros.estimator.host import HostSteps
 from dfs_ros.network import Network
+from dfs_ros.system.transfers import downloaded, uploaded
 from dfs_ros.types import FocalStack
 
 Depths = NDArray[np.float64]
 Image = NDArray[np.float32]
+
+_UPLOADS = 3  # images as taken, aligned, and aligned anew
+_MOST_RECORDINGS = 32  # of registration: five levels of the pyramid, with and without local motion
 
 
 class GpuSteps(HostSteps):
@@ -76,7 +83,9 @@ class GpuSteps(HostSteps):
         self._kernels, self._device, self._graphs = kernels, device, graphs
         self._engines = Engines(kernels, device)
         self._aggregation = Aggregation(kernels)
-        self._images: tuple[NDArray[np.uint8], Tensor] | None = None
+        record = computed if graphs is None else graphs.like(_MOST_RECORDINGS)
+        self._operations = Operations(TorchRegistration(device, self.upload, record), self.resample, self.gains)
+        self._uploads: deque[tuple[NDArray[np.uint8], Tensor]] = deque(maxlen=_UPLOADS)
 
     @classmethod
     def on_cuda(cls, network: Network | None, threads: int, graphs: bool, **kept: Any) -> GpuSteps:
@@ -99,21 +108,36 @@ class GpuSteps(HostSteps):
             if self._device.type == "cuda":
                 contexts.enter_context(torch.cuda.device(self._device))
             contexts.enter_context(torch.inference_mode())
-            self._images = None  # those of another stack may lie in the same memory
+            self._uploads.clear()  # those of another stack may lie in the same memory
             try:
                 yield
             finally:
-                self._images = None
+                self._uploads.clear()
 
-    def resample(
-        self, image: NDArray[np.uint8], motion: Motion, table: Image | None, still: bool
-    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        return resampled_frame(image, motion, table, still, self._device)
+    @property
+    def operations(self) -> Operations:
+        return self._operations
+
+    def resample(self, images: NDArray[np.uint8], shots: Sequence[Shot]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """:func:`dfs_ros.alignment.operations.resampled_frames`; the frames stay on the device for later steps."""
+        found, valid = resampled_frames(self.upload(images), shots)
+        both = downloaded(torch.cat([found.flatten(), valid.flatten().byte()]))
+        aligned = both[: found.numel()].reshape(found.shape)
+        self._uploads.append((aligned, found))
+        return aligned, both[found.numel() :].reshape(valid.shape) > 0
+
+    def gains(
+        self, images: NDArray[np.uint8], reference: int, motions: Mapping[int, Motion], transfer_curve: str
+    ) -> dict[int, float]:
+        """:func:`dfs_ros.alignment.exposure.exposure_gains`."""
+        return exposure_gains(self.upload(images), reference, motions, transfer_curve)
 
     def upload(self, images: NDArray[np.uint8]) -> Tensor:
-        if self._images is None or self._images[0] is not images:  # the images of a stack are used several times
-            self._images = images, uploaded(images, self._device)
-        return self._images[1]
+        for array, there in self._uploads:  # the images of a stack are used several times
+            if array is images:
+                return there
+        self._uploads.append((images, uploaded(images, self._device)))
+        return self._uploads[-1][1]
 
     def guide(self, images: Tensor) -> Tensor:
         return guide_of(images)
@@ -122,10 +146,9 @@ class GpuSteps(HostSteps):
         return halved_tensor(guide[None])[0]
 
     def cost_volume(self, aligned: AlignedStack, images: Tensor, depths_m: Depths, config: CostConfig) -> Tensor:
-        if isinstance(aligned.stack, MovingStack):  # on the host, for want of a kernel that shifts spectra
-            volume = cost_volume_from_config(aligned.stack, depths_m, config, threads=self.threads, half=True)
-            return uploaded(volume, self._device)
         problem = make_problem(aligned.stack, depths_m, config)
+        if isinstance(aligned.stack, MovingStack):
+            return halved_tensor(moving.cost_volume(problem, self.upload(aligned.stack.source), self._engines))
         engine = self._engines.of(problem)
         keys = None if self.spectra is None else aligned.frame_keys
         spectra = engine.spectra(images, self.spectra, keys)

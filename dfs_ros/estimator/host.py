@@ -9,10 +9,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.alignment.align import AlignedStack, FrameAlignment, align, resampled_frame
+from dfs_ros.alignment.align import AlignedStack, FrameAlignment, align
 from dfs_ros.alignment.moving import MovingStack
-from dfs_ros.alignment.refinement import refined
-from dfs_ros.alignment.registration import Motion
+from dfs_ros.alignment.operations import Operations
+from dfs_ros.alignment.refinement import Fit, fitted, refined
 from dfs_ros.calibration.aperture import ApertureFit, ApertureTracker, fit_aperture, nearest_searched, unfitted
 from dfs_ros.config import AlignmentConfig, Config, CostConfig
 from dfs_ros.consistency.findings import Findings
@@ -81,14 +81,18 @@ class HostSteps:
         reference: int | None,
         initial: tuple[FrameAlignment, ...] | None,
     ) -> AlignedStack:
-        aligned = align(stack, config, reference=reference, initial=initial, resample=self.resample)
+        aligned = align(stack, config, reference=reference, initial=initial, operations=self.operations)
         return _rounded(aligned)
 
-    def resample(
-        self, image: NDArray[np.uint8], motion: Motion, table: Image | None, still: bool
-    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """Frame in the geometry of the reference, see :func:`dfs_ros.alignment.align.resampled_frame`."""
-        return resampled_frame(image, motion, table, still)
+    @property
+    def operations(self) -> Operations:
+        """Operations of alignment on images."""
+        return Operations()
+
+    @property
+    def fit_motions(self) -> Fit:
+        """Fit of motions by a first inverse depth."""
+        return fitted
 
     def follow(self, stack: FocalStack, aligned: AlignedStack, limits: SceneRange, config: Config) -> AlignedStack:
         """Aligned stack of a camera that moved by its poses; the same where it did not by much, or without poses."""
@@ -128,7 +132,9 @@ class HostSteps:
         alignment = config.alignment
         if alignment.mode != "refine" or alignment.target_focus_diopters >= 0:
             return aligned, False
-        found, moved, parallax = refined(stack, aligned, diopters, alignment.transfer_curve)
+        found, moved, parallax = refined(
+            stack, aligned, diopters, alignment.transfer_curve, self.operations, self.fit_motions
+        )
         if parallax is not None and config.motion.source != "none" and config.cost.method == "residual":
             followed = found_by_parallax(stack, aligned, parallax, diopters, alignment.transfer_curve)
             if followed is not None:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from dfs_ros.alignment import align, resampling_torch
+from dfs_ros.alignment import resampling_torch
 from dfs_ros.alignment.exposure import gain_table
+from dfs_ros.alignment.operations import Shot, resampled_frames
 from dfs_ros.alignment.registration import Motion
 
 CPU = torch.device("cpu")
@@ -29,9 +30,16 @@ def motion_of(local: bool = True) -> Motion:
     return dataclasses.replace(motion, local=field) if local else motion
 
 
+def on_device(
+    image: NDArray[np.uint8], motion: Motion, table: NDArray[np.float32] | None, still: bool
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    found, valid = resampling_torch.resampled_frames(torch.from_numpy(image[None]), [Shot(0, motion, table, still)])
+    return found.numpy(), valid.numpy()
+
+
 @pytest.mark.parametrize("local", [False, True])
 def test_maps_are_those_of_numpy(local: bool) -> None:
-    found, expected = resampling_torch.maps_of(motion_of(local), CPU), motion_of(local).maps(SIZE)
+    found, expected = resampling_torch.maps_of(motion_of(local), SIZE, CPU), motion_of(local).maps(SIZE)
     for map_found, map_expected in zip(found, expected, strict=True):
         np.testing.assert_allclose(map_found.numpy(), map_expected, atol=3e-5)
 
@@ -41,9 +49,9 @@ def test_maps_are_those_of_numpy(local: bool) -> None:
 @pytest.mark.parametrize("still", [False, True])
 def test_frames_are_those_of_opencv(shape: tuple[int, ...], gain: float, still: bool) -> None:
     image, table = image_of(shape), None if gain == 1.0 else gain_table(gain, "srgb")
-    found, inside = resampling_torch.resampled_frame(image, motion_of(), table, still, CPU)
-    expected, expected_inside = align.resampled_frame(image, motion_of(), table, still)
-    assert found.dtype == np.uint8 and found.shape == shape
+    found, inside = on_device(image, motion_of(), table, still)
+    expected, expected_inside = resampled_frames(image[None], [Shot(0, motion_of(), table, still)])
+    assert found.dtype == np.uint8 and found.shape == (1, *shape)
     off = np.abs(found.astype(int) - expected)
     # A position that rounds to the other 32nd of a pixel changes noise by some grey levels.
     assert off.max() <= 12 and (off > 1).mean() < 1e-3 and (off > 0).mean() < 5e-3
@@ -52,6 +60,6 @@ def test_frames_are_those_of_opencv(shape: tuple[int, ...], gain: float, still: 
 
 def test_the_comparison_can_tell() -> None:
     image = image_of((*SIZE, 3))
-    found, _ = resampling_torch.resampled_frame(image, motion_of(local=False), None, False, CPU)
-    expected, _ = align.resampled_frame(image, motion_of(), None, False)
+    found, _ = on_device(image, motion_of(local=False), None, False)
+    expected, _ = on_device(image, motion_of(), None, False)
     assert (np.abs(found.astype(int) - expected) > 1).mean() > 0.5

@@ -14,6 +14,7 @@ import torch
 from cuda_host import HostKernels
 from cuda_rig import on_host_build, record_by_hand
 
+from dfs_ros.alignment import registration_torch
 from dfs_ros.alignment.align import aligned_as_is
 from dfs_ros.config import Config
 from dfs_ros.cost_volume import SpectraCache, cuda
@@ -301,6 +302,17 @@ def test_other_errors_of_the_device_are_not_swallowed(kernels: HostKernels, monk
 
 
 # --- the host -------------------------------------------------------------------------------------------------------
+
+
+def test_a_search_of_registration_does_not_wait() -> None:
+    meta, shape = torch.device("meta"), (60, 80)
+    grid = registration_torch._Grid.of((240, 320), shape, meta)
+    plane, derivatives = torch.empty(shape, device=meta), torch.empty((5, 4800), device=meta)
+    state, local = torch.empty(5, dtype=torch.float64, device=meta), torch.empty((2, *grid.cells), device=meta)
+    found = registration_torch._searched(grid, plane, plane.flatten(), derivatives, state, state, 3)
+    assert (found.shape, found.dtype) == (state.shape, state.dtype)
+    bent = registration_torch._searched_locally(grid, plane, plane.flatten(), derivatives[:2], state, local, 4, 0.01)
+    assert bent.shape == local.shape
 
 
 class NoKernels:

@@ -21,7 +21,8 @@ CPU = torch.device("cpu")
 class ResampledByHost(GpuSteps):
     """Steps of the GPU that get the very images of the CPU: PyTorch rounds one value in 40000 the other way."""
 
-    resample = HostSteps.resample
+    operations = HostSteps.operations
+    fit_motions = HostSteps.fit_motions
 
 
 def host_build_steps(

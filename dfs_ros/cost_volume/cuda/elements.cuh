@@ -51,6 +51,8 @@ struct Job {
   float* guide_scale;             // (height, width): 1 / (its variance + eps)
   const float* levels;            // (depths): inverse depth of the hypotheses
   const float* level_steps;       // (depths): how far apart they are, there
+  const float2* shifts;           // (depths, frames): pixels that a frame is moved by, of a camera that moves
+  const unsigned char* inside;    // (frames, padded_height, padded_width): pixels that a frame sees, before that
 };
 
 template <typename T>
@@ -122,6 +124,41 @@ ELEMENT float transfer_at(const Job& job, int depth, int frame, const Bin& bin) 
   if (!job.tabulated) return radial_transfer(job, blur, bin.frequency);
   const long long row = static_cast<long long>(blur) * (job.padded_height / 2 + 1) + bin.quadrant_row;
   return job.quadrants[row * columns_of(job) + bin.column];
+}
+
+// exp(-2 pi i turns), or its real part.
+ELEMENT float2 turned(float turns, bool real) {
+  const float angle = -6.2831853f * (turns - rintf(turns));
+  float2 factor;
+  factor.x = cosf(angle);
+  factor.y = real ? 0.0f : sinf(angle);
+  return factor;
+}
+
+ELEMENT float2 product(float2 a, float2 b) {
+  float2 c;
+  c.x = a.x * b.x - a.y * b.y;
+  c.y = a.x * b.y + a.y * b.x;
+  return c;
+}
+
+// Factor on the spectrum that moves image `frame` to its place at hypothesis `depth`; 1 if not MOVED. The highest
+// frequency of a real image has no direction: columns 0 and W' / 2 are those of a real image again.
+template <bool MOVED>
+ELEMENT float2 shift_at(const Job& job, int depth, int frame, const Bin& bin) {
+  if (!MOVED) {
+    float2 one;
+    one.x = 1.0f;
+    one.y = 0.0f;
+    return one;
+  }
+  const float2 shift = load(job.shifts + depth * job.frames + frame);
+  const bool last_row = 2 * bin.row == job.padded_height, last_column = 2 * bin.column == job.padded_width;
+  const int row = 2 * bin.row < job.padded_height ? bin.row : bin.row - job.padded_height;
+  const float down = static_cast<float>(row) / static_cast<float>(job.padded_height);
+  const float across = static_cast<float>(bin.column) / static_cast<float>(job.padded_width);
+  return product(turned(down * shift.y, last_row && (bin.column == 0 || last_column)),
+                 turned(across * shift.x, last_column));
 }
 
 // Wiener-Hunt deconvolution: k / (k^2 + eps |L|^2).
@@ -214,6 +251,30 @@ ELEMENT float energy_at(const Job& job, int depth, int y, int x) {
     sum += pair.x * pair.x + pair.y * pair.y;
   }
   return sum;
+}
+
+// Whether image `frame`, moved to its place at a hypothesis, sees a pixel.
+ELEMENT bool seen_at(const Job& job, int depth, int frame, int y, int x) {
+  const float2 shift = load(job.shifts + depth * job.frames + frame);
+  const int from_y = y + static_cast<int>(floorf(static_cast<float>(job.pad_top) - shift.y + 0.5f));
+  const int from_x = x + static_cast<int>(floorf(static_cast<float>(job.pad_left) - shift.x + 0.5f));
+  if (from_y < 0 || from_y >= job.padded_height || from_x < 0 || from_x >= job.padded_width) return false;
+  return job.inside[(static_cast<long long>(frame) * job.padded_height + from_y) * job.padded_width + from_x] != 0;
+}
+
+// Of the frames that see a pixel: the sum of squares (channel 0), and what noise would leave of it.
+ELEMENT float seen_energy_at(const Job& job, int depth, int channel, int y, int x) {
+  const Pixel pixel = pixel_at(job, depth, y, x);
+  float sum = channel == 0 ? 0.0f : load(job.gains + depth) - static_cast<float>(job.frames);
+  for (int f = 0; f < job.frames; ++f) {
+    if (!seen_at(job, depth, f, y, x)) continue;
+    if (channel == 1) sum += 1.0f;
+    for (int c = 0; channel == 0 && c < job.channels; ++c) {
+      const float value = value_of(pixel, f * job.channels + c);
+      sum += value * value;
+    }
+  }
+  return channel == 0 ? sum : fmaxf(sum, 0.05f);  // _LEAST_SEEN of ../moving.py
 }
 
 ELEMENT float mean_at(const Job& job, int depth, int channel, int y, int x) {

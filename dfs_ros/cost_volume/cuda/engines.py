@@ -27,7 +27,8 @@ class Engines:
         self, problem: Problem, output: str = "cost", dtype: torch.dtype = torch.float32, block_bytes: int = 0
     ) -> VolumeEngine:
         """The engine of these sizes and settings, see :class:`.volume.VolumeEngine`."""
-        key = (problem.stack.images.shape, problem.coc_px.shape, problem.cost, output, dtype, block_bytes)
+        sizes = problem.stack.images.shape, problem.pad_px, problem.coc_px.shape
+        key = (*sizes, problem.cost, output, dtype, block_bytes)
         if key not in self._kept:
             self._kept[key] = VolumeEngine(
                 problem, self._kernels, self._device, output=output, dtype=dtype, block_bytes=block_bytes

@@ -75,6 +75,10 @@ class CudaGraphs:
         recorded.replay()
         return recorded.outputs
 
+    def like(self, most: int) -> CudaGraphs:
+        """Another cache, which records in the same way."""
+        return CudaGraphs(most, self._record)
+
     def clear(self) -> None:
         """Drop all recordings with their memory."""
         self._kept.clear()

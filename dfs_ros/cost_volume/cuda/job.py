@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ctypes
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 THREADS = 256
 TILE = 32
@@ -65,6 +63,8 @@ class Job(ctypes.Structure):
         ("guide_scale", ctypes.c_void_p),
         ("levels", ctypes.c_void_p),
         ("level_steps", ctypes.c_void_p),
+        ("shifts", ctypes.c_void_p),
+        ("inside", ctypes.c_void_p),
     ]
 
 
@@ -95,11 +95,3 @@ def columns_grid(
     """Grid and shared floats of a kernel that windows columns."""
     shared = TILE * (TILE + 2 * window_radius) + planes * TILE * TILE
     return (blocks(size[1], TILE), blocks(size[0], TILE), depths), shared
-
-
-def uploaded(array: NDArray[np.generic], device: torch.device) -> torch.Tensor:
-    """An array on a device; on CUDA the host does not wait for the copy."""
-    tensor = torch.from_numpy(np.ascontiguousarray(array))
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)

@@ -56,9 +56,9 @@ ELEMENT void table_transfer_block(const Job& job, const Block& block, float* sha
 }
 KERNEL(table_transfer)
 
-// What one sharp image, blurred again for each focus, leaves of every image: Y_f - k_f X.
-// Grid: (padded_height * columns / threads, depths). Shared: frames * threads floats.
-template <int CHANNELS>
+// What one sharp image, blurred again for each focus, leaves of every image: Y_f - k_f X. MOVED: of images moved to their
+// place at the hypothesis. Grid: (padded_height * columns / threads, depths). Shared: frames * threads floats.
+template <int CHANNELS, bool MOVED>
 ELEMENT void residual_pairs_of(const Job& job, const Block& block, float* shared) {
   EACH_THREAD {
     const int bins = job.padded_height * columns_of(job), index = block.x * block.threads + thread;
@@ -73,8 +73,9 @@ ELEMENT void residual_pairs_of(const Job& job, const Block& block, float* shared
       const float k_f = transfer_at(job, block.y, f, bin);
       k[f * block.threads] = k_f;
       power += k_f * k_f;
+      const float2 shift = shift_at<MOVED>(job, block.y, f, bin);
       for (int c = 0; c < CHANNELS; ++c, y += bins) {
-        const float2 value = load(y);
+        const float2 value = MOVED ? product(load(y), shift) : load(y);
         sharp[c].x += k_f * value.x;
         sharp[c].y += k_f * value.y;
       }
@@ -88,8 +89,9 @@ ELEMENT void residual_pairs_of(const Job& job, const Block& block, float* shared
     y = job.spectra + index;
     for (int f = 0; f < job.frames; ++f) {
       const float k_f = k[f * block.threads];
+      const float2 shift = shift_at<MOVED>(job, block.y, f, bin);
       for (int c = 0; c < CHANNELS; ++c, y += bins) {
-        float2 residual = load(y);
+        float2 residual = MOVED ? product(load(y), shift) : load(y);
         residual.x -= k_f * sharp[c].x;
         residual.y -= k_f * sharp[c].y;
         add_image(writer, residual);
@@ -100,12 +102,20 @@ ELEMENT void residual_pairs_of(const Job& job, const Block& block, float* shared
 }
 ELEMENT void residual_pairs_block(const Job& job, const Block& block, float* shared) {
   if (job.channels == 3) {
-    residual_pairs_of<3>(job, block, shared);
+    residual_pairs_of<3, false>(job, block, shared);
   } else {
-    residual_pairs_of<1>(job, block, shared);
+    residual_pairs_of<1, false>(job, block, shared);
+  }
+}
+ELEMENT void moved_pairs_block(const Job& job, const Block& block, float* shared) {
+  if (job.channels == 3) {
+    residual_pairs_of<3, true>(job, block, shared);
+  } else {
+    residual_pairs_of<1, true>(job, block, shared);
   }
 }
 KERNEL(residual_pairs)
+KERNEL(moved_pairs)
 
 // Every image deblurred on its own. Grid: (padded_height * columns / threads, depths).
 ELEMENT void wiener_pairs_block(const Job& job, const Block& block, float*) {
@@ -164,20 +174,21 @@ KERNEL(noise_gains)
 
 // --- after the inverse FFTs -----------------------------------------------------------------------------------------
 
-enum RowSource { ENERGY, MEAN, VARIANCE, GUIDED, COEFFICIENT };
+enum RowSource { ENERGY, SEEN, MEAN, VARIANCE, GUIDED, COEFFICIENT };
 
 // A value of the images, windowed along rows. Grid: (width / threads, height, depths * planes).
 // Shared: threads + 2 window_radius floats.
 template <RowSource SOURCE>
 ELEMENT void rows_of(const Job& job, const Block& block, float* shared) {
   const int begin = block.x * block.threads, y = block.y;
-  const int depth = SOURCE == ENERGY ? block.z : block.z / job.channels;
-  const int channel = SOURCE == ENERGY ? 0 : block.z - depth * job.channels;
+  const int planes = SOURCE == ENERGY ? 1 : SOURCE == SEEN ? 2 : job.channels;
+  const int depth = block.z / planes, channel = block.z - depth * planes;
   EACH_THREAD {
     for (int i = thread; i < block.threads + 2 * job.window_radius; i += block.threads) {
       if (begin + i - job.window_radius >= job.width + job.window_radius) break;  // no output reaches so far
       const int x = reflected(begin + i - job.window_radius, job.width);
       shared[i] = SOURCE == ENERGY     ? energy_at(job, depth, y, x)
+                  : SOURCE == SEEN     ? seen_energy_at(job, depth, channel, y, x)
                   : SOURCE == MEAN     ? mean_at(job, depth, channel, y, x)
                   : SOURCE == VARIANCE ? variance_at(job, depth, channel, y, x)
                   : SOURCE == GUIDED   ? guided_at(job, depth, channel, y, x)
@@ -194,11 +205,13 @@ ELEMENT void rows_of(const Job& job, const Block& block, float* shared) {
   }
 }
 ELEMENT void energy_rows_block(const Job& job, const Block& block, float* shared) { rows_of<ENERGY>(job, block, shared); }
+ELEMENT void seen_rows_block(const Job& job, const Block& block, float* shared) { rows_of<SEEN>(job, block, shared); }
 ELEMENT void mean_rows_block(const Job& job, const Block& block, float* shared) { rows_of<MEAN>(job, block, shared); }
 ELEMENT void variance_rows_block(const Job& job, const Block& block, float* shared) {
   rows_of<VARIANCE>(job, block, shared);
 }
 KERNEL(energy_rows)
+KERNEL(seen_rows)
 KERNEL(mean_rows)
 KERNEL(variance_rows)
 
@@ -257,6 +270,19 @@ ELEMENT void residual_columns_block(const Job& job, const Block& block, float* s
   }
 }
 KERNEL(residual_columns)
+
+// The same of a camera that moves: over what noise would leave of the frames that see a pixel.
+ELEMENT void seen_columns_block(const Job& job, const Block& block, float* shared) {
+  window_columns(job, block, shared, 2);
+  const float* windowed = shared + TILE * (TILE + 2 * job.window_radius);
+  EACH_THREAD {
+    EACH_PIXEL_OF_TILE {
+      const float cost = windowed[i] / windowed[TILE * TILE + i];
+      store(job.volume, plane_index(job, block.z, y, x), finished(job, cost), job.half_output);
+    }
+  }
+}
+KERNEL(seen_columns)
 
 // The windowed mean of the deblurred images.
 ELEMENT void mean_columns_block(const Job& job, const Block& block, float* shared) {

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from dfs_ros.config import CostConfig
 from dfs_ros.cost_volume.cuda.engines import Engines
-from dfs_ros.cost_volume.cuda.job import uploaded
 from dfs_ros.cost_volume.cuda.tables import RADIAL_ENTRIES_PER_UNIT
 from dfs_ros.cost_volume.problem import make_problem
 from dfs_ros.cost_volume.sharp import LEVELS, diopters_everywhere, levels_around
+from dfs_ros.system.transfers import uploaded
 from dfs_ros.types import FocalStack
 
 

@@ -9,6 +9,7 @@
       energy_rows, residual_columns      squares over images and colours, window, over noise gain, epilogue
       | mean_rows, mean_columns, variance_rows, variance_columns
     scale_over_depth                     for the bounded volumes
+    moved_pairs, seen_rows, seen_columns in place of those of `residual`, for a camera that moves (moving.py)
 
 This code does not depend on whether the kernels run on a GPU: tensors, FFTs and memory are torch's, on any device.
 """
@@ -28,12 +29,13 @@ from numpy.typing import NDArray
 from dfs_ros.cost_volume.bounding import BOUND_C_MAX, BOUND_F1
 from dfs_ros.cost_volume.cuda.driver import Kernels
 from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
-from dfs_ros.cost_volume.cuda.job import THREADS, Job, blocks, columns_grid, rows_grid, uploaded, with_arrays
+from dfs_ros.cost_volume.cuda.job import THREADS, Job, blocks, columns_grid, rows_grid, with_arrays
 from dfs_ros.cost_volume.cuda.tables import RADIAL_ENTRIES_PER_UNIT, make_tables
 from dfs_ros.cost_volume.energy import COST_FLOOR
 from dfs_ros.cost_volume.problem import Problem
 from dfs_ros.cost_volume.spectra import SpectraCache
 from dfs_ros.system.memory import is_out_of_memory
+from dfs_ros.system.transfers import uploaded
 
 OUTPUTS = ("cost", "log_energy", "bounded")
 DTYPES = (torch.float32, torch.float16)
@@ -144,6 +146,27 @@ class VolumeEngine:
             raise ValueError(f"coc_px: expected shape {tuple(self._diameters.shape)}, received {coc_px.shape}")
         self._diameters.copy_(uploaded(np.ascontiguousarray(coc_px, np.float32), self._device))
 
+    def moved(
+        self, spectra: torch.Tensor, inside: torch.Tensor, coc_px: torch.Tensor, shifts_px: torch.Tensor
+    ) -> torch.Tensor:
+        """Residual volume (d, H, W) of images moved for each hypothesis, over those that see a pixel.
+
+        `inside` uint8 (F, H', W') of the images before; `coc_px` (d, F) and `shifts_px` (d, F, 2) float32. Formula:
+        ../moving.py.
+        """
+        gains = self._noise_gains(coc_px)
+        volume = self._empty(len(coc_px), *self._size)
+        for first in range(0, len(coc_px), self._block):
+            block = slice(first, min(first + self._block, len(coc_px)))
+            depths, shifts = len(coc_px[block]), shifts_px[block]
+            images = self._images_of("moved_pairs", spectra, coc_px[block], shifts=shifts)
+            rows = self._empty(2 * depths, *self._size)
+            arrays = {"pairs": images, "rows": rows, "gains": gains[block], "volume": volume[block]}
+            job = self._job_with(depths=depths, shifts=shifts, inside=inside, **arrays)
+            self._launch_rows("seen_rows", 2 * depths, job)
+            self._launch_columns("seen_columns", depths, 2, job)
+        return volume
+
     def retried(self, attempt: Callable[[], Result]) -> Result:
         """Return the result of `attempt`, which may use :meth:`compute`.
 
@@ -223,7 +246,7 @@ class VolumeEngine:
         depths = len(self._diameters)
         bounded = self._output == "bounded"
         volume = self._empty(depths, *self._size, dtype=torch.float32 if bounded else self._dtype)
-        gains = self._noise_gains() if self._residual else None
+        gains = self._noise_gains(self._diameters) if self._residual else None
         for first in range(0, depths, self._block):
             block = slice(first, min(first + self._block, depths))
             if gains is not None:
@@ -232,9 +255,9 @@ class VolumeEngine:
                 self._wiener_block(spectra, self._diameters[block], volume[block])
         return self._scaled(volume) if bounded else volume
 
-    def _noise_gains(self) -> torch.Tensor:
-        gains = self._empty(len(self._diameters))
-        job = self._job_with(diameters=self._diameters, gains=gains)
+    def _noise_gains(self, diameters: torch.Tensor) -> torch.Tensor:
+        gains = self._empty(len(diameters))
+        job = self._job_with(diameters=diameters, gains=gains)
         self._launch("noise_gains", (len(gains), 1, 1), job, shared=_OCTANT)
         return gains
 
@@ -258,11 +281,13 @@ class VolumeEngine:
         self._launch_rows("variance_rows", planes, job)
         self._launch_columns("variance_columns", depths, self._channels, job)
 
-    def _images_of(self, kernel: str, spectra: torch.Tensor, diameters: torch.Tensor) -> torch.Tensor:
+    def _images_of(
+        self, kernel: str, spectra: torch.Tensor, diameters: torch.Tensor, **arrays: torch.Tensor
+    ) -> torch.Tensor:
         """Images from a spectral kernel, two real ones in each complex, (d, pairs, H', W')."""
         depths, columns = len(diameters), self._padded[1] // 2 + 1
         pairs = self._empty(depths, self._pairs, *self._padded, dtype=torch.complex64)
-        job = self._job_with(depths=depths, spectra=spectra, diameters=diameters, pairs=pairs)
+        job = self._job_with(depths=depths, spectra=spectra, diameters=diameters, pairs=pairs, **arrays)
         if job.tabulated:
             rows = self._padded[0] // 2 + 1
             quadrants = self._empty(diameters.numel(), rows, columns)
@@ -274,7 +299,7 @@ class VolumeEngine:
             (blocks(bins, _SPECTRUM_THREADS), depths, 1),
             job,
             threads=_SPECTRUM_THREADS,
-            shared=job.frames * _SPECTRUM_THREADS if kernel == "residual_pairs" else 0,
+            shared=0 if kernel == "wiener_pairs" else job.frames * _SPECTRUM_THREADS,
         )
         images: torch.Tensor = torch.fft.ifft2(pairs, norm="forward").contiguous()
         return images

@@ -13,9 +13,12 @@ from cost_volume_rig import METHODS, random_stack, relative_error
 from cuda_host import BACKWARDS, FORWARDS, HostKernels, changed_kernels
 from numpy.typing import NDArray
 
+from dfs_ros.alignment.moving import MovingStack, View
 from dfs_ros.config import CostConfig, RegularizationConfig
-from dfs_ros.cost_volume import reference
+from dfs_ros.cost_volume import moving, reference
 from dfs_ros.cost_volume.cuda import build
+from dfs_ros.cost_volume.cuda import moving as moving_on_device
+from dfs_ros.cost_volume.cuda.engines import Engines
 from dfs_ros.cost_volume.cuda.job import Job
 from dfs_ros.cost_volume.cuda.volume import VolumeEngine
 from dfs_ros.cost_volume.problem import make_problem
@@ -42,6 +45,28 @@ class Volume:
         return relative_error(self.computed(kernels)[0], self._expected) < 1e-5
 
 
+class Moving:
+    """The volume of a camera that moves sideways."""
+
+    def __init__(self) -> None:
+        stack = random_stack(2, (17, WIDTH))
+        views = View(np.zeros(3)), View(np.array([0.01, 0.0, 0.0]))
+        own = {name: getattr(stack, name) for name in ("images", "focus_diopters", "camera")}
+        followed = MovingStack(**own, source=stack.images, gains=np.ones(2), views=views)
+        cost = CostConfig(window_sigma_px=0.8)
+        self._problem = make_problem(followed, [0.4, 1.3], cost)
+        self._expected = moving.cost_volume(self._problem, threads=1)
+
+    def computed(self, kernels: HostKernels, output: str = "cost") -> Arrays:
+        engines = Engines(kernels, torch.device("cpu"))
+        return [
+            moving_on_device.cost_volume(self._problem, torch.from_numpy(self._problem.stack.images), engines).numpy()
+        ]
+
+    def is_right(self, kernels: HostKernels) -> bool:
+        return relative_error(self.computed(kernels)[0], self._expected) < 1e-4
+
+
 class Smoothing:
     """Guided filter and semi-global paths, of more hypotheses than share the search for the least."""
 
@@ -65,12 +90,15 @@ class Smoothing:
         return [aggregated, steps.optimized(aggregated, guide, RegularizationConfig())]
 
 
+Check = Volume | Moving | Smoothing
+
+
 @pytest.fixture(scope="module")
-def checks() -> list[Volume | Smoothing]:
-    return [*map(Volume, METHODS), Smoothing()]
+def checks() -> list[Check]:
+    return [*map(Volume, METHODS), Moving(), Smoothing()]
 
 
-def everything(kernels: HostKernels, checks: list[Volume | Smoothing]) -> Arrays:
+def everything(kernels: HostKernels, checks: list[Check]) -> Arrays:
     """What all kernels write."""
     arrays = [array for check in checks for array in check.computed(kernels)]
     arrays += [array for check in checks if isinstance(check, Volume) for array in check.computed(kernels, "bounded")]
@@ -79,9 +107,7 @@ def everything(kernels: HostKernels, checks: list[Volume | Smoothing]) -> Arrays
 
 
 @pytest.mark.parametrize("order", [FORWARDS, BACKWARDS, 3, 4, 5])
-def test_threads_and_blocks_in_any_order_give_the_same(
-    kernels: HostKernels, checks: list[Volume | Smoothing], order: int
-) -> None:
+def test_threads_and_blocks_in_any_order_give_the_same(kernels: HostKernels, checks: list[Check], order: int) -> None:
     fibres = kernels.ordered(order)
     for found, expected in zip(everything(fibres, checks), everything(kernels, checks), strict=True):
         np.testing.assert_array_equal(found, expected)
@@ -89,7 +115,7 @@ def test_threads_and_blocks_in_any_order_give_the_same(
     assert set(fibres.launched) == set(re.findall(r"^KERNEL\((\w+)\)", "".join(build.sources().values()), re.M))
 
 
-def test_without_any_one_barrier_a_result_is_wrong(kernels: HostKernels, checks: list[Volume | Smoothing]) -> None:
+def test_without_any_one_barrier_a_result_is_wrong(kernels: HostKernels, checks: list[Check]) -> None:
     """Whichever barrier of whichever kernel is left out, in an adversarial and in a random order."""
     needed = set()
     for check in checks:

@@ -35,7 +35,7 @@ def test_kernels_compile_for_the_oldest_the_newest_and_jetson(architecture: int)
         pytest.skip(f"{COMPILERS[0].name} is too old for sm_{architecture}: it knows {known}")
     cubin = COMPILERS[0].compile(target, ptx=False)
     assert cubin[:4] == b"\x7fELF"
-    assert len(KERNEL_NAMES) == 20
+    assert len(KERNEL_NAMES) == 23
     for name in KERNEL_NAMES:
         assert b".text." + name.encode() + b"\0" in cubin, name
     assert b".text.no_such_kernel\0" not in cubin

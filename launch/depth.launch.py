@@ -6,6 +6,8 @@ ros2 launch dfs_ros depth.launch.py camera:=stack stack:=FOLDER      images of a
 ros2 launch dfs_ros depth.launch.py camera:=v4l2 lens_calibration:=FILE    UVC camera with a focus control
 ros2 launch dfs_ros depth.launch.py camera:=camera_ros lens_calibration:=FILE     Raspberry Pi camera, driver and sweep
 ros2 launch dfs_ros depth.launch.py camera:=usb_cam video_device:=/dev/video0 lens_calibration:=FILE
+ros2 launch dfs_ros depth.launch.py camera:=rgbd rgbd:=FOLDER        virtual lens over colour and depth; without rgbd,
+                                                                     over topics, as of a simulator
 ros2 launch dfs_ros depth.launch.py camera:=none image:=/cam/image_raw camera_info:=/cam/camera_info focus:=/cam/focus
                                                                      camera of another driver
 """
@@ -68,9 +70,10 @@ ARGUMENTS = [
     argument(
         "camera",
         "sim",
-        "Camera. sim: simulated; stack: images of a focal stack; v4l2: UVC camera; camera_ros, v4l2_camera, usb_cam: "
+        "Camera. sim: simulated; stack: images of a focal stack; v4l2: UVC camera; rgbd: virtual lens over "
+        "colour and registered depth; camera_ros, v4l2_camera, usb_cam: "
         "driver of that package, whose lens is swept; none: that of another driver, which runs",
-        ["sim", "stack", "v4l2", *DRIVERS, "none"],
+        ["sim", "stack", "v4l2", "rgbd", *DRIVERS, "none"],
     ),
     argument("driver_params", "", "Parameter file of the driver (camera:=camera_ros, v4l2_camera, usb_cam)"),
     argument(
@@ -81,6 +84,11 @@ ARGUMENTS = [
     ),
     argument("sweeper_node", "camera", "Node whose parameters move the lens (sweeper:=camera_ros, parameter)"),
     argument("stack", "", "Folder of the focal stack (camera:=stack)"),
+    argument("rgbd", "", "Folder (TUM or ScanNet layout) or bag (camera:=rgbd); empty: live topics"),
+    argument("rgbd_calibration", "", "Intrinsics file of the folder (camera:=rgbd), as camera_calibration writes it"),
+    argument("rgbd_color", "", "Topic of the sharp colour images (camera:=rgbd); empty: from params_file"),
+    argument("rgbd_depth", "", "Topic of their registered depth (camera:=rgbd); empty: from params_file"),
+    argument("rgbd_camera_info", "", "Topic of their intrinsics (camera:=rgbd); empty: from params_file"),
     argument("video_device", "", "Device file of the camera (not camera_ros); empty: from params_file"),
     argument("lens_calibration", "", "Lens calibration of `dfs calibrate lens`; empty: from params_file"),
     argument("lens_table", "", "Older name of lens_calibration"),
@@ -146,6 +154,11 @@ def nodes(context: LaunchContext) -> list[Action]:
             "camera.source": values["camera"],
             "camera.stack": values["stack"],
             "v4l2.device": values["video_device"],
+            "rgbd.path": values["rgbd"],
+            "rgbd.calibration": values["rgbd_calibration"],
+            "rgbd.color": values["rgbd_color"],
+            "rgbd.depth": values["rgbd_depth"],
+            "rgbd.camera_info": values["rgbd_camera_info"],
             "lens.calibration": calibration,
             "camera.frame_id": values["optical_frame"],
         }

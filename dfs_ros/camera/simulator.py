@@ -83,7 +83,7 @@ class SimulatedSource(SoftwareSource):
 
     def frames(self) -> Generator[SourceFrame, None, None]:
         """Yield the loop without end, with fresh noise and rising sweep ids."""
-        add_noise = _Noise(self.size, self._config.noise)
+        add_noise = Noise(self.size, self._config.noise)
         image_of = _image_numbers(self._shots)
         sweep_id = -1
         for shot in itertools.cycle(self._shots):
@@ -200,7 +200,7 @@ def _render(
     return images
 
 
-class _Noise:
+class Noise:
     """Gaussian noise for 8-bit images, cut from one large tile to save time."""
 
     def __init__(self, size: tuple[int, int], sigma: float) -> None:

@@ -1,6 +1,7 @@
 """Focus-sweeping camera on a transport: frames of a source as ROS messages.
 
-Publishes `image` (sensor_msgs/Image), `camera_info` and `focus` (dfs_ros/FrameFocus), all with one stamp. Where the
+Publishes `image` (sensor_msgs/Image), `camera_info` and `focus` (dfs_ros/FrameFocus), all with one stamp, and
+`true_depth/image` (32FC1) where the source knows it. Where the
 source knows how the camera moves, it publishes transforms, too: from `camera.body_frame` to `motion.frame` on /tf, with
 the stamp of the image, and from `camera.frame_id` to `camera.body_frame` on /tf_static.
 """
@@ -25,6 +26,7 @@ from dfs_ros.messages.convert import (
     IMAGE,
     Diagnostic,
     camera_info_message,
+    depth_message,
     focus_message,
     image_message,
 )
@@ -50,7 +52,8 @@ class SourceFrame:
 
     The stamp is the time of sending, or that when it was due; with `stamped` that of the exposure, from the focus.
     `source`, `raw_position` and `raw_unit` as in FrameFocus.msg. `moved`: the optical frame in its place at rest, None
-    = unknown.
+    = unknown. `true_depth_m`: float32 (H, W), NaN = unknown; None = none is known. `frame_id`: that of the source,
+    empty = of the settings.
     """
 
     image: NDArray[np.uint8]
@@ -60,6 +63,8 @@ class SourceFrame:
     raw_position: float = math.nan
     raw_unit: str = ""
     moved: Transform | None = None
+    true_depth_m: NDArray[np.float32] | None = None
+    frame_id: str = ""
 
 
 class FrameSource(Protocol):
@@ -78,8 +83,11 @@ class FrameSource(Protocol):
     paced: bool
     counts: Mapping[str, int]
 
-    def frames(self) -> Generator[SourceFrame, None, None]:
-        """Yield frames without end."""
+    def connect(self, transport: Transport) -> None:
+        """Subscribe to the source's topics, if it has any."""
+
+    def frames(self) -> Generator[SourceFrame | None, None, None]:
+        """Yield frames without end; None while there is no new one."""
 
     def close(self) -> None:
         """Release the camera."""
@@ -91,6 +99,9 @@ class SoftwareSource:
     distortion: tuple[float, ...] = ()
     paced = False
     counts: Mapping[str, int] = MappingProxyType({})
+
+    def connect(self, transport: Transport) -> None:
+        """Do nothing: there are no topics."""
 
     def close(self) -> None:
         """Do nothing: there is no device."""
@@ -108,6 +119,7 @@ class SweepCamera:
         self._info = transport.create_publisher("camera_info", CAMERA_INFO)
         self._focus = transport.create_publisher("focus", FOCUS)
         self._tf: Publisher | None = None
+        self._truth: Publisher | None = None
         self._sent_ns: deque[int] = deque()
         self._timer: Timer | None = None
         self._began_ns = self._clock_ns = 0
@@ -145,7 +157,9 @@ class SweepCamera:
             keep_traceback(error)
             self._transport.end(DeviceLost(str(error)) if isinstance(error, OSError) else error)
             return
-        source, frame_id = self._source, self._config.frame_id
+        if frame is None:
+            return
+        source, frame_id = self._source, frame.frame_id or self._config.frame_id
         stamp = frame.focus.stamp_ns if frame.stamped else self._transport.now_ns()
         if frame.moved is not None:
             stamp = self._due_ns()
@@ -160,6 +174,9 @@ class SweepCamera:
         # Small messages first: a receiver of the image then has all of them.
         self._focus.publish(focus)
         self._info.publish(camera_info_message(source.intrinsics, source.size, stamp, frame_id, source.distortion))
+        if frame.true_depth_m is not None:
+            self._truth = self._truth or self._transport.create_publisher("true_depth/image", IMAGE)
+            self._truth.publish(depth_message(frame.true_depth_m, stamp, frame_id))
         self._image.publish(image_message(frame.image, stamp, frame_id))
         now_ns = self._transport.steady_ns()
         self._sent_ns.append(now_ns)

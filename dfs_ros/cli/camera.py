@@ -6,6 +6,7 @@ Publishes image, camera_info and focus.
     dfs camera --source stack DIR                                          images of a focal stack
     dfs camera --source v4l2 /dev/video0 --calibration lens.yaml \\
         --set v4l2.camera_info=camera.yaml --set lens.f_number=2           webcam with a focus control
+    dfs camera --source rgbd DIR                                           virtual lens over colour and depth
     dfs camera --probe                                                     list of the V4L2 cameras
 """
 
@@ -53,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
 def serve(transport: Transport, source: FrameSource, config: Config) -> None:
     """Publish the frames of a source until the transport stops spinning."""
+    source.connect(transport)
     camera = SweepCamera(transport, source, config.camera)
     try:
         transport.manage(camera)

@@ -39,9 +39,10 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """Add `--source` and shorthands of section camera."""
     parser.add_argument(
         "--source",
-        metavar=("sim|stack|v4l2", "DIR|DEVICE"),
+        metavar=("sim|stack|v4l2|rgbd", "PATH"),
         nargs="+",
-        help="camera: sim (simulated, default), stack DIR (images of a focal stack, repeated) or v4l2 [DEVICE]",
+        help="camera: sim (simulated, default), stack DIR (images of a focal stack, repeated), v4l2 [DEVICE], or rgbd "
+        "[DIR|BAG] (virtual lens over colour and depth of a TUM or ScanNet folder, a bag, or live topics)",
     )
     parser.add_argument(
         "--calibration",
@@ -85,9 +86,13 @@ def _source_of(words: list[str]) -> dict[str, dict[str, object]]:
         return {"camera": {"source": kind, "stack": rest[0]}}
     if kind == "v4l2" and len(rest) <= 1:
         return {"camera": {"source": kind}, "v4l2": {"device": rest[0]} if rest else {}}
+    if kind == "rgbd" and len(rest) <= 1:
+        return {"camera": {"source": kind}, "rgbd": {"path": rest[0]} if rest else {}}
     if kind == "sim" and not rest:
         return {"camera": {"source": kind}}
-    raise ValueError(f"--source: expected 'sim', 'stack DIR' or 'v4l2 [DEVICE]', received '{' '.join(words)}'")
+    raise ValueError(
+        f"--source: expected 'sim', 'stack DIR', 'v4l2 [DEVICE]' or 'rgbd [DIR|BAG]', received '{' '.join(words)}'"
+    )
 
 
 def make_source(config: Config) -> FrameSource:
@@ -105,6 +110,10 @@ def make_source(config: Config) -> FrameSource:
         from dfs_ros.camera.v4l2.source import V4l2Source
 
         return V4l2Source(config.v4l2, config.camera, config.lens)
+    if config.camera.source == "rgbd":
+        from dfs_ros.camera.virtual_lens import LiveRgbd, RecordedRgbd
+
+        return (RecordedRgbd if config.rgbd.path else LiveRgbd)(config)
     from dfs_ros.camera.simulator import SimulatedSource
 
     with _rendering_progress() as progress:

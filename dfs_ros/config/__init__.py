@@ -38,6 +38,7 @@ from dfs_ros.config.node import (
     ViewerConfig,
 )
 from dfs_ros.config.processing import NetworkConfig, ProcessingConfig
+from dfs_ros.config.rgbd import RgbdConfig
 from dfs_ros.config.ros_file import is_parameter_file, settings_of
 from dfs_ros.config.setting import checked, numbers, plain_yaml, read_yaml, setting, unknown_name
 
@@ -56,6 +57,7 @@ __all__ = [
     "NodeConfig",
     "ProcessingConfig",
     "RegularizationConfig",
+    "RgbdConfig",
     "ScheduleConfig",
     "SimulationConfig",
     "StackConfig",
@@ -96,6 +98,7 @@ class Config:
     camera: CameraConfig = field(default_factory=CameraConfig)
     v4l2: V4l2Config = field(default_factory=V4l2Config)
     sweeper: SweeperConfig = field(default_factory=SweeperConfig)
+    rgbd: RgbdConfig = field(default_factory=RgbdConfig)
     viewer: ViewerConfig = field(default_factory=ViewerConfig)
     dds: DdsConfig = field(default_factory=DdsConfig)
 

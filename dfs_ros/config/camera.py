@@ -13,8 +13,9 @@ class CameraConfig:
 
     source: str = setting(
         "sim",
-        "Camera. sim: simulated; stack: images of a focal stack, repeated for ever; v4l2: section v4l2",
-        choices=("sim", "stack", "v4l2"),
+        "Camera. sim: simulated; stack: images of a focal stack, repeated for ever; v4l2: section v4l2; rgbd: virtual "
+        "lens over colour and depth, section rgbd",
+        choices=("sim", "stack", "v4l2", "rgbd"),
     )
     stack: str = setting("", "Folder of the focal stack (source stack)")
     rate_hz: float = setting(30.0, "Frame rate; of a V4L2 camera the rate asked for", unit="Hz", low=0.01, high=1000)

@@ -10,6 +10,10 @@ from collections import Counter, deque
 from collections.abc import Collection
 from typing import Any
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
 from dfs_ros.config import Config
 from dfs_ros.messages.convert import (
     CAMERA_INFO,
@@ -33,10 +37,13 @@ from dfs_ros.types import FocusMetadata
 from dfs_ros.viewer.status import ViewerStatus
 from dfs_ros.viewer.viewer import Viewer
 
+Array = NDArray[np.float32]
+
 STATUS_PERIOD_S = 0.5
 RATE_WINDOW_S = 3.0
 SILENCE_S = 5.0  # silence of a topic before a warning
 WAITING_IMAGES = 4
+_MOST_TRUTHS = 64  # images of the longest sweep
 _MOST_STATUSES = 64  # of the newest nodes and parts; anybody may publish more
 
 
@@ -69,6 +76,7 @@ class ViewerApp:
         subscribe("depth/sigma", IMAGE, lambda msg: self._results.add("sigma", msg), SENSOR_DATA)
         subscribe("depth/camera_info", CAMERA_INFO, lambda msg: self._results.add("info", msg), SENSOR_DATA)
         subscribe("all_in_focus/image", IMAGE, lambda msg: self._results.add("sharp", msg), SENSOR_DATA)
+        subscribe("true_depth/image", IMAGE, self._results.add_truth, SENSOR_DATA)
         subscribe("/diagnostics", DIAGNOSTICS, self._add_diagnostics, SENSOR_DATA)
         self._latency_s = math.nan
         self._counts: deque[tuple[int, int, int]] = deque()
@@ -103,6 +111,7 @@ class ViewerApp:
                 depth_count=depths,
                 drops=self._health.drops,
                 camera=self._inputs.camera,
+                error=self._results.error,
                 warnings=(*self._silence(now_ns), *self._health.warnings),
                 received=self._health.is_fresh(now_ns),
             )
@@ -169,6 +178,15 @@ class _Results:
         self._viewer = viewer
         self._sets = StampedSets(4, lambda parts: "depth" in parts and self._info is not None)
         self._info: Message | None = None
+        self._truths: dict[int, Message] = {}
+        self.error = ""
+        """Line of text on the newest depth against the truth of its stamp; empty without one."""
+
+    def add_truth(self, msg: Message) -> None:
+        """Keep a true depth, which comes before the depth of its stamp."""
+        self._truths[stamp_ns(msg.header.stamp)] = msg
+        while len(self._truths) > _MOST_TRUTHS:
+            del self._truths[next(iter(self._truths))]
 
     def add(self, part: str, msg: Message) -> None:
         if part == "info":
@@ -178,6 +196,9 @@ class _Results:
 
     def _show(self, stamp: int, parts: Parts) -> None:
         depth_m = depth_from_message(parts["depth"])
+        sigma_m = depth_from_message(parts["sigma"]) if "sigma" in parts else None
+        truth = self._truths.get(stamp)
+        self.error = "" if truth is None else error_text(depth_m, sigma_m, depth_from_message(truth))
         info = camera_info_from_message(parts.get("info", self._info))
         if info.size != depth_m.shape:
             raise ValueError(
@@ -185,11 +206,26 @@ class _Results:
             )
         self._viewer.show_depth(
             depth_m,
-            depth_from_message(parts["sigma"]) if "sigma" in parts else None,
+            sigma_m,
             image_from_message(parts["sharp"]) if "sharp" in parts else None,
             info.intrinsics,
             stamp,
         )
+
+
+def error_text(depth_m: Array, sigma_m: Array | None, truth_m: Array) -> str:
+    """Line of text on the error of depth (H, W) against a truth of the same view, which may be larger."""
+    if truth_m.shape != depth_m.shape:
+        truth_m = np.asarray(cv2.resize(truth_m, depth_m.shape[::-1], interpolation=cv2.INTER_NEAREST), np.float32)
+    error = np.abs(depth_m - truth_m)
+    known = np.isfinite(error)
+    if not known.any():
+        return ""
+    median, relative = np.median(error[known]), np.median(error[known] / truth_m[known])
+    text = f"Against the true depth: median error {1e3 * median:.0f} mm, {100 * relative:.1f} %"
+    if sigma_m is None:
+        return text
+    return f"{text}; {100 * np.mean(error[known] < 3 * sigma_m[known]):.0f} % within 3 sigma"
 
 
 class _Health:

@@ -71,6 +71,8 @@ def status_tiles(status: ViewerStatus, coverage: float) -> str:
         text += f'<div class="dfs-line">Dropped: {causes}</div>'
     if status.camera:
         text += f'<div class="dfs-line"><em>{escape(status.camera)}</em></div>'
+    if status.error:
+        text += f'<div class="dfs-line"><em>{escape(status.error)}</em></div>'
     if status.warnings:
         text += "".join(f'<div class="dfs-warn">{escape(warning)}</div>' for warning in status.warnings[:4])
     elif status.received:

@@ -25,6 +25,8 @@ class ViewerStatus:
         Line of text on camera and lens.
     warnings
         Lines of text from the diagnostics, the worst first.
+    error
+        Line of text on the difference from the true depth, where a simulated camera tells it.
     received
         True if diagnostics have arrived: without any, an empty list of warnings means nothing.
     """
@@ -36,6 +38,7 @@ class ViewerStatus:
     drops: Mapping[str, int] = field(default_factory=dict)
     camera: str = ""
     warnings: tuple[str, ...] = ()
+    error: str = ""
     received: bool = False
 
 

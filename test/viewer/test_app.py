@@ -40,6 +40,7 @@ TOPICS = {
     "depth/sigma": IMAGE,
     "depth/camera_info": CAMERA_INFO,
     "all_in_focus/image": IMAGE,
+    "true_depth/image": IMAGE,
     "/diagnostics": DIAGNOSTICS,
 }
 
@@ -71,13 +72,15 @@ class Setup:
         """Wait until all of these stand on the page."""
         self.browser.until(lambda: all(text in self.browser.text for text in texts))
 
-    def depth(self, stamp_ns: int, depth_m: float, *leave_out: str, encoding: str = "32FC1") -> np.ndarray:
+    def depth(
+        self, stamp_ns: int, depth_m: float, *leave_out: str, encoding: str = "32FC1", sigma_m: float = 0.0
+    ) -> np.ndarray:
         """Publish one result of the depth node; returns its all-in-focus image."""
         depth = np.full(SIZE, depth_m, np.float32)
         depth[0] = np.nan
         sharp = np.full((*SIZE, 3), round(depth_m * 10), np.uint8)
         parts = {
-            "depth/sigma": depth_message(0.1 * depth, stamp_ns, "camera"),
+            "depth/sigma": depth_message(0 * depth + sigma_m if sigma_m else 0.1 * depth, stamp_ns, "camera"),
             "depth/image": depth_message(depth, stamp_ns, "camera", encoding),
             "all_in_focus/image": image_message(sharp, stamp_ns, "camera"),
             "depth/camera_info": camera_info_message(PINHOLE, SIZE, stamp_ns, "camera"),
@@ -113,6 +116,19 @@ def test_results_without_some_topic_are_shown_when_the_next_begin(setup: Setup, 
     setup.browser.until(lambda: is_at(2.0))
     setup.depth(START_NS + 200 * MS, 4.0, missing)
     setup.browser.until(lambda: is_at(3.0))
+
+
+def test_the_error_against_the_true_depth_of_the_stamp(setup: Setup) -> None:
+    truth = np.full((2 * SIZE[0], 2 * SIZE[1]), 1.9, np.float32)  # larger, as of a node that reduces images
+    truth[:, 10:] = 1.6  # 3/4 of the width, over 3 sigma of 0.06
+    for stamp, truth_m in ((START_NS, truth), (START_NS + 100 * MS, truth + 1)):
+        setup.publish("true_depth/image", depth_message(truth_m, stamp, "camera"))
+    setup.depth(START_NS, 2.0, sigma_m=0.06)
+    setup.advance(600)
+    setup.shows("Against the true depth: median error 400 mm, 25.0 %; 25 % within 3 sigma")
+    setup.depth(START_NS + 200 * MS, 2.0)  # of no truth
+    setup.advance(600)
+    setup.browser.until(lambda: "Against the true depth" not in setup.browser.text)
 
 
 def test_a_late_part_does_not_disturb_the_next_set(setup: Setup) -> None:

@@ -36,6 +36,7 @@ from dfs_ros.lens.calibration import LensCalibration
 from dfs_ros.lens.reading import load_lens
 from dfs_ros.lens.table import LensTable
 from dfs_ros.optics.pinhole import Intrinsics
+from dfs_ros.transport.base import Transport
 from dfs_ros.types import FocusMetadata, LensState
 
 _LOG = logging.getLogger(__name__)
@@ -81,6 +82,9 @@ class V4l2Source:
             f"{len(self._positions)} focus positions from {low:.3g} to {high:.3g} dioptres, each settles for "
             f"{self._settle_s:g} s"
         )
+
+    def connect(self, transport: Transport) -> None:
+        """Do nothing: there are no topics."""
 
     def frames(self) -> Generator[SourceFrame, None, None]:
         """Yield frames, sweep after sweep, at the camera's pace."""

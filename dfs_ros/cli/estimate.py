@@ -1,7 +1,8 @@
 """Estimate the depth of focal stacks on disk.
 
-STACK is a focal-stack/1 folder (stack.yaml with its images; `dfs import` makes one from photos). Output: depth.npy and
-sigma.npy (float32 metres, NaN unknown), depth.png and sigma.png (colour scales in metres), depth_mm.png (uint16),
+STACK is a focal-stack/1 folder (stack.yaml with its images; `dfs import` makes one from photos), or a bag of a camera,
+of which the first whole sweep is taken (`dfs replay` takes all). Output: depth.npy and sigma.npy (float32 metres, NaN
+unknown), depth.png and sigma.png (colour scales in metres), depth_mm.png (uint16),
 points.ply, all_in_focus.png and report.json. If the stack names a `reference_depth`, the report compares the result
 with it.
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +40,7 @@ class _Job(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("stacks", metavar="STACK", nargs="+", help="folder of a stack, with stack.yaml and its images")
+    parser.add_argument("stacks", metavar="STACK", nargs="+", help="folder of a stack, or bag of a camera")
     parser.add_argument(
         "--output",
         metavar="DIR",
@@ -116,6 +118,25 @@ def _estimate(
 
     `estimators`: the estimator of earlier stacks, made when the first stack is read.
     """
+    if not _is_bag(Path(job.stack)):
+        return _estimate_stack(job, job.stack, config, estimators, show)
+
+    from dfs_ros.node.taking import take_from_bag
+
+    show("reading", 0.0)
+    with tempfile.TemporaryDirectory(prefix="dfs_estimate_") as folder:
+        taken = take_from_bag(Path(job.stack), Path(folder) / _stack_folder(job.stack).name, config)
+        return _estimate_stack(job, str(taken), config, estimators, show)
+
+
+def _is_bag(path: Path) -> bool:
+    return path.suffix in (".mcap", ".db3") or (path / "metadata.yaml").is_file()
+
+
+def _estimate_stack(
+    job: _Job, stack_folder: str, config: Config, estimators: list[DepthEstimator], show: Callable[[str, float], None]
+) -> tuple[str, dict[str, Any]]:
+    """Estimate a stack of a folder; otherwise as :func:`_estimate`."""
     from dfs_ros.io.results import REPORT_FILE, write_result
     from dfs_ros.io.stack_description import read_description
     from dfs_ros.io.stack_folder import read_reference_depth, read_stack
@@ -128,7 +149,7 @@ def _estimate(
         raise ValueError(
             f"--output {job.output}: is the folder of the stack, whose files stay as they are; name another"
         )
-    description = read_description(job.stack, config.lens)
+    description = read_description(stack_folder, config.lens)
     stack = read_stack(description, config.limits.image_megapixels, config.processing.max_megapixels)
     reference_m = read_reference_depth(description)
 

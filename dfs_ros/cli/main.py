@@ -20,6 +20,7 @@ COMMANDS = {
     "camera": ("dfs_ros.cli.camera", "run a focus-sweeping camera alone: simulated, recorded or V4L2"),
     "sweeper": ("dfs_ros.cli.sweeper", "sweep the lens of a camera that another driver runs"),
     "view": ("dfs_ros.cli.view", "run the viewer alone"),
+    "capture": ("dfs_ros.cli.capture", "capture one focal stack from a camera, its topics or a depth node"),
     "estimate": ("dfs_ros.cli.estimate", "estimate the depth of a focal stack on disk"),
     "record": ("dfs_ros.cli.record", "record camera and depth topics into a bag"),
     "recover": ("dfs_ros.cli.recover", "close a bag whose recorder was stopped"),

@@ -107,9 +107,7 @@ class Capture:
     def _write(self, taken: FrameStack, camera: Camera, poses: Poses) -> Message:
         try:
             self._check_quota(sum(frame.image.nbytes for frame in taken.frames))
-            frames = [dataclasses.replace(frame, pose=poses.get(frame.stamp_ns)) for frame in taken.frames]
-            stack = FocalStack.from_frames(frames, camera)
-            path = save_stack(stack, _unused(self._folder / _name(taken)))
+            path = save_stack(stack_of(taken, camera, poses), _unused(self._folder / _name(taken)))
         except Exception as error:  # the caller must learn of any failure
             self._log("error", f"nothing captured: {error}", error=error)
             return trigger_response(False, str(error) or type(error).__name__)
@@ -127,6 +125,12 @@ class Capture:
                 f"node.capture_megabytes: {self._folder} holds {held / 1e6:.3g} of {self._most_bytes / 1e6:.3g} MB, "
                 f"and the stack may need {new_bytes / 1e6:.3g} MB; move stacks away"
             )
+
+
+def stack_of(taken: FrameStack, camera: Camera, poses: Poses) -> FocalStack:
+    """Focal stack of the frames, with their poses as far as known."""
+    frames = [dataclasses.replace(frame, pose=poses.get(frame.stamp_ns)) for frame in taken.frames]
+    return FocalStack.from_frames(frames, camera)
 
 
 def _name(taken: FrameStack) -> str:

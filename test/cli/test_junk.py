@@ -44,7 +44,7 @@ OTHERS = {
         "name",
     },
 }
-OTHERWISE = {"run", "node", "camera", "sweeper", "view", "record", "bench --node", "eval", "calibrate"}
+OTHERWISE = {"run", "node", "camera", "sweeper", "capture", "view", "record", "bench --node", "eval", "calibrate"}
 OTHERWISE |= {"calibrate aperture", "calibrate lens"}
 """Commands that load no such network, or have a node load it, which tells so on /diagnostics."""
 POOLS = {"train --rgbd"}
@@ -57,6 +57,8 @@ NEEDS = {
     "calibrate lens --config": ("--source", "v4l2"),
     "calibrate check --calibration": (),
     "sweeper --calibration": (),
+    "capture --calibration": ("--output", "out", "--source", "v4l2"),
+    **dict.fromkeys((f"capture {name}" for name in ("--source", "--config")), ("--output", "out")),
     **dict.fromkeys((f"calibrate check {name}" for name in ("stack", "--csv", "--network")), ("--calibration", "LENS")),
     "train --data": ("--dataset", "nyu"),
     "eval --data": ("--conditions", "ideal"),

@@ -1,0 +1,87 @@
+"""`dfs capture`: one focal stack from a camera, topics, a node or a bag; `dfs estimate` on a bag."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bag_rig import FAST, record_plane
+from dds_names import new_domain, new_namespace
+from node_rig import PLANE_M
+from v4l2_rig import TABLE, Bench, bench
+
+from dfs_ros.camera.recorded import RecordedSource
+from dfs_ros.camera.source import SweepCamera
+from dfs_ros.cli.main import main
+from dfs_ros.config import Config
+from dfs_ros.io.stack_folder import load_stack, save_stack
+from dfs_ros.node.depth_node import DepthNode
+from dfs_ros.transport.dds.transport import DdsTransport
+from dfs_ros.types import FocalStack
+
+__all__ = ["bench"]  # a fixture
+Capture = pytest.CaptureFixture[str]
+
+
+def test_a_webcam_is_captured_by_its_calibration(bench: Bench, tmp_path: Path, capsys: Capture) -> None:
+    output = tmp_path / "stack"
+    settings = {"focal_length_m": 0.004, "f_number": 2.0, "pixel_pitch_m": 3e-6}
+    command = ["capture", "--output", str(output), "--source", "v4l2", str(bench.camera.path)]
+    command += ["--calibration", str(bench.table), "--rate", "100", "--size", "64x48"]
+    for name, value in {"v4l2.pixel_format": "GREY", "v4l2.settle_s": 0.03}.items():
+        command += ["--set", f"{name}={value}"]
+    for name, value in settings.items():
+        command += ["--set", f"lens.{name}={value}"]
+    assert main(command) == 0
+    assert f"{output}: next: dfs estimate" in capsys.readouterr().out
+    stack = load_stack(output)
+    points = TABLE["points"]
+    assert isinstance(points, list) and len(stack) == 5
+    assert sorted(stack.focus_diopters) == pytest.approx([0.0, 1.25, 2.5, 3.75, 5.0], abs=0.06)
+    # The camera sees the raw position of its lens.
+    assert stack.images[:, 0, 0].tolist() == pytest.approx((50 * stack.focus_diopters).tolist(), abs=3)
+    assert not bench.camera.streaming
+    assert main(command) == 2
+    assert "expected a new or empty folder" in capsys.readouterr().err
+    assert main(["capture"]) == 2 and "expected either --output DIR" in capsys.readouterr().err
+
+
+def test_a_bag_is_estimated(tmp_path: Path, capsys: Capture) -> None:
+    bag = record_plane(tmp_path / "plane")
+    output = tmp_path / "depth"
+    assert main(["estimate", str(bag), "--output", str(output), "--json", *FAST]) == 0
+    (done,) = json.loads(capsys.readouterr().out)["stacks"]
+    assert done["stack"] == str(bag) and done["error"] is None
+    assert np.nanmedian(np.load(output / "depth.npy")) == pytest.approx(PLANE_M, rel=0.03)
+    short = record_plane(tmp_path / "short", sweeps=0)
+    assert main(["estimate", str(short), "--output", str(tmp_path / "none"), *FAST]) == 2
+    assert "no images" in capsys.readouterr().err
+
+
+def test_topics_and_a_running_node_are_captured(plane: FocalStack, tmp_path: Path, capsys: Capture) -> None:
+    """Over DDS: a camera and a depth node, which two calls of the command meet."""
+    domain, namespace = new_domain(), new_namespace()
+    sections = {"dds": {"domain_id": domain}, "node": {"capture_folder": str(tmp_path / "own")}}
+    config = Config.from_dict({**sections, "network": {"name": "none"}, "camera": {"rate_hz": 20.0}})
+    folder = save_stack(plane, tmp_path / "plane")
+    camera, node = (DdsTransport(name, namespace=namespace, config=config) for name in ("camera", "dfs"))
+    camera.manage(SweepCamera(camera, RecordedSource(folder, config.camera, config.lens), config.camera))
+    options = ["--transport", "dds", "--namespace", namespace, "--set", f"dds.domain_id={domain}"]
+    with camera, node, DepthNode(node):
+        threads = [threading.Thread(target=transport.spin) for transport in (camera, node)]
+        for thread in threads:
+            thread.start()
+        assert main(["capture", "--output", str(tmp_path / "taken"), *options]) == 0
+        assert main(["capture", "--node", f"{namespace}/dfs", *options]) == 0
+        for transport, thread in zip((camera, node), threads, strict=True):
+            transport.shutdown()
+            thread.join(60)
+    (own,) = (tmp_path / "own").iterdir()
+    assert f"{own}: next: dfs estimate {own}" in capsys.readouterr().out
+    for found in (load_stack(tmp_path / "taken"), load_stack(own)):
+        assert sorted(found.focus_diopters) == pytest.approx(sorted(plane.focus_diopters), abs=1e-6)
+        order, own_order = np.argsort(found.focus_diopters), np.argsort(plane.focus_diopters)
+        np.testing.assert_array_equal(found.images[order], plane.images[own_order])

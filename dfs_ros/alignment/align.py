@@ -4,6 +4,7 @@ A lens images the scene larger the nearer it focuses (thin lens: ``1 / (1 - f D_
 distortion that varies with focus), the camera or the hand moves, and auto exposure reacts. All images are mapped to the
 geometry of one of them, the reference, and to its exposure:
 
+0. Where nothing moved since the stack before, its motions hold (:mod:`dfs_ros.alignment.still`).
 1. Frames are taken in focus order, from the reference outwards. Each starts where the lens model expects it beside its
    neighbour and is registered to the reference (:mod:`dfs_ros.alignment.registration`), so that errors do not add up.
 2. The breathing of the lens is estimated along with this, and used for frames without texture
@@ -29,6 +30,7 @@ from dfs_ros.alignment.exposure import gain_table
 from dfs_ros.alignment.matching import FrameAlignment, Match, match_frames
 from dfs_ros.alignment.operations import Operations, Resample, Shot, rounded
 from dfs_ros.alignment.registration import Motion
+from dfs_ros.alignment.still import unmoved, with_details
 from dfs_ros.config import AlignmentConfig
 from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.pose import stack_poses
@@ -125,6 +127,8 @@ def align(
         )
     if initial is not None and len(initial) != count:
         raise ValueError(f"initial: expected estimates of {count} frames as in the stack, received {len(initial)}")
+    if (same := unmoved(stack, config, reference, initial)) is not None:
+        return _resampled(stack, config, same, operations.resample)
     match = match_frames(stack, config, reference, initial, operations.registration)
     for i, estimate in enumerate(match.estimates):
         if estimate.dropped:
@@ -143,6 +147,8 @@ def align(
         gains = operations.gains(stack.images, match.reference, others, config.transfer_curve)
         estimates = [replace(e, gain=gains.get(i, e.gain)) for i, e in enumerate(match.estimates)]
         match = replace(match, estimates=tuple(estimates))
+    if config.mode == "refine":
+        match = with_details(stack, match, config.transfer_curve)
     return _resampled(stack, config, match, operations.resample)
 
 

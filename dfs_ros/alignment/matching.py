@@ -61,7 +61,9 @@ class FrameAlignment:
     registered
         Motion that registration found before it was refined with a depth; None if it was not refined.
     known
-        The motion was refined for an earlier stack, and registration finds the same as then.
+        The motion was refined for an earlier stack, and registration finds the same as then, or nothing moved.
+    detail
+        Detail of the image that the motion was found with, see :mod:`dfs_ros.alignment.still`; None if not kept.
     """
 
     motion: Motion
@@ -72,6 +74,7 @@ class FrameAlignment:
     dropped: str = ""
     registered: Motion | None = None
     known: bool = False
+    detail: NDArray[np.float32] | None = None
 
     def report(self) -> dict[str, Any]:
         """Plain values: shift of the image centre and largest local motion in pixels, rotation in degrees."""

@@ -29,9 +29,8 @@ from numpy.typing import NDArray
 from dfs_ros.alignment.align import AlignedStack, realigned
 from dfs_ros.alignment.matching import SIGNIFICANT_PX, difference_px
 from dfs_ros.alignment.operations import Operations
-from dfs_ros.alignment.registration import PIXELS_PER_MEASUREMENT, Motion, coordinates
+from dfs_ros.alignment.registration import PIXELS_PER_MEASUREMENT, Motion, coordinates, light
 from dfs_ros.optics import thin_lens
-from dfs_ros.optics.srgb import linear_table
 from dfs_ros.types import FocalStack
 
 Array = NDArray[np.float64]
@@ -187,7 +186,7 @@ def fitted(
     scene = _scene(stack, aligned.kept[aligned.reference], q, counts, shape, transfer_curve)
     models, as_found = {}, {}
     for k, i in frames.items():
-        pair = _Pair(scene, _light(stack.images[i], shape, transfer_curve) * np.float32(estimates[i].gain))
+        pair = _Pair(scene, light(stack.images[i], shape, transfer_curve) * np.float32(estimates[i].gain))
         pair.blur(coc_px[k], coc_px[aligned.reference])
         models[i] = _fits(pair, estimates[i].motion)
         as_found[i] = pair.fit(estimates[i].motion)
@@ -205,12 +204,6 @@ def _parallax(fits: Fits, aligned: AlignedStack) -> Parallax:
 def _description(fit: FrameFit, free: int) -> float:
     """Akaike's criterion: half the logarithm of the misfit for every independent measurement, and the parameters."""
     return 0.5 * fit.pixels / PIXELS_PER_MEASUREMENT * math.log(fit.misfit) + free
-
-
-def _light(image: NDArray[np.uint8], shape: tuple[int, int], transfer_curve: str) -> Image:
-    grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image, np.uint8)
-    linear = linear_table(transfer_curve).astype(np.float32).take(grey)
-    return np.asarray(cv2.resize(linear, shape[::-1], interpolation=cv2.INTER_AREA), np.float32)
 
 
 def reduced_diopters(diopters: Image, shape: tuple[int, int]) -> Image:
@@ -253,8 +246,8 @@ def _scene(
     transfer_curve: str,
 ) -> _Scene:
     mean, spread = float(diopters[counts].mean()), float(diopters[counts].std())
-    light = _light(stack.images[reference], shape, transfer_curve)
-    return _Scene(stack.size, shape, light, counts, basis_of(stack.size, diopters, mean, spread), mean, spread)
+    own = light(stack.images[reference], shape, transfer_curve)
+    return _Scene(stack.size, shape, own, counts, basis_of(stack.size, diopters, mean, spread), mean, spread)
 
 
 def basis_of(size: tuple[int, int], diopters: Image, mean: float, spread: float) -> tuple[Image, Image]:

@@ -146,6 +146,13 @@ def coordinates(size: tuple[int, int], shape: tuple[int, int]) -> tuple[Image, I
     return x.astype(np.float32)[None, :], y.astype(np.float32)[:, None]
 
 
+def light(image: NDArray[np.uint8], shape: tuple[int, int], transfer_curve: str) -> Image:
+    """Linear intensity (h, w) of the grey values of an image, reduced to `shape`."""
+    grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image, np.uint8)
+    linear = linear_table(transfer_curve).astype(np.float32).take(grey)
+    return np.asarray(cv2.resize(linear, shape[::-1], interpolation=cv2.INTER_AREA), np.float32)
+
+
 class Features:
     """Pyramid of locally normalised linear intensity, coarse to fine: `levels`, float32 (h, w).
 

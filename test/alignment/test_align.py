@@ -150,7 +150,7 @@ def test_an_earlier_estimate_is_where_the_search_starts() -> None:
     assert alone.kept == (0, 1, 2, 3), "too far to be found from scratch"
     earlier = list(alone.estimates)
     nearby = lens(0.002, shift_px=(1, -1), degrees=24.5)
-    earlier[4] = replace(earlier[4], motion=nearby, source="images", correlation=0.5, dropped="")
+    earlier[4] = replace(earlier[4], motion=nearby, source="images", correlation=0.5, dropped="", detail=None)
     aligned = align(stack, config, initial=earlier)
     assert aligned.kept == (0, 1, 2, 3, 4)
     assert max(errors_px(aligned, [lens(0.0)] * 4 + [far])) < 0.3

@@ -71,3 +71,7 @@ class MotionConfig:
         high=1,
         dynamic=True,
     )
+    odometry: bool = setting(
+        False,
+        "Publish the velocity found within each sweep on ~/odometry (nav_msgs/Odometry, in the frame of the images)",
+    )

@@ -9,7 +9,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from dfs_ros.alignment.moving import MovingStack
 from dfs_ros.config import Config
+from dfs_ros.motion.velocity import velocity_of
 from dfs_ros.pipeline import Estimate
 from dfs_ros.types import DepthResult, FocalStack
 
@@ -51,6 +53,7 @@ def result_of(
         "aperture": found.aperture.report(),
         "findings": [finding.report() for finding in found.findings],
         "sigma": _sigma_report(found),
+        **_motion_report(found),
         "ran_on": ran_on,
         "configuration": config.to_dict(),
         "warnings": warnings + [finding.text for finding in found.findings] + dropped,
@@ -69,6 +72,15 @@ def result_of(
         dense_sigma_m=dense_sigma_m,
         local_sigma_m=local_m,
     )
+
+
+def _motion_report(found: Estimate) -> dict[str, Any]:
+    """Velocity of a camera that moved within the sweep; nothing where it did not, or its times are unknown."""
+    stack = found.aligned.stack
+    if not isinstance(stack, MovingStack) or not stack.stamp_ns.all():
+        return {}
+    velocity, covariance = velocity_of(stack, 1.0 / found.dense[0], found.doubt)
+    return {"motion": {"velocity_m_s": velocity.tolist(), "covariance_m2_s2": covariance.tolist()}}
 
 
 def _sigma_report(found: Estimate) -> dict[str, Any]:

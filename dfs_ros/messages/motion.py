@@ -1,4 +1,4 @@
-"""Messages of motion: tf2_msgs/TFMessage, sensor_msgs/Imu."""
+"""Messages of motion: tf2_msgs/TFMessage, sensor_msgs/Imu, nav_msgs/Odometry."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from dfs_ros.transforms.rigid import Transform, transform
 
 TF = "tf2_msgs/msg/TFMessage"
 IMU = "sensor_msgs/msg/Imu"
+ODOMETRY = "nav_msgs/msg/Odometry"
+
+_UNKNOWN = 1e6  # variance of what is not measured: large, as 0 would count as exact
 
 
 class StampedTransform(NamedTuple):
@@ -90,6 +93,39 @@ def angular_velocity_from_message(msg: Message) -> AngularVelocity:
     if not msg.header.frame_id:
         raise ValueError("imu: expected a frame_id, in which the angular velocity is, received none")
     return AngularVelocity(stamp_ns(msg.header.stamp), msg.header.frame_id, rate)
+
+
+def odometry_message(
+    stamp_ns: int,
+    fixed_frame: str,
+    frame_id: str,
+    velocity_m_s: NDArray[np.float64],
+    covariance: NDArray[np.float64],
+) -> Message:
+    """Make a nav_msgs/Odometry of a linear velocity (3,) in frame `frame_id`, with covariance (3, 3) in m^2/s^2.
+
+    Pose and angular velocity are not measured: zero, with variances of 10^6.
+    """
+    twist = np.diag(np.full(6, _UNKNOWN))
+    twist[:3, :3] = covariance
+    return message(
+        ODOMETRY,
+        header=header(stamp_ns, fixed_frame),
+        child_frame_id=frame_id,
+        pose=message(
+            "geometry_msgs/msg/PoseWithCovariance",
+            pose=message(
+                "geometry_msgs/msg/Pose",
+                orientation=_named("geometry_msgs/msg/Quaternion", "xyzw", (0.0, 0.0, 0.0, 1.0)),
+            ),
+            covariance=np.diag(np.full(6, _UNKNOWN)).ravel(),
+        ),
+        twist=message(
+            "geometry_msgs/msg/TwistWithCovariance",
+            twist=message("geometry_msgs/msg/Twist", linear=_vector(velocity_m_s)),
+            covariance=twist.ravel(),
+        ),
+    )
 
 
 def _vector(values: NDArray[np.float64]) -> Message:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from dfs_ros.messages.convert import (
     image_message,
     points_message,
 )
+from dfs_ros.messages.motion import ODOMETRY, odometry_message
 from dfs_ros.optics.pinhole import Intrinsics, intrinsics, points_from_depth
 from dfs_ros.transport.base import Publisher, Transport
 from dfs_ros.types import DepthResult
@@ -29,6 +31,8 @@ TOPICS = {
     "all_in_focus/camera_info": CAMERA_INFO,
     "all_in_focus/image": IMAGE,
 }
+ODOMETRY_TOPIC = "~/odometry"
+"""Velocity of the camera, with the setting `motion.odometry`."""
 
 
 class Outputs:
@@ -36,8 +40,11 @@ class Outputs:
 
     def __init__(self, transport: Transport) -> None:
         self._guard = transport.guard
+        motion = transport.parameters.config.motion
+        self._fixed_frame = motion.frame
         self._publishers: dict[str, Publisher] = {
-            topic: transport.create_publisher(topic, kind) for topic, kind in TOPICS.items()
+            topic: transport.create_publisher(topic, kind)
+            for topic, kind in (TOPICS | ({ODOMETRY_TOPIC: ODOMETRY} if motion.odometry else {})).items()
         }
 
     def wanted(self) -> frozenset[str]:
@@ -55,6 +62,7 @@ class Outputs:
         """Publish `topics` of a result, all with its stamp."""
         stamp, size = result.stamp_ns, result.depth_m.shape
         pinhole = intrinsics(result.camera, (size[0], size[1]))
+        motion: Mapping[str, Any] = result.report.get("motion", {})
 
         def make(topic: str) -> Message:
             if topic.endswith("camera_info"):
@@ -65,10 +73,13 @@ class Outputs:
                 return depth_message(result.sigma_m, stamp, frame_id)
             if topic == "depth/points":
                 return cloud_message(result, pinhole, frame_id, settings.cloud_skip)
+            if topic == ODOMETRY_TOPIC:
+                velocity, covariance = np.array(motion["velocity_m_s"]), np.array(motion["covariance_m2_s2"])
+                return odometry_message(stamp, self._fixed_frame, frame_id, velocity, covariance)
             return image_message(result.all_in_focus, stamp, frame_id)
 
         for topic, publisher in self._publishers.items():
-            if topic in topics:
+            if topic in topics and (topic != ODOMETRY_TOPIC or motion):
                 with self._guard(f"{publisher.topic} publication"):
                     publisher.publish(make(topic))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from dfs_ros.config import Config
 from dfs_ros.messages.convert import Message
 from dfs_ros.node.depth_node import DepthNode
-from dfs_ros.node.outputs import TOPICS as OUTPUTS
+from dfs_ros.node.outputs import ODOMETRY_TOPIC, TOPICS
 from dfs_ros.transport.bag.files import BagReader
 from dfs_ros.transport.bag.metadata import BagTopic
 from dfs_ros.transport.bag.output import bag_output
@@ -24,6 +24,7 @@ from dfs_ros.transport.bag.writer import BagWriter
 from dfs_ros.transport.names import check_namespace, resolve_name
 
 NODE_NAME = "dfs"
+OUTPUTS = (*TOPICS, ODOMETRY_TOPIC, "/diagnostics")
 COPIES = ("none", "tf", "inputs", "all")
 _TF = ("/tf", "/tf_static")
 
@@ -48,8 +49,8 @@ class ReplayOptions:
         if self.copy not in COPIES:
             raise ValueError(f"copy: expected one of {', '.join(COPIES)}, received {self.copy!r}")
         for topic in self.outputs or ():
-            if topic not in (*OUTPUTS, "/diagnostics"):
-                raise ValueError(f"outputs: expected some of {', '.join(OUTPUTS)}, /diagnostics, received {topic!r}")
+            if topic not in OUTPUTS:
+                raise ValueError(f"outputs: expected some of {', '.join(OUTPUTS)}, received {topic!r}")
         if not self.start_s >= 0:
             raise ValueError(f"start_s: expected 0 or more, received {self.start_s}")
         if self.duration_s is not None and not self.duration_s > 0:
@@ -111,7 +112,7 @@ def _play(
     start_ns = reader.start_ns + round(options.start_s * 1e9)
     stop_ns = reader.end_ns if options.duration_s is None else start_ns + round(options.duration_s * 1e9)
     last = _LastDiagnostics()
-    names = options.outputs or (*OUTPUTS, "/diagnostics")
+    names = options.outputs or OUTPUTS
     wanted = {resolve_name(name, NODE_NAME, options.namespace, chosen.remappings) for name in names}
     transport = BagTransport(
         NODE_NAME,

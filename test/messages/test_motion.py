@@ -11,11 +11,13 @@ from message_rig import STAMP
 from dfs_ros.messages.definitions import deserialize, message, serialize, type_store
 from dfs_ros.messages.motion import (
     IMU,
+    ODOMETRY,
     TF,
     AngularVelocity,
     StampedTransform,
     angular_velocity_from_message,
     imu_message,
+    odometry_message,
     tf_message,
     transforms_from_message,
 )
@@ -98,3 +100,21 @@ def test_rates_come_back_and_others_are_refused():
 def test_no_transforms_is_a_message_too():
     assert transforms_from_message(tf_message([])) == ([], [])
     assert IDENTITY.rotation_xyzw == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_a_velocity_leaves_all_else_unknown():
+    covariance = np.array([[0.01, 0.002, 0.0], [0.002, 0.04, 0.0], [0.0, 0.0, 0.09]])
+    sent = odometry_message(STAMP, "odom", "lens", np.array([0.2, -0.1, 0.05]), covariance)
+    msg = deserialize(serialize(sent, ODOMETRY), ODOMETRY)
+    assert (msg.header.frame_id, msg.child_frame_id) == ("odom", "lens")
+    linear, angular, turned = msg.twist.twist.linear, msg.twist.twist.angular, msg.pose.pose.orientation
+    assert (linear.x, linear.y, linear.z) == (0.2, -0.1, 0.05)
+    assert (angular.x, angular.y, angular.z, turned.w) == (0.0, 0.0, 0.0, 1.0)
+    twist, pose = (np.reshape(part.covariance, (6, 6)) for part in (msg.twist, msg.pose))
+    np.testing.assert_array_equal(twist[:3, :3], covariance)
+    np.testing.assert_array_equal(twist[3:, 3:], 1e6 * np.eye(3))
+    np.testing.assert_array_equal(pose, 1e6 * np.eye(6))
+    # as `ros2 topic info -v` of Jazzy prints it
+    assert (
+        type_store().hash_rihs01(ODOMETRY) == "RIHS01_3cc97dc7fb7502f8714462c526d369e35b603cfc34d946e3f2eda2766dfec6e0"
+    )

@@ -16,9 +16,12 @@ from dfs_ros.config import Config
 from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.io.stack_folder import load_stack
 from dfs_ros.messages.convert import TRIGGER, message
+from dfs_ros.messages.motion import ODOMETRY
 from dfs_ros.node.motion import Motion, Poses
+from dfs_ros.node.outputs import Outputs
 from dfs_ros.transforms.rigid import Transform, rotation_of, vector_of
 from dfs_ros.transport.local import LocalBus, LocalTransport
+from dfs_ros.types import Camera, DepthResult
 
 PERIOD_S = 1 / 30
 STAMPS = [START_NS + round(i * PERIOD_S * 1e9) for i in range(5)]
@@ -298,3 +301,29 @@ def test_a_captured_stack_has_the_poses(make_rig: Callable[..., Rig], tmp_path: 
         truth = camera_between((stamps[1] - stamps[0]) * 1e-9, at_s)
         np.testing.assert_allclose(pose.translation_m, truth.translation_m, atol=2e-5)
         np.testing.assert_allclose(pose.rotation, truth.rotation, atol=1e-6)
+
+
+def test_the_velocity_found_is_published_where_it_was_found():
+    config = Config.from_dict({"motion": {"odometry": True, "frame": "world"}})
+    bus = LocalBus(start_ns=START_NS)
+    transport, listener = LocalTransport("dfs", bus, config=config), LocalTransport("listener", bus)
+    outputs = Outputs(transport)
+    received: list[Any] = []
+    listener.create_subscription("/dfs/odometry", ODOMETRY, received.append)
+    assert outputs.wanted() == {"~/odometry"}
+    depth = np.ones((16, 20), np.float32)
+    moving = {"velocity_m_s": [0.2, -0.01, 0.05], "covariance_m2_s2": np.diag([1e-4, 2e-4, 3e-4]).tolist()}
+    for report in ({"motion": moving}, {}):
+        sharp = np.zeros((16, 20, 3), np.uint8)
+        result = DepthResult(depth, depth, depth, sharp, Camera(0.004, 2.0, 4e-6), START_NS, report=report)
+        outputs.publish(result, outputs.wanted(), "lens", config.node)
+    while listener.spin_once(0):
+        pass
+    (odometry,) = received
+    assert (odometry.header.frame_id, odometry.child_frame_id) == ("world", "lens")
+    assert odometry.header.stamp.sec == START_NS // 10**9
+    assert odometry.twist.twist.linear.x == 0.2
+    assert np.reshape(odometry.twist.covariance, (6, 6)).diagonal() == pytest.approx([1e-4, 2e-4, 3e-4] + 3 * [1e6])
+    with LocalTransport("other", bus) as other:
+        assert "~/odometry" not in Outputs(other).wanted()
+        assert not any("odometry" in publisher.topic for publisher in other.publishers)

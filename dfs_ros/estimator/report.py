@@ -53,7 +53,7 @@ def result_of(
         "aperture": found.aperture.report(),
         "findings": [finding.report() for finding in found.findings],
         "sigma": _sigma_report(found),
-        **_motion_report(found),
+        "motion": _motion_report(found),
         "ran_on": ran_on,
         "configuration": config.to_dict(),
         "warnings": warnings + [finding.text for finding in found.findings] + dropped,
@@ -74,13 +74,13 @@ def result_of(
     )
 
 
-def _motion_report(found: Estimate) -> dict[str, Any]:
-    """Velocity of a camera that moved within the sweep; nothing where it did not, or its times are unknown."""
+def _motion_report(found: Estimate) -> dict[str, list[Any]]:
+    """Velocity of a camera that moved within the sweep; empty where it did not, or its times are unknown."""
     stack = found.aligned.stack
     if not isinstance(stack, MovingStack) or not stack.stamp_ns.all():
-        return {}
+        return {"velocity_m_s": [], "covariance_m2_s2": []}
     velocity, covariance = velocity_of(stack, 1.0 / found.dense[0], found.doubt)
-    return {"motion": {"velocity_m_s": velocity.tolist(), "covariance_m2_s2": covariance.tolist()}}
+    return {"velocity_m_s": velocity.tolist(), "covariance_m2_s2": covariance.tolist()}
 
 
 def _sigma_report(found: Estimate) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class Outputs:
         """Publish `topics` of a result, all with its stamp."""
         stamp, size = result.stamp_ns, result.depth_m.shape
         pinhole = intrinsics(result.camera, (size[0], size[1]))
-        motion: Mapping[str, Any] = result.report.get("motion", {})
+        motion: Mapping[str, Any] = result.report.get("motion", {"velocity_m_s": []})
 
         def make(topic: str) -> Message:
             if topic.endswith("camera_info"):
@@ -79,7 +79,7 @@ class Outputs:
             return image_message(result.all_in_focus, stamp, frame_id)
 
         for topic, publisher in self._publishers.items():
-            if topic in topics and (topic != ODOMETRY_TOPIC or motion):
+            if topic in topics and (topic != ODOMETRY_TOPIC or motion["velocity_m_s"]):
                 with self._guard(f"{publisher.topic} publication"):
                     publisher.publish(make(topic))
 

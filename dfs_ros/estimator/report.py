@@ -80,7 +80,7 @@ def _motion_report(found: Estimate) -> dict[str, list[Any]]:
     if not isinstance(stack, MovingStack) or not stack.stamp_ns.all():
         return {"velocity_m_s": [], "covariance_m2_s2": []}
     velocity, covariance = velocity_of(stack, 1.0 / found.dense[0], found.doubt)
-    return {"velocity_m_s": velocity.tolist(), "covariance_m2_s2": covariance.tolist()}
+    return {"velocity_m_s": velocity.tolist(), "covariance_m2_s2": covariance.ravel().tolist()}
 
 
 def _sigma_report(found: Estimate) -> dict[str, Any]:

@@ -118,7 +118,9 @@ FIELDS: dict[str, Field] = {
     "motion.velocity_m_s[]": Field(
         "number", "m/s", "mean velocity right, down, forward; empty: none was found", command=ESTIMATE
     ),
-    "motion.covariance_m2_s2[][]": Field("number", "m^2/s^2", "its covariance (3, 3); empty with it", command=ESTIMATE),
+    "motion.covariance_m2_s2[]": Field(
+        "number", "m^2/s^2", "its covariance (3, 3) by rows; empty with it", command=ESTIMATE
+    ),
     "warnings[]": Field("text", "", "each warning, the findings' texts among them", command=ESTIMATE),
     "reference.median_abs_rel": Field(
         "number", "share", "median of abs(depth - reference) / reference", _NO_DEPTH, f"{ESTIMATE}, with a reference"

@@ -74,7 +74,7 @@ class Outputs:
             if topic == "depth/points":
                 return cloud_message(result, pinhole, frame_id, settings.cloud_skip)
             if topic == ODOMETRY_TOPIC:
-                velocity, covariance = np.array(motion["velocity_m_s"]), np.array(motion["covariance_m2_s2"])
+                velocity, covariance = np.array(motion["velocity_m_s"]), np.reshape(motion["covariance_m2_s2"], (3, 3))
                 return odometry_message(stamp, self._fixed_frame, frame_id, velocity, covariance)
             return image_message(result.all_in_focus, stamp, frame_id)
 

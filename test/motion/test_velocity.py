@@ -22,7 +22,7 @@ SETTINGS = {
 def test_velocity_of_a_camera_whose_poses_are_a_little_wrong(speed_m_s: float) -> None:
     stack = moving_stack(speed_m_s, told=1.05, sigma_m=0.05 * speed_m_s / 15.0)
     motion = DepthEstimator(Config.from_dict(SETTINGS)).estimate(stack, sharpen=False).report["motion"]
-    velocity, covariance = np.array(motion["velocity_m_s"]), np.array(motion["covariance_m2_s2"])
+    velocity, covariance = np.array(motion["velocity_m_s"]), np.reshape(motion["covariance_m2_s2"], (3, 3))
     error = velocity - [speed_m_s, 0.0, 0.0]
     assert np.abs(error[:2]).max() < 0.05 * speed_m_s
     assert (np.abs(error) < 3.0 * np.sqrt(np.diag(covariance))).all()

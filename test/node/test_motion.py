@@ -312,7 +312,7 @@ def test_the_velocity_found_is_published_where_it_was_found():
     listener.create_subscription("/dfs/odometry", ODOMETRY, received.append)
     assert outputs.wanted() == {"~/odometry"}
     depth = np.ones((16, 20), np.float32)
-    moving = {"velocity_m_s": [0.2, -0.01, 0.05], "covariance_m2_s2": np.diag([1e-4, 2e-4, 3e-4]).tolist()}
+    moving = {"velocity_m_s": [0.2, -0.01, 0.05], "covariance_m2_s2": np.diag([1e-4, 2e-4, 3e-4]).ravel().tolist()}
     for report in ({"motion": moving}, {"motion": {"velocity_m_s": [], "covariance_m2_s2": []}}):
         sharp = np.zeros((16, 20, 3), np.uint8)
         result = DepthResult(depth, depth, depth, sharp, Camera(0.004, 2.0, 4e-6), START_NS, report=report)

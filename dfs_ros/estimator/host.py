@@ -28,6 +28,7 @@ from dfs_ros.motion.views import (
     LEAST_PARALLAX_PX,
     brought,
     followed_stack,
+    most_parallax_px,
     moving,
     parallax_px,
     scale_within,
@@ -101,6 +102,8 @@ class HostSteps:
             return aligned
         if source in ("images", "none") or not aligned.stack.poses:
             return aligned
+        if most_parallax_px(aligned, limits.width) < LEAST_PARALLAX_PX:
+            return aligned  # stands still: no need to look at the scene
         diopters, _ = coarse_diopters(aligned.stack, limits, config, self.threads)
         if not diopters.size:
             return aligned

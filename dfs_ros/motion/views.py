@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dfs_ros.alignment.align import AlignedStack
 from dfs_ros.alignment.moving import MovingStack, View
+from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.types import FocalStack
 
 Array = NDArray[np.float64]
@@ -110,3 +111,13 @@ def elapsed_s(stack: FocalStack, reference: int) -> Array:
 def parallax_px(aligned: AlignedStack, width_diopters: float) -> float:
     """Largest change of place of a pixel over a range of inverse depth of this width, in pixels."""
     return width_diopters * followed_stack(aligned).parallax_px_per_diopter
+
+
+def most_parallax_px(aligned: AlignedStack, width_diopters: float) -> float:
+    """Upper limit of :func:`parallax_px` by the poses alone; infinite where one is unknown."""
+    poses = [pose for pose in aligned.stack.poses if pose is not None and not pose.is_rotation_alone]
+    if len(poses) < len(aligned.kept):
+        return math.inf
+    own, lens = poses[aligned.reference], intrinsics(aligned.stack.camera, aligned.stack.size)
+    farthest_m = max(float(np.linalg.norm(pose.seen_from(own).translation_m)) for pose in poses)
+    return width_diopters * farthest_m * (max(lens.fx, lens.fy) + math.hypot(*aligned.stack.size) / 2.0)

@@ -21,7 +21,7 @@ from dfs_ros.cost_volume import SpectraCache, all_in_focus
 from dfs_ros.depth import extrapolation, regularization, texture
 from dfs_ros.depth.readout import sigma_in_use
 from dfs_ros.depth.scene_range import SceneRange, coarse_diopters, find_range
-from dfs_ros.motion.contradiction import contradicted
+from dfs_ros.motion.explanation import Explanation
 from dfs_ros.motion.even import found_by_parallax
 from dfs_ros.motion.refinement import corrected
 from dfs_ros.motion.views import (
@@ -114,7 +114,9 @@ class HostSteps:
         found = moving(stack, aligned, views, typical, alignment.transfer_curve)
         if parallax_px(found, width) < LEAST_PARALLAX_PX:
             return aligned
-        if contradicted(found, stack, aligned, limits, config, self.threads):
+        explanation = Explanation(aligned, limits, config, self.threads)
+        found = explanation.with_breathing(found)
+        if explanation.contradicts(found, stack):
             _log.warning("poses not used: they explain the images worse than a camera that stands still")
             return aligned
         return found

@@ -1,0 +1,98 @@
+"""Views by poses, held against the images: breathing of the lens, and poses that are contradicted.
+
+Parallax looks like breathing to the registration of a frame, so breathing is found anew with the poses, as one factor
+on that of the lens model for all frames. A camera that turns in its place must not explain the images better.
+
+misfit = mean over the textured half of the least log cost,       at a quarter of the size
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfs_ros.alignment.align import AlignedStack
+from dfs_ros.alignment.moving import MovingStack, View
+from dfs_ros.config import Config
+from dfs_ros.cost_volume import cost_volume_from_config
+from dfs_ros.cost_volume.energy import log_energy
+from dfs_ros.depth.scene_range import SceneRange
+from dfs_ros.motion.views import followed_stack, moving
+from dfs_ros.optics.pinhole import intrinsics
+from dfs_ros.types import FocalStack, reduced
+
+Array = NDArray[np.float64]
+Image = NDArray[np.float32]
+
+_PIXELS = 6000  # of the images compared
+_LEVELS = 40
+_FARTHEST, _NEARER = 0.15, 1.5  # scene: dioptres, and as a factor of the nearest focus
+_WINDOW_PX = 2.0
+_WORSE = 0.6  # most loss of log cost by poses: right ones lose up to 0.4 on fine texture, those of the wrong sign more
+_MOST_BREATHING = 3.0  # in units of the lens model's
+_BREATHING_TO = 0.02
+_EVERY = 3  # level that breathing is found with
+
+
+class Explanation:
+    """Misfit of a stack under views of its frames: its images at a quarter of the size, where texture is."""
+
+    def __init__(self, aligned: AlignedStack, limits: SceneRange, config: Config, threads: int) -> None:
+        self._aligned, self._curve, self._threads = aligned, config.alignment.transfer_curve, threads
+        self._cost = replace(config.cost, method="residual", channels="luma", window_sigma_px=_WINDOW_PX)
+        small = reduced(aligned.stack, _PIXELS * 1e-6)
+        middle = small.images[aligned.reference].astype(np.float32)
+        grey = middle if middle.ndim == 2 else middle.mean(axis=2)
+        slope = np.hypot(*np.gradient(grey))
+        self._counts = slope >= np.median(slope)
+        nearest = min(limits.near, _NEARER * float(aligned.stack.focus_diopters.max()))
+        self._diopters = np.geomspace(max(limits.far, _FARTHEST), nearest, _LEVELS)
+
+    def with_breathing(self, moved: AlignedStack) -> AlignedStack:
+        """Moving camera with the factor of the lens model's breathing that explains the images best."""
+        from scipy import optimize  # a tenth of the start of a node, which a still camera does not need
+
+        modelled = np.array([math.log(self._aligned.estimates[i].prior_scale) for i in self._aligned.kept])
+        if not modelled.any():
+            return moved
+        stack = followed_stack(moved)
+
+        def breathing(factor: float) -> MovingStack:
+            scales = factor * modelled
+            views = zip(stack.views, scales, strict=True)
+            return stack.with_views(tuple(replace(view, log_scale=float(scale)) for view, scale in views))
+
+        found = optimize.minimize_scalar(
+            lambda factor: self._misfit(breathing(factor), self._diopters[::_EVERY]),
+            bounds=(0.0, _MOST_BREATHING),
+            method="bounded",
+            options={"xatol": _BREATHING_TO},
+        )
+        return replace(moved, stack=breathing(float(found.x)))
+
+    def contradicts(self, moved: AlignedStack, stack: FocalStack) -> bool:
+        """True if a moving camera explains the images `stack` worse than one that turns in its place."""
+        turned = followed_stack(_turned(stack, self._aligned, self._curve))
+        every = self._diopters
+        return self._misfit(followed_stack(moved), every) > self._misfit(turned, every) + _WORSE
+
+    def _misfit(self, stack: MovingStack, diopters: Array) -> float:
+        """Mean log cost of the best of the inverse depths (D,)."""
+        small = reduced(stack, _PIXELS * 1e-6)
+        volume = cost_volume_from_config(small, 1.0 / diopters, self._cost, threads=self._threads)
+        return float(log_energy(volume, "residual").min(axis=0)[self._counts].mean())
+
+
+def _turned(stack: FocalStack, aligned: AlignedStack, transfer_curve: str) -> AlignedStack:
+    """Registration of the frames as views of a camera that turns in its place, resampled as a moving one's."""
+    lens = intrinsics(aligned.stack.camera, aligned.stack.size)
+    views = []
+    for i in aligned.kept:
+        motion = aligned.estimates[i].motion
+        a, b, roll = motion.shift_px[0] / lens.fx, motion.shift_px[1] / lens.fy, motion.rotation_rad
+        rotation = np.array([[1.0, -roll, a], [roll, 1.0, b], [-a, -b, 1.0]])  # of small angles
+        views.append(View(np.zeros(3), rotation, motion.log_scale))
+    return moving(stack, aligned, tuple(views), 1.0, transfer_curve)

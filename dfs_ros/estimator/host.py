@@ -21,8 +21,8 @@ from dfs_ros.cost_volume import SpectraCache, all_in_focus
 from dfs_ros.depth import extrapolation, regularization, texture
 from dfs_ros.depth.readout import sigma_in_use
 from dfs_ros.depth.scene_range import SceneRange, coarse_diopters, find_range
-from dfs_ros.motion.explanation import Explanation
 from dfs_ros.motion.even import found_by_parallax
+from dfs_ros.motion.explanation import Explanation
 from dfs_ros.motion.refinement import corrected
 from dfs_ros.motion.views import (
     LEAST_PARALLAX_PX,

@@ -114,7 +114,7 @@ class HostSteps:
         found = moving(stack, aligned, views, typical, alignment.transfer_curve)
         if parallax_px(found, width) < LEAST_PARALLAX_PX:
             return aligned
-        explanation = Explanation(aligned, limits, config, self.threads)
+        explanation = Explanation(aligned, diopters, config, self.threads)
         found = explanation.with_breathing(found)
         if explanation.contradicts(found, stack):
             _log.warning("poses not used: they explain the images worse than a camera that stands still")

@@ -19,7 +19,7 @@ from dfs_ros.alignment.moving import MovingStack, View
 from dfs_ros.config import Config
 from dfs_ros.cost_volume import cost_volume_from_config
 from dfs_ros.cost_volume.energy import log_energy
-from dfs_ros.depth.scene_range import SceneRange
+from dfs_ros.depth.regularization import least_energy
 from dfs_ros.motion.views import followed_stack, moving
 from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.types import FocalStack, reduced
@@ -28,19 +28,24 @@ Array = NDArray[np.float64]
 Image = NDArray[np.float32]
 
 _PIXELS = 6000  # of the images compared
-_LEVELS = 40
-_FARTHEST, _NEARER = 0.15, 1.5  # scene: dioptres, and as a factor of the nearest focus
+_FEWEST, _MOST = 16, 80  # inverse depths compared
+_STEP_PX = (
+    0.15  # parallax from one to the next; with .3 breathing of half a pixel is found wrong by a fifth, of two planes
+)
+_BEYOND = 1.35  # of the inverse depths compared, beyond those of a first depth
 _WINDOW_PX = 2.0
 _WORSE = 0.6  # most loss of log cost by poses: right ones lose up to 0.4 on fine texture, those of the wrong sign more
 _MOST_BREATHING = 3.0  # in units of the lens model's
 _BREATHING_TO = 0.02
-_EVERY = 3  # level that breathing is found with
 
 
 class Explanation:
-    """Misfit of a stack under views of its frames: its images at a quarter of the size, where texture is."""
+    """Misfit of a stack under views of its frames: its images at a quarter of the size, where texture is.
 
-    def __init__(self, aligned: AlignedStack, limits: SceneRange, config: Config, threads: int) -> None:
+    `diopters`: inverse depths of the scene, of any shape.
+    """
+
+    def __init__(self, aligned: AlignedStack, diopters: NDArray[np.floating], config: Config, threads: int) -> None:
         self._aligned, self._curve, self._threads = aligned, config.alignment.transfer_curve, threads
         self._cost = replace(config.cost, method="residual", channels="luma", window_sigma_px=_WINDOW_PX)
         small = reduced(aligned.stack, _PIXELS * 1e-6)
@@ -48,8 +53,8 @@ class Explanation:
         grey = middle if middle.ndim == 2 else middle.mean(axis=2)
         slope = np.hypot(*np.gradient(grey))
         self._counts = slope >= np.median(slope)
-        nearest = min(limits.near, _NEARER * float(aligned.stack.focus_diopters.max()))
-        self._diopters = np.geomspace(max(limits.far, _FARTHEST), nearest, _LEVELS)
+        far, near = np.percentile(diopters, [2.0, 98.0])
+        self._ends = far / _BEYOND, near * _BEYOND
 
     def with_breathing(self, moved: AlignedStack) -> AlignedStack:
         """Moving camera with the factor of the lens model's breathing that explains the images best."""
@@ -66,7 +71,7 @@ class Explanation:
             return stack.with_views(tuple(replace(view, log_scale=float(scale)) for view, scale in views))
 
         found = optimize.minimize_scalar(
-            lambda factor: self._misfit(breathing(factor), self._diopters[::_EVERY]),
+            lambda factor: self._misfit(breathing(factor)),
             bounds=(0.0, _MOST_BREATHING),
             method="bounded",
             options={"xatol": _BREATHING_TO},
@@ -76,14 +81,15 @@ class Explanation:
     def contradicts(self, moved: AlignedStack, stack: FocalStack) -> bool:
         """True if a moving camera explains the images `stack` worse than one that turns in its place."""
         turned = followed_stack(_turned(stack, self._aligned, self._curve))
-        every = self._diopters
-        return self._misfit(followed_stack(moved), every) > self._misfit(turned, every) + _WORSE
+        return self._misfit(followed_stack(moved)) > self._misfit(turned) + _WORSE
 
-    def _misfit(self, stack: MovingStack, diopters: Array) -> float:
-        """Mean log cost of the best of the inverse depths (D,)."""
+    def _misfit(self, stack: MovingStack) -> float:
+        """Mean log cost of the best of the inverse depths."""
         small = reduced(stack, _PIXELS * 1e-6)
-        volume = cost_volume_from_config(small, 1.0 / diopters, self._cost, threads=self._threads)
-        return float(log_energy(volume, "residual").min(axis=0)[self._counts].mean())
+        span_px = (self._ends[1] - self._ends[0]) * stack.parallax_px_per_diopter * small.size[1] / stack.size[1]
+        levels = np.linspace(*self._ends, int(np.clip(span_px / _STEP_PX, _FEWEST, _MOST)))
+        volume = cost_volume_from_config(small, 1.0 / levels, self._cost, threads=self._threads)
+        return float(least_energy(log_energy(volume, "residual")[:, self._counts]).mean())
 
 
 def _turned(stack: FocalStack, aligned: AlignedStack, transfer_curve: str) -> AlignedStack:

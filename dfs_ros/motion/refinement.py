@@ -38,7 +38,7 @@ Image = NDArray[np.float32]
 _STEP = 2  # images compared are smaller by this
 _ITERATIONS = 3
 _SCALE_WITHIN, _RADIAL_WITHIN = 0.005, 0.0003  # standard deviations of a frame's log scale and radial term
-_VELOCITY_WITHIN_M_S = 0.1  # standard deviation of its correction
+_VELOCITY_WITHIN_M_S = 0.1  # standard deviation of its correction, without stated poses
 _LEAST_SHARE = 0.05
 _BLUR_WINDOW_PX = 2.5
 _BLUR_HYPOTHESES = 32
@@ -61,13 +61,14 @@ def corrected(
         nearest_m = nearest_searched(still, np.array([1.0 / np.percentile(diopters, 99.0)]))
         fit = fit_aperture(still, nearest_m, config.cost, threads=threads)
         stack = stack if fit is None else replace(stack, camera=opened(stack, fit.scale).camera)
-    return gauss_newton(stack, by_blur(stack, diopters, log_within, config.cost, threads), curve)
+    return gauss_newton(stack, by_blur(stack, diopters, log_within, config.cost, threads), curve, log_within)
 
 
-def gauss_newton(stack: MovingStack, diopters: Image, transfer_curve: str) -> MovingStack:
+def gauss_newton(stack: MovingStack, diopters: Image, transfer_curve: str, log_within: float) -> MovingStack:
     """Correct the positions by a common velocity, and the breathing of every frame.
 
-    `diopters` (H, W): inverse depth of the reference, which sets the scale of the velocity.
+    `diopters` (H, W): inverse depth of the reference, which sets the scale of the velocity. `log_within`: standard
+    deviation of the logarithm of the scale of stated poses.
     """
     shape = stack.size[0] // _STEP, stack.size[1] // _STEP
     q = np.asarray(cv2.resize(diopters, shape[::-1], interpolation=cv2.INTER_AREA), np.float32)
@@ -90,8 +91,11 @@ def gauss_newton(stack: MovingStack, diopters: Image, transfer_curve: str) -> Mo
     fixed = {i: detail(blurred(linear[own, 0], coc[i])) for i in others}
     start, views = np.array([view.log_scale for view in stack.views]), stack.views
     change = np.zeros(3)
+    velocity_within = _VELOCITY_WITHIN_M_S
+    if stack.poses:
+        velocity_within = log_within * float(np.linalg.norm(stack.positions_m, axis=1).max() / np.abs(elapsed).max())
     for _ in range(_ITERATIONS):
-        doubt = np.array([_VELOCITY_WITHIN_M_S] * 3 + [_SCALE_WITHIN, _RADIAL_WITHIN] * len(others))
+        doubt = np.array([velocity_within] * 3 + [_SCALE_WITHIN, _RADIAL_WITHIN] * len(others))
         normal = np.diag(doubt**-2.0)
         left = [(start[i] - views[i].log_scale, -views[i].radial) for i in others]
         pull = np.concatenate([-change, np.ravel(left)]) * np.diag(normal)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
-from moving_rig import NEAR_M, SIZE, moving_stack, truth_m
+from moving_rig import CAMERA, FOCUS, NEAR_M, SIZE, moving_stack, truth_m
 
 from dfs_ros.alignment.align import align, aligned_as_is
 from dfs_ros.alignment.moving import MovingStack
@@ -14,6 +15,7 @@ from dfs_ros.alignment.refinement import refined
 from dfs_ros.config import Config
 from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.motion.even import found_by_parallax
+from dfs_ros.motion.explanation import Explanation
 from dfs_ros.motion.refinement import by_blur, gains_found, gauss_newton
 from dfs_ros.motion.views import followed_stack, moving, views_from_poses
 from dfs_ros.pose import Pose
@@ -103,9 +105,27 @@ def test_blur_tells_the_scale_and_registration_the_velocity() -> None:
     diopters = by_blur(stack, by_parallax, 0.1, config.cost, threads=1)
     middle = diopters[3 * SIZE[0] // 4, SIZE[1] // 2]
     assert middle * NEAR_M == pytest.approx(1.0, abs=0.02)
-    better = gauss_newton(stack, (1.0 / truth_m()).astype(np.float32), "srgb")
+    better = gauss_newton(stack, (1.0 / truth_m()).astype(np.float32), "srgb", 0.3)
     assert better.positions_m[4, 0] == pytest.approx(0.2 * 2 / 30, rel=0.02)
     np.testing.assert_allclose([view.log_scale for view in better.views], 0.0, atol=0.002)
+
+
+def test_breathing_is_found_with_poses_where_parallax_misleads_registration() -> None:
+    stack = moving_stack(0.2)
+    factor, modelled = 1.4, CAMERA.focal_length_m * (FOCUS - FOCUS[2])
+    images = []
+    for image, log_scale in zip(stack.images, factor * modelled, strict=True):
+        zoom = cv2.getRotationMatrix2D((SIZE[1] / 2 - 0.5, SIZE[0] / 2 - 0.5), 0.0, float(np.exp(log_scale)))
+        images.append(cv2.warpAffine(image, zoom, SIZE[::-1], flags=cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT))
+    stack = replace(stack, images=np.stack(images), magnification=np.full(5, np.nan))
+    aligned, config = align(stack, reference=2), Config.from_dict(SETTINGS)
+    views = views_from_poses(aligned, 1.0)
+    assert views is not None
+    registered = moving(stack, aligned, views, 1.0, "srgb")
+    explanation = Explanation(aligned, 1.0 / truth_m(), config, threads=1)
+    found = followed_stack(explanation.with_breathing(registered))
+    np.testing.assert_allclose([view.log_scale for view in found.views], factor * modelled, atol=0.001)
+    assert abs(views[0].log_scale - factor * modelled[0]) > 0.0015
 
 
 def found_in(stack: FocalStack) -> MovingStack | None:

@@ -1,9 +1,10 @@
 """Make a focal stack (stack.yaml) from a folder of photos with different focus.
 
 Focus: from a CSV file with columns `file` and `focus_diopters`, `focus_distance_m` (inf: infinity) or `raw_position`
-(with --calibration), otherwise from EXIF SubjectDistance. Lens: from the options, otherwise from the calibration, from
-EXIF. Without --output, stack.yaml is written next to the
-photos; with it, the photos are copied unchanged.
+(with --calibration), from file names (--focus-from-name), otherwise from EXIF SubjectDistance, XMP
+ApproximateFocusDistance or, with exiftool installed, the maker notes. Lens: from the options, otherwise from the
+calibration, from EXIF. Without --output, stack.yaml is written next to the photos; with it, the photos are copied
+unchanged.
 """
 
 from __future__ import annotations
@@ -41,6 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="unknown",
         help="origin of distances in metres (default: lens, and refused where it matters)",
     )
+    parser.add_argument(
+        "--focus-from-name",
+        metavar="PATTERN",
+        default="",
+        help="regular expression of the file names, with the focus as its group and mm, cm, m or D (dioptres) after "
+        "it, such as '(\\d+)cm'",
+    )
     parser.add_argument("--every", metavar="N", type=int, default=1, help="take every Nth photo only (default: 1)")
     parser.add_argument(
         "--max-input-megapixels",
@@ -66,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
         pixel_pitch_m=None if args.pixel_pitch_um is None else args.pixel_pitch_um * 1e-6,
         focus_unit=args.focus_unit,
         distance_from=args.distance_from,
+        focus_from_name=args.focus_from_name,
         every=args.every,
         max_megapixels=args.max_input_megapixels,
     )

@@ -9,13 +9,15 @@ pixel pitch    FocalPlaneXResolution with FocalPlaneResolutionUnit, corrected by
                was resized; then FocalLengthIn35mmFilm by the diagonal, ``p = 43.27 mm f / f35 / diagonal``
                (f35 is a whole number: good to some percent). Unknown if the two contradict each other, or if the photo
                has another shape than PixelXDimension and PixelYDimension: it was cropped
-focus          SubjectDistance: metres by the standard, 0 = unknown, 0xFFFFFFFF = infinity; some devices write dioptres
+focus          SubjectDistance: metres by the standard, 0 = unknown, 0xFFFFFFFF = infinity; some devices write dioptres;
+               XMP ApproximateFocusDistance: metres, 0xFFFFFFFF = infinity
 ============== =================================================================================================
 """
 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,8 @@ _SHAPES_WITHIN = 0.02
 # Of two pixel pitches: 4 % between makers that compare diagonals and those that compare widths, and the rounding of
 # FocalLengthIn35mmFilm, which is added.
 _PITCHES_WITHIN = 0.10
+# As attribute or as element.
+_APPROXIMATE = re.compile(rb"ApproximateFocusDistance\s*(?:=\s*[\"']|>)\s*(\d{1,12})/(\d{1,12})")
 _METRES_PER_UNIT = {2: 25.4e-3, 3: 1e-2, 4: 1e-3, 5: 1e-6}  # FocalPlaneResolutionUnit; inches where it is absent
 
 
@@ -37,7 +41,8 @@ class PhotoExif:
     """EXIF values of a photo, NaN = unknown.
 
     `subject_distance` is the tag's number, or infinity for its mark of infinity; `pixel_pitch_tag`: source of the pixel
-    pitch; `pixel_pitch_doubt`: reason for which tags of the pixel pitch are not believed.
+    pitch; `pixel_pitch_doubt`: reason for which tags of the pixel pitch are not believed; `approximate_distance_m`:
+    focus of XMP.
     """
 
     focal_length_m: float = math.nan
@@ -46,18 +51,24 @@ class PhotoExif:
     pixel_pitch_tag: str = ""
     pixel_pitch_doubt: str = ""
     subject_distance: float = math.nan
+    approximate_distance_m: float = math.nan
 
 
 def read_exif(path: Path, max_megapixels: float) -> PhotoExif:
     """EXIF values of an image file; errors as `dfs_ros.io.images.ImageFile`."""
     with ImageFile(path, max_megapixels) as file:
         tags, width_px, height_px = file.exif(), file.header.width_px, file.header.height_px
+        approximate = _APPROXIMATE.search(file.xmp())
     focal_length_m = _rational(tags, ExifTags.Base.FocalLength) * 1e-3
     f_number = _rational(tags, ExifTags.Base.FNumber)
     if math.isnan(f_number):
         f_number = 2 ** (_rational(tags, ExifTags.Base.ApertureValue) / 2)
     pitch_m, tag, doubt = _pixel_pitch(tags, width_px, height_px, focal_length_m)
-    return PhotoExif(focal_length_m, f_number, pitch_m, tag, doubt, _subject_distance(tags))
+    approximate_m = math.nan
+    if approximate is not None and float(approximate[2]) > 0:
+        mark = approximate[1] == b"4294967295"
+        approximate_m = math.inf if mark else float(approximate[1]) / float(approximate[2])
+    return PhotoExif(focal_length_m, f_number, pitch_m, tag, doubt, _subject_distance(tags), approximate_m)
 
 
 def _pixel_pitch(tags: dict[int, Any], width_px: int, height_px: int, focal_length_m: float) -> tuple[float, str, str]:

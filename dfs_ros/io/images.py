@@ -33,7 +33,7 @@ from dfs_ros.io.unreadable import kind_of
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "PPM")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".ppm", ".pgm")
 
-_EXIF_ORIENTATION = 0x0112
+_EXIF_ORIENTATION, _XMP = 0x0112, 700
 # Tags of TIFF
 _SUBFILE, _BITS_PER_SAMPLE, _DESCRIPTION, _OFFSETS, _BYTE_COUNTS, _PLANAR = 254, 258, 270, 273, 279, 284
 _NO_PAGE = 1 | 4  # SubfileType of a reduced picture or a mask
@@ -97,6 +97,12 @@ class ImageFile:
         """Tags of the EXIF block, by number."""
         with self._told():
             return dict(self._image.getexif().get_ifd(ExifTags.IFD.Exif))
+
+    def xmp(self) -> bytes:
+        """XMP packet; empty without one."""
+        with self._told():
+            found = self._image.info.get("xmp") or self._image.getexif().get(_XMP) or b""
+            return found if isinstance(found, bytes) else str(found).encode()
 
     def pixels(self, colour: bool = True) -> NDArray[np.uint8]:
         """Decode the upright image, uint8: (H, W, 3) RGB with `colour`, else (H, W).

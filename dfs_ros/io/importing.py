@@ -3,8 +3,8 @@
 The CSV file has a line of names, separated by comma, semicolon or tab: `file`, one of `focus_diopters`,
 `focus_distance_m` (`inf` = infinity) and `raw_position` (with a calibration of the lens), and optionally
 `focus_sigma_diopters`, `stamp_ns` and `magnification`. The stack has the listed photos, in this order. Without the file
-it has all photos of the folder by name, with the focus from EXIF SubjectDistance. The lens is taken from the arguments,
-else from a lens-calibration/1, else from EXIF, see :mod:`dfs_ros.io.exif`.
+it has all photos of the folder by name, with the focus from their names or tags, see :mod:`dfs_ros.io.photo_focus`. The
+lens is taken from the arguments, else from a lens-calibration/1, else from EXIF, see :mod:`dfs_ros.io.exif`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,14 @@ from pathlib import Path
 from dfs_ros.config import LensConfig, LimitsConfig
 from dfs_ros.io.exif import PhotoExif, read_exif
 from dfs_ros.io.images import IMAGE_SUFFIXES, ImageFile
-from dfs_ros.io.photo_table import diopters, read_photo_table
+from dfs_ros.io.photo_focus import frames_from_names, frames_from_tags
+from dfs_ros.io.photo_table import read_photo_table
 from dfs_ros.io.stack_description import (
     DESCRIPTION_FILE,
     FrameEntry,
     StackDescription,
     check_document,
-    collecting,
     combined,
-    number,
     stack_document,
     write_description,
 )
@@ -69,6 +68,7 @@ def import_folder(
     pixel_pitch_m: float | None = None,
     focus_unit: str = "metres",
     distance_from: str = "unknown",
+    focus_from_name: str = "",
     every: int = 1,
     note: str = "",
     max_megapixels: float = LimitsConfig.image_megapixels,
@@ -96,6 +96,8 @@ def import_folder(
         Origin of distances in metres. 'lens': the front principal plane, as everywhere in this package; 'sensor': the
         film plane, ``L = u + f u / (u - f)``, as still cameras and their lenses count; 'unknown': taken as from the
         lens, and refused where the two differ by over 10 %.
+    focus_from_name
+        Regular expression of file names with one group, the focus, and its unit after it: ``(\\d+)cm``.
     every
         Take every second, third, ... photo only.
 
@@ -108,6 +110,8 @@ def import_folder(
         raise ValueError(f"focus_unit: expected one of {', '.join(FOCUS_UNITS)}, received {focus_unit!r}")
     if distance_from not in ORIGINS:
         raise ValueError(f"distance_from: expected one of {', '.join(ORIGINS)}, received {distance_from!r}")
+    if focus_from_name and csv is not None:
+        raise ValueError("expected --csv or --focus-from-name, received both")
     if every < 1:
         raise ValueError(f"every: expected 1 or more, received {every}")
     folder = Path(folder)
@@ -135,7 +139,7 @@ def import_folder(
             received = unreadable or "a folder without any"
             raise ValueError(f"{folder}: expected photos ({', '.join(IMAGE_SUFFIXES)}), received {received}")
         frames, in_metres = [], focus_unit == "metres"
-        focus_origin = f"EXIF SubjectDistance in {focus_unit}"
+        focus_origin = ""
     files = photos[::every] if csv is None else [frame.file for frame in frames]
     if len(files) > MAX_FRAMES:
         least = math.ceil(len(files) / MAX_FRAMES)
@@ -145,8 +149,11 @@ def import_folder(
             f"out, such as all but every {nth} one (--every {least * every})"
         )
     exif = {file: read_exif(folder / file, max_megapixels) for file in files}
-    if csv is None:
-        frames = _frames_from_exif(exif, folder, focus_unit)
+    if csv is None and focus_from_name:
+        frames, in_metres = frames_from_names(files, folder, focus_from_name)
+        focus_origin = f"file names by {focus_from_name}"
+    elif csv is None:
+        frames, focus_origin = frames_from_tags(exif, folder, focus_unit)
     if isinstance(lens, LensCalibration) and (focal_length_m, f_number, pixel_pitch_m) == (None, None, None):
         camera, origins = _calibrated(lens, folder / files[0], calibration, max_megapixels)
     else:
@@ -234,26 +241,6 @@ def _target(folder: Path, output: str | Path | None) -> Path:
     if target != folder and target.is_dir() and any(target.iterdir()):
         raise ValueError(f"{target}: expected a new or empty folder, received one with files in it")
     return target
-
-
-def _frames_from_exif(exif: dict[str, PhotoExif], folder: Path, focus_unit: str) -> list[FrameEntry]:
-    frames, errors = [], list[Exception]()
-    for file, tags in exif.items():
-        name = f"{folder / file}: EXIF SubjectDistance"
-        with collecting(errors):
-            if math.isnan(tags.subject_distance):
-                raise ValueError(f"{name}: missing; give the focus of each photo in a CSV file (--csv)")
-            if focus_unit == "diopters":
-                frames.append(FrameEntry(file, number(tags.subject_distance, name)))
-            elif tags.subject_distance == 0:
-                raise ValueError(
-                    f"{name}: 0 metres means unknown; give a CSV file, or the focus unit diopters if it is that"
-                )
-            else:
-                frames.append(FrameEntry(file, diopters(tags.subject_distance, name)))
-    if errors:
-        raise combined(errors)
-    return frames
 
 
 def _camera(

@@ -29,6 +29,7 @@ OTHERS = {
         "BOARD",
         "UNIT",
         "TEXT",
+        "PATTERN",
         "MM",
         "UM",
         "MPX",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from photo_rig import photos, textured, write_photo
-from PIL import ExifTags
+from PIL import ExifTags, Image
 
 from dfs_ros.cli.main import main
 from dfs_ros.io import exif
@@ -153,3 +154,76 @@ def test_files_of_other_kinds_are_named(tmp_path: Path, capsys: pytest.CaptureFi
 def test_numbers_of_exif_that_no_camera_has_are_unknown(tiny: float) -> None:
     for tag in (ExifTags.Base.FocalLengthIn35mmFilm, ExifTags.Base.FocalPlaneXResolution):
         assert math.isnan(exif._pixel_pitch({tag: tiny}, 640, 480, 0.004)[0])
+
+
+# ---- focus without SubjectDistance -----------------------------------------------------------------------------------
+
+
+def with_xmp(folder: Path, *distances: str) -> Path:
+    """Photos without SubjectDistance, with Adobe's tag as attribute (the first) and as element."""
+    photos(folder, *[None] * len(distances))
+    for i, distance in enumerate(distances):
+        tag = (
+            f'aux:ApproximateFocusDistance="{distance}"/>' if i == 0 else f"><a:ApproximateFocusDistance>{distance}</a>"
+        )
+        path = folder / f"img{i}.jpg"
+        with Image.open(path) as image:
+            image.save(path, exif=image.getexif(), xmp=f"<rdf:Description {tag}".encode(), quality=95)
+    return folder
+
+
+def test_focus_from_xmp(tmp_path: Path) -> None:
+    folder = with_xmp(tmp_path / "p", "50/100", "4294967295/1", "2/1")
+    imported = import_folder(folder)
+    assert imported.origins["focus"] == "XMP ApproximateFocusDistance"
+    np.testing.assert_allclose(load_stack(folder).focus_diopters, [2.0, 0.0, 0.5])
+    message = refusal(with_xmp(tmp_path / "unknown", "50/100", "0/0"))
+    assert (
+        "img0.jpg: EXIF SubjectDistance: missing; give the focus of each photo in a CSV file (--csv) or by" in message
+    )
+
+
+def test_focus_from_maker_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By an exiftool that answers what the real one prints of a Nikon, a Canon and photos that say nothing."""
+    folder = photos(tmp_path / "p", None, None, None)
+    answers = [
+        {"FocusDistance": "0.45 m"},
+        {"FocusDistanceUpper": "2.5 m", "FocusDistanceLower": "2 m"},
+        {"FocusDistance": "inf"},
+    ]
+    rows = [{"SourceFile": str(folder / f"img{i}.jpg"), **answer} for i, answer in enumerate(answers)]
+    tool = tmp_path / "bin" / "exiftool"
+    tool.parent.mkdir()
+    tool.write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps(rows)}\nEND\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:/usr/bin:/bin")
+    imported = import_folder(folder, tmp_path / "stack")
+    assert imported.origins["focus"] == "maker notes, by exiftool"
+    stack = load_stack(tmp_path / "stack")
+    np.testing.assert_allclose(stack.focus_diopters, [1 / 0.45, 0.45, 0.0], atol=1e-6)
+    np.testing.assert_allclose(stack.focus_sigma_diopters, [math.nan, 0.1 / math.sqrt(12), math.nan], atol=1e-6)
+    for broken in ("not json", json.dumps(rows[:2]), json.dumps([{"SourceFile": rows[0]["SourceFile"]}] * 3)):
+        tool.write_text(f"#!/bin/sh\ncat <<'END'\n{broken}\nEND\n")
+        assert "SubjectDistance: missing" in refusal(folder)
+
+
+def test_focus_from_file_names(tmp_path: Path) -> None:
+    folder = photos(tmp_path / "p", None, None)
+    for i, name in enumerate(("desk_25cm.jpg", "desk_infcm.jpg")):
+        (folder / f"img{i}.jpg").rename(folder / name)
+    command = ["import", str(folder), "--output", str(tmp_path / "stack"), "--focus-from-name"]
+    assert main([*command, r"_(\d+|inf)cm"]) == 0
+    np.testing.assert_allclose(load_stack(tmp_path / "stack").focus_diopters, [4.0, 0.0])
+    for pattern, words in (
+        ("(", "expected a regular expression"),
+        (r"\d+cm", "expected one group of digits, followed by mm, cm, m or D"),
+        (r"(\d+)", "expected one group of digits, followed by mm, cm, m or D"),
+        (r"(\d+)mm", r"desk_25cm.jpg: expected a name with (\d+)mm; leave the photo out"),
+    ):
+        assert words in refusal(folder, focus_from_name=pattern)
+    assert "received both" in refusal(folder, focus_from_name=r"(\d+)cm", csv=folder / "x.csv")
+    dioptres = photos(tmp_path / "d", None, None)
+    for i, name in enumerate(("a1.5D.jpg", "a0.25D.jpg")):
+        (dioptres / f"img{i}.jpg").rename(dioptres / name)
+    import_folder(dioptres, focus_from_name=r"a([\d.]+)D")
+    np.testing.assert_allclose(sorted(load_stack(dioptres).focus_diopters), [0.25, 1.5])

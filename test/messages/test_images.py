@@ -224,3 +224,11 @@ def test_images_with_changed_bytes_are_refused_or_decoded(data):
     except ValueError:
         return
     assert image.dtype == np.uint8 and image.size <= 3 * 36
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+def test_every_sample_is_rounded_to_its_nearest_value_of_8_bits(bits: int) -> None:
+    most = 2**bits - 1
+    samples = np.arange(most + 1, dtype=np.uint16).reshape(32, -1)
+    image = image_from_message(image_message(samples, 0, "", "mono16"), bits)
+    np.testing.assert_array_equal(image, (samples.astype(np.int64) * 510 + most) // (2 * most))

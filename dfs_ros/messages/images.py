@@ -1,8 +1,8 @@
 """sensor_msgs/Image <-> numpy: colour, mono, Bayer and YUV encodings, and depth images (REP 118).
 
 Not by cv_bridge, whose results are equal where it has any: of Jazzy and with NumPy 2 it knows neither uyvy, yuyv, nv12,
-nv21 nor OpenCV's generic encodings as colour, fails on big-endian samples, makes 12-bit mono16 black, and copies: 0.3 to
-7 ms more for 1280 x 960 pixels of 8 bits.
+nv21 nor OpenCV's generic encodings as colour, fails on big-endian samples, makes 12-bit mono16 black, and copies: 0.3
+to 7 ms more for 1280 x 960 pixels of 8 bits.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ All subscriptions are best effort, so that a slow viewer never holds up the robo
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter, deque
 from collections.abc import Collection
 from typing import Any
@@ -42,6 +43,7 @@ Array = NDArray[np.float32]
 STATUS_PERIOD_S = 0.5
 RATE_WINDOW_S = 3.0
 SILENCE_S = 5.0  # silence of a topic before a warning
+STALE_S, STALE_PERIODS = 2.0, 3.0  # age from which what is shown is dimmed; the greater of both
 WAITING_IMAGES = 4
 _MOST_TRUTHS = 64  # images of the longest sweep
 _MOST_STATUSES = 64  # of the newest nodes and parts; anybody may publish more
@@ -80,7 +82,7 @@ class ViewerApp:
         subscribe("/diagnostics", DIAGNOSTICS, self._add_diagnostics, SENSOR_DATA)
         self._latency_s = math.nan
         self._counts: deque[tuple[int, int, int]] = deque()
-        self._heard_ns = {"image": transport.steady_ns(), "depth": transport.steady_ns()}
+        self._heard = {name: _Heard(transport.steady_ns()) for name in ("image", "depth")}
         transport.create_timer(STATUS_PERIOD_S, self._show_status)
 
     def _add_depth(self, msg: Message) -> None:
@@ -103,6 +105,8 @@ class ViewerApp:
             counts.popleft()
         (old_ns, old_images, old_depths), (_, images, depths) = counts[0], counts[-1]
         seconds = (now_ns - old_ns) * 1e-9
+        self._heard["image"].note(images, now_ns)
+        self._heard["depth"].note(depths, now_ns)
         self._viewer.show_status(
             ViewerStatus(
                 input_hz=(images - old_images) / seconds if seconds > 0 else math.nan,
@@ -112,24 +116,45 @@ class ViewerApp:
                 drops=self._health.drops,
                 camera=self._inputs.camera,
                 error=self._results.error,
+                stale_depth=self._stale("depth", now_ns),
+                stale_image=self._stale("image", now_ns),
                 warnings=(*self._silence(now_ns), *self._health.warnings),
                 received=self._health.is_fresh(now_ns),
             )
         )
 
+    def _stale(self, name: str, now_ns: int) -> str:
+        """Line of text if the newest message of a topic is old, seen from its period; empty without any."""
+        heard = self._heard[name]
+        silence_s = (now_ns - heard.last_ns) * 1e-9
+        if not heard.count or silence_s <= max(STALE_S, STALE_PERIODS * heard.period_s):
+            return ""
+        since = time.strftime("%H:%M:%S", time.localtime(self._transport.now_ns() * 1e-9 - silence_s))
+        return f"STALE: nothing new since {since}, {silence_s:.0f} s"
+
     def _silence(self, now_ns: int) -> list[str]:
         """Missing inputs as a sentence; a node without images is not blamed."""
-        counts = self._counts
-        for name, index in (("image", 1), ("depth", 2)):
-            if len(counts) > 1 and counts[-1][index] != counts[-2][index]:
-                self._heard_ns[name] = now_ns
-        for name, subscription in (("image", self._image), ("depth", self._depth)):
-            silence_s = (now_ns - self._heard_ns[name]) * 1e-9
+        for name, subscription, part in (("image", self._image, "camera"), ("depth", self._depth, "depth node")):
+            silence_s = (now_ns - self._heard[name].last_ns) * 1e-9
             if silence_s > SILENCE_S:
                 if not subscription.publisher_count():
-                    return [f"Nobody publishes {subscription.topic}"]
+                    return [f"The {part} is not running: nobody publishes {subscription.topic}"]
                 return [f"Nothing on {subscription.topic} for {silence_s:.0f} s"]
         return []
+
+
+class _Heard:
+    """Times of the messages of a topic, seen at some calls."""
+
+    def __init__(self, now_ns: int) -> None:
+        self.count, self.last_ns, self.period_s = 0, now_ns, 0.0
+
+    def note(self, count: int, now_ns: int) -> None:
+        """Note the number of messages so far."""
+        if count > self.count:
+            if self.count:
+                self.period_s = (now_ns - self.last_ns) * 1e-9 / (count - self.count)
+            self.count, self.last_ns = count, now_ns
 
 
 class _Inputs:

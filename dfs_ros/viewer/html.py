@@ -30,7 +30,15 @@ STYLE = """<style>
 .dfs-warn{background:#332b16;border-color:#fab005;color:#ffe066}
 .dfs svg{display:block;width:100%;height:auto}
 img[src^="blob:"]{width:100%;border-radius:4px;background:#141517}
+/* viser's bottom sheet is wider than what it scrolls on a phone. */
+@media (max-width:640px){
+.mantine-Paper-root[style*="20em"]{width:100%!important}
+.mantine-ScrollArea-content>div[style*="20em"]{width:100%!important}
+}
 </style>"""
+TITLE = "dfs_ros · depth from focus"
+# viser's page has a title of its own and no setting for it; no <script> runs in HTML that it inserts.
+TAB_TITLE = f"""<img alt="" hidden src="data:," onerror="document.title='{TITLE}'">"""
 
 ColorsAt = Callable[[NDArray[np.float64]], NDArray[np.uint8]]
 """Function from depths in metres (N,) to colours (N, 3)."""
@@ -46,12 +54,23 @@ def title(text: str, note: str = "") -> str:
     return f'<div class="dfs"><div class="dfs-title"><b>{escape(text)}</b><span>{escape(note)}</span></div></div>'
 
 
-def depth_title(width: int, height: int, points: int) -> str:
+def line(text: str) -> str:
+    """Line of text."""
+    return f'<div class="dfs"><div class="dfs-line"><em>{escape(text)}</em></div></div>'
+
+
+def warning(text: str) -> str:
+    """Line of text that stands out; none for empty text."""
+    return f'<div class="dfs"><div class="dfs-warn">{escape(text)}</div></div>' if text else ""
+
+
+def depth_title(width: int, height: int, points: int, stale: str = "") -> str:
     """Heading of the depth picture; its attribute marks for scripts that depth is shown."""
-    return f"<div data-depth-images>{title('Depth', f'{width} × {height} · {points:,} points')}</div>"
+    heading = title("Depth", f"{width} × {height} · {points:,} points")
+    return f"<div data-depth-images>{heading}{warning(stale)}</div>"
 
 
-def status_tiles(status: ViewerStatus, coverage: float) -> str:
+def status_tiles(status: ViewerStatus, coverage: float, paused: bool = False) -> str:
     """Tiles of rates, latency, coverage, drops, lens and warnings; NaN is a dash."""
     drops = {cause: count for cause, count in status.drops.items() if count}
     tiles = [
@@ -65,7 +84,8 @@ def status_tiles(status: ViewerStatus, coverage: float) -> str:
     body = "".join(
         f"<div class=dfs-tile><i>{name}</i><b>{value}<small>{unit}</small></b></div>" for name, value, unit in tiles
     )
-    text = f'<div class="dfs"><div class="dfs-tiles">{body}</div>'
+    text = warning("PAUSED: every page keeps what it shows; the node goes on" if paused else "")
+    text += f'<div class="dfs"><div class="dfs-tiles">{body}</div>'
     if drops:
         causes = " · ".join(f"{escape(cause)} <em>{count}</em>" for cause, count in sorted(drops.items()))
         text += f'<div class="dfs-line">Dropped: {causes}</div>'
@@ -74,7 +94,7 @@ def status_tiles(status: ViewerStatus, coverage: float) -> str:
     if status.error:
         text += f'<div class="dfs-line"><em>{escape(status.error)}</em></div>'
     if status.warnings:
-        text += "".join(f'<div class="dfs-warn">{escape(warning)}</div>' for warning in status.warnings[:4])
+        text += "".join(f'<div class="dfs-warn">{escape(line)}</div>' for line in status.warnings[:4])
     elif status.received:
         text += '<div class="dfs-good">No warnings</div>'
     return text + "</div>"

@@ -20,13 +20,13 @@ from dfs_ros.config import ViewerConfig
 from dfs_ros.io.images import png_bytes
 from dfs_ros.io.pictures import colorize_depth, depth_range, focus_text
 from dfs_ros.optics.pinhole import Intrinsics
-from dfs_ros.viewer import html
-from dfs_ros.viewer.cloud import Cloud, hide_uncertain, make_cloud
+from dfs_ros.viewer import html, measure
+from dfs_ros.viewer.cloud import MOST_RELATIVE_SIGMA, Cloud, hide_uncertain, make_cloud, sigma_colors
 from dfs_ros.viewer.scene import VIEWS, Scene
 from dfs_ros.viewer.server import Server
 from dfs_ros.viewer.status import FocusSample, ViewerStatus
 
-BY_IMAGE, BY_DEPTH = "Image", "Depth"
+BY_IMAGE, BY_DEPTH, BY_SIGMA = "Image", "Depth", "Sigma"
 PANEL_PX = 336
 NO_FILTER_PERCENT = 50.0
 RANGE_WITHOUT_DEPTH_M = (0.3, 10.0)
@@ -61,6 +61,8 @@ class Page:
         self._range_m = RANGE_WITHOUT_DEPTH_M
         self._coverage = math.nan
         self._depth: DepthData | None = None
+        self._frame: FrameData | None = None
+        self._stale_depth = self._stale_image = ""
         self.cloud: Cloud | None = None
         server.gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False, brand_color=(34, 139, 230))
         self._scene = Scene(server)
@@ -75,24 +77,25 @@ class Page:
     def show_depth(self, data: DepthData) -> None:
         """Draw a depth image: picture with colour bar, all-in-focus picture and point cloud."""
         first = self._depth is None
-        self._depth = data
+        if data is not self._depth:
+            self._depth, self._stale_depth = data, ""
         self._coverage = float(np.isfinite(data.depth_m).mean())
         self._max_sigma.disabled = data.sigma_m is None
         depth_m = hide_uncertain(data.depth_m, data.sigma_m, self._max_relative_sigma())
         range_m = self._color_range(depth_m, first)
         picture = colorize_depth(depth_m, *range_m)
-        colors = picture if data.all_in_focus is None or self._color_by.value == BY_DEPTH else data.all_in_focus
-        self.cloud = make_cloud(depth_m, colors, data.intrinsics, self._config.max_points)
+        dim = _dimmed if self._stale_depth else _unchanged
+        self.cloud = make_cloud(depth_m, dim(self._colors(data, picture)), data.intrinsics, self._config.max_points)
         height, width = depth_m.shape
         with self._server.atomic():
             if first or range_m != self._range_m:
                 self._range_m = range_m
                 self._bar.content = html.color_bar(*range_m, self._colors_at, _no_depth_png())
             self._scene.show(self.cloud, data.intrinsics, (height, width), float(self._point_size.value))
-            self._depth_title.content = html.depth_title(width, height, len(self.cloud.points_m))
-            self._depth_image.image = self._reduced(picture, cv2.INTER_NEAREST)
+            self._show_depth_title()
+            self._depth_image.image = dim(self._reduced(picture, cv2.INTER_NEAREST))
             if data.all_in_focus is not None:
-                self._all_in_focus.image = self._reduced(data.all_in_focus, cv2.INTER_AREA)
+                self._all_in_focus.image = dim(self._reduced(data.all_in_focus, cv2.INTER_AREA))
 
     def redraw(self) -> None:
         """Draw the same depth again, with the current controls."""
@@ -101,14 +104,39 @@ class Page:
 
     def show_frame(self, data: FrameData, history: Sequence[FocusSample]) -> None:
         """Draw an input image and the recent focus."""
-        with self._server.atomic():
-            self._image.image = self._reduced(_as_rgb(data.image), cv2.INTER_AREA)
-            self._image_title.content = html.title("Input image", _focus_note(data.focus_diopters))
-            self._focus.content = html.focus_plot(history, self._colors_at)
+        self._frame, self._stale_image = data, ""
+        self._draw_frame()
+        self._focus.content = html.focus_plot(history, self._colors_at)
 
     def show_status(self, status: ViewerStatus) -> None:
-        """Draw rates, drops, lens and warnings."""
-        self._status.content = html.status_tiles(status, self._coverage)
+        """Draw rates, drops, lens and warnings; dim what is stale."""
+        self._status.content = html.status_tiles(status, self._coverage, self.paused)
+        if status.stale_depth != self._stale_depth and self._depth is not None:
+            redraw = bool(status.stale_depth) != bool(self._stale_depth)
+            self._stale_depth = status.stale_depth
+            self.redraw() if redraw else self._show_depth_title()
+        if status.stale_image != self._stale_image and self._frame is not None:
+            self._stale_image = status.stale_image
+            self._draw_frame()
+
+    def _draw_frame(self) -> None:
+        if self._frame is not None:
+            image = self._reduced(_as_rgb(self._frame.image), cv2.INTER_AREA)
+            note = html.title("Input image", _focus_note(self._frame.focus_diopters))
+            with self._server.atomic():
+                self._image.image = _dimmed(image) if self._stale_image else image
+                self._image_title.content = note + html.warning(self._stale_image)
+
+    def _show_depth_title(self) -> None:
+        if self._depth is not None and self.cloud is not None:
+            height, width = self._depth.depth_m.shape
+            self._depth_title.content = html.depth_title(width, height, len(self.cloud.points_m), self._stale_depth)
+
+    def _colors(self, data: DepthData, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Colours (H, W, 3) of the points, as chosen."""
+        if self._color_by.value == BY_SIGMA and data.sigma_m is not None:
+            return sigma_colors(data.depth_m, data.sigma_m)
+        return picture if data.all_in_focus is None or self._color_by.value != BY_IMAGE else data.all_in_focus
 
     # ------------------------------------------------------------------ layout
 
@@ -116,7 +144,7 @@ class Page:
         gui = self._server.gui
         gui.main_panel.dock_left()
         gui.main_panel.set_width(PANEL_PX)
-        gui.add_html(html.STYLE)
+        gui.add_html(html.STYLE + html.TAB_TITLE)
         self._image_title = gui.add_html(html.title("Input image", "waiting"))
         self._image = gui.add_image(_blank(), format="jpeg")
         gui.add_html(html.title("Focus sweep", "dioptres · metres"))
@@ -133,6 +161,7 @@ class Page:
             self._bar = gui.add_html("")
             gui.add_html(html.title("All in focus"))
             self._all_in_focus = gui.add_image(_blank(), format="jpeg")
+            self._measure = gui.add_html(html.title("Measure", "click: a point · Shift + drag: an area"))
             with gui.add_folder("View"):
                 self._build_controls()
         panel.dock_right()
@@ -141,7 +170,11 @@ class Page:
     def _build_controls(self) -> None:
         gui = self._server.gui
         self._view = gui.add_button_group("Look from", VIEWS)
-        self._color_by = gui.add_dropdown("Colour", (BY_IMAGE, BY_DEPTH))
+        self._color_by = gui.add_dropdown(
+            "Colour",
+            (BY_IMAGE, BY_DEPTH, BY_SIGMA),
+            hint=f"Sigma: dark at 0, yellow from {100 * MOST_RELATIVE_SIGMA:g} % of the depth",
+        )
         self._point_size = gui.add_slider("Point size", 0.25, 4.0, 0.05, 1.0)
         self._max_sigma = gui.add_slider(
             "Max. sigma %",
@@ -171,6 +204,17 @@ class Page:
             if event.client is not None:
                 self._scene.look(event.client.camera, event.target.value)
 
+        async def point(event: Any) -> None:
+            self._show_measured(measure.at_ray, event.ray_origin, event.ray_direction)
+
+        async def area(event: Any) -> None:
+            camera = event.client.camera
+            seen_from = measure.View(camera.position, camera.wxyz, camera.fov, camera.aspect)
+            self._show_measured(measure.in_rectangle, seen_from, event.screen_min, event.screen_max)
+
+        scene: Any = self._server.scene  # typed for plain functions, takes coroutines
+        scene.on_click()(point)
+        scene.on_rect_select(modifier="shift")(area)
         self._view.on_click(look)
         self._color_by.on_update(changed)
         self._point_size.on_update(changed)
@@ -180,6 +224,13 @@ class Page:
         self._pause.on_update(changed)
 
     # ------------------------------------------------------------------ details
+
+    def _show_measured(self, choose: Callable[..., NDArray[np.intp]], *where: Any) -> None:
+        """Show depth and sigma of the points that `choose` finds."""
+        cloud, data = self.cloud, self._depth
+        if cloud is not None and data is not None:
+            text = measure.text(cloud.points_m[choose(cloud.points_m, *where)], data.sigma_m, data.intrinsics)
+            self._measure.content = html.title("Measure", "click: a point · Shift + drag: an area") + html.line(text)
 
     def _max_relative_sigma(self) -> float:
         percent = float(self._max_sigma.value)
@@ -211,6 +262,14 @@ def _toward(now: float, target: float) -> float:
     if abs(target / now - 1.0) < 0.03:
         return now
     return 1.0 / (0.75 / now + 0.25 / target)
+
+
+def _dimmed(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return image // np.uint8(3)
+
+
+def _unchanged(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return image
 
 
 def _as_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

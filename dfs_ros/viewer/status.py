@@ -27,6 +27,8 @@ class ViewerStatus:
         Lines of text from the diagnostics, the worst first.
     error
         Line of text on the difference from the true depth, where a simulated camera tells it.
+    stale_depth, stale_image
+        Line of text on depth and input image that have not come for longer than they should; empty = fresh.
     received
         True if diagnostics have arrived: without any, an empty list of warnings means nothing.
     """
@@ -39,6 +41,8 @@ class ViewerStatus:
     camera: str = ""
     warnings: tuple[str, ...] = ()
     error: str = ""
+    stale_depth: str = ""
+    stale_image: str = ""
     received: bool = False
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dfs_ros.config import ViewerConfig
 from dfs_ros.optics.pinhole import Intrinsics
+from dfs_ros.viewer import html
 from dfs_ros.viewer.page import DepthData, FrameData, Page
 from dfs_ros.viewer.server import start_server, stop_server
 from dfs_ros.viewer.status import FocusSample, ViewerStatus
@@ -53,9 +54,7 @@ class Viewer:
         self._changed = False
         self._redraw = False
         self._closing = False
-        self._server = start_server(
-            self._config.host, self._config.port, "dfs_ros · depth from focus", self._config.max_connections
-        )
+        self._server = start_server(self._config.host, self._config.port, html.TITLE, self._config.max_connections)
         self._page = Page(self._server, self._config, self._on_control)
         self._server.on_client_connect(self._on_connect)
         self._thread = threading.Thread(target=self._run, name="dfs-viewer", daemon=True)

@@ -10,7 +10,7 @@ from typing import Any
 import launch_testing
 import numpy as np
 from ament_index_python.packages import get_package_share_directory
-from launch.actions import IncludeLaunchDescription
+from launch.actions import IncludeLaunchDescription, SetLaunchConfiguration
 from listening import Listener, pixels, stamp_ns
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
@@ -38,7 +38,8 @@ def generate_test_description() -> LaunchDescription:
         "params_file": str(parameters),
     }
     depth = IncludeLaunchDescription(str(SHARE / "launch" / "depth.launch.py"), launch_arguments=arguments.items())
-    return LaunchDescription([depth, launch_testing.actions.ReadyToTest()])
+    patience = SetLaunchConfiguration("sigterm_timeout", "60")  # a busy machine takes over 5 s to end a node
+    return LaunchDescription([patience, depth, launch_testing.actions.ReadyToTest()])
 
 
 class Simulator:

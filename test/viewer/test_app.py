@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -209,7 +210,25 @@ def test_silence_is_a_warning(setup: Setup) -> None:
     setup.shows("Nothing on /depth/image for 6 s")
     setup.node.shutdown()
     setup.advance(6000)
-    setup.shows("Nobody publishes /image")
+    setup.shows("The camera is not running: nobody publishes /image")
+
+
+def test_what_is_old_is_dimmed_and_says_since_when(setup: Setup) -> None:
+    """Old: over 2 s, and over three periods of the topic."""
+    for i in range(3):  # a depth each second
+        sharp = setup.depth(START_NS + i * 1000 * MS, 9.0)
+        setup.advance(500)
+        setup.advance(500)
+    setup.advance(1500)
+    setup.shows(">3<")
+    assert "STALE" not in setup.browser.text  # 2.5 s after the last
+    setup.advance(1500)
+    since = time.strftime("%H:%M:%S", time.localtime((START_NS + 2500 * MS) * 1e-9))
+    setup.shows(f"STALE: nothing new since {since}, 4 s")
+    setup.browser.until(lambda: (setup.browser.colors == sharp[1:].reshape(-1, 3) // 3).all())
+    sharp = setup.depth(START_NS + 9000 * MS, 9.0)
+    setup.browser.until(lambda: (setup.browser.colors == sharp[1:].reshape(-1, 3)).all())
+    setup.browser.until(lambda: "STALE" not in setup.browser.text)
 
 
 def test_stamps_of_another_clock_give_no_latency(setup: Setup) -> None:

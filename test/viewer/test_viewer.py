@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+import cv2
 import numpy as np
 import psutil
 import pytest
@@ -21,7 +22,7 @@ from viewer_browser import HEIGHT, INTRINSICS, RNG, WIDTH, Browser, scene, viewe
 from dfs_ros.config import ViewerConfig
 from dfs_ros.io.pictures import colorize_depth
 from dfs_ros.viewer import html
-from dfs_ros.viewer.cloud import grid_stride, hide_uncertain, make_cloud
+from dfs_ros.viewer.cloud import grid_stride, hide_uncertain, make_cloud, sigma_colors
 from dfs_ros.viewer.scene import Extent
 from dfs_ros.viewer.status import FocusSample, ViewerStatus
 from dfs_ros.viewer.viewer import Viewer
@@ -207,6 +208,48 @@ def test_large_clouds_are_thinned_by_a_grid() -> None:
         np.testing.assert_array_equal(browser.points[:, 2], data["depth_m"][::2, ::2].ravel())
 
 
+def test_a_click_measures_a_pixel_and_a_drag_an_area(viewer: Viewer) -> None:
+    data = scene()
+    depth_m, sigma_m = data["depth_m"], data["sigma_m"]
+    fx, fy, cx, cy = INTRINSICS
+    with Browser(viewer) as browser:
+        viewer.show_depth(**data)
+        browser.until(lambda: browser.updates)
+        ray = ((13 - cx) / fx, (4 - cy) / fy, 1.0)
+        pointer = {"ray_origin": (0, 0, 0), "modifier": None, "screen_pos": ((0.5, 0.5),)}
+        browser.send("ScenePointerMessage", event_type="click", ray_direction=ray, **pointer)
+        depth, sigma = 1e3 * float(depth_m[4, 13]), 1e3 * float(sigma_m[4, 13])
+        browser.until(lambda: f"Pixel (13, 4): {depth:,.0f} ± {sigma:,.0f} mm" in browser.text)
+        browser.send("ScenePointerMessage", event_type="click", ray_direction=(0, 0, -1), **pointer)
+        browser.until(lambda: "No depth there" in browser.text)
+        browser.look()  # again: at the first depth it was moved. A rectangle of its screen is one of the image.
+        half, aspect = math.tan(0.8 / 2), 16 / 9
+        corners = [
+            (0.5 + (u - cx) / fx / (2 * half * aspect), 0.5 + (v - cy) / fy / (2 * half))
+            for u, v in ((2.5, 3.5), (6.5, 9.5))
+        ]
+        browser.send(
+            "ScenePointerMessage",
+            event_type="rect-select",
+            ray_origin=None,
+            ray_direction=None,
+            screen_pos=corners,
+            modifier="shift",
+        )
+        part = np.s_[4:10, 3:7]
+        median, doubt = 1e3 * np.median(depth_m[part]), 1e3 * np.median(sigma_m[part])
+        browser.until(lambda: f"24 points: median {median:,.0f} ± {doubt:,.0f} mm" in browser.text)
+
+
+def test_sigma_as_colours() -> None:
+    depth = np.array([[2.0, 2.0, 2.0, 2.0, np.nan]], np.float32)
+    sigma = np.array([[0.0, 0.1, 0.2, 5.0, np.nan]], np.float32)
+    colors = sigma_colors(depth, sigma)[0].astype(int)
+    dark, yellow = cv2.applyColorMap(np.uint8([[0, 255]]), cv2.COLORMAP_VIRIDIS)[0, :, ::-1]
+    np.testing.assert_array_equal(colors[[0, 2, 3, 4]], [dark, yellow, yellow, yellow])
+    assert dark.sum() < colors[1].sum() < yellow.astype(int).sum()
+
+
 def test_nothing_is_drawn_without_a_browser(viewer: Viewer) -> None:
     viewer.show_depth(**scene(1.0))
     viewer.show_depth(**scene(2.0))
@@ -268,13 +311,14 @@ def test_pause_keeps_what_is_shown(viewer: Viewer) -> None:
         viewer.show_depth(**scene(1.0))
         browser.until(lambda: browser.updates)
         browser.set("Pause", True)
-        browser.drain(0.2)
+        browser.until(lambda: "PAUSED" in browser.text)
         viewer.show_depth(**scene(2.0))
         viewer.show_frame(np.zeros((8, 10), np.uint8), 1.5, 1)
         browser.drain(0.3)
         assert browser.points[:, 2].min() == 1.0 and "1.5 dioptres" not in browser.text
         browser.set("Pause", False)
         browser.until(lambda: browser.points[:, 2].min() == 2.0 and "1.5 dioptres" in browser.text)
+        browser.until(lambda: "PAUSED" not in browser.text)
 
 
 def test_depth_alone_is_enough_and_no_depth_is_no_error(viewer: Viewer) -> None:

@@ -25,12 +25,12 @@ class ViewerStatus:
         Line of text on camera and lens.
     warnings
         Lines of text from the diagnostics, the worst first.
+    received
+        True if diagnostics have arrived: without any, an empty list of warnings means nothing.
     error
         Line of text on the difference from the true depth, where a simulated camera tells it.
     stale_depth, stale_image
         Line of text on depth and input image that have not come for longer than they should; empty = fresh.
-    received
-        True if diagnostics have arrived: without any, an empty list of warnings means nothing.
     """
 
     input_hz: float = math.nan
@@ -40,10 +40,10 @@ class ViewerStatus:
     drops: Mapping[str, int] = field(default_factory=dict)
     camera: str = ""
     warnings: tuple[str, ...] = ()
+    received: bool = False
     error: str = ""
     stale_depth: str = ""
     stale_image: str = ""
-    received: bool = False
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def _by_node(args: argparse.Namespace, config: Config) -> str:
 def _from_topics(args: argparse.Namespace, output: Path, config: Config) -> Path:
     from dfs_ros.node.taking import NODE_NAME, StackTaker
 
-    with participant(args, NODE_NAME, config) as transport, StackTaker(transport, output) as taker:
+    with participant(args, NODE_NAME, config) as transport, StackTaker(transport, output, midway=True) as taker:
         while not taker.answer.done():
             transport.spin_once(0.05)
         return taker.path()

@@ -27,12 +27,14 @@ NODE_NAME = "dfs_capture"
 class StackTaker(DepthNode):
     """Depth node that computes no depth, but writes its next whole stack into a new folder.
 
-    `answer`: its path, or the reason why there is none; done once the folder is there.
+    `answer`: its path, or the reason why there is none; done once the folder is there. `midway`: the camera sweeps
+    already, so that the first sweep seen may be a part of one.
     """
 
-    def __init__(self, transport: Transport, output: Path) -> None:
+    def __init__(self, transport: Transport, output: Path, midway: bool = False) -> None:
         super().__init__(transport, inline=True)
         self._output = output
+        self._begun = not midway
         self.answer: Future[Message] = self._next.ask(transport.steady_ns())
         self.activate()
 
@@ -45,6 +47,13 @@ class StackTaker(DepthNode):
 
     def _load_estimator(self) -> None:
         pass
+
+    def _on_image(self, msg: Message) -> None:
+        super()._on_image(msg)
+        self._begun = True  # the first image was ignored: the next ones may lie within a sweep
+
+    def _is_wanted(self) -> bool:
+        return self._begun and super()._is_wanted()
 
     def _write(self, taken: FrameStack) -> Message | Future[Message]:
         try:

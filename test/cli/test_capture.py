@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
+from concurrent.futures import wait
 from pathlib import Path
 
 import numpy as np
 import pytest
 from bag_rig import FAST, record_plane
 from dds_names import new_domain, new_namespace
-from node_rig import PLANE_M
+from node_rig import PLANE_M, START_NS
 from v4l2_rig import TABLE, Bench, bench
 
 from dfs_ros.camera.recorded import RecordedSource
@@ -18,9 +19,12 @@ from dfs_ros.camera.source import SweepCamera
 from dfs_ros.cli.main import main
 from dfs_ros.config import Config
 from dfs_ros.io.stack_folder import load_stack, save_stack
+from dfs_ros.messages.convert import FOCUS, IMAGE, focus_message, image_message
 from dfs_ros.node.depth_node import DepthNode
+from dfs_ros.node.taking import StackTaker
 from dfs_ros.transport.dds.transport import DdsTransport
-from dfs_ros.types import FocalStack
+from dfs_ros.transport.local import LocalBus, LocalTransport
+from dfs_ros.types import FocalStack, FocusMetadata
 
 __all__ = ["bench"]  # a fixture
 Capture = pytest.CaptureFixture[str]
@@ -85,3 +89,21 @@ def test_topics_and_a_running_node_are_captured(plane: FocalStack, tmp_path: Pat
         assert sorted(found.focus_diopters) == pytest.approx(sorted(plane.focus_diopters), abs=1e-6)
         order, own_order = np.argsort(found.focus_diopters), np.argsort(plane.focus_diopters)
         np.testing.assert_array_equal(found.images[order], plane.images[own_order])
+
+
+@pytest.mark.parametrize(("midway", "taken"), [(False, [1.0, 1.5, 2.0, 2.5]), (True, [0.5, 1.0, 1.5, 2.0, 2.5])])
+def test_a_sweep_under_way_is_not_a_whole_one(tmp_path: Path, midway: bool, taken: list[float]) -> None:
+    bus = LocalBus(START_NS)
+    lens = {"focal_length_m": 0.01, "f_number": 2.0, "pixel_pitch_m": 1e-5}
+    node = LocalTransport("dfs_capture", bus, config=Config.from_dict({"lens": lens}))
+    camera = LocalTransport("camera", bus)
+    images, focus = camera.create_publisher("image", IMAGE), camera.create_publisher("focus", FOCUS)
+    with StackTaker(node, tmp_path / "stack", midway) as taker:
+        for each in (1.0, 1.0, 1.5, 2.0, 2.5, 2.0, 1.5, 1.0, 0.5, 1.0, 1.5):
+            bus.advance_to(bus.now_ns() + 50_000_000)
+            focus.publish(focus_message(FocusMetadata(bus.now_ns(), each), "camera"))
+            images.publish(image_message(np.full((16, 16), round(40 * each), np.uint8), bus.now_ns(), "camera"))
+            while node.spin_once(0):
+                pass
+        wait((taker.answer,), 60)
+        assert sorted(load_stack(taker.path()).focus_diopters) == pytest.approx(taken)

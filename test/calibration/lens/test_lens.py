@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 import re
 from pathlib import Path
@@ -82,6 +83,19 @@ def test_calibrate_a_webcam_and_import_with_it(
     ):
         assert lens[name] == pytest.approx(value, abs=min(within, 4.0 * lens.sigma(name))), name
         assert lens.sigma(name) < within
+
+    # The tutorial's next steps: a stack from the same camera, its depth against the pose of the board at 0.55 m.
+    taken = tmp_path / "taken"
+    focus = ",".join(f"{lens.focus_of(raw)[0]:.4f}" for raw in (0.1, *RAWS[1:-1], 99.9))
+    arguments = ["--calibration", str(output), "--rate", "100", "--size", "256x192", "--set", "v4l2.pixel_format=GREY"]
+    arguments += ["--set", f"v4l2.focus_diopters={focus}", "--set", "v4l2.settle_s=0.06"]
+    assert main(["capture", "--output", str(taken), "--source", "v4l2", str(camera.path), *arguments]) == 0
+    capsys.readouterr()
+    fast = ["--set", "processing.threads=1", "--network", "none", "--hypotheses", "24", "--json"]
+    assert main(["calibrate", "check", str(taken), "--calibration", str(output), *fast]) == 0
+    checked = json.loads(capsys.readouterr().out)
+    assert checked["distance_m"] == pytest.approx(0.55, rel=0.02) and checked["share"] > 0.9
+    assert abs(checked["error_m"]) < 0.03 * 0.55 and abs(checked["sigmas"]) < 2.0
 
     sweep = write_sweeps(tmp_path / "near", keep=range(10))
     rows = sweep.read_text().splitlines()

@@ -48,6 +48,8 @@ _BATCH = 500
 _MEMORY = Path("/dev/shm")  # sync costs nothing there
 _LONGEST_S = 30
 _MOST_BYTES = 2 << 30
+_STRETCHED = 0.02
+"""Share of the files that are made far longer than memory may be, without blocks on the disk."""
 _EXPECTED = (ValueError, TypeError, OSError)  # `dfs` tells them in one sentence
 _JUNK = (
     *(b"!!bool x", b"!!int ''", b"!!timestamp x", b"!!python/object/apply:os.abort []", b".inf", b"-.inf", b".nan"),
@@ -231,6 +233,9 @@ def _batch(reader: Reader, good: Path, bad: Path, seed: int, cases: range, repor
         random_ = random.Random(f"{seed} {case}")
         damaged, what = _damaged(content, random_)
         (bad / reader.file).write_bytes(damaged)
+        if random_.random() < _STRETCHED:
+            os.truncate(bad / reader.file, 2 * _MOST_BYTES)
+            what += ", stretched with a hole"
         signal.alarm(_LONGEST_S)
         problem = ""
         try:

@@ -29,6 +29,7 @@ from dfs_research.evaluation.provenance import commit, machine
 from dfs_research.evaluation.rendered import RenderedStack
 from dfs_ros.config import Config
 from dfs_ros.system.atomic import staged, write_atomically
+from dfs_ros.system.cache import save_array
 
 _MADE = "made.json"
 _SECTIONS = ("lens", "hypotheses", "cost", "regularization", "network", "confidence", "alignment", "processing")
@@ -95,9 +96,9 @@ class PredictionFolder:
             "machine": machine(),
         }
         with staged(place, last=_MADE) as folder:
-            np.save(folder / "depth.npy", np.asarray(prediction.depth_m, np.float32), allow_pickle=False)
+            save_array(folder / "depth.npy", np.asarray(prediction.depth_m, np.float32))
             if prediction.sigma_m is not None:
-                np.save(folder / "sigma.npy", np.asarray(prediction.sigma_m, np.float32), allow_pickle=False)
+                save_array(folder / "sigma.npy", np.asarray(prediction.sigma_m, np.float32))
             (folder / _MADE).write_text(json.dumps(made, indent=1))
 
     def _place(self, rendered: RenderedStack) -> Path:

@@ -25,6 +25,7 @@ from dfs_ros.io.report import report_of
 from dfs_ros.io.strict_json import json_text
 from dfs_ros.optics.pinhole import intrinsics, points_from_depth
 from dfs_ros.system.atomic import staged
+from dfs_ros.system.cache import save_array
 from dfs_ros.types import DepthResult
 
 REPORT_FILE = "report.json"
@@ -60,8 +61,8 @@ def write_result(
     millimetres, out_of_range = depth_millimetres(depth)
     points = points_from_depth(depth, intrinsics(result.camera, depth.shape))
     with staged(folder, last=REPORT_FILE) as staging:
-        np.save(staging / "depth.npy", depth, allow_pickle=False)
-        np.save(staging / "sigma.npy", sigma, allow_pickle=False)
+        save_array(staging / "depth.npy", depth)
+        save_array(staging / "sigma.npy", sigma)
         write_png(staging / "depth.png", depth_picture(depth, title, min_m, max_m, noise))
         write_png(staging / "sigma.png", sigma_picture(sigma, f"{title}: standard deviation"))
         write_png(staging / "depth_mm.png", millimetres)

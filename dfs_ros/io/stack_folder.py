@@ -55,7 +55,7 @@ from dfs_ros.io.stack_description import (
 )
 from dfs_ros.pose import stack_poses
 from dfs_ros.system.atomic import staged
-from dfs_ros.system.cache import map_array
+from dfs_ros.system.cache import map_array, save_array
 from dfs_ros.system.memory import check_memory
 from dfs_ros.types import FocalStack
 
@@ -219,7 +219,7 @@ def save_stack(
             )
         document = stack_document(stack.camera, frames, note)
         if reference_depth_m is not None:
-            np.save(staging / reference_depth_file, np.asarray(reference_depth_m, np.float32), allow_pickle=False)
+            save_array(staging / reference_depth_file, np.asarray(reference_depth_m, np.float32))
             document["reference_depth"] = reference_depth_file
         for file, picture in (pictures or {}).items():
             write_png(staging / file, picture)

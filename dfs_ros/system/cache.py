@@ -10,7 +10,9 @@ import hashlib
 import logging
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -21,19 +23,31 @@ from dfs_ros.system.tracebacks import keep_traceback
 
 _log = logging.getLogger(__name__)
 _DIGEST_BYTES = 32
+_MOST_KEPT_BYTES = 1 << 30
 
 
 def read_kept(file: Path) -> bytes | None:
     """Read content of :func:`keep`; None if missing or damaged."""
     try:
-        kept = file.read_bytes()
+        kept = read_file(file, _MOST_KEPT_BYTES)
     except OSError:
+        return None
+    except ValueError as error:
+        keep_traceback(error)
+        _log.warning("%s is damaged and is made again: %s", file, error)
         return None
     digest, content = kept[:_DIGEST_BYTES], kept[_DIGEST_BYTES:]
     if hashlib.sha256(content).digest() == digest:
         return content
     _log.warning("%s is damaged and is made again", file)
     return None
+
+
+def read_file(file: Path, most_bytes: int) -> bytes:
+    """Read a file of at most `most_bytes`, which are checked before. Raises OSError, and ValueError if it is longer."""
+    if (size := file.stat().st_size) > most_bytes:
+        raise ValueError(f"{file}: expected at most {most_bytes} bytes, received {size}")
+    return file.read_bytes()
 
 
 def keep(file: Path, content: bytes) -> None:
@@ -77,13 +91,25 @@ def map_array(file: Path) -> NDArray[Any]:
 
 def keep_array(file: Path, array: NDArray[Any]) -> None:
     """Write an array as .npy, atomically."""
-    _write(file, lambda stream: np.save(stream, array, allow_pickle=False))
+    _write(file, partial(_save, array))
+
+
+def save_array(file: Path, array: NDArray[Any]) -> None:
+    """Write numbers as .npy. Raises OSError, as on a full disk."""
+    with file.open("wb") as stream:
+        _save(array, stream)
+
+
+def _save(array: NDArray[Any], stream: BinaryIO) -> None:
+    # To a file, np.save writes by the C library, and nobody hears that its last 4096 bytes did not fit.
+    plain: Any = SimpleNamespace(write=stream.write)
+    np.save(plain, array, allow_pickle=False)
 
 
 def _write(file: Path, write: Callable[[BinaryIO], object]) -> None:
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # others cannot put code there
-        with atomic_file(file) as partial, partial.open("wb") as stream:
+        with atomic_file(file) as made, made.open("wb") as stream:
             write(stream)
     except OSError as error:
         keep_traceback(error)

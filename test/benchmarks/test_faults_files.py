@@ -30,7 +30,7 @@ def test_full_disks_leave_nothing_half(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = disk.run(Options(count=2, seed=1))
     if not any(row.tried for row in rows):
         pytest.skip(rows[0].note)
-    assert [(row.tried, row.broke) for row in rows] == [(2, 0)] * len(names), rows
+    assert [(row.tried, row.broke) for row in rows] == [(4, 0)] * len(names), rows
 
 
 def test_damaged_inputs_are_refused_in_a_sentence() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dfs_ros.system.cache import keep, keep_array, read_array, read_kept
+from dfs_ros.system.cache import keep, keep_array, read_array, read_kept, save_array
 
 ARRAY = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
 
@@ -25,6 +27,14 @@ def test_content_is_found_again_and_a_single_bit_matters(tmp_path: Path, caplog:
         caplog.clear()
 
 
+def test_a_file_longer_than_what_is_kept_is_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "file"
+    keep(file, b"content")
+    os.truncate(file, 1 << 40)  # without blocks: as a damaged file system may show it
+    assert read_kept(file) is None
+    assert f"expected at most {1 << 30} bytes, received {1 << 40}" in caplog.text
+
+
 def test_arrays_are_found_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "array.npy"
     assert read_array(file, (2, 3, 4), np.uint8) is None
@@ -35,6 +45,21 @@ def test_arrays_are_found_again(tmp_path: Path, caplog: pytest.LogCaptureFixture
     file.write_bytes(file.read_bytes()[:-1])
     assert read_array(file, (2, 3, 4), np.uint8) is None
     assert "is damaged and is made again" in caplog.text
+
+
+@pytest.mark.parametrize("missing_bytes", [1, 5000])
+def test_an_array_that_does_not_fit_is_an_error(tmp_path: Path, missing_bytes: int) -> None:
+    """A limit on the size of a file in the place of a full disk; np.save would keep the last 4096 bytes to itself."""
+    file, array = tmp_path / "array.npy", np.ones(3000, np.float32)
+    save_array(file, array)
+    np.testing.assert_array_equal(np.load(file), array)
+    whole, before = file.stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (whole - missing_bytes, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            save_array(file, array)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

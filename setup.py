@@ -20,6 +20,8 @@ setup(
     name="dfs_ros",
     version="0.2.0",
     description="Metric depth from focus-sweeping cameras, for ROS 2 robots",
+    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=PACKAGES),
     package_data={"dfs_ros": ["py.typed", "**/*.cu", "**/*.cuh"]},

@@ -6,6 +6,8 @@ unknown), depth.png and sigma.png (colour scales in metres), depth_mm.png (uint1
 points.ply, all_in_focus.png and report.json. If the stack names a `reference_depth`, the report compares the result
 with it.
 
+    dfs estimate --sample --output DIR      a rendered scene of known depth, without a stack
+
 Several stacks: each has the folder of its name below --output; a stack that fails does not stop the others, and makes
 the exit status 1.
 
@@ -40,7 +42,10 @@ class _Job(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("stacks", metavar="STACK", nargs="+", help="folder of a stack, or bag of a camera")
+    parser.add_argument("stacks", metavar="STACK", nargs="*", help="folder of a stack, or bag of a camera")
+    parser.add_argument(
+        "--sample", action="store_true", help="instead of STACK: a rendered scene, whose true depth the report compares"
+    )
     parser.add_argument(
         "--output",
         metavar="DIR",
@@ -52,6 +57,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.sample == bool(args.stacks):
+        raise ValueError("expected one STACK or more, or --sample alone; see `dfs estimate --help`")
+    if args.sample:
+        from dfs_ros.cli.simulate import write_sample
+
+        with tempfile.TemporaryDirectory(prefix="dfs_sample_") as folder:
+            sample = str(Path(folder) / "sample")
+            write_sample(sample)
+            return run(argparse.Namespace(**{**vars(args), "sample": False, "stacks": [sample]}))
     config = config_from_arguments(args)
     jobs = _jobs(args.stacks, args.output)
 

@@ -14,6 +14,8 @@ from dfs_ros.types import Camera
 
 _SENSOR_WIDTH_M = 12.8e-3
 _OVERSAMPLING = 2
+SAMPLE: tuple[str, ...] = ("--scene", "demo")
+"""Options of the sample."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,6 +83,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    print(f"{rendered(args)}; next: dfs estimate {args.output} --output DIR")
+    return 0
+
+
+def write_sample(folder: str) -> None:
+    """Write the stack of `dfs estimate --sample`."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    rendered(parser.parse_args(["--output", folder, *SAMPLE]))
+
+
+def rendered(args: argparse.Namespace) -> str:
+    """Write the stack of the options; return a line of text on it."""
     import numpy as np
 
     from dfs_ros.io.pictures import depth_picture
@@ -127,11 +142,10 @@ def run(args: argparse.Namespace) -> int:
     note = f"Rendered: scene {args.scene}, seed {args.seed}, noise {args.noise:g}, {breathing}."
     pictures = {"true_depth.png": depth_picture(seen.depth_m, "True depth"), "scene.png": seen.rgb}
     save_stack(stack, folder, note, seen.depth_m, "true_depth.npy", pictures)
-    print(
+    return (
         f"{args.output}: {len(stack)} images of {width} x {height}, depth {seen.depth_m.min():.3g} to "
-        f"{seen.depth_m.max():.3g} m; next: dfs estimate {args.output} --output DIR"
+        f"{seen.depth_m.max():.3g} m"
     )
-    return 0
 
 
 def _numbers(text: str) -> tuple[float, ...]:

@@ -23,6 +23,7 @@ from cli_rig import DEPTH_M, DFS, FAST, FILES, Capture, contents, estimate, make
 from PIL import Image
 
 import dfs_ros
+from dfs_ros.cli import simulate
 from dfs_ros.cli.main import COMMANDS, main
 from dfs_ros.config import Config
 from dfs_ros.io.stack_folder import save_stack
@@ -47,6 +48,14 @@ def test_estimate_says_how_far_the_result_is_from_the_reference(tmp_path: Path, 
     assert report["reference"]["coverage"] == 1.0
     printed = capsys.readouterr().out
     assert re.search(r"; median difference to the reference \d\d\.\d %, 100 % of it with depth\n$", printed)
+
+
+def test_the_sample_needs_no_stack(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulate, "SAMPLE", ("--scene", "plane", "--size", "64x48", "--depth", "0.8"))  # in a second
+    assert main(["estimate", "--sample", "--output", str(tmp_path / "out"), *FAST]) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["reference"]["median_abs_rel"] < 0.05 and report["reference"]["coverage"] > 0.5
+    assert "64 x 48 depth from 5 images" in capsys.readouterr().out
 
 
 def test_estimate_writes_the_files_it_promises(stack: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -181,9 +181,10 @@ def test_missing_stack_arguments_and_commands(tmp_path: Path, capsys: Capture) -
     assert estimate(tmp_path / "nowhere", tmp_path / "out", *FAST) == 2
     one_line(capsys.readouterr().err, "nowhere: no such file; expected a focal stack, a folder with stack.yaml")
     assert main(["estimate"]) == 2
-    one_line(
-        capsys.readouterr().err, "the following arguments are required: STACK, --output; see `dfs estimate --help`"
-    )
+    one_line(capsys.readouterr().err, "the following arguments are required: --output; see `dfs estimate --help`")
+    for given in ([], ["--sample", str(tmp_path)]):
+        assert main(["estimate", "--output", str(tmp_path / "out"), *given]) == 2
+        one_line(capsys.readouterr().err, "expected one STACK or more, or --sample alone; see `dfs estimate --help`")
     assert main(["estimat"]) == 2
     assert capsys.readouterr().err == f"dfs: error: unknown command 'estimat'; known: {', '.join(COMMANDS)}\n"
     assert contents(tmp_path) == {}

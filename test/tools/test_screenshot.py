@@ -43,7 +43,7 @@ def test_screenshot_shows_the_points(viewer: Viewer, tmp_path: Path) -> None:
     green[:, :, 1] = 255
     viewer.show_depth(depth, None, green, (80.0, 80.0, 39.5, 29.5), 0)
     path = tmp_path / "page.png"
-    take_screenshot(viewer.url, path, size=(1200, 700), settle_s=2, timeout_s=40)
+    take_screenshot(viewer.url, path, size=(1200, 700), settle_s=2, timeout_s=200)
     picture = cv2.imread(str(path))
     assert picture.shape == (700, 1200, 3)
     middle = picture[200:500, 500:700].astype(int)  # between the panels

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import gpu, gpu_speed
+from benchmarks import gpu, gpu_alignment, gpu_speed
 from benchmarks.gpu import Comparison, compare, textured_problem
 from benchmarks.gpu_order import Check, Cut, NotRun, Report, outcome_of
 from benchmarks.gpu_report import TARGETS_MB, TARGETS_MS
@@ -69,6 +69,11 @@ def parity_checks(bench: Bench, networks: Sequence[str]) -> list[Check]:
         Check("volumes", 10, compared(lambda: gpu.check_parity(volume))),
         Check("aggregation", 5, compared(lambda: gpu.check_aggregation(Aggregation(bench.kernels), bench.device))),
         *(depth(name) for name in networks),
+        Check(
+            "alignment and motion",
+            15,
+            compared(lambda: gpu_alignment.check_alignment(bench.kernels, bench.device, bench.compared)),
+        ),
         Check("volumes by other ways", 10, compared(lambda: same_by_other_ways(bench))),
     ]
 
@@ -106,11 +111,21 @@ def speed_checks(bench: Bench) -> list[Check]:
 
         return Check(f"time, {name}", 20, run)
 
-    def live(size: Size) -> Check:
-        name = f"live {size[1]}x{size[0]}"
+    def moving(size: Size) -> Check:
+        name = volume_name("moving", size)
 
         def run(report: Report, left_s: float) -> list[str]:
-            result = gpu_speed.measure_live(bench.device, size, bench.network, bench.repeats)
+            result = gpu_speed.measure_moving(bench.kernels, bench.device, size, bench.repeats)
+            report.setdefault("volumes", {})[name] = result
+            return too_much(name, result["eager"]["median_ms"], result["peak_tensor_mb"])
+
+        return Check(f"time, {name}", 15, run)
+
+    def live(size: Size, shaken: bool) -> Check:
+        name = f"live {size[1]}x{size[0]}" + (", by hand" if shaken else "")
+
+        def run(report: Report, left_s: float) -> list[str]:
+            result = gpu_speed.measure_live(bench.device, size, bench.network, bench.repeats, shaken=shaken)
             report.setdefault("estimates", {})[name] = result
             return too_much(name, result["median_ms"], result["peak_tensor_mb"])
 
@@ -131,9 +146,11 @@ def speed_checks(bench: Bench) -> list[Check]:
     return [
         *(volume("residual", size) for size in bench.sizes),
         *(end_to_end(size, "none") for size in bench.sizes),
-        live(largest),
+        live(largest, shaken=False),
+        live(largest, shaken=True),
         *(end_to_end(size, bench.network) for size in bench.sizes),
         *(in_torch(precision) for precision in ("auto", "fp16", "fp32")),
+        moving(largest),
         *(volume(method, bench.sizes[-1]) for method in ("released", "paper")),
     ]
 

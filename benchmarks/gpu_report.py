@@ -49,8 +49,8 @@ def _volumes(report: dict[str, Any]) -> str:
     for name, row in report.get("volumes", {}).items():
         floor = f"{row['floor']['at_copy_bandwidth_ms']:.3f} ms" if "floor" in row else ""
         target = f"{TARGETS_MS[name]} ms" if name in TARGETS_MS else ""
-        ms = [f"{row[way]['median_ms']:.3f} ms" for way in ("eager", "graph")]
-        rows.append([name, *ms, floor, target, _mb(row["peak_tensor_mb"]), _mb(row["planned_mb"])])
+        ms = [f"{row[way]['median_ms']:.3f} ms" if way in row else "" for way in ("eager", "graph")]
+        rows.append([name, *ms, floor, target, _mb(row["peak_tensor_mb"]), _mb(row.get("planned_mb"))])
     heads = ["volume", "launched", "graph", "floor of memory", "target", "memory", "planned"]
     return markdown_table(heads, rows) if rows else ""
 

@@ -13,12 +13,15 @@ import numpy as np
 import torch
 
 from benchmarks.gpu import floor_of, rendered_planes, textured_problem
+from benchmarks.gpu_alignment import moving_problem
 from benchmarks.memory_plan import planned_depth_bytes, planned_volume_bytes
 from dfs_ros.alignment.align import aligned_as_is
 from dfs_ros.config import Config, CostConfig
+from dfs_ros.cost_volume.cuda import moving
 from dfs_ros.cost_volume.cuda.driver import Kernels
 from dfs_ros.cost_volume.cuda.engines import Engines
 from dfs_ros.cost_volume.cuda.graphs import CudaGraphs
+from dfs_ros.cost_volume.moving import moving_stack
 from dfs_ros.cost_volume.problem import Problem
 from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.estimator.gpu import GpuSteps
@@ -111,6 +114,20 @@ def measure_volume(
     return result
 
 
+def measure_moving(kernels: Kernels, device: torch.device, size: tuple[int, int], repeats: int) -> dict[str, Any]:
+    """Time and memory of the volume of a moving camera, luma, from frames on the device."""
+    problem = moving_problem(size, 64)
+    with torch.inference_mode():
+        source, engines = uploaded(moving_stack(problem).source, device), Engines(kernels, device)
+
+        def volume() -> torch.Tensor:
+            return moving.cost_volume(problem, source, engines)
+
+        before = _used(device)
+        volume()
+        return {**_growth(device, before), "eager": time_ms(volume, repeats), "profile_us": profile(volume)}
+
+
 def profile(work: Callable[[], object], repeats: int = 10) -> dict[str, float]:
     """Time of each kernel in one call in us, largest first; empty without a GPU."""
     if not torch.cuda.is_available():
@@ -159,10 +176,13 @@ def loaded(network: str, runner: str, device: torch.device) -> Network | None:
     return Network(network, make_runner(load_weights(model_file(network)), runner, device.type))
 
 
-def measure_live(device: torch.device, size: tuple[int, int], network: str, repeats: int) -> dict[str, Any]:
-    """Time from the images of a stack to its result, of a still camera whose stacks share all frames but one.
+def measure_live(
+    device: torch.device, size: tuple[int, int], network: str, repeats: int, *, shaken: bool = False
+) -> dict[str, Any]:
+    """Time from the images of a stack to its result, whose stacks share all frames but one.
 
-    The whole estimator with default settings: alignment and all-in-focus image too. Steps: medians.
+    The whole estimator with default settings: alignment and all-in-focus image too. `shaken`: by a hand, whose motions
+    are refined by the first depth. Steps: medians.
     """
     settings = {"stack": {"mode": "sliding"}, "network": {"name": network, "runner": "torch"}}
     config = Config.from_dict({**settings, "processing": {"device": device.type}})
@@ -174,6 +194,8 @@ def measure_live(device: torch.device, size: tuple[int, int], network: str, repe
     for turn in range(_WARM_UP + repeats):
         changed = turn % len(stack)
         images[changed] = np.clip(stack.images[changed] + noise.normal(0.0, 1.0, images[0].shape), 0, 255)
+        if shaken:
+            images[changed] = np.roll(images[changed], tuple(noise.integers(-3, 4, 2)), (0, 1))
         stamps[changed] += len(stack)
         shot = dataclasses.replace(stack, images=images.copy(), stamp_ns=stamps.copy())
         begin = time.perf_counter()

@@ -127,7 +127,7 @@ def align(
         )
     if initial is not None and len(initial) != count:
         raise ValueError(f"initial: expected estimates of {count} frames as in the stack, received {len(initial)}")
-    if (same := unmoved(stack, config, reference, initial)) is not None:
+    if (same := unmoved(stack, config, reference, initial, operations.still)) is not None:
         return _resampled(stack, config, same, operations.resample)
     match = match_frames(stack, config, reference, initial, operations.registration)
     for i, estimate in enumerate(match.estimates):
@@ -148,7 +148,7 @@ def align(
         estimates = [replace(e, gain=gains.get(i, e.gain)) for i, e in enumerate(match.estimates)]
         match = replace(match, estimates=tuple(estimates))
     if config.mode == "refine":
-        match = with_details(stack, match, config.transfer_curve)
+        match = with_details(stack, match, config.transfer_curve, operations.still)
     return _resampled(stack, config, match, operations.resample)
 
 

@@ -39,6 +39,13 @@ def applied(rows: Tensor, planes: Tensor, columns: Tensor) -> Tensor:
     return rows @ planes @ columns.T
 
 
+def central(planes: Tensor, axis: int) -> Tensor:
+    """Differences of both neighbours of (K, h, w) along an axis, 0 at the border."""
+    inner = planes.roll(-1, axis) - planes.roll(1, axis)
+    ends = torch.tensor([0, planes.shape[axis] - 1], device=planes.device)
+    return inner.index_fill(axis, ends, 0.0)
+
+
 def rounded_up(values: Tensor) -> Tensor:
     """Values rounded, halves upwards, as OpenCV rounds the means of four pixel values."""
     return (values + 0.5).floor()

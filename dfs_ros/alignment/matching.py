@@ -63,7 +63,8 @@ class FrameAlignment:
     known
         The motion was refined for an earlier stack, and registration finds the same as then, or nothing moved.
     detail
-        Detail of the image that the motion was found with, see :mod:`dfs_ros.alignment.still`; None if not kept.
+        Detail of the image that the motion was found with, see :mod:`dfs_ros.alignment.still`: float32 (h, w),
+        an array, or a tensor on the device it was computed on; None if not kept.
     """
 
     motion: Motion
@@ -74,7 +75,7 @@ class FrameAlignment:
     dropped: str = ""
     registered: Motion | None = None
     known: bool = False
-    detail: NDArray[np.float32] | None = None
+    detail: Any = None
 
     def report(self) -> dict[str, Any]:
         """Plain values: shift of the image centre and largest local motion in pixels, rotation in degrees."""

@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.alignment import registration
+from dfs_ros.alignment import registration, still
 from dfs_ros.alignment.exposure import exposure_gains
 from dfs_ros.alignment.matching import Registration
 from dfs_ros.alignment.registration import Motion
 from dfs_ros.alignment.resampling import equalized, resampled
+from dfs_ros.alignment.still import Still
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +60,7 @@ class Operations:
     """Operations of alignment on images, of the host by default."""
 
     registration: Registration = registration
+    still: Still = still
     resample: Resample = resampled_frames
     gains: Gains = exposure_gains
 

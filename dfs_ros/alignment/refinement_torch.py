@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from dfs_ros.alignment import refinement
 from dfs_ros.alignment.align import AlignedStack
-from dfs_ros.alignment.filters_torch import filtered, grey_of, mean, reflected, resized
+from dfs_ros.alignment.filters_torch import central, filtered, grey_of, mean, reflected, resized
 from dfs_ros.alignment.refinement import MODELS, Fits, FrameFit
 from dfs_ros.alignment.registration import PIXELS_PER_MEASUREMENT, coordinates
 from dfs_ros.alignment.registration_torch import POSITIONS
@@ -188,9 +188,10 @@ class _Pairs:
         for turn in range(iterations + 1):
             residual, both = self.compared(self._maps(parameters))
             weight, misfit = self.misfit(residual)
-            derivatives = (
-                _slope(both, 2, self._per_px[0]) * self._basis_x + _slope(both, 1, self._per_px[1]) * self._basis_y
+            slope_x, slope_y = (
+                central(both, axis)[:, None] * (0.5 * per) for axis, per in zip((2, 1), self._per_px, strict=True)
             )
+            derivatives = slope_x * self._basis_x + slope_y * self._basis_y
             flat = derivatives.flatten(2)  # (K, 7, pixels)
             scaled = flat * (weight.flatten(1) / (misfit[:, None].float() * PIXELS_PER_MEASUREMENT))[:, None]
             information = (scaled @ flat.transpose(1, 2)).double() + torch.diag(self._held)
@@ -227,13 +228,6 @@ class _Pairs:
 
 def _detail(planes: Tensor) -> Tensor:
     return planes - filtered(planes, mean, mean, refinement.SMOOTH_PX)
-
-
-def _slope(planes: Tensor, axis: int, per_px: float) -> Tensor:
-    """Central differences (K, 1, h, w) along an axis, 0 at the border, in half longer sides."""
-    inner = (planes.roll(-1, axis) - planes.roll(1, axis)) * (0.5 * per_px)
-    ends = torch.tensor([0, planes.shape[axis] - 1], device=planes.device)
-    return inner.index_fill(axis, ends, 0.0)[:, None]
 
 
 def _beside_no_jump(coc_px: Tensor, valid: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ no image has moved by a tenth of one, nor much of the scene has changed, motions
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -25,18 +25,18 @@ from dfs_ros.types import FocalStack
 Array = NDArray[np.float64]
 Image = NDArray[np.float32]
 
-_LONGEST_PX = 320  # of the images compared; at least halved
-_SMOOTH_PX = 17  # window of the mean that is subtracted
-_OUTLIER = 3.0  # residuals of this many times the mean count half
-_BLOCK_PX = 8  # of the images compared
+LONGEST_PX = 320  # of the images compared; at least halved
+SMOOTH_PX = 17  # window of the mean that is subtracted
+OUTLIER = 3.0  # residuals of this many times the mean count half
+BLOCK_PX = 8  # of the images compared
 # Of a changed block: residual energy beside the median block's, and as a share of the block's own detail.
-_UNUSUAL, _UNEXPLAINED = 9.0, 0.25
+UNUSUAL, UNEXPLAINED = 9.0, 0.25
 _MOST_CHANGED = 0.03  # share of changed blocks
 _MOST_NOISE = 0.5  # residual energy as a share of that of the detail, of the median block
 _MOST_GAIN = 0.05  # logarithm of a gain that images of one scene may have
 
 
-class _Change(NamedTuple):
+class Change(NamedTuple):
     """Motion at the corners in pixels of the full image, gain, share of changed blocks, and of noise in the detail."""
 
     px: float
@@ -50,25 +50,45 @@ class _Change(NamedTuple):
         return self.px < SIGNIFICANT_PX and self.changed <= _MOST_CHANGED and self.noise <= _MOST_NOISE
 
 
+class Still(Protocol):
+    """Functions of this module, on the host or a device."""
+
+    def details(self, images: NDArray[np.uint8], transfer_curve: str) -> Iterable[Any]: ...
+    def changes(
+        self, before: Sequence[Any], after: Iterable[Any], size: tuple[int, int]
+    ) -> Iterable[Change | None]: ...
+
+
+def reduced_shape(size: tuple[int, ...]) -> tuple[int, int]:
+    """(height, width) of the details of images of `size`."""
+    step = max(2, math.ceil(max(size) / LONGEST_PX))
+    return max(size[0] // step, 1), max(size[1] // step, 1)
+
+
+def details(images: NDArray[np.uint8], transfer_curve: str) -> Iterator[Image]:
+    """:func:`detail_of` of the images of a stack, one by one: the first that moved ends the comparison."""
+    return (detail_of(image, transfer_curve) for image in images)
+
+
 def detail_of(image: NDArray[np.uint8], transfer_curve: str) -> Image:
     """Linear intensity (h, w) of an image, reduced, without its local mean."""
-    height, width = image.shape[:2]
-    step = max(2, math.ceil(max(height, width) / _LONGEST_PX))
-    reduced = light(image, (max(height // step, 1), max(width // step, 1)), transfer_curve)
-    return np.asarray(reduced - cv2.blur(reduced, (_SMOOTH_PX, _SMOOTH_PX), borderType=cv2.BORDER_REFLECT))
+    reduced = light(image, reduced_shape(image.shape[:2]), transfer_curve)
+    return np.asarray(reduced - cv2.blur(reduced, (SMOOTH_PX, SMOOTH_PX), borderType=cv2.BORDER_REFLECT))
 
 
-def with_details(stack: FocalStack, match: Match, transfer_curve: str) -> Match:
+def with_details(stack: FocalStack, match: Match, transfer_curve: str, still: Still) -> Match:
     """The same with the details of the images that it was found with, in one exposure."""
-    estimates = tuple(
-        replace(e, detail=detail_of(image, transfer_curve) * np.float32(e.gain))
-        for e, image in zip(match.estimates, stack.images, strict=True)
-    )
+    found = still.details(stack.images, transfer_curve)
+    estimates = tuple(replace(e, detail=d * np.float32(e.gain)) for e, d in zip(match.estimates, found, strict=True))
     return replace(match, estimates=estimates)
 
 
 def unmoved(
-    stack: FocalStack, config: AlignmentConfig, reference: int | None, initial: Sequence[FrameAlignment] | None
+    stack: FocalStack,
+    config: AlignmentConfig,
+    reference: int | None,
+    initial: Sequence[FrameAlignment] | None,
+    still: Still,
 ) -> Match | None:
     """Alignment `initial` of an earlier stack, with gains of this one, if nothing moved since; otherwise None.
 
@@ -80,20 +100,14 @@ def unmoved(
         or config.mode != "refine"
         or len(own) != 1
         or own[0] != (own[0] if reference is None else reference)
+        or any(before.detail is None for before in initial)
     ):
         return None
+    details = still.details(stack.images, config.transfer_curve)
+    after = (detail * np.float32(before.gain) for detail, before in zip(details, initial, strict=True))
     gains = []
-    for image, before in zip(stack.images, initial, strict=True):
-        if before.detail is None:
-            return None
-        after = detail_of(image, config.transfer_curve) * np.float32(before.gain)
-        change = _change(before.detail, after, stack.size)
-        if (
-            change is None
-            or change.px >= SIGNIFICANT_PX
-            or change.changed > _MOST_CHANGED
-            or change.noise > _MOST_NOISE
-        ):
+    for change in still.changes([before.detail for before in initial], after, stack.size):
+        if change is None or not change.is_none:
             return None
         gains.append(change.gain)
     relative = np.asarray(gains)[own[0]] / gains
@@ -113,7 +127,12 @@ def unmoved(
     return Match(own[0], estimates, breathing)
 
 
-def _change(before: Image, after: Image, size: tuple[int, int]) -> _Change | None:
+def changes(before: Sequence[Any], after: Iterable[Image], size: tuple[int, int]) -> Iterator[Change | None]:
+    """Change of the detail of every image of `size` between two sweeps; None where it has none."""
+    return (_change(b, a, size) if isinstance(b, np.ndarray) else None for b, a in zip(before, after, strict=True))
+
+
+def _change(before: Image, after: Image, size: tuple[int, int]) -> Change | None:
     """Change of the detail of an image of `size` between two sweeps; None where it has none."""
     if after.shape != before.shape:
         return None
@@ -127,7 +146,7 @@ def _change(before: Image, after: Image, size: tuple[int, int]) -> _Change | Non
     derivatives = np.stack([np.asarray(c, np.float32).ravel() for c in columns])
     residual = (after - before).ravel()
     typical = float(np.abs(residual).mean()) + 1e-9
-    weight = 1.0 / (1.0 + np.square(residual * np.float32(1.0 / (_OUTLIER * typical))))
+    weight = 1.0 / (1.0 + np.square(residual * np.float32(1.0 / (OUTLIER * typical))))
     weighted = derivatives * weight
     normal = np.asarray(weighted @ derivatives.T, np.float64)
     try:
@@ -135,10 +154,10 @@ def _change(before: Image, after: Image, size: tuple[int, int]) -> _Change | Non
     except np.linalg.LinAlgError:
         return None
     left = np.square(residual - np.float32(step) @ derivatives).reshape(shape)
-    blocks = max(shape[1] // _BLOCK_PX, 1), max(shape[0] // _BLOCK_PX, 1)
+    blocks = max(shape[1] // BLOCK_PX, 1), max(shape[0] // BLOCK_PX, 1)
     unexplained, present = (cv2.resize(a, blocks, interpolation=cv2.INTER_AREA) for a in (left, np.square(before)))
     usual = float(np.median(unexplained))
-    changed = (unexplained > _UNUSUAL * usual) & (unexplained > _UNEXPLAINED * present)
+    changed = (unexplained > UNUSUAL * usual) & (unexplained > UNEXPLAINED * present)
     noise = usual / max(float(np.median(present)), 1e-12)
     motion = Motion.from_parameters(size, (float(step[0]), float(step[1])), float(step[2]), float(step[3]), 0.0)
-    return _Change(motion.largest_displacement_px(), 1.0 + float(step[4]), float(changed.mean()), noise)
+    return Change(motion.largest_displacement_px(), 1.0 + float(step[4]), float(changed.mean()), noise)

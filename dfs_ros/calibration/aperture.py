@@ -28,10 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.config import CostConfig
-from dfs_ros.cost_volume import SpectraCache, cost_volume_from_config
-from dfs_ros.cost_volume.energy import log_energy
+from dfs_ros.cost_volume import SpectraCache
 from dfs_ros.cost_volume.hypotheses import depth_hypotheses
 from dfs_ros.depth import confidence, regularization
+from dfs_ros.depth.energies import Energies, HostEnergies
 from dfs_ros.depth.parabola import vertex
 from dfs_ros.optics import thin_lens
 from dfs_ros.types import Camera, FocalStack, opened, reduced
@@ -167,6 +167,7 @@ def fit_aperture(
     *,
     near_factor: float | None = None,
     threads: int = 0,
+    energies: Energies | None = None,
     tried: Callable[[int], None] | None = None,
 ) -> ApertureFit | None:
     """Fit the factor from described to observed blur of an aligned stack.
@@ -174,11 +175,13 @@ def fit_aperture(
     `nearest_m`: lower limit of depth. None if too few pixels have texture, or fewer than three images differ in focus.
     `near_factor`: factor that fitted another stack of this lens, around which the search begins; None = unknown. If the
     misfit still falls at an end of the range, the factor is that end. `tried` gets the number of factors tried.
+    `energies`: those of another device.
     """
     if len(np.unique(stack.focus_diopters)) < LEAST_FOCUSES:
         return None
-    large = _Misfit(reduced(stack, MEGAPIXELS), cost, threads, _BLUR_STEP_PX)
-    small = _Misfit(reduced(stack, _COARSE_MEGAPIXELS), cost, threads, _COARSE_BLUR_STEP_PX)
+    energies = energies or HostEnergies(threads)
+    large = _Misfit(reduced(stack, MEGAPIXELS), cost, energies, _BLUR_STEP_PX)
+    small = _Misfit(reduced(stack, _COARSE_MEGAPIXELS), cost, energies, _COARSE_BLUR_STEP_PX)
     far = 0.1 * min(1.0 / nearest_m, 1.0)
     coarse_m = depth_hypotheses(nearest_m, 1.0 / far, _COARSE_HYPOTHESES)
     energy = small.energy(1.0, coarse_m)
@@ -274,26 +277,19 @@ def combined(fits: Sequence[ApertureFit]) -> ApertureFit:
 class _Misfit:
     """Misfit of a stack for blur factors; the images are transformed once."""
 
-    def __init__(self, stack: FocalStack, cost: CostConfig, threads: int, step_px: float) -> None:
-        self._stack, self._threads, self._step_px = stack, threads, step_px
+    def __init__(self, stack: FocalStack, cost: CostConfig, energies: Energies, step_px: float) -> None:
+        self._stack, self._energies, self._step_px = stack, energies, step_px
         self._cost = dataclasses.replace(cost, method="residual", window_sigma_px=_WINDOW_SIGMA_PX)
         self._spectra = SpectraCache()
 
     def energy(self, factor: float, depths_m: NDArray[np.float64]) -> NDArray[np.float32]:
         """Logarithm of the squared residual, float32 (D, H, W)."""
-        volume = cost_volume_from_config(
-            opened(self._stack, factor),
-            depths_m,
-            self._cost,
-            threads=self._threads,
-            spectra_cache=self._spectra,
-            frame_keys=range(len(self._stack)),
-        )
-        return log_energy(volume, "residual")
+        return self._energies.volume(opened(self._stack, factor), depths_m, self._cost, self._spectra)
 
     def mean(self, factor: float, seen: NDArray[np.float64], nearest: float, textured: NDArray[np.bool_]) -> float:
         """Mean of the least energies over depth of the textured pixels; arguments as in :meth:`_depths`."""
-        least = regularization.least_energy(self.energy(factor, self._depths(factor, seen, nearest)))
+        depths_m = self._depths(factor, seen, nearest)
+        least = self._energies.least(opened(self._stack, factor), depths_m, self._cost, self._spectra)
         counts = cv2.resize(textured.astype(np.uint8), least.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
         return float(least[counts].mean(dtype=np.float64))
 

@@ -116,6 +116,15 @@ def minimum_with_offset(energy: Tensor) -> Tensor:
     return torch.where(best == middle, middle + offset.clamp(-0.5, 0.5), best.float())
 
 
+def least_energy(energy: Tensor) -> Tensor:
+    """:func:`dfs_ros.depth.regularization.least_energy` of a tensor (D, H, W)."""
+    middle = energy.argmin(dim=0).clamp(1, len(energy) - 2)
+    low, mid, high = (energy.gather(0, (middle + k)[None])[0] for k in (-1, 0, 1))
+    offset, _ = vertex(low, mid, high, where=torch.where)
+    inside = (mid <= low) & (mid <= high)
+    return torch.where(inside, mid - 0.25 * (low - high) * offset, torch.minimum(torch.minimum(low, mid), high))
+
+
 def at_index(values: Tensor, index: Tensor) -> Tensor:
     """`values` (D,) at fractional indices, linear in between."""
     below = index.long().clamp(max=len(values) - 2)

@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 
 from dfs_ros.alignment.moving import MovingStack
 from dfs_ros.config import Config
-from dfs_ros.cost_volume import cost_volume_from_config
-from dfs_ros.cost_volume.energy import log_energy
 from dfs_ros.cost_volume.hypotheses import depth_hypotheses, fine_count
 from dfs_ros.depth import regularization
 from dfs_ros.depth.confidence import confidence_of
+from dfs_ros.depth.energies import Energies, HostEnergies
 from dfs_ros.depth.guide import guide_image
 from dfs_ros.optics import thin_lens
 from dfs_ros.types import FocalStack, reduced
@@ -119,22 +118,27 @@ def hypotheses_for(stack: FocalStack, config: Config) -> Depths:
     return hypotheses_in(search_range(stack, config), stack, config)
 
 
-def find_range(stack: FocalStack, limits: SceneRange, config: Config, threads: int = 0) -> SceneRange:
+def find_range(
+    stack: FocalStack, limits: SceneRange, config: Config, threads: int = 0, energies: Energies | None = None
+) -> SceneRange:
     """Range of the scene of an aligned stack, see the module's text; `limits` if too few pixels are reliable."""
-    diopters, step = coarse_diopters(stack, limits, config, threads)
+    diopters, step = coarse_diopters(stack, limits, config, threads, energies)
     return widened(diopters, step).fitted(limits, _least_width(stack, config)) if diopters.size else limits
 
 
 def coarse_diopters(
-    stack: FocalStack, limits: SceneRange, config: Config, threads: int = 0
+    stack: FocalStack, limits: SceneRange, config: Config, threads: int = 0, energies: Energies | None = None
 ) -> tuple[NDArray[np.floating], float]:
-    """Inverse depths (N,) of the reliable pixels of a coarse pass, none if there are too few, and its step."""
+    """Inverse depths (N,) of the reliable pixels of a coarse pass, none if there are too few, and its step.
+
+    `energies`: those of another device.
+    """
     height, width = stack.size
     small = reduced(stack, 1e-6 * height * width * max(_REDUCTION, _COARSE_SIDE_PX / min(height, width)) ** 2)
     count = int(np.clip(math.ceil(blur_px(limits, small) / _COARSE_STEP_PX) + 1, 16, _MOST_COARSE))
     levels = np.linspace(limits.near, limits.far, count)
     cost = dataclasses.replace(config.cost, method="residual", channels="luma")
-    energy = log_energy(cost_volume_from_config(small, 1.0 / levels, cost, threads=threads), "residual")
+    energy = (energies or HostEnergies(threads)).volume(small, 1.0 / levels, cost)
     energy = regularization.aggregated(energy, guide_image(small.images), config.regularization, threads=threads)
     reliable = confidence_of(energy) > _LEAST_CONFIDENCE
     step = float(levels[0] - levels[1])

@@ -1,7 +1,7 @@
 """Steps of pipeline.py on a GPU, on tensors.
 
 Frames are uploaded once, registered and resampled here; aligned ones, inverse depth, sigma, confidence and the
-all-in-focus image are downloaded. Judge and aperture are computed on the host.
+all-in-focus image are downloaded. The judge is the host's.
 The steps in between do not wait for the device and use the current stream. Volume, aggregation and optimisation are
 each recorded as a CUDA graph and replayed for the same sizes. On a GPU the kernels are machine code; in tests `device`
 is the CPU and the host build of the same source replaces them, with the same code around them.
@@ -27,6 +27,7 @@ from dfs_ros.alignment.operations import Operations, Shot
 from dfs_ros.alignment.registration import Motion
 from dfs_ros.alignment.registration_torch import TorchRegistration, computed
 from dfs_ros.alignment.resampling_torch import resampled_frames
+from dfs_ros.alignment.still_torch import TorchStill
 from dfs_ros.calibration.aperture import ApertureTracker
 from dfs_ros.config import Config, CostConfig, RegularizationConfig
 from dfs_ros.consistency.judge import Judge
@@ -42,6 +43,7 @@ from dfs_ros.cost_volume.hypotheses import subdivided_tensor, subdivision_for
 from dfs_ros.cost_volume.problem import make_problem
 from dfs_ros.depth import texture_torch
 from dfs_ros.depth.cuda import Aggregation, at_ends, at_index, confidence_of, least_of, minimum_with_offset
+from dfs_ros.depth.energies_cuda import DeviceEnergies
 from dfs_ros.depth.guide import colours_of, guide_of
 from dfs_ros.estimator.host import HostSteps
 from dfs_ros.network import Network
@@ -51,7 +53,7 @@ from dfs_ros.types import FocalStack
 Depths = NDArray[np.float64]
 Image = NDArray[np.float32]
 
-_UPLOADS = 3  # images as taken, aligned, and aligned anew
+_UPLOADS = 5  # images as taken, aligned, aligned anew, and reduced ones of searches
 _MOST_RECORDINGS = 32  # of registration: five levels of the pyramid, with and without local motion
 
 
@@ -84,7 +86,9 @@ class GpuSteps(HostSteps):
         self._engines = Engines(kernels, device)
         self._aggregation = Aggregation(kernels)
         record = computed if graphs is None else graphs.like(_MOST_RECORDINGS)
-        self._operations = Operations(TorchRegistration(device, self.upload, record), self.resample, self.gains)
+        registration = TorchRegistration(device, self.upload, record)
+        self._operations = Operations(registration, TorchStill(self.upload), self.resample, self.gains)
+        self._energies = DeviceEnergies(kernels, device, self.upload)
         self._uploads: deque[tuple[NDArray[np.uint8], Tensor]] = deque(maxlen=_UPLOADS)
 
     @classmethod

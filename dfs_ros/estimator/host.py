@@ -19,6 +19,7 @@ from dfs_ros.consistency.findings import Findings
 from dfs_ros.consistency.judge import Judge, judge
 from dfs_ros.cost_volume import SpectraCache, all_in_focus
 from dfs_ros.depth import extrapolation, regularization, texture
+from dfs_ros.depth.energies import Energies, HostEnergies
 from dfs_ros.depth.readout import sigma_in_use
 from dfs_ros.depth.scene_range import SceneRange, coarse_diopters, find_range
 from dfs_ros.motion.even import found_by_parallax
@@ -91,6 +92,11 @@ class HostSteps:
         return Operations()
 
     @property
+    def energies(self) -> Energies:
+        """Maker of the energies of searches: range, aperture, motion."""
+        return HostEnergies(self.threads)
+
+    @property
     def fit_motions(self) -> Fit:
         """Fit of motions by a first inverse depth."""
         return fitted
@@ -104,7 +110,7 @@ class HostSteps:
             return aligned
         if most_parallax_px(aligned, limits.width) < LEAST_PARALLAX_PX:
             return aligned  # stands still: no need to look at the scene
-        diopters, _ = coarse_diopters(aligned.stack, limits, config, self.threads)
+        diopters, _ = coarse_diopters(aligned.stack, limits, config, self.threads, self.energies)
         if not diopters.size:
             return aligned
         typical, width = float(np.median(diopters)), float(np.ptp(np.percentile(diopters, [2.0, 98.0])))
@@ -114,7 +120,7 @@ class HostSteps:
         found = moving(stack, aligned, views, typical, alignment.transfer_curve)
         if parallax_px(found, width) < LEAST_PARALLAX_PX:
             return aligned
-        explanation = Explanation(aligned, diopters, config, self.threads)
+        explanation = Explanation(aligned, diopters, config, self.energies)
         found = explanation.with_breathing(found)
         if explanation.contradicts(found, stack):
             _log.warning("poses not used: they explain the images worse than a camera that stands still")
@@ -127,7 +133,7 @@ class HostSteps:
         within = scale_within(stack, config.motion.translation_sigma)
         lens = config.lens.aperture == "fitted" and config.lens.aperture_scale == 1.0 and self._lens is None
         lens = lens and math.isnan(stack.camera.aperture_sigma)
-        better = corrected(stack, diopters, within, config, self.threads, fit_lens=lens)
+        better = corrected(stack, diopters, within, config, self.energies, fit_lens=lens)
         return brought(dataclasses.replace(aligned, stack=better), diopters, config.alignment.transfer_curve)
 
     def realign(
@@ -156,7 +162,7 @@ class HostSteps:
 
         def fit(near_factor: float | None = None) -> ApertureFit | None:
             nearest_m = nearest_searched(aligned.stack, depths_m)
-            return fit_aperture(aligned.stack, nearest_m, config.cost, near_factor=near_factor, threads=self.threads)
+            return fit_aperture(aligned.stack, nearest_m, config.cost, near_factor=near_factor, energies=self.energies)
 
         return (fit() or unfitted()) if self._lens is None else self._lens.fit(described.camera, fit)
 
@@ -165,7 +171,7 @@ class HostSteps:
         return self.findings.of(stack, lambda: judge(stack, aligned, aperture, curve))
 
     def find_range(self, aligned: AlignedStack, limits: SceneRange, config: Config) -> SceneRange:
-        return find_range(aligned.stack, limits, config, threads=self.threads)
+        return find_range(aligned.stack, limits, config, self.threads, self.energies)
 
     def sigma(self, spread: Image, disagreement: Image, diopters: Image, focus_diopters: float) -> Image:
         """Standard deviation of the inverse depth of each pixel, for the mean focus of the stack."""

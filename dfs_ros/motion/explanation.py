@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 from dfs_ros.alignment.align import AlignedStack
 from dfs_ros.alignment.moving import MovingStack, View
 from dfs_ros.config import Config
-from dfs_ros.cost_volume import cost_volume_from_config
-from dfs_ros.cost_volume.energy import log_energy
-from dfs_ros.depth.regularization import least_energy
+from dfs_ros.depth.energies import Energies
 from dfs_ros.motion.views import followed_stack, moving
 from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.types import FocalStack, reduced
@@ -45,8 +43,10 @@ class Explanation:
     `diopters`: inverse depths of the scene, of any shape.
     """
 
-    def __init__(self, aligned: AlignedStack, diopters: NDArray[np.floating], config: Config, threads: int) -> None:
-        self._aligned, self._curve, self._threads = aligned, config.alignment.transfer_curve, threads
+    def __init__(
+        self, aligned: AlignedStack, diopters: NDArray[np.floating], config: Config, energies: Energies
+    ) -> None:
+        self._aligned, self._curve, self._energies = aligned, config.alignment.transfer_curve, energies
         self._cost = replace(config.cost, method="residual", channels="luma", window_sigma_px=_WINDOW_PX)
         small = reduced(aligned.stack, _PIXELS * 1e-6)
         middle = small.images[aligned.reference].astype(np.float32)
@@ -88,8 +88,7 @@ class Explanation:
         small = reduced(stack, _PIXELS * 1e-6)
         span_px = (self._ends[1] - self._ends[0]) * stack.parallax_px_per_diopter * small.size[1] / stack.size[1]
         levels = np.linspace(*self._ends, int(np.clip(span_px / _STEP_PX, _FEWEST, _MOST)))
-        volume = cost_volume_from_config(small, 1.0 / levels, self._cost, threads=self._threads)
-        return float(least_energy(log_energy(volume, "residual")[:, self._counts]).mean())
+        return float(self._energies.least(small, 1.0 / levels, self._cost)[self._counts].mean())
 
 
 def _turned(stack: FocalStack, aligned: AlignedStack, transfer_curve: str) -> AlignedStack:

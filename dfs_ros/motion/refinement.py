@@ -24,10 +24,9 @@ from dfs_ros.alignment.refinement import beside_no_jump, blurred, detail, weight
 from dfs_ros.alignment.registration import PIXELS_PER_MEASUREMENT, Motion
 from dfs_ros.calibration.aperture import fit_aperture, nearest_searched
 from dfs_ros.config import Config, CostConfig
-from dfs_ros.cost_volume import cost_volume_from_config
-from dfs_ros.cost_volume.energy import COST_FLOOR
 from dfs_ros.cost_volume.problem import aligned_coc_px
 from dfs_ros.depth.confidence import confidence_of
+from dfs_ros.depth.energies import Energies
 from dfs_ros.motion.views import elapsed_s
 from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.types import opened
@@ -51,7 +50,7 @@ _FIRST_STEP = 0.03
 
 
 def corrected(
-    stack: MovingStack, diopters: Image, log_within: float, config: Config, threads: int, *, fit_lens: bool
+    stack: MovingStack, diopters: Image, log_within: float, config: Config, energies: Energies, *, fit_lens: bool
 ) -> MovingStack:
     """Gains, views and, with `fit_lens`, aperture of a moving camera by a first inverse depth (H, W)."""
     curve = config.alignment.transfer_curve
@@ -59,9 +58,9 @@ def corrected(
     if fit_lens:
         still, _ = stack.still(diopters, curve)
         nearest_m = nearest_searched(still, np.array([1.0 / np.percentile(diopters, 99.0)]))
-        fit = fit_aperture(still, nearest_m, config.cost, threads=threads)
+        fit = fit_aperture(still, nearest_m, config.cost, energies=energies)
         stack = stack if fit is None else replace(stack, camera=opened(stack, fit.scale).camera)
-    return gauss_newton(stack, by_blur(stack, diopters, log_within, config.cost, threads), curve, log_within)
+    return gauss_newton(stack, by_blur(stack, diopters, log_within, config.cost, energies), curve, log_within)
 
 
 def gauss_newton(stack: MovingStack, diopters: Image, transfer_curve: str, log_within: float) -> MovingStack:
@@ -133,7 +132,7 @@ def gauss_newton(stack: MovingStack, diopters: Image, transfer_curve: str, log_w
     return stack.with_views(views)
 
 
-def by_blur(stack: MovingStack, diopters: Image, log_within: float, cost: CostConfig, threads: int) -> Image:
+def by_blur(stack: MovingStack, diopters: Image, log_within: float, cost: CostConfig, energies: Energies) -> Image:
     """Inverse depth (H, W) corrected in what parallax cannot tell, by blur alone.
 
     ``q' = exp(m) q + b + g x`` at the maximum of ``-mean ln c(x, q'(x)) / e^2 - sum (p / s_p)^2 / 2`` over the p (m, b
@@ -146,8 +145,7 @@ def by_blur(stack: MovingStack, diopters: Image, log_within: float, cost: CostCo
     still, inside = stack.still(diopters, resolved.transfer_curve)
     far, near = np.percentile(diopters, [1.0, 99.0])
     levels = np.linspace(near * _BLUR_REACH, far / _BLUR_REACH, _BLUR_HYPOTHESES)
-    volume = cost_volume_from_config(still, 1.0 / levels, resolved, threads=threads)
-    log_cost = np.log(volume + np.float32(COST_FLOOR))
+    log_cost = energies.volume(still, 1.0 / levels, resolved)
     coc = np.moveaxis(aligned_coc_px(diopters[..., None].astype(np.float64), stack), -1, 0).astype(np.float32)
     counts = (confidence_of(log_cost) > _TEXTURED) & beside_no_jump(coc, np.asarray(inside.all(axis=0)))
     if counts.mean() < _LEAST_SHARE:

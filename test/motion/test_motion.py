@@ -13,6 +13,7 @@ from dfs_ros.alignment.align import align, aligned_as_is
 from dfs_ros.alignment.moving import MovingStack
 from dfs_ros.alignment.refinement import refined
 from dfs_ros.config import Config
+from dfs_ros.depth.energies import HostEnergies
 from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.motion.even import found_by_parallax
 from dfs_ros.motion.explanation import Explanation
@@ -102,7 +103,7 @@ def test_blur_tells_the_scale_and_registration_the_velocity() -> None:
     assert stack.positions_m[4, 0] == pytest.approx(1.08 * 0.2 * 2 / 30)
     by_parallax = (1.0 / truth_m() / 1.08).astype(np.float32)
     config = Config.from_dict(SETTINGS)
-    diopters = by_blur(stack, by_parallax, 0.1, config.cost, threads=1)
+    diopters = by_blur(stack, by_parallax, 0.1, config.cost, HostEnergies(1))
     middle = diopters[3 * SIZE[0] // 4, SIZE[1] // 2]
     assert middle * NEAR_M == pytest.approx(1.0, abs=0.02)
     better = gauss_newton(stack, (1.0 / truth_m()).astype(np.float32), "srgb", 0.3)
@@ -122,7 +123,7 @@ def test_breathing_is_found_with_poses_where_parallax_misleads_registration() ->
     views = views_from_poses(aligned, 1.0)
     assert views is not None
     registered = moving(stack, aligned, views, 1.0, "srgb")
-    explanation = Explanation(aligned, 1.0 / truth_m(), config, threads=1)
+    explanation = Explanation(aligned, 1.0 / truth_m(), config, HostEnergies(1))
     found = followed_stack(explanation.with_breathing(registered))
     np.testing.assert_allclose([view.log_scale for view in found.views], factor * modelled, atol=0.001)
     assert abs(views[0].log_scale - factor * modelled[0]) > 0.0015

@@ -23,6 +23,7 @@ class ResampledByHost(GpuSteps):
 
     operations = HostSteps.operations
     fit_motions = HostSteps.fit_motions
+    energies = HostSteps.energies
 
 
 def host_build_steps(

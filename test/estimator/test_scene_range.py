@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,18 @@ def test_a_live_camera_keeps_the_range_until_the_scene_leaves_it() -> None:
     for result, depth_m in ((first, 0.5), (again, 0.5), (far, 3.0), (back, 0.5)):
         assert result.coverage > 0.9
         assert abs(np.nanmedian(result.depth_m) / depth_m - 1.0) < 0.05
+
+
+def test_an_object_that_comes_into_view_is_noticed_at_once() -> None:
+    estimator = estimator_of(one_camera=True)
+    wall, object_ = stack_of(2.0), stack_of(0.5)
+    before = estimator.estimate(wall, sharpen=False)
+    images = wall.images.copy()
+    images[:, 30:66, 40:76] = object_.images[:, 30:66, 40:76]  # a tenth of the image
+    entered = estimator.estimate(replace(wall, images=images), sharpen=False)
+    assert range_of(before)[0] > 0.6 > 0.5 > range_of(entered)[0]
+    assert np.nanmedian(entered.depth_m[36:60, 46:70]) == pytest.approx(0.5, rel=0.05)
+    assert np.nanmedian(entered.depth_m[:, 90:]) == pytest.approx(2.0, rel=0.05)
 
 
 def test_separate_stacks_have_ranges_of_their_own() -> None:

@@ -260,6 +260,7 @@ def kept_range(
     needed = widened(diopters, 0.0)
     if max(needed.width, _least_width(stack, config)) < _SHRUNK * used.width:
         return None
+    needed = needed.fitted(used)  # which lies within the limits
     return needed if len(hypotheses_in(needed, stack, config)) < len(hypotheses_in(used, stack, config)) else used
 
 

@@ -137,6 +137,8 @@ def test_a_range_is_kept_while_the_scene_needs_as_many_hypotheses() -> None:
     assert fewer is not None and used.far < fewer.far < 0.8 and 2.8 < fewer.near < used.near
     assert len(hypotheses_in(fewer, stack, Config())) < len(hypotheses_in(used, stack, Config()))
     assert kept_range(fewer, np.linspace(0.8, 2.8, 100), stack, Config()) == fewer
+    far = kept_range(SceneRange(0.01, 4.0), np.linspace(0.01, 2.5, 100), stack, Config())
+    assert far is not None and far.far == 0.01
     assert kept_range(used, np.array([]), stack, Config()) is None
     narrow = SceneRange(1.0, 2.2)  # no range is made narrower
     assert kept_range(narrow, np.full(100, 1.6), stack, Config()) == narrow

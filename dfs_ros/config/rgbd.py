@@ -40,7 +40,7 @@ class RgbdConfig:
     focus_diopters: str = setting("2.0,1.3,0.8,0.4,0.1", "Focus positions of a sweep, comma-separated", unit="1/m")
     max_megapixels: float = setting(
         0.077,
-        "Maximum size of the images sent; larger ones are reduced. Rendering 320 x 240 takes about 0.2 s of a core",
+        "Maximum size of the images sent; larger ones are reduced. Rendering 320 x 240 takes 0.3 to 0.7 s of a core",
         unit="Mpx",
         low=0.001,
         high=50,

@@ -227,7 +227,9 @@ class FocusSweeper:
             try:
                 self._lens.move(position.raw)
             except TimeoutError as error:
-                self._transport.log("warning", f"the lens does not move: {error}", key="silent", every_s=5.0)
+                self._transport.log(
+                    "warning", f"the lens does not move: {error}", key="silent", every_s=5.0, error=error
+                )
                 self._stop.wait(_RETRY_S)
                 continue
             self._publish(position, asked_ns)

@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 import numpy as np
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 class _Newest:
     depth: DepthData | None = None
     frame: FrameData | None = None
-    status: ViewerStatus | None = None
+    status: ViewerStatus = field(default_factory=ViewerStatus)
     history: tuple[FocusSample, ...] = ()
 
 
@@ -133,7 +133,12 @@ class Viewer:
         with self._lock:
             if self._closing:
                 raise RuntimeError("the viewer is closed")
-            self._newest = replace(self._newest, **changes)  # type: ignore[arg-type]
+            status = self._newest.status  # its age is of what came before
+            if "depth" in changes:
+                status = replace(status, stale_depth="")
+            if "frame" in changes:
+                status = replace(status, stale_image="")
+            self._newest = replace(self._newest, **{"status": status, **changes})  # type: ignore[arg-type]
             self._changed = True
             self._lock.notify_all()
 
@@ -182,7 +187,7 @@ class Viewer:
             self._page.redraw()
         if newest.frame is not None and newest.frame is not shown.frame:
             self._page.show_frame(newest.frame, newest.history)
-        self._page.show_status(newest.status or ViewerStatus())
+        self._page.show_status(newest.status)
 
 
 def _checked_depth(

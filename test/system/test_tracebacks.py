@@ -119,6 +119,8 @@ TELL = {"debug", "info", "warning", "error", "critical", "log", "_log", "print"}
 KEEP = {"keep_traceback", "exception", "set_exception"}
 # These hand the exception itself on, to who raises it.
 HANDED_ON = {
+    "dfs_ros/camera/sweeper.py": "self._transport.end(error)",
+    "dfs_ros/cli/capture.py": "answers.append(error)",
     "dfs_ros/network/runners/tensorrt.py": "self.stopped = error",
     "dfs_ros/node/worker.py": "self._on_failure(error)",
     "dfs_ros/transport/guard.py": "self._drop(place, counts, error)",

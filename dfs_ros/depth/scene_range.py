@@ -48,7 +48,7 @@ _STEP_PX = 1.2  # of blur, between computed hypotheses
 _COARSEST_STEP_PX = 2.0
 _LEAST_STEP_PX = 0.15  # of blur, between interpolated hypotheses: sigma is about a step at least
 _MOST_HYPOTHESES = 512
-_FEWEST = 16
+_FEWEST = 8
 # Costs of few images have a sharper dip than a spline follows. At 1.2 px depth is off by 15 % of two images, 1.9 % of
 # four; at 0.6 px by 0.4 % of four (boards at 0.8 to 2 m, a lens of 12 px a dioptre).
 _IMAGES_FOR_FEWER, _IMAGES_FOR_FEWEST = 4, 5
@@ -170,8 +170,8 @@ def widest_blur_px(found: SceneRange, stack: FocalStack) -> float:
 def hypotheses_in(found: SceneRange, stack: FocalStack, config: Config) -> Depths:
     """Hypotheses in metres, near to far, dense enough for the blur of `stack`.
 
-    `hypotheses.count` of them; as few as lie at most 1.2 px of blur apart (0.6 px of four images; all of fewer), and
-    of which interpolation makes the same number, so that sizes of networks and graphs remain; twice as many if
+    `hypotheses.count` of them; half or a quarter if these lie at most 1.2 px of blur apart (0.6 px of four images; all
+    of fewer), and interpolation makes the same number, so that sizes of networks and graphs remain; twice as many if
     they would lie over 2 px apart.
     """
     settings, across_px = config.hypotheses, blur_px(found, stack)
@@ -179,11 +179,14 @@ def hypotheses_in(found: SceneRange, stack: FocalStack, config: Config) -> Depth
     if across_px > _COARSEST_STEP_PX * (count - 1):
         count = min(2 * count - 1, _MOST_HYPOTHESES)
     elif config.cost.method == "residual" and len(stack) >= _IMAGES_FOR_FEWER:
-        step_px = _STEP_PX if len(stack) >= _IMAGES_FOR_FEWEST else 0.5 * _STEP_PX
-        least = max(across_px / step_px, _FEWEST - 1)  # steps
         made = _fine_count(config)
-        steps = [n for n in range(math.ceil(least), count) if fine_count(n + 1, settings.interpolate_to) == made]
-        count = min([*steps, count - 1]) + 1
+        step_px = _STEP_PX if len(stack) >= _IMAGES_FOR_FEWEST else 0.5 * _STEP_PX
+        while (
+            (fewer := (count + 1) // 2) >= _FEWEST
+            and fine_count(fewer, settings.interpolate_to) == made
+            and across_px <= step_px * (fewer - 1)
+        ):
+            count = fewer
     return depth_hypotheses(1.0 / found.near, 1.0 / found.far, count, settings.spacing)
 
 
@@ -251,17 +254,11 @@ def shares_at_ends(ends: Image, confidence: Image) -> tuple[float, float]:
 def kept_range(
     used: SceneRange, diopters: NDArray[np.floating], stack: FocalStack, config: Config
 ) -> SceneRange | None:
-    """Range for the next stack: that used, or that of the reliable inverse depths (N,) where fewer hypotheses do.
-
-    None if these need less than half of it.
-    """
+    """Range for the next stack: that used; None if the reliable inverse depths (N,) need less than half of it."""
     if not diopters.size:
         return None
-    needed = widened(diopters, 0.0)
-    if max(needed.width, _least_width(stack, config)) < _SHRUNK * used.width:
-        return None
-    needed = needed.fitted(used)  # which lies within the limits
-    return needed if len(hypotheses_in(needed, stack, config)) < len(hypotheses_in(used, stack, config)) else used
+    needed = max(widened(diopters, 0.0).width, _least_width(stack, config))
+    return used if needed >= _SHRUNK * used.width else None
 
 
 def _least_width(stack: FocalStack, config: Config) -> float:

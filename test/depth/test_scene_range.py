@@ -84,13 +84,13 @@ def test_steps_follow_the_blur() -> None:
     def count_of(across_px: float, **hypotheses: Any) -> int:
         return len(hypotheses_in(SceneRange(1.0, 1.0 + across_px / px), stack, config_of(**hypotheses)))
 
-    assert [count_of(across_px) for across_px in (9.0, 17.9, 18.1, 23.9, 24.1, 35.9, 36.1, 119.0, 121.0)] == [
-        *(16, 16, 21, 21, 31, 31, 61, 61, 121)
+    assert [count_of(across_px) for across_px in (9.0, 17.9, 18.1, 35.9, 36.1, 119.0, 121.0)] == [
+        *(16, 16, 31, 31, 61, 61, 121)
     ]
     assert count_of(9.0, interpolate_to=0) == 61
     stack = FocalStack(NO_TEXTURE[:4], np.array(FOCUS[:4]), CAMERA)
     px = float(thin_lens.coc_px_per_diopter(stack.focus_diopters, CAMERA).max())
-    assert [count_of(across_px) for across_px in (8.9, 9.1, 11.9, 12.1, 17.9, 18.1)] == [16, 21, 21, 31, 31, 61]
+    assert [count_of(across_px) for across_px in (8.9, 9.1, 17.9, 18.1)] == [16, 31, 31, 61]
     stack = FocalStack(NO_TEXTURE[:3], np.array(FOCUS[:3]), CAMERA)
     assert count_of(1.0) == 61
     assert count_of(9.0, count=20) == 20  # 20 make 77, 10 would make 64
@@ -128,17 +128,11 @@ def test_a_scene_that_leaves_its_range_is_noticed_where_the_search_goes_on() -> 
     assert not has_left(ends, 0.2 * confidence, used, limits)
 
 
-def test_a_range_is_kept_while_the_scene_needs_as_many_hypotheses() -> None:
+def test_a_range_is_kept_while_the_scene_needs_half_of_it() -> None:
     stack = FocalStack(NO_TEXTURE, np.array(FOCUS), CAMERA)
     used = SceneRange(0.5, 4.5)
-    for low, high, expected in ((0.6, 4.3, used), (1.2, 1.6, None)):
+    for low, high, expected in ((0.8, 2.8, used), (1.2, 1.6, None)):
         assert kept_range(used, np.linspace(low, high, 100), stack, Config()) == expected
-    fewer = kept_range(used, np.linspace(0.8, 2.8, 100), stack, Config())
-    assert fewer is not None and used.far < fewer.far < 0.8 and 2.8 < fewer.near < used.near
-    assert len(hypotheses_in(fewer, stack, Config())) < len(hypotheses_in(used, stack, Config()))
-    assert kept_range(fewer, np.linspace(0.8, 2.8, 100), stack, Config()) == fewer
-    far = kept_range(SceneRange(0.01, 4.0), np.linspace(0.01, 2.5, 100), stack, Config())
-    assert far is not None and far.far == 0.01
     assert kept_range(used, np.array([]), stack, Config()) is None
     narrow = SceneRange(1.0, 2.2)  # no range is made narrower
     assert kept_range(narrow, np.full(100, 1.6), stack, Config()) == narrow

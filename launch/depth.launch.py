@@ -39,20 +39,19 @@ STABLE_S = 60.0
 
 
 class Driver(NamedTuple):
-    """Driver of another package, its topics, and how its lens is swept and its focus known."""
+    """Driver of another package, its topics, and how its lens is swept."""
 
     package: str
     executable: str
     folder: str
     frame_parameter: str
     sweeper: str
-    focus_source: str
 
 
 DRIVERS = {
-    "camera_ros": Driver("camera_ros", "camera_node", "camera/", "frame_id", "camera_ros", "diagnostics"),
-    "v4l2_camera": Driver("v4l2_camera", "v4l2_camera_node", "", "camera_frame_id", "v4l2", "commands"),
-    "usb_cam": Driver("usb_cam", "usb_cam_node_exe", "", "frame_id", "v4l2", "commands"),
+    "camera_ros": Driver("camera_ros", "camera_node", "camera/", "frame_id", "camera_ros"),
+    "v4l2_camera": Driver("v4l2_camera", "v4l2_camera_node", "", "camera_frame_id", "v4l2"),
+    "usb_cam": Driver("usb_cam", "usb_cam_node_exe", "", "frame_id", "v4l2"),
 }
 FOCUS_SOURCES = {"camera_ros": "diagnostics", "v4l2": "commands", "parameter": "commands", "topic": "commands"}
 SWEPT_SPAN_S = 20.0

@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dfs_ros.alignment.registration import WINDOW_PX
+from dfs_ros.optics.srgb import linear_table
 from dfs_ros.system.transfers import uploaded
 
 Image = NDArray[np.float32]
@@ -26,6 +28,17 @@ def grey_of(images: Tensor) -> Tensor:
         return images.float()
     red, green, blue = (plane.int() * weight for plane, weight in zip(images.unbind(dim=-1), _GREY, strict=True))
     return ((red + green + blue + (1 << 14)) >> 15).float()
+
+
+def light(images: Tensor, shape: Size, transfer_curve: str) -> Tensor:
+    """:func:`.registration.light` of uint8 images (F, H, W[, 3])."""
+    table = uploaded(linear_table(transfer_curve).astype(np.float32), images.device)
+    return resized(table[grey_of(images).long()], shape)
+
+
+def detail(planes: Tensor) -> Tensor:
+    """:func:`.registration.detail` of planes (..., h, w)."""
+    return planes - filtered(planes, mean, mean, WINDOW_PX)
 
 
 def reflected(index: Tensor, size: int) -> Tensor:

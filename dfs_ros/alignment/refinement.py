@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from dfs_ros.alignment.align import AlignedStack, realigned
 from dfs_ros.alignment.matching import SIGNIFICANT_PX, difference_px
 from dfs_ros.alignment.operations import Operations
-from dfs_ros.alignment.registration import PIXELS_PER_MEASUREMENT, Motion, coordinates, light
+from dfs_ros.alignment.registration import PIXELS_PER_MEASUREMENT, Motion, coordinates, detail, light, weighted
 from dfs_ros.optics import thin_lens
 from dfs_ros.types import FocalStack
 
@@ -42,9 +42,7 @@ BLUR_STEP_PX = 0.5  # between the disks that are computed, pixels of the images 
 MOST_DISKS = 12
 JUMP_PX = 0.75  # pixels whose neighbourhood differs by more blur are beside a jump
 NEAR_PX = 3  # reach of the neighbourhood
-SMOOTH_PX = 17  # window of the mean that is subtracted: exposure and vignetting
 LEAST_SHARE = 0.1  # of pixels that count
-OUTLIER = 3.0
 CONVERGED_PX = 0.01
 _SMALLEST_PX = 32  # least height and width of the images compared
 # Standard deviation of shift x, shift y, log scale, roll, and of parallax by a standard deviation of inverse depth.
@@ -284,13 +282,6 @@ class _Pair:
         return FrameFit(np.zeros(7), np.zeros((7, 7)), misfit, float(residual.size))
 
 
-def weighted(residual: Image) -> tuple[Image, float]:
-    """Weights of pixels, small for outliers, and the mean squared residual."""
-    typical = float(np.abs(residual).mean()) + 1e-9
-    weight = 1.0 / (1.0 + np.square(residual / np.float32(OUTLIER * typical)))
-    return weight, float((weight * residual) @ residual / weight.sum()) + 1e-14
-
-
 def blurred(image: Image, diameter_px: Image) -> Image:
     """Blur every pixel of an image (h, w) by a disk of its own diameter (h, w), linear between computed disks."""
     levels = disk_levels(float(diameter_px.min()), float(diameter_px.max()))
@@ -307,11 +298,6 @@ def disk_levels(low_px: float, high_px: float) -> Array:
     """Diameters of the disks computed for diameters from `low_px` to `high_px`."""
     count = int(np.clip(math.ceil((high_px - low_px) / BLUR_STEP_PX), 1, MOST_DISKS - 1)) + 1
     return np.linspace(low_px, max(high_px, low_px + 0.1), count)
-
-
-def detail(image: Image) -> Image:
-    """Image (h, w) without its local mean."""
-    return np.asarray(image - cv2.blur(image, (SMOOTH_PX, SMOOTH_PX), borderType=cv2.BORDER_REFLECT))
 
 
 def _fits(pair: _Pair, start: Motion) -> list[FrameFit]:

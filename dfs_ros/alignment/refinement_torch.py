@@ -17,15 +17,14 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.nn import functional as F
 
-from dfs_ros.alignment import refinement
+from dfs_ros.alignment import filters_torch, refinement
 from dfs_ros.alignment.align import AlignedStack
-from dfs_ros.alignment.filters_torch import central, filtered, grey_of, mean, reflected, resized
+from dfs_ros.alignment.filters_torch import central, detail, reflected
 from dfs_ros.alignment.refinement import MODELS, Fits, FrameFit
-from dfs_ros.alignment.registration import PIXELS_PER_MEASUREMENT, coordinates
+from dfs_ros.alignment.registration import OUTLIER, PIXELS_PER_MEASUREMENT, coordinates
 from dfs_ros.alignment.registration_torch import POSITIONS
 from dfs_ros.alignment.resampling_torch import maps_of
 from dfs_ros.optics import thin_lens
-from dfs_ros.optics.srgb import linear_table
 from dfs_ros.system.transfers import downloaded, uploaded
 from dfs_ros.types import FocalStack
 
@@ -62,8 +61,7 @@ def fitted(
     (low_px, high_px), (pixels, typical, width) = told[:-3].reshape(2, -1), told[-3:].tolist()
     if pixels < refinement.LEAST_SHARE * counts.numel():
         return None
-    table = uploaded(linear_table(transfer_curve).astype(np.float32), device)
-    light = resized(table[grey_of(images).long()], shape)
+    light = filters_torch.light(images, shape, transfer_curve)
     blurs = [_Blur.of(float(low_px[k]), float(high_px[k]), coc_px[k]) for k in range(len(coc_px))]
     motions = [e.motion for e in chosen]
     own = light[aligned.kept[aligned.reference]]
@@ -71,7 +69,7 @@ def fitted(
     pairs = _Pairs(
         stack.size,
         light[list(frames.values())] * gains,
-        torch.stack([_detail(blurs[k].applied(own[None])[0]) for k in frames]),
+        torch.stack([detail(blurs[k].applied(own[None])[0]) for k in frames]),
         blurs[aligned.reference],
         counts,
         (q - typical) / (width + 1e-6),
@@ -170,13 +168,13 @@ class _Pairs:
         seen = F.grid_sample(
             self._light[:, None], normal, mode="bicubic", padding_mode="reflection", align_corners=False
         )
-        moving = _detail(self._blur.applied(seen[:, 0]))
+        moving = detail(self._blur.applied(seen[:, 0]))
         return moving - self._fixed, (moving + self._fixed) * 0.5
 
     def misfit(self, residual: Tensor) -> tuple[Tensor, Tensor]:
         """Weights (K, h, w), 0 where pixels do not count, and the mean squared residual (K,), float64."""
         typical = (residual.abs() * self._counts).sum(dim=(1, 2)) / self._counts.sum() + 1e-9
-        weight = self._counts / (1.0 + (residual / (refinement.OUTLIER * typical[:, None, None])).square())
+        weight = self._counts / (1.0 + (residual / (OUTLIER * typical[:, None, None])).square())
         squares = (weight * residual.square()).sum(dim=(1, 2)).double()
         return weight, squares / weight.sum(dim=(1, 2)).double() + 1e-14
 
@@ -224,10 +222,6 @@ class _Pairs:
         inside = information * chosen[:, None] * chosen + torch.diag(1.0 - chosen)
         found: Tensor = torch.linalg.solve_ex(inside, (right * chosen)[..., None]).result[..., 0]
         return found
-
-
-def _detail(planes: Tensor) -> Tensor:
-    return planes - filtered(planes, mean, mean, refinement.SMOOTH_PX)
 
 
 def _beside_no_jump(coc_px: Tensor, valid: Tensor) -> Tensor:

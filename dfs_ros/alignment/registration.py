@@ -21,7 +21,7 @@ from dfs_ros.optics.srgb import linear_table
 Array = NDArray[np.float64]
 Image = NDArray[np.float32]
 
-WINDOW_PX = 17  # neighbourhood of the local normalisation, at every level
+WINDOW_PX = 17  # of the local mean that is subtracted: exposure and vignetting
 NOISE = 0.05  # contrast of flat neighbourhoods, as a share of the image's mean intensity
 _COARSEST_PX = 48  # longest side of the coarsest level, at most
 _OUTSIDE, _INSIDE = 1e5, 1e3  # marks pixels from beyond the border, even when interpolated; features stay far below
@@ -153,6 +153,18 @@ def light(image: NDArray[np.uint8], shape: tuple[int, int], transfer_curve: str)
     return np.asarray(cv2.resize(linear, shape[::-1], interpolation=cv2.INTER_AREA), np.float32)
 
 
+def detail(image: Image) -> Image:
+    """Image (h, w) without its local mean."""
+    return np.asarray(image - cv2.blur(image, (WINDOW_PX, WINDOW_PX), borderType=cv2.BORDER_REFLECT))
+
+
+def weighted(residual: Image) -> tuple[Image, float]:
+    """Weights of pixels, small for outliers, and the mean squared residual."""
+    typical = float(np.abs(residual).mean()) + 1e-9
+    weight = 1.0 / (1.0 + np.square(residual / np.float32(OUTLIER * typical)))
+    return weight, float((weight * residual) @ residual / weight.sum()) + 1e-14
+
+
 class Features:
     """Pyramid of locally normalised linear intensity, coarse to fine: `levels`, float32 (h, w).
 
@@ -221,8 +233,7 @@ def _reduced(plane: Any, step: int) -> Any:
 
 
 def _contrast(plane: Image) -> Image:
-    smooth = cv2.GaussianBlur(plane, (5, 5), 0.8)
-    return np.asarray(smooth - cv2.blur(smooth, (WINDOW_PX, WINDOW_PX), borderType=cv2.BORDER_REFLECT))
+    return detail(np.asarray(cv2.GaussianBlur(plane, (5, 5), 0.8), np.float32))
 
 
 def _normalized(plane: Image, noise: float) -> Image:

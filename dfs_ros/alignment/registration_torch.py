@@ -22,6 +22,7 @@ from dfs_ros.alignment.filters_torch import (
     applied,
     area,
     cubic,
+    detail,
     difference,
     filtered,
     gaussian,
@@ -347,8 +348,7 @@ def _searched_locally(
 
 
 def _local_contrast(planes: Tensor) -> Tensor:
-    smooth = filtered(planes, narrow, narrow)
-    return smooth - filtered(smooth, mean, mean, registration.WINDOW_PX)
+    return detail(filtered(planes, narrow, narrow))
 
 
 def _normalized(planes: Tensor, noise: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dfs_ros.alignment.exposure import SAME_WITHIN
 from dfs_ros.alignment.matching import SIGNIFICANT_PX, Breathing, FrameAlignment, Match
-from dfs_ros.alignment.registration import Motion, coordinates, light
+from dfs_ros.alignment.registration import Motion, coordinates, detail, light, weighted
 from dfs_ros.config import AlignmentConfig
 from dfs_ros.types import FocalStack
 
@@ -26,8 +26,6 @@ Array = NDArray[np.float64]
 Image = NDArray[np.float32]
 
 LONGEST_PX = 320  # of the images compared; at least halved
-SMOOTH_PX = 17  # window of the mean that is subtracted
-OUTLIER = 3.0  # residuals of this many times the mean count half
 BLOCK_PX = 8  # of the images compared
 # Of a changed block: residual energy beside the median block's, and as a share of the block's own detail.
 UNUSUAL, UNEXPLAINED = 9.0, 0.25
@@ -72,8 +70,7 @@ def details(images: NDArray[np.uint8], transfer_curve: str) -> Iterator[Image]:
 
 def detail_of(image: NDArray[np.uint8], transfer_curve: str) -> Image:
     """Linear intensity (h, w) of an image, reduced, without its local mean."""
-    reduced = light(image, reduced_shape(image.shape[:2]), transfer_curve)
-    return np.asarray(reduced - cv2.blur(reduced, (SMOOTH_PX, SMOOTH_PX), borderType=cv2.BORDER_REFLECT))
+    return detail(light(image, reduced_shape(image.shape[:2]), transfer_curve))
 
 
 def with_details(stack: FocalStack, match: Match, transfer_curve: str, still: Still) -> Match:
@@ -99,12 +96,12 @@ def unmoved(
         initial is None
         or config.mode != "refine"
         or len(own) != 1
-        or own[0] != (own[0] if reference is None else reference)
+        or reference not in (None, own[0])
         or any(before.detail is None for before in initial)
     ):
         return None
-    details = still.details(stack.images, config.transfer_curve)
-    after = (detail * np.float32(before.gain) for detail, before in zip(details, initial, strict=True))
+    found_details = still.details(stack.images, config.transfer_curve)
+    after = (found * np.float32(before.gain) for found, before in zip(found_details, initial, strict=True))
     gains = []
     for change in still.changes([before.detail for before in initial], after, stack.size):
         if change is None or not change.is_none:
@@ -145,12 +142,10 @@ def _change(before: Image, after: Image, size: tuple[int, int]) -> Change | None
     columns = (slope_x, slope_y, slope_x * x + slope_y * y, slope_y * x - slope_x * y, before)
     derivatives = np.stack([np.asarray(c, np.float32).ravel() for c in columns])
     residual = (after - before).ravel()
-    typical = float(np.abs(residual).mean()) + 1e-9
-    weight = 1.0 / (1.0 + np.square(residual * np.float32(1.0 / (OUTLIER * typical))))
-    weighted = derivatives * weight
-    normal = np.asarray(weighted @ derivatives.T, np.float64)
+    scaled = derivatives * weighted(residual)[0]
+    normal = np.asarray(scaled @ derivatives.T, np.float64)
     try:
-        step = np.linalg.solve(normal, np.asarray(weighted @ residual, np.float64))
+        step = np.linalg.solve(normal, np.asarray(scaled @ residual, np.float64))
     except np.linalg.LinAlgError:
         return None
     left = np.square(residual - np.float32(step) @ derivatives).reshape(shape)

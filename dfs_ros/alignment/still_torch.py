@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dfs_ros.alignment import still
-from dfs_ros.alignment.filters_torch import central, filtered, grey_of, mean, resized
-from dfs_ros.alignment.registration import Motion, coordinates
+from dfs_ros.alignment.filters_torch import central, detail, light, resized
+from dfs_ros.alignment.registration import OUTLIER, Motion, coordinates
 from dfs_ros.alignment.still import Change
-from dfs_ros.optics.srgb import linear_table
 from dfs_ros.system.transfers import downloaded, uploaded
 
 
@@ -26,10 +25,7 @@ class TorchStill:
 
     def details(self, images: NDArray[np.uint8], transfer_curve: str) -> list[Tensor]:
         """:func:`.still.detail_of` of every image."""
-        there = self._upload(images)
-        table = uploaded(linear_table(transfer_curve).astype(np.float32), there.device)
-        light = resized(table[grey_of(there).long()], still.reduced_shape(images.shape[1:3]))
-        return list(light - filtered(light, mean, mean, still.SMOOTH_PX))
+        return list(detail(light(self._upload(images), still.reduced_shape(images.shape[1:3]), transfer_curve)))
 
     def changes(self, before: Sequence[Any], after: Iterable[Tensor], size: tuple[int, int]) -> list[Change | None]:
         """:func:`.still.changes`."""
@@ -60,7 +56,7 @@ def _changes(before: Tensor, after: Tensor, size: tuple[int, int]) -> Tensor:
     derivatives = torch.stack([column.flatten(1) for column in columns], dim=1)  # (F, 5, pixels)
     residual = (after - before).flatten(1)[:, None]
     typical = residual.abs().mean(dim=2, keepdim=True) + 1e-9
-    weighted = derivatives / (1.0 + (residual / (still.OUTLIER * typical)).square())
+    weighted = derivatives / (1.0 + (residual / (OUTLIER * typical)).square())
     normal = (weighted @ derivatives.transpose(1, 2)).double()
     step, singular = torch.linalg.solve_ex(normal, (weighted @ residual.transpose(1, 2)).double())
     left = (residual - step.transpose(1, 2).float() @ derivatives).square().reshape(before.shape)

@@ -113,6 +113,7 @@ class SweepCamera:
     def __init__(self, transport: Transport, source: FrameSource, config: CameraConfig) -> None:
         self._transport = transport
         self._source = source
+        source.connect(transport)
         self._frames = source.frames()
         self._config = config
         self._image = transport.create_publisher("image", IMAGE)

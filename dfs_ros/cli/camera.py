@@ -54,7 +54,6 @@ def run(args: argparse.Namespace) -> int:
 
 def serve(transport: Transport, source: FrameSource, config: Config) -> None:
     """Publish the frames of a source until the transport stops spinning."""
-    source.connect(transport)
     camera = SweepCamera(transport, source, config.camera)
     try:
         transport.manage(camera)

@@ -10,6 +10,7 @@ is the CPU and the host build of the same source replaces them, with the same co
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,10 +21,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dfs_ros.alignment import refinement_torch
 from dfs_ros.alignment.align import AlignedStack
 from dfs_ros.alignment.exposure_torch import exposure_gains
 from dfs_ros.alignment.moving import MovingStack
 from dfs_ros.alignment.operations import Operations, Shot
+from dfs_ros.alignment.refinement import Fit
 from dfs_ros.alignment.registration import Motion
 from dfs_ros.alignment.registration_torch import TorchRegistration, computed
 from dfs_ros.alignment.resampling_torch import resampled_frames
@@ -43,6 +46,7 @@ from dfs_ros.cost_volume.hypotheses import subdivided_tensor, subdivision_for
 from dfs_ros.cost_volume.problem import make_problem
 from dfs_ros.depth import texture_torch
 from dfs_ros.depth.cuda import Aggregation, at_ends, at_index, confidence_of, least_of, minimum_with_offset
+from dfs_ros.depth.energies import Energies
 from dfs_ros.depth.energies_cuda import DeviceEnergies
 from dfs_ros.depth.guide import colours_of, guide_of
 from dfs_ros.estimator.host import HostSteps
@@ -121,6 +125,14 @@ class GpuSteps(HostSteps):
     @property
     def operations(self) -> Operations:
         return self._operations
+
+    @property
+    def energies(self) -> Energies:
+        return self._energies
+
+    @property
+    def fit_motions(self) -> Fit:
+        return functools.partial(refinement_torch.fitted, upload=self.upload)
 
     def resample(self, images: NDArray[np.uint8], shots: Sequence[Shot]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """:func:`dfs_ros.alignment.operations.resampled_frames`; the frames stay on the device for later steps."""

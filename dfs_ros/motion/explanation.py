@@ -18,6 +18,7 @@ from dfs_ros.alignment.align import AlignedStack
 from dfs_ros.alignment.moving import MovingStack, View
 from dfs_ros.config import Config
 from dfs_ros.depth.energies import Energies
+from dfs_ros.image_size import working_size
 from dfs_ros.motion.views import followed_stack, moving
 from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.types import FocalStack, reduced
@@ -27,9 +28,9 @@ Image = NDArray[np.float32]
 
 _PIXELS = 6000  # of the images compared
 _FEWEST, _MOST = 16, 80  # inverse depths compared
-_STEP_PX = (
-    0.15  # parallax from one to the next; with .3 breathing of half a pixel is found wrong by a fifth, of two planes
-)
+_FEWEST_HELD = 40  # to hold two explanations against each other
+# Parallax from one inverse depth to the next; with 0.3 breathing of half a pixel is found wrong by a fifth of it.
+_STEP_PX = 0.15
 _BEYOND = 1.35  # of the inverse depths compared, beyond those of a first depth
 _WINDOW_PX = 2.0
 _WORSE = 0.6  # most loss of log cost by poses: right ones lose up to 0.4 on fine texture, those of the wrong sign more
@@ -64,6 +65,7 @@ class Explanation:
         if not modelled.any():
             return moved
         stack = followed_stack(moved)
+        levels = self._levels(stack, _FEWEST)
 
         def breathing(factor: float) -> MovingStack:
             scales = factor * modelled
@@ -71,7 +73,7 @@ class Explanation:
             return stack.with_views(tuple(replace(view, log_scale=float(scale)) for view, scale in views))
 
         found = optimize.minimize_scalar(
-            lambda factor: self._misfit(breathing(factor)),
+            lambda factor: self._misfit(breathing(factor), levels),
             bounds=(0.0, _MOST_BREATHING),
             method="bounded",
             options={"xatol": _BREATHING_TO},
@@ -80,14 +82,19 @@ class Explanation:
 
     def contradicts(self, moved: AlignedStack, stack: FocalStack) -> bool:
         """True if a moving camera explains the images `stack` worse than one that turns in its place."""
-        turned = followed_stack(_turned(stack, self._aligned, self._curve))
-        return self._misfit(followed_stack(moved)) > self._misfit(turned) + _WORSE
+        moving_one, turned = followed_stack(moved), followed_stack(_turned(stack, self._aligned, self._curve))
+        levels = self._levels(moving_one, _FEWEST_HELD)
+        return self._misfit(moving_one, levels) > self._misfit(turned, levels) + _WORSE
 
-    def _misfit(self, stack: MovingStack) -> float:
+    def _levels(self, stack: MovingStack, fewest: int) -> Array:
+        """Inverse depths compared, as fine as the parallax of the reduced images needs."""
+        _, width = working_size(stack.size, _PIXELS * 1e-6)
+        span_px = (self._ends[1] - self._ends[0]) * stack.parallax_px_per_diopter * width / stack.size[1]
+        return np.linspace(*self._ends, int(np.clip(span_px / _STEP_PX, fewest, _MOST)))
+
+    def _misfit(self, stack: MovingStack, levels: Array) -> float:
         """Mean log cost of the best of the inverse depths."""
         small = reduced(stack, _PIXELS * 1e-6)
-        span_px = (self._ends[1] - self._ends[0]) * stack.parallax_px_per_diopter * small.size[1] / stack.size[1]
-        levels = np.linspace(*self._ends, int(np.clip(span_px / _STEP_PX, _FEWEST, _MOST)))
         return float(self._energies.least(small, 1.0 / levels, self._cost)[self._counts].mean())
 
 

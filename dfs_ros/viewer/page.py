@@ -28,6 +28,7 @@ from dfs_ros.viewer.status import FocusSample, ViewerStatus
 
 BY_IMAGE, BY_DEPTH, BY_SIGMA = "Image", "Depth", "Sigma"
 PANEL_PX = 336
+_MEASURE = html.title("Measure", "click: a point · Shift + drag: an area")
 NO_FILTER_PERCENT = 50.0
 RANGE_WITHOUT_DEPTH_M = (0.3, 10.0)
 
@@ -161,7 +162,7 @@ class Page:
             self._bar = gui.add_html("")
             gui.add_html(html.title("All in focus"))
             self._all_in_focus = gui.add_image(_blank(), format="jpeg")
-            self._measure = gui.add_html(html.title("Measure", "click: a point · Shift + drag: an area"))
+            self._measure = gui.add_html(_MEASURE)
             with gui.add_folder("View"):
                 self._build_controls()
         panel.dock_right()
@@ -230,7 +231,7 @@ class Page:
         cloud, data = self.cloud, self._depth
         if cloud is not None and data is not None:
             text = measure.text(cloud.points_m[choose(cloud.points_m, *where)], data.sigma_m, data.intrinsics)
-            self._measure.content = html.title("Measure", "click: a point · Shift + drag: an area") + html.line(text)
+            self._measure.content = _MEASURE + html.line(text)
 
     def _max_relative_sigma(self) -> float:
         percent = float(self._max_sigma.value)

@@ -152,7 +152,6 @@ def test_live_topics_keep_their_stamps_and_frame() -> None:
         simulator.create_subscription(topic, kind, received[topic].append)
     settings = config(match_tolerance_s=0.02)
     source = LiveRgbd(settings)
-    source.connect(camera)
     SweepCamera(camera, source, settings.camera).activate()
     publishers = {topic: simulator.create_publisher(topic, kind, SENSOR_DATA) for topic, kind, _ in messages(0)}
     for number, late_ns in enumerate((0, 15_000_000, 50_000_000, -15_000_000)):  # the third depth is of no image

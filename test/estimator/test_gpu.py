@@ -120,6 +120,31 @@ def test_frames_resampled_on_the_device(kernels: HostKernels, monkeypatch: pytes
     assert np.median(off) < 2e-5 and (off > 1e-3).mean() < 2e-3
 
 
+def test_alignment_aperture_and_range_are_the_devices(kernels: HostKernels, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host's own forms of them are not called."""
+    config = config_of("none", lens={"aperture": "fitted"}, hypotheses={"max_depth_m": 0.0})
+    images = np.stack([np.roll(image, k, axis=1) for k, image in enumerate(stack_of().images)])
+    stack = dataclasses.replace(stack_of(), images=images, magnification=np.full(4, np.nan))
+    expected = DepthEstimator(config).estimate(stack)
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise AssertionError("the host's form was called")
+
+    for name in ("HostEnergies.volume", "HostEnergies.least"):
+        monkeypatch.setattr(f"dfs_ros.depth.energies.{name}", refused)
+    for name in ("refinement.blurred", "registration.Features.__init__", "exposure.Exposure.__init__", "still._change"):
+        monkeypatch.setattr(f"dfs_ros.alignment.{name}", refused)
+    monkeypatch.setattr("dfs_ros.alignment.operations.resampled", refused)
+    with pytest.raises(AssertionError, match="was called"):
+        DepthEstimator(config).estimate(stack)
+    found = on_host_build(monkeypatch, kernels, config, made=GpuSteps).estimate(stack)
+    assert found.report["warnings"] == []
+    both = np.isfinite(found.depth_m) & np.isfinite(expected.depth_m)
+    assert both.mean() > 0.5
+    assert np.median(np.abs(found.depth_m[both] / expected.depth_m[both] - 1)) < 1e-3
+    assert found.report["aperture"]["scale"] == pytest.approx(expected.report["aperture"]["scale"], rel=2e-3)
+
+
 def test_grey_images(kernels: HostKernels, monkeypatch: pytest.MonkeyPatch) -> None:
     config, stack = config_of("light"), stack_of(grey=True)
     assert_same(on_host_build(monkeypatch, kernels, config).estimate(stack), DepthEstimator(config).estimate(stack))

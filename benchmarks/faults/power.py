@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -51,11 +52,13 @@ def _cut(writer: Writer, count: int, folder: Path, random_: random.Random, optio
         place = folder / "at" / f"{writer.name.replace(' ', '_')}_{case}"
         place.mkdir()
         destination, old = place / "out", writer.over_old and case % 2 == 1
-        _, reports, wait = started(writer, destination, old)
+        pid, reports, wait = started(writer, destination, old)
         reported = 0
         if writer.records and case % 2:  # cut in the middle: what was reported as flushed must be there
             reported = int.from_bytes(os.read(reports, 4), "little")
+            os.kill(pid, signal.SIGSTOP)  # the copy is of one moment
             shutil.copyfile(folder / "disk", folder / "cut")
+            os.kill(pid, signal.SIGCONT)
         status, told = wait()
         last = last_report(reports)
         if not (writer.records and case % 2):

@@ -209,6 +209,22 @@ def test_on_a_full_disk_the_last_chunks_make_room(tmp_path: Path, monkeypatch: p
     assert numbers(bag) == list(range(10))
 
 
+def test_a_flush_of_sqlite3_outlasts_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal's end is on the disk, too: `python -m benchmarks.faults power` cuts in fact."""
+    opened: list[sqlite3.Connection] = []
+
+    def connect(path: Path) -> sqlite3.Connection:
+        opened.append(connected(path))
+        return opened[-1]
+
+    connected = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    with BagWriter(tmp_path / "bag", "sqlite3") as writer:
+        writer.announce("/depth/image", "std_msgs/msg/String", RELIABLE)
+        assert opened[0].execute("PRAGMA synchronous").fetchone() == (3,)  # EXTRA
+        assert opened[0].execute("PRAGMA journal_mode").fetchone() == ("delete",)
+
+
 def test_other_readers_pass_over_the_checksums(tmp_path: Path) -> None:
     from rosbags.rosbag2 import Reader
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dfs_ros.alignment.registration import WINDOW_PX
+from dfs_ros.alignment.filters import WINDOW_PX
 from dfs_ros.optics.srgb import linear_table
 from dfs_ros.system.transfers import uploaded
 
@@ -31,13 +31,13 @@ def grey_of(images: Tensor) -> Tensor:
 
 
 def light(images: Tensor, shape: Size, transfer_curve: str) -> Tensor:
-    """:func:`.registration.light` of uint8 images (F, H, W[, 3])."""
+    """:func:`.filters.light` of uint8 images (F, H, W[, 3])."""
     table = uploaded(linear_table(transfer_curve).astype(np.float32), images.device)
     return resized(table[grey_of(images).long()], shape)
 
 
 def detail(planes: Tensor) -> Tensor:
-    """:func:`.registration.detail` of planes (..., h, w)."""
+    """:func:`.filters.detail` of planes (..., h, w)."""
     return planes - filtered(planes, mean, mean, WINDOW_PX)
 
 

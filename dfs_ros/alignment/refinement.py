@@ -27,9 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.alignment.align import AlignedStack, realigned
+from dfs_ros.alignment.filters import detail, light, weighted
 from dfs_ros.alignment.matching import SIGNIFICANT_PX, difference_px
 from dfs_ros.alignment.operations import Operations
-from dfs_ros.alignment.registration import PIXELS_PER_MEASUREMENT, Motion, coordinates, detail, light, weighted
+from dfs_ros.alignment.registration import PIXELS_PER_MEASUREMENT, Motion, coordinates
 from dfs_ros.optics import thin_lens
 from dfs_ros.types import FocalStack
 

@@ -19,9 +19,10 @@ from torch.nn import functional as F
 
 from dfs_ros.alignment import filters_torch, refinement
 from dfs_ros.alignment.align import AlignedStack
+from dfs_ros.alignment.filters import OUTLIER
 from dfs_ros.alignment.filters_torch import central, detail, reflected
 from dfs_ros.alignment.refinement import MODELS, Fits, FrameFit
-from dfs_ros.alignment.registration import OUTLIER, PIXELS_PER_MEASUREMENT, coordinates
+from dfs_ros.alignment.registration import PIXELS_PER_MEASUREMENT, coordinates
 from dfs_ros.alignment.registration_torch import POSITIONS
 from dfs_ros.alignment.resampling_torch import maps_of
 from dfs_ros.optics import thin_lens

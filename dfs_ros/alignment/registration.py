@@ -16,18 +16,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dfs_ros.alignment.filters import OUTLIER, WINDOW_PX, detail
 from dfs_ros.optics.srgb import linear_table
 
 Array = NDArray[np.float64]
 Image = NDArray[np.float32]
 
-WINDOW_PX = 17  # of the local mean that is subtracted: exposure and vignetting
 NOISE = 0.05  # contrast of flat neighbourhoods, as a share of the image's mean intensity
 _COARSEST_PX = 48  # longest side of the coarsest level, at most
 _OUTSIDE, _INSIDE = 1e5, 1e3  # marks pixels from beyond the border, even when interpolated; features stay far below
 MIN_OVERLAP = 0.25
 LEAST_GAIN = 0.1  # of contrast: a dissimilar image must not count as a perfect match with gain 0
-OUTLIER = 3.0  # residuals of this many times the mean count half
 CONVERGED_PX = 0.03
 # Neighbouring residuals are correlated, so an image holds fewer independent measurements than pixels.
 PIXELS_PER_MEASUREMENT = 64.0
@@ -144,25 +143,6 @@ def coordinates(size: tuple[int, int], shape: tuple[int, int]) -> tuple[Image, I
     x = ((np.arange(shape[1]) + 0.5) * (width / shape[1]) - width / 2.0) / unit
     y = ((np.arange(shape[0]) + 0.5) * (height / shape[0]) - height / 2.0) / unit
     return x.astype(np.float32)[None, :], y.astype(np.float32)[:, None]
-
-
-def light(image: NDArray[np.uint8], shape: tuple[int, int], transfer_curve: str) -> Image:
-    """Linear intensity (h, w) of the grey values of an image, reduced to `shape`."""
-    grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image, np.uint8)
-    linear = linear_table(transfer_curve).astype(np.float32).take(grey)
-    return np.asarray(cv2.resize(linear, shape[::-1], interpolation=cv2.INTER_AREA), np.float32)
-
-
-def detail(image: Image) -> Image:
-    """Image (h, w) without its local mean."""
-    return np.asarray(image - cv2.blur(image, (WINDOW_PX, WINDOW_PX), borderType=cv2.BORDER_REFLECT))
-
-
-def weighted(residual: Image) -> tuple[Image, float]:
-    """Weights of pixels, small for outliers, and the mean squared residual."""
-    typical = float(np.abs(residual).mean()) + 1e-9
-    weight = 1.0 / (1.0 + np.square(residual / np.float32(OUTLIER * typical)))
-    return weight, float((weight * residual) @ residual / weight.sum()) + 1e-14
 
 
 class Features:

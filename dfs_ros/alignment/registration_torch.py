@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dfs_ros.alignment import registration
+from dfs_ros.alignment.filters import OUTLIER, WINDOW_PX
 from dfs_ros.alignment.filters_torch import (
     applied,
     area,
@@ -318,7 +319,7 @@ def _residual(features: Tensor, seen: Tensor, inside: Tensor) -> tuple[Tensor, T
     gain = torch.where(power > 0.0, seen @ features / power, 0.0).clamp(min=registration.LEAST_GAIN)
     residual = gain * seen - features * inside
     typical = residual.abs().sum() / inside.sum().clamp(min=1.0) + 1e-6
-    weight = inside / (1.0 + (residual / (registration.OUTLIER * typical)).square())
+    weight = inside / (1.0 + (residual / (OUTLIER * typical)).square())
     variance = (residual * weight) @ residual / weight.sum().clamp(min=1.0)
     return residual, weight, variance.clamp(min=1e-6)
 
@@ -353,7 +354,7 @@ def _local_contrast(planes: Tensor) -> Tensor:
 
 def _normalized(planes: Tensor, noise: Tensor) -> Tensor:
     contrast = _local_contrast(planes)
-    variance = filtered(contrast.square(), mean, mean, registration.WINDOW_PX)
+    variance = filtered(contrast.square(), mean, mean, WINDOW_PX)
     return contrast / (variance + noise.square()).sqrt()
 
 

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.alignment.exposure import SAME_WITHIN
+from dfs_ros.alignment.filters import detail, light, weighted
 from dfs_ros.alignment.matching import SIGNIFICANT_PX, Breathing, FrameAlignment, Match
-from dfs_ros.alignment.registration import Motion, coordinates, detail, light, weighted
+from dfs_ros.alignment.registration import Motion, coordinates
 from dfs_ros.config import AlignmentConfig
 from dfs_ros.types import FocalStack
 

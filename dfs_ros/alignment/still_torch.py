@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dfs_ros.alignment import still
+from dfs_ros.alignment.filters import OUTLIER
 from dfs_ros.alignment.filters_torch import central, detail, light, resized
-from dfs_ros.alignment.registration import OUTLIER, Motion, coordinates
+from dfs_ros.alignment.registration import Motion, coordinates
 from dfs_ros.alignment.still import Change
 from dfs_ros.system.transfers import downloaded, uploaded
 

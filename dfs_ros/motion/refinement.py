@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.alignment.exposure import Exposure, exposure_gain
+from dfs_ros.alignment.filters import detail, weighted
 from dfs_ros.alignment.moving import MovingStack, View
 from dfs_ros.alignment.refinement import beside_no_jump, blurred
-from dfs_ros.alignment.registration import PIXELS_PER_MEASUREMENT, Motion, detail, weighted
+from dfs_ros.alignment.registration import PIXELS_PER_MEASUREMENT, Motion
 from dfs_ros.calibration.aperture import fit_aperture, nearest_searched
 from dfs_ros.config import Config, CostConfig
 from dfs_ros.cost_volume.problem import aligned_coc_px

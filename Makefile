@@ -4,12 +4,13 @@ VENV   := .venv
 STAMP  := $(VENV)/.installed
 ARGS   ?=
 
-.PHONY: run test lint clean help
+.PHONY: run test lint docs clean help
 
 help:
 	@echo "make run [ARGS='--source stack DIR --duration 20 --output DIR']   camera, depth node and viewer, live"
 	@echo "make test                                                      the whole test suite, two files at a time"
 	@echo "make lint                                                      ruff and mypy"
+	@echo "make docs                                                      documentation as a site, build/docs/html"
 
 run: $(STAMP)
 	@$(VENV)/bin/dfs run $(ARGS)
@@ -21,6 +22,14 @@ lint: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+docs: $(VENV)/.docs
+	$(VENV)/bin/python -m tools.node_pages
+	$(VENV)/bin/python -m sphinx -W --keep-going -b html docs build/docs/html
+
+$(VENV)/.docs: $(STAMP)
+	$(VENV)/bin/python -m pip install --quiet --no-compile -e '.[docs]' -c constraints.txt
+	@touch $@
 
 # Python compiles what is imported, once, and for that must be allowed to write; pip would compile all of PyTorch.
 unexport PYTHONDONTWRITEBYTECODE

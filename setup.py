@@ -50,7 +50,10 @@ setup(
         "onnx": ["onnx>=1.14", "onnxruntime>=1.16"],
         "datasets": ["h5py>=3.8"],  # NYU Depth V2 and DDFF 12-scene are HDF5 files
         "v4l2": ['linuxpy>=0.20; platform_system == "Linux"'],
+        "completion": ["argcomplete>=3"],  # of `dfs` in the shell
+        "docs": ["sphinx>=7", "myst-parser>=3", "furo"],
         "test": [
+            "argcomplete>=3",
             'linuxpy>=0.20; platform_system == "Linux"',
             "pytest>=7",
             "pytest-timeout",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import doctest
 import importlib
 import re
 from pathlib import Path
 
 import pytest
+from source_tree import RUNTIME
 
 from dfs_ros.cli.main import COMMANDS, VARIANTS
 from dfs_ros.config import Config, sections
@@ -93,10 +95,32 @@ def test_settings_exist(page: str) -> None:
     assert not mentioned - SETTINGS - REPORTED - files
 
 
-def test_the_page_of_the_node_names_its_topics_arguments_and_counters() -> None:
-    text = PAGES["docs/node.md"].read_text()
+def test_the_pages_of_the_node_name_its_topics_arguments_and_counters() -> None:
     launch = (ROOT / "launch" / "depth.launch.py").read_text()
     arguments = re.findall(r'^    argument\(\s*"(\w+)"', launch, re.MULTILINE)
     assert len(arguments) > 15
-    wanted = (*TOPICS, *arguments, *OUTCOMES, *EVENTS, *FAULTS)
-    assert not [name for name in wanted if f"`{name}`" not in text]
+    assert not [name for name in arguments if f"`{name}`" not in PAGES["docs/node.md"].read_text()]
+    interface = PAGES["docs/nodes/depth_node.md"].read_text()
+    assert not [name for name in (*TOPICS, *OUTCOMES, *EVENTS, *FAULTS) if f"`{name}`" not in interface]
+
+
+def test_examples_of_the_api_page() -> None:
+    blocks = re.findall(r"^```pycon\n(.*?)^```", PAGES["docs/api.md"].read_text(), re.MULTILINE | re.DOTALL)
+    examples = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, "docs/api.md", "docs/api.md", 0)
+    flags = doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
+    result = doctest.DocTestRunner(optionflags=flags).run(examples)
+    assert result.failed == 0 and result.attempted > 30
+
+
+def test_messages_of_the_troubleshooting_page_are_in_the_code() -> None:
+    rows = re.findall(r"^\| `([^`]+)` \|", PAGES["docs/trouble.md"].read_text(), re.MULTILINE)
+    parts = {part.strip() for row in rows for part in row.split("...") if len(part.strip()) > 3}
+    said = messages_of_the_code()
+    assert len(rows) > 30
+    assert not {part for part in parts if part not in said}
+    assert "no such message is logged" not in said
+
+
+def messages_of_the_code() -> str:
+    """Source of the runtime, with literals over several lines made one."""
+    return "\n".join(re.sub(r'"\s*\n\s*f?"', "", file.read_text()) for file in RUNTIME.values())

@@ -1,4 +1,5 @@
 """Entry point of the command `dfs`: a module per sub-command, imported when called."""
+# PYTHON_ARGCOMPLETE_OK: shells complete this command, see dfs_ros.cli.completion.
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from dfs_ros.cli import completion
 from dfs_ros.system.cores import wait_asleep
 from dfs_ros.system.tracebacks import keep_traceback, traceback_of
 from dfs_ros.version import __version__
@@ -50,6 +52,8 @@ VARIANTS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `dfs ARGV`; return the exit status: 0 good, 1 failed, 2 bad input, 3 incomplete, 130 interrupted."""
+    if argv is None and completion.REQUESTED in os.environ:
+        completion.complete({**COMMANDS, **VARIANTS})
     argv = list(sys.argv[1:] if argv is None else argv)
     wait_asleep()
     if not argv or argv[0] in ("-h", "--help"):

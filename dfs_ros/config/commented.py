@@ -23,7 +23,7 @@ def commented_yaml(config: Config, leave_out: Collection[str] = ()) -> str:
             continue
         lines += [f"# ---- {(type(section).__doc__ or '').splitlines()[0]}", f"{name}:"]
         for setting_field in dataclasses.fields(section):
-            comment = textwrap.wrap(_comment(setting_field), _WIDTH, break_long_words=False, break_on_hyphens=False)
+            comment = textwrap.wrap(described(setting_field), _WIDTH, break_long_words=False, break_on_hyphens=False)
             # Not str: YAML reads a bare `off` as false; ROS reads numbers as YAML writes them, floats with a point.
             value = yaml.safe_dump(getattr(section, setting_field.name), width=math.inf).splitlines()[0]
             lines += [*(f"  # {line}" for line in comment), f"  {setting_field.name}: {value}"]
@@ -31,7 +31,7 @@ def commented_yaml(config: Config, leave_out: Collection[str] = ()) -> str:
     return "\n".join(lines)
 
 
-def _comment(setting_field: dataclasses.Field[Any]) -> str:
+def described(setting_field: dataclasses.Field[Any]) -> str:
     """Description of a setting with range and unit, or choices, and whether it is dynamic."""
     meta = setting_field.metadata
     notes = []

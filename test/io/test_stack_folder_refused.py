@@ -283,6 +283,16 @@ def test_a_truncated_image_is_refused_wherever_it_ends(tmp_path: Path, kind: str
     assert_refused(folder, ValueError, str(path), "truncated or damaged")
 
 
+def test_a_jpeg_with_a_hole_of_gigabytes_is_read_in_no_time(tmp_path: Path) -> None:
+    """A byte at a time, as Pillow skips what is no segment, it would take an hour."""
+    path = tmp_path / "image.jpg"
+    Image.fromarray(textured()).save(path, "JPEG")
+    path.write_bytes(path.read_bytes()[:300])
+    os.truncate(path, 4 << 30)
+    with pytest.raises(ValueError, match="truncated or damaged|only the start of one"):
+        pixels_of(path)
+
+
 def test_a_damaged_png_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "image.png"
     Image.fromarray(textured()).save(path)

@@ -52,9 +52,14 @@ setup(
         "v4l2": ['linuxpy>=0.20; platform_system == "Linux"'],
         "completion": ["argcomplete>=3"],  # of `dfs` in the shell
         "docs": ["sphinx>=7", "myst-parser>=3", "furo"],
+        "oak": ["depthai>=3,<4"],
+        # Needs libcamera's Python bindings, which are a package of the system: python3-picamera2 brings both.
+        "picamera2": ['picamera2>=0.3.17; platform_system == "Linux"'],
+        "optotune": ["pyserial>=3.5"],
         "test": [
             "argcomplete>=3",
             'linuxpy>=0.20; platform_system == "Linux"',
+            "pyserial>=3.5",
             "pytest>=7",
             "pytest-timeout",
             "pytest-xdist>=3.7",  # `make test` runs two test files at a time

@@ -4,6 +4,7 @@ ros2 launch dfs_ros depth.launch.py                                  simulated c
 ros2 launch dfs_ros depth.launch.py rviz:=true                       the same with RViz
 ros2 launch dfs_ros depth.launch.py camera:=stack stack:=FOLDER      images of a focal stack, repeated
 ros2 launch dfs_ros depth.launch.py camera:=v4l2 lens_calibration:=FILE    UVC camera with a focus control
+ros2 launch dfs_ros depth.launch.py camera:=picamera2 lens_calibration:=FILE      Raspberry Pi camera; likewise oak
 ros2 launch dfs_ros depth.launch.py camera:=camera_ros lens_calibration:=FILE     Raspberry Pi camera, driver and sweep
 ros2 launch dfs_ros depth.launch.py camera:=usb_cam video_device:=/dev/video0 lens_calibration:=FILE
 ros2 launch dfs_ros depth.launch.py camera:=rgbd rgbd:=FOLDER        virtual lens over colour and depth; without rgbd,
@@ -53,7 +54,15 @@ DRIVERS = {
     "v4l2_camera": Driver("v4l2_camera", "v4l2_camera_node", "", "camera_frame_id", "v4l2"),
     "usb_cam": Driver("usb_cam", "usb_cam_node_exe", "", "frame_id", "v4l2"),
 }
-FOCUS_SOURCES = {"camera_ros": "diagnostics", "v4l2": "commands", "parameter": "commands", "topic": "commands"}
+OWN_SWEEPS = ("v4l2", "picamera2", "oak")
+"""Cameras whose lens the camera node of this package sweeps."""
+FOCUS_SOURCES = {
+    "camera_ros": "diagnostics",
+    "v4l2": "commands",
+    "parameter": "commands",
+    "topic": "commands",
+    "optotune": "commands",
+}
 SWEPT_SPAN_S = 20.0
 """Longest duration of a sweep by commands: lenses that settle slowly take longer than others' sweeps."""
 
@@ -69,10 +78,10 @@ ARGUMENTS = [
     argument(
         "camera",
         "sim",
-        "Camera. sim: simulated; stack: images of a focal stack; v4l2: UVC camera; rgbd: virtual lens over "
-        "colour and registered depth; camera_ros, v4l2_camera, usb_cam: "
+        "Camera. sim: simulated; stack: images of a focal stack; v4l2: UVC camera; picamera2: Raspberry Pi camera; "
+        "oak: OAK of Luxonis; rgbd: virtual lens over colour and registered depth; camera_ros, v4l2_camera, usb_cam: "
         "driver of that package, whose lens is swept; none: that of another driver, which runs",
-        ["sim", "stack", "v4l2", "rgbd", *DRIVERS, "none"],
+        ["sim", "stack", *OWN_SWEEPS, "rgbd", *DRIVERS, "none"],
     ),
     argument("driver_params", "", "Parameter file of the driver (camera:=camera_ros, v4l2_camera, usb_cam)"),
     argument(
@@ -82,13 +91,14 @@ ARGUMENTS = [
         ["", "none", *FOCUS_SOURCES],
     ),
     argument("sweeper_node", "camera", "Node whose parameters move the lens (sweeper:=camera_ros, parameter)"),
+    argument("sweeper_port", "", "Serial port of the lens driver (sweeper:=optotune); empty: from params_file"),
     argument("stack", "", "Folder of the focal stack (camera:=stack)"),
     argument("rgbd", "", "Folder (TUM or ScanNet layout) or bag (camera:=rgbd); empty: live topics"),
     argument("rgbd_calibration", "", "Intrinsics file of the folder (camera:=rgbd), as camera_calibration writes it"),
     argument("rgbd_color", "", "Topic of the sharp colour images (camera:=rgbd); empty: from params_file"),
     argument("rgbd_depth", "", "Topic of their registered depth (camera:=rgbd); empty: from params_file"),
     argument("rgbd_camera_info", "", "Topic of their intrinsics (camera:=rgbd); empty: from params_file"),
-    argument("video_device", "", "Device file of the camera (not camera_ros); empty: from params_file"),
+    argument("video_device", "", "Device file, number (picamera2) or id (oak) of the camera; empty: from params_file"),
     argument("lens_calibration", "", "Lens calibration of `dfs calibrate lens`; empty: from params_file"),
     argument("lens_table", "", "Older name of lens_calibration"),
     argument("namespace", "", "Namespace of nodes and topics"),
@@ -143,6 +153,8 @@ def nodes(context: LaunchContext) -> list[Action]:
         "processing.device": values["device"],
     }
     respawn = values["respawn"] == "true"
+    if values["camera"] in OWN_SWEEPS:
+        estimation["stack.max_span_s"] = SWEPT_SPAN_S
     if sweeper != "none":
         estimation |= {"node.focus_source": FOCUS_SOURCES[sweeper], "stack.max_span_s": SWEPT_SPAN_S}
     started = kept_alive(partial(own_node, values, "depth_node", "dfs", topics, estimation), respawn)
@@ -152,7 +164,8 @@ def nodes(context: LaunchContext) -> list[Action]:
         source = {
             "camera.source": values["camera"],
             "camera.stack": values["stack"],
-            "v4l2.device": values["video_device"],
+            "v4l2.device": values["video_device"] if values["camera"] == "v4l2" else "",
+            "reporting.device": values["video_device"] if values["camera"] in OWN_SWEEPS[1:] else "",
             "rgbd.path": values["rgbd"],
             "rgbd.calibration": values["rgbd_calibration"],
             "rgbd.color": values["rgbd_color"],
@@ -166,6 +179,7 @@ def nodes(context: LaunchContext) -> list[Action]:
         lens = {
             "sweeper.driver": sweeper,
             "sweeper.node": values["sweeper_node"],
+            "sweeper.port": values["sweeper_port"],
             "v4l2.device": values["video_device"],
             "lens.calibration": calibration,
             "camera.frame_id": values["optical_frame"],

@@ -47,6 +47,7 @@ ROS_ALLOWED = "dfs_ros.transport.ros"
 NOT_IN_A_BARE_ENVIRONMENT = (
     *("rclpy", "cv_bridge", "sensor_msgs", "std_msgs", "rosidl_runtime_py", "ament_index_python"),
     *("tensorrt", "tensorrt_rtx", "onnx", "onnxruntime", "cuda", "cupy", "pycuda", "tkinter", "linuxpy"),
+    *("depthai", "picamera2", "libcamera", "serial"),
 )
 
 

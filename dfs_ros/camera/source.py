@@ -51,9 +51,9 @@ class SourceFrame:
     """Image, uint8 (H, W, 3) or (H, W), with the driver's focus metadata.
 
     The stamp is the time of sending, or that when it was due; with `stamped` that of the exposure, from the focus.
-    `source`, `raw_position` and `raw_unit` as in FrameFocus.msg. `moved`: the optical frame in its place at rest, None
-    = unknown. `true_depth_m`: float32 (H, W), NaN = unknown; None = none is known. `frame_id`: that of the source,
-    empty = of the settings.
+    `source`, `raw_position`, `raw_unit` and `calibration` as in FrameFocus.msg. `moved`: the optical frame in its place
+    at rest, None = unknown. `true_depth_m`: float32 (H, W), NaN = unknown; None = none is known. `frame_id`: that of
+    the source, empty = of the settings.
     """
 
     image: NDArray[np.uint8]
@@ -62,6 +62,7 @@ class SourceFrame:
     source: str = "REPORTED"
     raw_position: float = math.nan
     raw_unit: str = ""
+    calibration: str = "CALIBRATED"
     moved: Transform | None = None
     true_depth_m: NDArray[np.float32] | None = None
     frame_id: str = ""
@@ -168,6 +169,7 @@ class SweepCamera:
         focus = focus_message(
             dataclasses.replace(frame.focus, stamp_ns=stamp),
             frame_id,
+            calibration=frame.calibration,
             source=frame.source,
             raw_position=frame.raw_position,
             raw_unit=frame.raw_unit,

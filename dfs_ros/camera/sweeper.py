@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from dfs_ros.camera.optotune import OptotuneLens
 from dfs_ros.camera.source import sweep_order
 from dfs_ros.camera.v4l2.device import FOCUS_ABSOLUTE, FOCUS_AUTO, V4l2Controls
 from dfs_ros.config import Config, SweeperConfig, numbers
@@ -52,10 +53,11 @@ class ParameterLens:
     def __init__(self, transport: Transport, node: str, parameter: str, manual: dict[str, int], unit: str = "") -> None:
         self._transport, self._node, self._parameter, self._manual = transport, node, parameter, manual
         self.unit = unit
+        self.services = {name: f"{node}/{name}" for name in ("get_parameter_types", "set_parameters_atomically")}
 
     def move(self, raw: float) -> None:
         asked = message(f"{_TYPES}_Request", names=[self._parameter])
-        types = self._transport.call_service(f"{self._node}/get_parameter_types", _TYPES, asked, _ANSWER_S).types
+        types = self._transport.call_service(self.services["get_parameter_types"], _TYPES, asked, _ANSWER_S).types
         whole = [int(kind) for kind in types] == [_INTEGER]
         position = _value(_INTEGER, integer_value=round(raw)) if whole else _value(_DOUBLE, double_value=raw)
         values = {name: _value(_INTEGER, integer_value=value) for name, value in self._manual.items()}
@@ -64,7 +66,7 @@ class ParameterLens:
             for name, value in {**values, self._parameter: position}.items()
         ]
         request = message(f"{_SET}_Request", parameters=parameters)
-        service = f"{self._node}/set_parameters_atomically"
+        service = self.services["set_parameters_atomically"]
         result = self._transport.call_service(service, _SET, request, _ANSWER_S).result
         if not result.successful:
             raise ValueError(
@@ -157,6 +159,18 @@ class FocusSweeper:
             f"{self.step_s:g} s"
         )
 
+    @property
+    def services(self) -> list[str]:
+        """Services that the lens of the settings calls, resolved."""
+        if self._config.sweeper.driver not in ("camera_ros", "parameter"):
+            return []
+        lens = self._opened()
+        return (
+            [self._transport.resolve(name) for name in lens.services.values()]
+            if isinstance(lens, ParameterLens)
+            else []
+        )
+
     def configure(self) -> None:
         """Open the lens."""
         if self._lens is None:
@@ -190,12 +204,16 @@ class FocusSweeper:
             return V4l2Lens(self._config.v4l2.device)
         if settings.driver == "topic":
             return TopicLens(self._transport)
+        if settings.driver == "optotune":
+            return OptotuneLens(settings.port)
         if settings.driver == "camera_ros":  # AfMode 0: manual
             return ParameterLens(self._transport, settings.node, "LensPosition", {"AfMode": 0})
         return ParameterLens(self._transport, settings.node, settings.parameter, _manual(settings.manual))
 
     def _unit_of(self, settings: SweeperConfig) -> str:
-        own = {"camera_ros": "LensPosition", "v4l2": V4l2Lens.unit}.get(settings.driver, "")
+        own = {"camera_ros": "LensPosition", "v4l2": V4l2Lens.unit, "optotune": OptotuneLens.unit}.get(
+            settings.driver, ""
+        )
         told = self._lens_of.unit if self._lens_of is not None else ""
         if own and told not in ("", "raw", own):
             raise ValueError(

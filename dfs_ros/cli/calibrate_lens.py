@@ -2,6 +2,7 @@
 
     dfs calibrate board --output board.pdf
     dfs calibrate lens --source v4l2 /dev/video0 --output lens.yaml        webcam: sweeps its lens, says what to show
+    dfs calibrate lens --source picamera2|oak --output lens.yaml           Raspberry Pi camera or OAK, likewise
     dfs calibrate lens --source topics --output lens.yaml --remap image:=/cam/image_raw --remap focus:=/cam/focus
     dfs calibrate lens --source bag BAG --output lens.yaml
     dfs calibrate lens FOLDER --csv FOLDER/positions.csv --output lens.yaml
@@ -32,7 +33,14 @@ from typing import TYPE_CHECKING
 
 from dfs_ros.cli.calibrate_board import add_board_argument
 from dfs_ros.cli.common import add_config_arguments, config_from_arguments
-from dfs_ros.cli.participants import add_participant_arguments, participant, size_argument
+from dfs_ros.cli.participants import (
+    SWEPT_CAMERAS,
+    add_participant_arguments,
+    participant,
+    size_argument,
+    swept_camera,
+    swept_camera_settings,
+)
 from dfs_ros.cli.signals import interrupted_by_signals
 from dfs_ros.config import CameraConfig, Config, LimitsConfig
 from dfs_ros.transport.names import parse_remappings
@@ -42,6 +50,7 @@ if TYPE_CHECKING:
     from dfs_ros.calibration.lens.fit import LensFit
     from dfs_ros.calibration.lens.gathering import LensImage
     from dfs_ros.calibration.lens.response import Response
+    from dfs_ros.camera.lens_camera import LensCamera
     from dfs_ros.lens.calibration import LensCalibration
 
 _SETTLE_S = 0.4
@@ -70,9 +79,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--csv", metavar="FILE", help="table of the lens position of each image")
     parser.add_argument(
         "--source",
-        metavar=("v4l2|topics|bag", "DEVICE|BAG"),
+        metavar=("v4l2|picamera2|oak|topics|bag", "DEVICE|BAG"),
         nargs="+",
-        help="camera: v4l2 [DEVICE], topics (of a camera that runs) or bag BAG",
+        help="camera: v4l2, picamera2 or oak [DEVICE], topics (of a camera that runs) or bag BAG",
     )
     parser.add_argument("--output", metavar="FILE", required=True, help="calibration to write")
     add_board_argument(parser)
@@ -88,17 +97,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=int,
         default=_POSITIONS,
-        help="lens positions of a sweep of a V4L2 camera (default: %(default)s)",
+        help="lens positions of a sweep of a camera, not of topics and bags (default: %(default)s)",
     )
     parser.add_argument(
-        "--size", metavar="WxH", type=size_argument, default=(640, 480), help="image size of a V4L2 camera (640x480)"
+        "--size", metavar="WxH", type=size_argument, default=(640, 480), help="image size of a camera (640x480)"
     )
     parser.add_argument(
         "--rate",
         metavar="HZ",
         type=float,
         default=CameraConfig.rate_hz,
-        help="frame rate asked of a V4L2 camera (default: %(default)g)",
+        help="frame rate asked of a camera (default: %(default)g)",
     )
     parser.add_argument("--unit", metavar="UNIT", help="unit of the lens positions (default: the camera's, or raw)")
     parser.add_argument("--note", metavar="TEXT", default="", help="text for the file")
@@ -117,7 +126,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if (args.source is None) == (args.csv is None) or (args.csv is not None and args.folder is None):
-        raise ValueError("expected either FOLDER with --csv FILE, or --source v4l2|topics|bag")
+        raise ValueError("expected either FOLDER with --csv FILE, or --source v4l2|picamera2|oak|topics|bag")
     if args.poses < 1 or args.positions < 5:
         raise ValueError(
             f"expected --poses of 1 or more and --positions of 5 or more, received {args.poses} and {args.positions}"
@@ -167,10 +176,10 @@ def _gathered(args: argparse.Namespace, config: Config, board: Board) -> tuple[P
     kind, *rest = args.source
     if not gathering.whole:
         _tell(f"{gathering.advice()}; Ctrl-C ends, and what is there is used")
-    if kind == "v4l2" and len(rest) <= 1:
-        with interrupted_by_signals():
-            gather(_v4l2_images(args, rest[0] if rest else config.v4l2.device, config), gathering)
-        unit = "focus_absolute"
+    if kind in SWEPT_CAMERAS and len(rest) <= 1:
+        with interrupted_by_signals(), closing(_swept_camera(args, config)) as camera:
+            gather(_swept_images(camera, args, config), gathering)
+            unit = camera.unit
     elif kind == "bag" and len(rest) == 1:
         from dfs_ros.calibration.lens.listening import bag_images
 
@@ -188,7 +197,9 @@ def _gathered(args: argparse.Namespace, config: Config, board: Board) -> tuple[P
         if not gathering.poses:
             _tell(f"{listener.images} images and {listener.reports} lens positions came")
     else:
-        raise ValueError(f"--source: expected v4l2 [DEVICE], topics or bag BAG, received {' '.join(args.source)!r}")
+        raise ValueError(
+            f"--source: expected v4l2, picamera2 or oak [DEVICE], topics or bag BAG, received {' '.join(args.source)!r}"
+        )
     if not gathering.poses:
         raise ValueError(
             f"no pose of the board suffices: {gathering.advice()}, until its pose is told; the lens must sweep over "
@@ -198,15 +209,20 @@ def _gathered(args: argparse.Namespace, config: Config, board: Board) -> tuple[P
     return folder, unit
 
 
-def _v4l2_images(args: argparse.Namespace, device: str, config: Config) -> Iterator[LensImage]:
+def _swept_camera(args: argparse.Namespace, config: Config) -> LensCamera:
+    size = {"width": args.size[0], "height": args.size[1], "rate_hz": args.rate}
+    return swept_camera(config.updated(swept_camera_settings(*args.source)).updated({"camera": size}))
+
+
+def _swept_images(camera: LensCamera, args: argparse.Namespace, config: Config) -> Iterator[LensImage]:
     import cv2
     import numpy as np
 
     from dfs_ros.calibration.lens.gathering import LensImage
-    from dfs_ros.camera.v4l2.scan import RawSweep, both_ways
+    from dfs_ros.camera.raw_sweep import RawSweep, both_ways
 
-    size, settle_s = (args.size[1], args.size[0]), config.v4l2.settle_s or _SETTLE_S
-    swept = RawSweep(device, size, config.v4l2.pixel_format, args.rate, settle_s, args.positions, both_ways)
+    settings = config.v4l2 if args.source[0] == "v4l2" else config.reporting
+    swept = RawSweep(camera, settings.settle_s or _SETTLE_S, args.positions, both_ways)
     with closing(swept):
         for image, raw, start_ns, command_ns, moving, _ in swept.images():
             grey = image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)

@@ -8,6 +8,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
 
 from dfs_ros.camera.source import FrameSource
 from dfs_ros.cli.signals import stop_soon, stopped_by_signals
@@ -16,8 +18,13 @@ from dfs_ros.transport import open_transport
 from dfs_ros.transport.base import Transport
 from dfs_ros.transport.names import parse_remappings
 
+if TYPE_CHECKING:
+    from dfs_ros.camera.lens_camera import LensCamera
+
 CAMERA_NODE, DEPTH_NODE, VIEWER_NODE, MONITOR_NODE = "dfs_camera", "dfs", "dfs_viewer", "dfs_run"
 SWEEPER_NODE = "dfs_sweeper"
+SWEPT_CAMERAS = ("v4l2", "picamera2", "oak")
+"""Cameras of camera.source whose lens the package sweeps itself."""
 
 
 def add_participant_arguments(parser: argparse.ArgumentParser, kinds: tuple[str, ...] = ("auto", "ros", "dds")) -> None:
@@ -39,10 +46,11 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """Add `--source` and shorthands of section camera."""
     parser.add_argument(
         "--source",
-        metavar=("sim|stack|v4l2|rgbd", "PATH"),
+        metavar=("sim|stack|v4l2|picamera2|oak|rgbd", "PATH"),
         nargs="+",
-        help="camera: sim (simulated, default), stack DIR (images of a focal stack, repeated), v4l2 [DEVICE], or rgbd "
-        "[DIR|BAG] (virtual lens over colour and depth of a TUM or ScanNet folder, a bag, or live topics)",
+        help="camera: sim (simulated, default), stack DIR (images of a focal stack, repeated), v4l2 [DEVICE], "
+        "picamera2 [NUMBER] (Raspberry Pi), oak [ID] (Luxonis), or rgbd [DIR|BAG] (virtual lens over colour and depth "
+        "of a TUM or ScanNet folder, a bag, or live topics)",
     )
     parser.add_argument(
         "--calibration",
@@ -58,7 +66,7 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
         "--size",
         metavar="WxH",
         type=size_argument,
-        help=f"image size of the simulated or V4L2 camera (default: {size})",
+        help=f"image size of the camera (default: {size})",
     )
     parser.add_argument("--moving", action="store_true", default=None, help="sway the simulated camera")
 
@@ -84,15 +92,37 @@ def _source_of(words: list[str]) -> dict[str, dict[str, object]]:
     kind, *rest = words
     if kind == "stack" and len(rest) == 1:
         return {"camera": {"source": kind, "stack": rest[0]}}
-    if kind == "v4l2" and len(rest) <= 1:
-        return {"camera": {"source": kind}, "v4l2": {"device": rest[0]} if rest else {}}
+    if kind in SWEPT_CAMERAS and len(rest) <= 1:
+        return swept_camera_settings(kind, *rest)
     if kind == "rgbd" and len(rest) <= 1:
         return {"camera": {"source": kind}, "rgbd": {"path": rest[0]} if rest else {}}
     if kind == "sim" and not rest:
         return {"camera": {"source": kind}}
     raise ValueError(
-        f"--source: expected 'sim', 'stack DIR', 'v4l2 [DEVICE]' or 'rgbd [DIR|BAG]', received '{' '.join(words)}'"
+        "--source: expected 'sim', 'stack DIR', 'v4l2 [DEVICE]', 'picamera2 [NUMBER]', 'oak [ID]' or 'rgbd [DIR|BAG]', "
+        f"received '{' '.join(words)}'"
     )
+
+
+def swept_camera_settings(kind: str, device: str | None = None) -> dict[str, dict[str, object]]:
+    """Settings of one of :data:`SWEPT_CAMERAS`."""
+    section = "v4l2" if kind == "v4l2" else "reporting"
+    return {"camera": {"source": kind}, section: {} if device is None else {"device": device}}
+
+
+def swept_camera(config: Config) -> LensCamera:
+    """Open one of :data:`SWEPT_CAMERAS`. Raises ImportError, ValueError or OSError for an unusable one."""
+    if config.camera.source == "v4l2":
+        from dfs_ros.camera.v4l2.source import V4l2Camera
+
+        return V4l2Camera(config.v4l2, config.camera)
+    if config.camera.source == "oak":
+        from dfs_ros.camera.oak import OakCamera
+
+        return OakCamera(config.reporting, config.camera)
+    from dfs_ros.camera.raspberry_pi import Picamera2Camera
+
+    return Picamera2Camera(config.reporting, config.camera)
 
 
 def make_source(config: Config) -> FrameSource:
@@ -110,6 +140,11 @@ def make_source(config: Config) -> FrameSource:
         from dfs_ros.camera.v4l2.source import V4l2Source
 
         return V4l2Source(config.v4l2, config.camera, config.lens)
+    if config.camera.source in SWEPT_CAMERAS:
+        from dfs_ros.camera.swept import SweptSource
+
+        opened = partial(swept_camera, config)
+        return SweptSource(opened, "reporting", config.reporting, config.camera, config.lens, config.lens.calibration)
     if config.camera.source == "rgbd":
         from dfs_ros.camera.virtual_lens import LiveRgbd, RecordedRgbd
 

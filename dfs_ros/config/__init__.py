@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dfs_ros.config.camera import CameraConfig, SweeperConfig, V4l2Config
+from dfs_ros.config.camera import CameraConfig, ReportingConfig, SweeperConfig, SweptCameraConfig, V4l2Config
 from dfs_ros.config.estimation import (
     AlignmentConfig,
     ConfidenceConfig,
@@ -57,11 +57,13 @@ __all__ = [
     "NodeConfig",
     "ProcessingConfig",
     "RegularizationConfig",
+    "ReportingConfig",
     "RgbdConfig",
     "ScheduleConfig",
     "SimulationConfig",
     "StackConfig",
     "SweeperConfig",
+    "SweptCameraConfig",
     "V4l2Config",
     "ViewerConfig",
     "numbers",
@@ -97,6 +99,7 @@ class Config:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     camera: CameraConfig = field(default_factory=CameraConfig)
     v4l2: V4l2Config = field(default_factory=V4l2Config)
+    reporting: ReportingConfig = field(default_factory=ReportingConfig)
     sweeper: SweeperConfig = field(default_factory=SweeperConfig)
     rgbd: RgbdConfig = field(default_factory=RgbdConfig)
     viewer: ViewerConfig = field(default_factory=ViewerConfig)

@@ -9,16 +9,16 @@ from dfs_ros.config.setting import setting
 
 @dataclass(frozen=True)
 class CameraConfig:
-    """Camera source: simulated, recorded stack or V4L2 camera."""
+    """Camera source: simulated, recorded stack, V4L2, Raspberry Pi or OAK camera, virtual lens."""
 
     source: str = setting(
         "sim",
-        "Camera. sim: simulated; stack: images of a focal stack, repeated for ever; v4l2: section v4l2; rgbd: virtual "
-        "lens over colour and depth, section rgbd",
-        choices=("sim", "stack", "v4l2", "rgbd"),
+        "Camera. sim: simulated; stack: images of a focal stack, repeated for ever; v4l2: section v4l2; picamera2 "
+        "(Raspberry Pi) and oak (Luxonis): section reporting; rgbd: virtual lens over colour and depth, section rgbd",
+        choices=("sim", "stack", "v4l2", "picamera2", "oak", "rgbd"),
     )
     stack: str = setting("", "Folder of the focal stack (source stack)")
-    rate_hz: float = setting(30.0, "Frame rate; of a V4L2 camera the rate asked for", unit="Hz", low=0.01, high=1000)
+    rate_hz: float = setting(30.0, "Frame rate; of a real camera the rate asked for", unit="Hz", low=0.01, high=1000)
     frame_id: str = setting(
         "camera_optical_frame", "Frame id of the images: an optical frame, x right, y down, z forward"
     )
@@ -34,8 +34,8 @@ class CameraConfig:
     moving_frames: int = setting(
         0, "Number of simulated images during each lens movement, reported as moving", low=0, high=8
     )
-    width: int = setting(320, "Width of simulated and V4L2 images", unit="px", low=32, high=4096)
-    height: int = setting(240, "Height of simulated and V4L2 images", unit="px", low=32, high=4096)
+    width: int = setting(320, "Width of simulated and camera images", unit="px", low=32, high=4096)
+    height: int = setting(240, "Height of simulated and camera images", unit="px", low=32, high=4096)
     moving: bool = setting(
         False,
         "Sway the simulated camera before the scene, with transforms from motion.frame to body_frame on /tf; false: it "
@@ -58,14 +58,9 @@ class CameraConfig:
 
 
 @dataclass(frozen=True)
-class V4l2Config:
-    """V4L2 camera with a focus control (focus_absolute), such as UVC webcams."""
+class SweptCameraConfig:
+    """Sweep of a camera's own lens."""
 
-    device: str = setting("/dev/video0", "Device file of the camera")
-    calibration: str = setting(
-        "",
-        "Older name of lens.calibration, which has precedence; one of both is required",
-    )
     camera_info: str = setting(
         "",
         "Intrinsics file as camera_calibration writes it; empty: from the calibration, or from lens.focal_length_m and "
@@ -73,23 +68,43 @@ class V4l2Config:
     )
     focus_diopters: str = setting(
         "",
-        "Focus positions of a sweep, comma-separated; empty: `positions` values, evenly over the lens table",
+        "Focus positions of a sweep, comma-separated; empty: `positions` values, evenly over the calibration",
         unit="1/m",
     )
     positions: int = setting(5, "Number of focus positions if focus_diopters is empty", low=2, high=64)
     settle_s: float = setting(
         0.0,
-        "Settling time of the lens after a command; 0: from the lens table, otherwise 0.3 s",
+        "Settling time of the lens after a command; 0: from the calibration, otherwise 0.3 s",
         unit="s",
         low=0,
         high=60,
     )
-    pixel_format: str = setting("MJPG", "Pixel format asked of the camera", choices=("MJPG", "YUYV", "UYVY", "GREY"))
     exposure_s: float = setting(
-        0.0, "Exposure time; 0: the camera's own setting, assumed to be one frame period", unit="s", low=0, high=10
+        0.0, "Exposure time; 0: the camera's own setting, at most a frame period", unit="s", low=0, high=10
     )
     timeout_s: float = setting(
         3.0, "Time without an image after which the camera counts as failed", unit="s", low=0.1, high=60
+    )
+
+
+@dataclass(frozen=True)
+class V4l2Config(SweptCameraConfig):
+    """V4L2 camera with a focus control (focus_absolute), such as UVC webcams."""
+
+    device: str = setting("/dev/video0", "Device file of the camera")
+    calibration: str = setting(
+        "",
+        "Older name of lens.calibration, which has precedence; one of both is required",
+    )
+    pixel_format: str = setting("MJPG", "Pixel format asked of the camera", choices=("MJPG", "YUYV", "UYVY", "GREY"))
+
+
+@dataclass(frozen=True)
+class ReportingConfig(SweptCameraConfig):
+    """Camera that reports its lens position with each image: picamera2 or oak of camera.source."""
+
+    device: str = setting(
+        "", "Camera. picamera2: its number; oak: device id or address; empty: the first that is found"
     )
 
 
@@ -100,10 +115,12 @@ class SweeperConfig:
     driver: str = setting(
         "camera_ros",
         "Way to the lens. camera_ros: parameters AfMode and LensPosition of `node`; parameter: `parameter` of `node`; "
-        "v4l2: focus_absolute of v4l2.device, beside its driver; topic: std_msgs/Float64 on lens_position",
-        choices=("camera_ros", "parameter", "v4l2", "topic"),
+        "v4l2: focus_absolute of v4l2.device, beside its driver; topic: std_msgs/Float64 on lens_position; optotune: "
+        "focal power of a liquid lens, by its driver at `port`",
+        choices=("camera_ros", "parameter", "v4l2", "topic", "optotune"),
     )
     node: str = setting("camera", "Node whose parameters are set")
+    port: str = setting("/dev/ttyACM0", "Serial port of the lens driver (driver optotune)")
     parameter: str = setting("focus_absolute", "Parameter that is the lens position (driver parameter)")
     manual: str = setting(
         "",

@@ -190,11 +190,11 @@ def test_interrupted_before_its_time_it_says_so(start: Callable[..., Run], tmp_p
         (["--source", "stack", "/no/such/stack"], "/no/such/stack: no such file"),
         (
             ["--source", "webcam"],
-            "--source: expected 'sim', 'stack DIR', 'v4l2 [DEVICE]' or 'rgbd [DIR|BAG]', received 'webcam'",
+            "'picamera2 [NUMBER]', 'oak [ID]' or 'rgbd [DIR|BAG]', received 'webcam'",
         ),
         (
             ["--source", "stack"],
-            "--source: expected 'sim', 'stack DIR', 'v4l2 [DEVICE]' or 'rgbd [DIR|BAG]', received 'stack'",
+            "'picamera2 [NUMBER]', 'oak [ID]' or 'rgbd [DIR|BAG]', received 'stack'",
         ),
         (["--duration", "0"], "--duration: expected seconds over 0"),
         (["--rate", "0"], "camera.rate_hz: expected 0.01 to 1000 Hz, received 0.0"),

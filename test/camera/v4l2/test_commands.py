@@ -37,7 +37,10 @@ def test_the_camera_command_refuses_before_it_starts(bench: Bench, capsys: pytes
     assert main(["camera", "--source", "v4l2", device, "--calibration", str(bench.table)]) == 2
     assert "v4l2.camera_info: expected a camera calibration" in capsys.readouterr().err
     assert main(["camera", "--source", "v4l2", "a", "b"]) == 2
-    assert "--source: expected 'sim', 'stack DIR', 'v4l2 [DEVICE]' or 'rgbd [DIR|BAG]'" in capsys.readouterr().err
+    assert (
+        "--source: expected 'sim', 'stack DIR', 'v4l2 [DEVICE]', 'picamera2 [NUMBER]', 'oak [ID]' or"
+        in capsys.readouterr().err
+    )
 
 
 class SharpAt(FakeCamera):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Generator, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dfs_ros.camera.camera_file import load_camera_file
 from dfs_ros.camera.focus_sweep import LensPath
@@ -92,7 +93,7 @@ class SweptSource:
                     last = frame.sequence
                 self._counts["damaged"] += frame.image is None
                 if frame.image is not None and path is not None and (path.place is not None or path.moving):
-                    yield self._taken(frame, path, time.time_ns() - device.now_ns())
+                    yield self._taken(frame.image, frame, path, time.time_ns() - device.now_ns())
         finally:
             device.close()
 
@@ -130,13 +131,12 @@ class SweptSource:
             )
         return found
 
-    def _taken(self, frame: CameraFrame, path: LensPath, to_wall_ns: int) -> SourceFrame:
-        assert frame.image is not None
+    def _taken(self, image: NDArray[np.uint8], frame: CameraFrame, path: LensPath, to_wall_ns: int) -> SourceFrame:
         raw = self._raw[path.position]
         self._direction = (raw > self._last_raw) - (raw < self._last_raw) or self._direction
         self._last_raw = raw
         return SourceFrame(
-            frame.image,
+            image,
             self._focus(path, frame.start_ns + to_wall_ns, frame.exposure_ns),
             stamped=True,
             source="INTERPOLATED" if path.moving else "COMMANDED" if math.isnan(frame.raw) else "REPORTED",

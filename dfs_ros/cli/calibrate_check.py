@@ -9,7 +9,7 @@ with --csv, a folder of images as `dfs import` takes it. Depth is estimated from
 pose from the board's geometry alone.
 
 The check passes, exit status 0, if the median error is within the tolerance and within two standard deviations;
-otherwise the exit status is 1.
+otherwise the exit status is 1. --picture draws the board, its errors in millimetres and in standard deviations.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=_TOLERANCE,
         help="largest median error, as a share of the distance (default: %(default)g)",
     )
+    parser.add_argument("--picture", metavar="FILE", help="PNG file for the board and its errors")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     add_board_argument(parser, "the one of the calibration")
     add_config_arguments(parser)
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from dfs_ros.calibration.board import Board
-    from dfs_ros.calibration.lens.check import check_depth, view_of
+    from dfs_ros.calibration.lens.check import board_plane, check_depth, view_of
     from dfs_ros.calibration.lens.stack import calibrated_stack
     from dfs_ros.estimator.estimator import DepthEstimator
     from dfs_ros.lens.calibration import LensCalibration
@@ -73,6 +74,15 @@ def run(args: argparse.Namespace) -> int:
         estimated = estimator.estimate(stack, sharpen=False, progress=progress)
     pinhole = intrinsics(estimated.camera, stack.size)
     result = check_depth(estimated.depth_m, estimated.sigma_m, pinhole, lens, view, board, args.tolerance)
+    if args.picture:
+        from dfs_ros.calibration.lens.check_picture import check_picture
+        from dfs_ros.system.atomic import write_atomically
+
+        plane_m, inside = board_plane(stack.size, pinhole, lens, view, board)
+        image = stack.images[len(stack) // 2]
+        write_atomically(
+            Path(args.picture), check_picture(image, estimated.depth_m, estimated.sigma_m, plane_m, inside)
+        )
     if args.json:
         print(json.dumps(result.report()))
     else:

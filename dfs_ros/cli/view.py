@@ -45,4 +45,4 @@ def serve(transport: Transport, config: Config) -> None:
     """Serve the page until the transport stops spinning."""
     from dfs_ros.viewer import app
 
-    app.run(transport, config, nodes=(DEPTH_NODE, CAMERA_NODE))
+    app.run(transport, config, nodes=(DEPTH_NODE, CAMERA_NODE), depth_node=DEPTH_NODE)

@@ -9,6 +9,7 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 import cv2
@@ -21,6 +22,7 @@ from dfs_ros.messages.convert import (
     DIAGNOSTICS,
     FOCUS,
     IMAGE,
+    TRIGGER,
     Diagnostic,
     Message,
     camera_info_from_message,
@@ -29,6 +31,7 @@ from dfs_ros.messages.convert import (
     focus_from_diagnostics,
     focus_from_message,
     image_from_message,
+    message,
     stamp_ns,
 )
 from dfs_ros.messages.node_status import MAX_LATENCY_S, drops, number
@@ -47,19 +50,34 @@ STALE_S, STALE_PERIODS = 2.0, 3.0  # age from which what is shown is dimmed; the
 WAITING_IMAGES = 4
 _MOST_TRUTHS = 64  # images of the longest sweep
 _MOST_STATUSES = 64  # of the newest nodes and parts; anybody may publish more
+CAPTURE_SPANS = 6  # longest spans of a stack that a capture may take
 
 
-def run(transport: Transport, config: Config, nodes: Collection[str] = ()) -> None:
+def run(transport: Transport, config: Config, nodes: Collection[str] = (), depth_node: str = "") -> None:
     """Serve the page until the transport is shut down.
 
-    `nodes`: names of the nodes whose diagnostics are shown; none = all that appear on /diagnostics.
+    `nodes`: names of the nodes whose diagnostics are shown; none = all that appear on /diagnostics. `depth_node`: name
+    of the node that captures stacks; empty = no button for it.
 
     Raises OSError if the port is in use.
     """
     with Viewer(config.viewer) as viewer:
         ViewerApp(transport, viewer, nodes)
+        if depth_node:
+            viewer.offer_capture(partial(capture, transport, depth_node))
         transport.log("info", f"viewer at {viewer.url}")
         transport.spin()
+
+
+def capture(transport: Transport, depth_node: str) -> str:
+    """Ask a depth node for a stack on its disk; return where it is, or why there is none. Blocks meanwhile."""
+    timeout_s = CAPTURE_SPANS * transport.parameters.config.stack.max_span_s
+    try:
+        request = message(f"{TRIGGER}_Request")
+        answer = transport.call_service(f"{depth_node}/capture", TRIGGER, request, timeout_s)
+    except (TimeoutError, RuntimeError, OSError) as error:
+        return f"No stack: {error}"
+    return f"Captured: {answer.message}" if answer.success else f"No stack: {answer.message}"
 
 
 class ViewerApp:

@@ -7,6 +7,7 @@ the controls.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,6 +75,23 @@ class Page:
     @property
     def paused(self) -> bool:
         return bool(self._pause.value)
+
+    def offer_capture(self, capture: Callable[[], str]) -> None:
+        """Add a button that calls `capture`, on a thread of its own, and shows the text that it returns."""
+        gui = self._server.gui
+        button = gui.add_button("Capture stack", icon=viser.Icon.CAMERA, hint="The depth node writes a stack to disk")
+        note = gui.add_html("")
+
+        def work() -> None:
+            note.content = html.line(capture())
+            button.disabled = False
+
+        async def clicked(_: Any) -> None:
+            if not button.disabled:
+                button.disabled, note.content = True, html.line("waiting for a stack …")
+                threading.Thread(target=work, name="dfs-capture", daemon=True).start()
+
+        button.on_click(clicked)
 
     def show_depth(self, data: DepthData) -> None:
         """Draw a depth image: picture with colour bar, all-in-focus picture and point cloud."""

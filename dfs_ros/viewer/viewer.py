@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 
@@ -110,6 +111,10 @@ class Viewer:
         if not isinstance(status, ViewerStatus):
             raise TypeError(f"status: expected a ViewerStatus, received {type(status).__name__}")
         self._put(status=status)
+
+    def offer_capture(self, capture: Callable[[], str]) -> None:
+        """Add a button that calls `capture`, which may take its time, and shows the text that it returns."""
+        self._page.offer_capture(capture)
 
     def close(self) -> None:
         """Stop serving and free the port. May be repeated."""

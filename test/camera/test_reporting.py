@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import sys
 import time
 from collections.abc import Callable
@@ -152,8 +151,14 @@ def test_messages_of_depthai_itself() -> None:
     image.setSequenceNum(7)
     frame = camera.frame_of(image)
     assert frame.image is not None and frame.image[0, 0].tolist() == [0, 0, 200]
-    assert frame.sequence == 7 and math.isnan(frame.raw)  # -1: not reported
+    assert frame.sequence == 7 and frame.raw == 0.0
     assert frame.end_ns - frame.start_ns == 33_000_000
+    video = dai.ImgFrame()  # as the camera is asked for
+    video.setType(dai.ImgFrame.Type.NV12)
+    video.setWidth(12).setHeight(8)
+    video.setData(np.r_[np.full(96, 180), np.full(48, 128)].astype(np.uint8))
+    grey = camera.frame_of(video).image
+    assert grey is not None and grey.shape == (8, 12, 3) and np.ptp(grey) == 0
     command = dai.CameraControl()
     command.setManualFocus(120)
     assert command.getLensPosition() == 120

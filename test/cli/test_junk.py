@@ -21,7 +21,17 @@ from dfs_ros.cli.main import COMMANDS, VARIANTS, main
 
 PATHS = {"FILE", "DIR", "BAG", "STACK", "FOLDER", "PATH", "NETWORK"}
 """Placeholders of arguments that name a file or folder."""
-OUTPUTS = {"--output", "--json", "--markdown", "--report", "--model-card", "--cache", "--work", "--predictions"}
+OUTPUTS = {
+    "--output",
+    "--json",
+    "--markdown",
+    "--report",
+    "--picture",
+    "--model-card",
+    "--cache",
+    "--work",
+    "--predictions",
+}
 OTHERS = {
     *{"HZ", "WxH", "S", "PORT", "NAME", "NAMES", "FROM:=TO", "SECTION.SETTING=VALUE", "M", "N", "TOPIC", "BYTES", "MB"},
     *{"cameras", "methods", "robustness", "baselines"},

@@ -67,6 +67,10 @@ class Browser:
     def send(self, kind: str, **fields: Any) -> None:
         self._socket.send(msgspec.msgpack.encode({"type": kind, **fields}))
 
+    def control(self, label: str) -> dict[str, Any]:
+        """Properties of the control with that label; none before it came."""
+        return next((props for props in self.gui.values() if props.get("label") == label), {})
+
     def set(self, label: str, value: object) -> None:
         """Move the control with that label."""
         uuid = next(uuid for uuid, props in self.gui.items() if props.get("label") == label)

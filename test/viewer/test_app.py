@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from dfs_ros.messages.convert import (
     DIAGNOSTICS,
     FOCUS,
     IMAGE,
+    TRIGGER,
     Diagnostic,
     camera_info_message,
     depth_message,
@@ -23,11 +25,12 @@ from dfs_ros.messages.convert import (
     focus_message,
     image_message,
     message,
+    trigger_response,
 )
 from dfs_ros.optics.pinhole import Intrinsics
 from dfs_ros.transport.local import LocalBus, LocalTransport
 from dfs_ros.types import FocusMetadata
-from dfs_ros.viewer.app import ViewerApp, run
+from dfs_ros.viewer.app import ViewerApp, capture, run
 from dfs_ros.viewer.viewer import Viewer
 
 MS = 10**6
@@ -54,7 +57,7 @@ class Setup:
         self.node = LocalTransport("dfs", self.bus)
         self.publishers = {topic: self.node.create_publisher(topic, kind) for topic, kind in TOPICS.items()}
         self.transport = LocalTransport("viewer", self.bus)
-        self.app = ViewerApp(self.transport, viewer, nodes=("dfs", "camera"))
+        self.viewer, self.app = viewer, ViewerApp(self.transport, viewer, nodes=("dfs", "camera"))
         self.browser = browser
 
     def publish(self, topic: str, msg: Any) -> None:
@@ -245,6 +248,23 @@ def test_wrong_messages_are_refused_and_the_viewer_goes_on(setup: Setup) -> None
     assert sum(s.faults["refused"] for s in setup.transport.subscriptions) == 2
     setup.depth(START_NS + MS, 3.0)
     setup.browser.until(lambda: len(setup.browser.points) == 11 * 20)
+
+
+def test_a_button_captures_a_stack_where_the_node_is(setup: Setup) -> None:
+    answers = [trigger_response(True, "/data/stacks/<1>"), trigger_response(False, "node.captures_per_minute: 10")]
+    setup.node.create_service("~/capture", TRIGGER, lambda request: answers.pop(0))
+    setup.viewer.offer_capture(partial(capture, setup.transport, "dfs"))
+    for left, words in ((1, "Captured: /data/stacks/&lt;1&gt;"), (0, "No stack: node.captures_per_minute: 10")):
+        setup.browser.until(lambda: setup.browser.control("Capture stack").get("disabled") is False)
+        setup.browser.set("Capture stack", True)
+        while len(answers) > left:
+            setup.node.spin_once(0.005)
+        setup.shows(words)
+
+
+def test_a_capture_without_a_depth_node_says_so() -> None:
+    transport = LocalTransport("viewer", config=Config.from_dict({"stack": {"max_span_s": 0.01}}))
+    assert capture(transport, "dfs") == "No stack: service /dfs/capture: nobody serves it"
 
 
 def test_run_ends_with_the_transport() -> None:

@@ -20,6 +20,7 @@ _MOVED_PX, _MOVED_SHARE = 2.0, 0.004  # median motion between images of one pose
 _SIZED_MARKERS = 4
 _SIZES = np.geomspace(0.6, 1.7, 54)  # of a marker over its described size
 _OTHER_SIZE, _BETTER = 0.04, 0.7
+_OTHER_SIZE_PX = 1.0  # of half a side: blur and threshold move the corners of found markers by up to 0.8 px
 
 Array = NDArray[np.float64]
 
@@ -80,16 +81,22 @@ def check_marker_size(found: list[Markers], board: Board) -> None:
     centres = board.marker_corners_m.mean(1)
     own = centres[np.argmin(np.linalg.norm(best.board_m[:, None] - centres, axis=2), axis=1)]
 
+    def seen(points: Array, matrix: Array | None) -> Array:
+        return (
+            np.full_like(points, np.inf) if matrix is None else cv2.perspectiveTransform(points[:, None], matrix)[:, 0]
+        )
+
     def misfit(factor: float) -> float:
         points = own + factor * (best.board_m - own)
         matrix, _ = cv2.findHomography(points, best.image_px)
-        if matrix is None:
-            return np.inf
-        seen = cv2.perspectiveTransform(points[:, None], matrix)[:, 0]
-        return float(np.sqrt(np.mean((seen - best.image_px) ** 2)))
+        return float(np.sqrt(np.mean((seen(points, matrix) - best.image_px) ** 2)))
 
     factor = min(_SIZES, key=misfit)
-    if abs(factor - 1.0) > _OTHER_SIZE and misfit(factor) < _BETTER * misfit(1.0):
+    half_px = np.linalg.norm(
+        best.image_px - seen(own, cv2.findHomography(best.board_m, best.image_px)[0]), axis=1
+    ).mean()
+    least = max(_OTHER_SIZE, _OTHER_SIZE_PX * np.sqrt(2.0) / float(half_px))
+    if abs(factor - 1.0) > least and misfit(factor) < _BETTER * misfit(1.0):
         told = board.marker_m / board.square_m
         raise ValueError(
             f"the markers measure about {factor * told:.2f} of a square in the images, {told:.2f} by --board: check "

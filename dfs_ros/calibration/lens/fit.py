@@ -27,6 +27,7 @@ LEAST_POSITIONS = 5
 
 _MARKER_PX = 0.3  # nominal error of a corner of a marker
 _MOVED_PX = 4.0  # median distance of an image's markers from the pose of its sweep
+_WHOLE = 0.6  # of the corners
 _MOST_MOVED = 0.2  # share of the images
 _OUTLIER = 9.0  # misfit of a window over the median, from which it counts less
 _QUIET = 0.7  # least noise of a window, over the median of all
@@ -123,6 +124,7 @@ def fit_lens(
         np.repeat(raw.normalised(np.array([raws[i] for i in used])), each),
         np.repeat(np.array([directions[i] for i in used], np.float64), each),
     )
+    _check_whole(predict(lens, poses, seen, size)[:, :2], seen.pose, size)
     table = linear_table("srgb").astype(np.float32)
     linear = [table[images[i]] for i in used]
     return _adjusted(linear, board, seen, lens, poses, raw, size, progress)
@@ -195,6 +197,17 @@ def _bundle(
             "camera and board must stand still in a sweep, and the board must be flat and as --board says"
         )
     return lens, poses, [None if i in off else pose for i, pose in enumerate(pose_of)]
+
+
+def _check_whole(corners_px: Array, pose: NDArray[np.intp], size: tuple[int, int]) -> None:
+    """Raise ValueError if no pose shows most of the board's corners, at `corners_px` (N, 2), within the image."""
+    inside = ((corners_px >= 0) & (corners_px <= np.array(size[::-1]) - 1.0)).all(1)
+    share = float((np.bincount(pose, inside) / np.bincount(pose)).max())
+    if share < _WHOLE:
+        raise ValueError(
+            f"the board is only half seen: at most {100 * share:.0f} % of its corners lie within the image; show it "
+            "whole, in one pose at least, or take it farther away"
+        )
 
 
 def _first_poses(

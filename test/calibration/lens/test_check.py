@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from lens_rig import BOARD, LENS, POSES, swept, true_calibration, write_sweeps
@@ -52,7 +53,9 @@ def test_a_board_is_checked_and_a_wrong_focus_scale_fails(
 ) -> None:
     lens, csv = far
     command = ["calibrate", "check", str(csv.parent), "--csv", str(csv), *FAST]
-    assert main([*command, "--calibration", str(lens), "--json"]) == 0
+    picture = tmp_path / "check.png"
+    assert main([*command, "--calibration", str(lens), "--json", "--picture", str(picture)]) == 0
+    assert cv2.imread(str(picture)).shape == (288, 1040, 3)
     result = json.loads(capsys.readouterr().out)
     plane, inside = board_plane(LENS.size, middle()[0], true_calibration(), true_view(), BOARD)
     assert result["distance_m"] == pytest.approx(np.median(plane[inside]), rel=0.006)

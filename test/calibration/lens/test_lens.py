@@ -169,6 +169,9 @@ def test_wrong_input_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     soft = [cv2.GaussianBlur(image, (0, 0), 6.0) for image in images[:5]]
     with pytest.raises(ValueError, match=r"found in none of 5 images: .* two markers at least must be sharp"):
         fit_lens(soft, names[:5], raws[:5], directions[:5], [None] * 5, BOARD)
+    half = [np.pad(image[:, :-140], ((0, 0), (140, 0)), constant_values=128) for image in images[:5]]
+    with pytest.raises(ValueError, match=r"only half seen: at most \d+ % of its corners lie within the image; show it"):
+        fit_lens(half, names[:5], raws[:5], directions[:5], [0] * 5, BOARD)
     csv = write_sweeps(tmp_path / "sweeps")
     good = csv.read_text()
     for text, words in (

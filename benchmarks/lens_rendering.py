@@ -111,9 +111,13 @@ def sweeps(poses: int, raws: Sequence[float]) -> list[Shot]:
 
 
 def rendered(
-    lens: BenchLens, board: Board, poses: Sequence[BoardPose], shots: Sequence[Shot], seed: int = 0
+    lens: BenchLens,
+    board: Board,
+    poses: Sequence[BoardPose],
+    shots: Sequence[Shot],
+    seed: int | np.random.Generator = 0,
 ) -> Iterator[NDArray[np.uint8]]:
-    """Images (H, W) of all shots, sRGB."""
+    """Images (H, W) of all shots, sRGB; each takes (H, W) normal numbers of the generator that `seed` is or begins."""
     rng = np.random.default_rng(seed)
     for shot in shots:
         light = _light(lens, board, poses[shot.pose], shot)
@@ -123,6 +127,19 @@ def rendered(
 
 def plane_maps(lens: BenchLens, pose: BoardPose, shot: Shot, u: Array, v: Array) -> tuple[Array, Array, Array, Array]:
     """Board coordinates x, y, depth z in metres and blur diameter in pixels at the pixels (u, v)."""
+    board_x, board_y, z = _on_board(lens, pose, shot, u, v)
+    scaled = lens.fx_px * lens.scale(shot.raw, shot.direction)
+    half_diagonal = np.hypot(*lens.size) / 2
+    rx, ry = (u - lens.cx_px) / half_diagonal, (v - lens.cy_px) / half_diagonal
+    r2 = rx * rx + ry * ry
+    focus = lens.focus_diopters(shot.raw, shot.direction)
+    defocus = focus + lens.curvature * r2 + lens.tilt[0] * rx + lens.tilt[1] * ry - 1.0 / z
+    blur = lens.aperture_m * scaled * np.maximum(1.0 - lens.vignetting * r2, 0.1) * np.abs(defocus)
+    return board_x, board_y, z, blur
+
+
+def _on_board(lens: BenchLens, pose: BoardPose, shot: Shot, u: Array, v: Array) -> tuple[Array, Array, Array]:
+    """Board coordinates x, y and depth z in metres at the pixels (u, v)."""
     scaled = lens.fx_px * lens.scale(shot.raw, shot.direction)
     x, y = _undistorted((u - lens.cx_px) / scaled, (v - lens.cy_px) / scaled, lens.distortion)
     rotation, _ = cv2.Rodrigues(pose.rotation)
@@ -131,13 +148,7 @@ def plane_maps(lens: BenchLens, pose: BoardPose, shot: Shot, u: Array, v: Array)
     z = np.where(z > 0.01, z, 100.0)
     point = x * z - pose.translation_m[0], y * z - pose.translation_m[1], z - pose.translation_m[2]
     board_x, board_y = (sum(point[k] * rotation[k, axis] for k in range(3)) for axis in (0, 1))
-    half_diagonal = np.hypot(*lens.size) / 2
-    rx, ry = (u - lens.cx_px) / half_diagonal, (v - lens.cy_px) / half_diagonal
-    r2 = rx * rx + ry * ry
-    focus = lens.focus_diopters(shot.raw, shot.direction)
-    defocus = focus + lens.curvature * r2 + lens.tilt[0] * rx + lens.tilt[1] * ry - 1.0 / z
-    blur = lens.aperture_m * scaled * np.maximum(1.0 - lens.vignetting * r2, 0.1) * np.abs(defocus)
-    return board_x, board_y, z, blur
+    return board_x, board_y, z
 
 
 def _undistorted(xd: Array, yd: Array, distortion: tuple[float, float]) -> tuple[Array, Array]:
@@ -158,7 +169,7 @@ def _light(lens: BenchLens, board: Board, pose: BoardPose, shot: Shot) -> Array:
         (np.arange(columns * _FINE) + 0.5) / _FINE - 0.5 - _PAD_PX,
         (np.arange(rows * _FINE) + 0.5) / _FINE - 0.5 - _PAD_PX,
     )
-    x, y, z, _ = plane_maps(lens, pose, shot, u, v)
+    x, y, z = _on_board(lens, pose, shot, u, v)
     board_height, board_width = board.size_m
     margin = board.square_m / 2
     inside = (x > -margin) & (x < board_width + margin) & (y > -margin) & (y < board_height + margin)

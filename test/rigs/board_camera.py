@@ -29,6 +29,10 @@ class BoardCamera(FakeCamera):
     pose: int = 0
     told: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        swept()[1][:]  # rendered before the camera runs
+
     def tell(self, text: str) -> None:
         """Listen to the command: a pose that is done, other than the last, is followed by the next."""
         self.told.append(text)
@@ -40,8 +44,8 @@ class BoardCamera(FakeCamera):
         up = not self._moves or self._moves[-1][2] >= self._moves[-1][1]
         shots, images = swept()
         seen = {
-            shot.raw: image
-            for i, (shot, image) in enumerate(zip(shots, images, strict=True))
+            shot.raw: images[i]
+            for i, shot in enumerate(shots)
             if shot.pose == self.pose and (i % (2 * len(RAWS)) < len(RAWS)) == up
         }
         below = max(i for i, raw in enumerate(RAWS[:-1]) if raw <= level)

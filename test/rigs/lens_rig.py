@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,11 +44,33 @@ POSES = (
 RAWS = (0.0, 25.0, 50.0, 75.0, 100.0)
 
 
+class Images(Sequence[NDArray[np.uint8]]):
+    """Images of shots, each rendered when it is first asked for, the same whatever the others."""
+
+    def __init__(self, shots: Sequence[Shot]) -> None:
+        self._shots = shots
+        self._rendered: dict[int, NDArray[np.uint8]] = {}
+
+    def __len__(self) -> int:
+        return len(self._shots)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        if index not in self._rendered:
+            generator = np.random.default_rng(0)
+            generator.standard_normal((index, *LENS.size))  # the noise of those before
+            (self._rendered[index],) = rendered(LENS, BOARD, POSES, [self._shots[index]], generator)
+        return self._rendered[index]
+
+
 @functools.cache
-def swept() -> tuple[list[Shot], list[NDArray[np.uint8]]]:
+def swept() -> tuple[list[Shot], Images]:
     """Shots and images of sweeps up and down of both poses."""
     shots = sweeps(len(POSES), RAWS)
-    return shots, list(rendered(LENS, BOARD, POSES, shots))
+    return shots, Images(shots)
 
 
 def true_calibration(**changes: float) -> LensCalibration:
@@ -72,9 +95,10 @@ def write_sweeps(
     """Folder of images, some of all, with its CSV file, which is returned."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = [",".join(columns)]
-    for i, (shot, image) in enumerate(zip(*swept(), strict=True)):
+    shots, images = swept()
+    for i, shot in enumerate(shots):
         if i in keep:
-            write_png(folder / f"{i:03d}.png", image)
+            write_png(folder / f"{i:03d}.png", images[i])
             row = {"file": f"{i:03d}.png", "raw_position": f"{shot.raw:g}", "sweep": f"{shot.pose}"}
             lines.append(",".join(row[name] for name in columns))
     csv = folder / "positions.csv"

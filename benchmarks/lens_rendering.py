@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from dfs_ros.calibration.board import Board
 from dfs_ros.io.photo_table import travel_directions
 from dfs_ros.optics.srgb import encode_linear
 from dfs_ros.optics.thin_lens import disk_transfer
@@ -75,6 +75,16 @@ class BenchLens:
         return 1.0 + self.breathing[0] * e + self.breathing[1] * e * e
 
 
+class Flat(Protocol):
+    """A flat thing with a picture on it: a board, or a textured plane; see :class:`dfs_ros.calibration.board.Board`."""
+
+    @property
+    def size_m(self) -> tuple[float, float]: ...
+    @property
+    def square_m(self) -> float: ...
+    def raster(self, cells_per_m: float, margin_m: float, /) -> NDArray[np.float32]: ...
+
+
 @dataclass(frozen=True, eq=False)
 class BoardPose:
     """Board in the camera's optical frame: rotation vector and translation of its origin in metres."""
@@ -93,7 +103,7 @@ class Shot:
 
 
 def board_pose(
-    board: Board, distance_m: float, tilt_deg: tuple[float, float], aside_m: tuple[float, float]
+    board: Flat, distance_m: float, tilt_deg: tuple[float, float], aside_m: tuple[float, float]
 ) -> BoardPose:
     """Pose with the board's centre at a distance, tilted about x and y, moved aside."""
     rotation, _ = cv2.Rodrigues(np.radians(np.array([tilt_deg[0], tilt_deg[1], 2.0])))
@@ -112,7 +122,7 @@ def sweeps(poses: int, raws: Sequence[float]) -> list[Shot]:
 
 def rendered(
     lens: BenchLens,
-    board: Board,
+    board: Flat,
     poses: Sequence[BoardPose],
     shots: Sequence[Shot],
     seed: int | np.random.Generator = 0,
@@ -161,7 +171,7 @@ def _undistorted(xd: Array, yd: Array, distortion: tuple[float, float]) -> tuple
     return xd * inverse, yd * inverse
 
 
-def _light(lens: BenchLens, board: Board, pose: BoardPose, shot: Shot) -> Array:
+def _light(lens: BenchLens, board: Flat, pose: BoardPose, shot: Shot) -> Array:
     """Linear intensity (H, W) of a shot without noise."""
     height, width = lens.size
     rows, columns = (2 * scipy.fft.next_fast_len((n + 2 * _PAD_PX + 1) // 2) for n in lens.size)

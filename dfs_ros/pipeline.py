@@ -2,6 +2,7 @@
 
 reduce        stack at a size that suffices, described f-number corrected       types.py
 align         focus breathing, motion and exposure differences removed          alignment/
+level         focal surface of a calibrated lens taken as flat, until read out  optics/field.py
 aperture      effective aperture and its standard error, from the stack         calibration/aperture.py
 find range    inverse depths of the scene, by a coarse pass over all            depth/scene_range.py
 judge         contradictions of images and description, which leave no depth    consistency/judge.py
@@ -47,6 +48,7 @@ from dfs_ros.depth.scene_range import (
     has_left,
     hypotheses_in,
     kept_range,
+    of_scene,
     search_range,
     surroundings,
     widest_blur_px,
@@ -142,12 +144,13 @@ def estimate(
     left it. Raises ValueError if fewer than two frames show the same scene, or no depth within the limits can be told.
     """
     working = opened(reduced(stack, config.processing.max_megapixels), config.lens.aperture_scale)
-    aligned = steps.align(working, config.alignment, reference, initial)
+    as_described = steps.align(working, config.alignment, reference, initial)
+    aligned = as_described.levelled()
     limits = search_range(aligned.stack, config)
     before = scene_range
     scene_range = steps.find_range(aligned, limits, config) if before is None else before.fitted(limits)
     aperture = steps.aperture(aligned, stack, hypotheses_in(scene_range, aligned.stack, config), config)
-    findings = steps.judge(working, aligned, aperture, config)
+    findings = steps.judge(working, as_described, aperture, config)
     aligned = aligned.opened(aperture.scale)
     limits = search_range(aligned.stack, config)
     if before is None:
@@ -173,22 +176,24 @@ def estimate(
             depths_m = hypotheses_in(scene_range, aligned.stack, config)
         diopters, spread, apart, confidence, ends, least = steps.download(infer(aligned, depths_m, config, steps))
     doubt = LensDoubt.of(aligned.stack, aperture.depth_sigma, config.lens.focus_sigma_diopters)
+    by_blur = diopters
+    diopters, ends = of_scene(by_blur, ends, aligned.stack, config)
     local_diopters = steps.sigma(spread, apart, diopters, doubt.focus_diopters)
-    local_diopters = np.hypot(local_diopters, extrapolation_sigma(diopters, aligned.stack))
+    local_diopters = np.hypot(local_diopters, extrapolation_sigma(by_blur, aligned.stack))
     depth_m = 1.0 / diopters
-    beyond = beyond_px(diopters, aligned.stack)
+    beyond = beyond_px(by_blur, aligned.stack)
     gain = steps.gain(beyond, least, confidence, aligned.stack, config)
     sigma_m = doubt.widened(local_diopters, diopters) * depth_m * depth_m
     dense = depth_m, sigma_m
-    sharp = steps.sharpen(aligned.stack, depth_m, config.cost) if sharpen else None
+    sharp = steps.sharpen(aligned.stack, 1.0 / by_blur, config.cost) if sharpen else None
     if not config.confidence.dense:
         known = known_pixels(depth_m, local_diopters, confidence, config.confidence) & aligned.valid & (ends == 0)
         known &= ~steps.phantoms(aligned.stack.images, widest_blur_px(scene_range, aligned.stack))
-        known &= ~doubtful(diopters, beyond, gain, confidence, aligned.stack)
+        known &= ~doubtful(by_blur, beyond, gain, confidence, aligned.stack)
         known &= trusted(findings, config.confidence)
         depth_m, sigma_m = np.where(known, depth_m, np.nan), np.where(known, sigma_m, np.nan)
     findings += outside_range(ends, beyond, gain, confidence, limits)
-    kept = kept_range(scene_range, diopters[(confidence > RELIABLE) & (ends == 0)], aligned.stack, config)
+    kept = kept_range(scene_range, by_blur[(confidence > RELIABLE) & (ends == 0)], aligned.stack, config)
     planes = depth_m, sigma_m, dense, local_diopters, confidence
     return Estimate(*planes, sharp, aligned, aperture, findings, doubt, depths_m, kept)
 
@@ -196,7 +201,7 @@ def estimate(
 def infer(aligned: AlignedStack, depths_m: Depths, config: Config, steps: Steps) -> Planes:
     """Inverse depth, standard deviation, disagreement, confidence, ends of the range and least energy.
 
-    (H, W) each, the first three in dioptres.
+    (H, W) each, the first three in dioptres: as blur tells them, without the focal surface.
     """
     images, settings = steps.upload(aligned.stack.images), config.regularization.at_half()
     whole = steps.guide(images)

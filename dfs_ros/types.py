@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.image_size import resized, working_size
+from dfs_ros.image_size import check_image, resized, working_size
+from dfs_ros.lens_field import LensField
 from dfs_ros.pose import Pose, stack_poses
 
 MAX_FRAMES = 64
@@ -49,6 +50,8 @@ class Camera:
         Standard deviation of the logarithm of a calibrated aperture, which is not estimated again; NaN = nominal.
     softness_px2
         Variance of the lens' blur of an object in focus, without the pixel's own; NaN = unknown.
+    field
+        Focal surface and vignetting, of a calibrated lens: focus and f-number are then means over the image.
     """
 
     focal_length_m: float
@@ -61,6 +64,7 @@ class Camera:
     reference_focus_diopters: float = 0.0
     aperture_sigma: float = math.nan
     softness_px2: float = math.nan
+    field: LensField | None = None
 
     def __post_init__(self) -> None:
         for name in ("fx_px", "fy_px", "cx_px", "cy_px", "aperture_sigma", "softness_px2"):
@@ -114,16 +118,6 @@ def check_focus(focus_diopters: float, focal_length_m: float, name: str = "focus
             f"{name}: {focus_diopters} dioptres is {1 / focus_diopters:.4g} m, inside the focal length "
             f"{focal_length_m} m, where no lens can focus; check the units (dioptres = 1 / metres)"
         )
-
-
-def check_image(image: Any, name: str) -> None:
-    """Raise TypeError or ValueError unless an image is uint8, (H, W) or (H, W, 3), of at least 16 x 16 pixels."""
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
-        raise TypeError(f"{name}: expected a uint8 array, received {getattr(image, 'dtype', type(image).__name__)}")
-    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
-        raise ValueError(f"{name}: expected shape (H, W) or (H, W, 3) RGB, received {image.shape}")
-    if min(image.shape[:2]) < 16:
-        raise ValueError(f"{name}: expected at least 16 x 16 pixels, received {image.shape[1]} x {image.shape[0]}")
 
 
 class LensState(IntEnum):

@@ -20,7 +20,7 @@ import dfs_ros
 MAX_LINES = 400
 
 LAYERS = (
-    ("pose", "image_size"),
+    ("pose", "image_size", "lens_field"),
     ("version", "types", "system", "config"),
     ("optics", "lens", "scoring", "transforms"),
     ("alignment", "simulation", "stacks"),

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from dfs_ros.image_size import check_image
 from dfs_ros.optics import thin_lens
 from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.pose import Pose
@@ -22,7 +23,6 @@ from dfs_ros.types import (
     FocalStack,
     Frame,
     LensState,
-    check_image,
     reduced,
     reduced_frame,
     working_size,

@@ -32,6 +32,7 @@ from dfs_ros.alignment.operations import Operations, Resample, Shot, rounded
 from dfs_ros.alignment.registration import Motion
 from dfs_ros.alignment.still import unmoved, with_details
 from dfs_ros.config import AlignmentConfig
+from dfs_ros.optics.field import levelled
 from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.pose import stack_poses
 from dfs_ros.types import Camera, FocalStack, check_focus, opened
@@ -78,6 +79,10 @@ class AlignedStack:
     def opened(self, aperture_scale: float) -> AlignedStack:
         """Scale the described blur of the stack by `aperture_scale`."""
         return replace(self, stack=opened(self.stack, aperture_scale))
+
+    def levelled(self) -> AlignedStack:
+        """Take the focal surface as flat, see :mod:`dfs_ros.lens_field`."""
+        return replace(self, stack=levelled(self.stack))
 
     def report(self) -> dict[str, Any]:
         """Plain values of the estimate, for a report."""

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dfs_ros.alignment.resampling import equalized, resampled
+from dfs_ros.optics.field import surface_of
 from dfs_ros.optics.pinhole import Intrinsics, intrinsics
 from dfs_ros.optics.srgb import LUMA_WEIGHTS, encode_linear, linear_table
 from dfs_ros.types import FocalStack
@@ -133,14 +134,16 @@ class MovingStack(FocalStack):
     def seen(self, linear: Image, diopters: ArrayLike, border: Border = NO_BORDER) -> tuple[Image, Mask]:
         """Frames in the reference for one inverse depth, or that of each pixel (H, W), with the border.
 
-        `linear` (F, C, H, W) of :meth:`linear`. Returns float32 (F, C, H', W') and which pixels each frame sees, bool
-        (F, H', W'); the border of the reference is reflected and counts as not seen by the others.
+        `linear` (F, C, H, W) of :meth:`linear`. Inverse depths are as blur tells them, without the focal surface.
+        Returns float32 (F, C, H', W') and which pixels each frame sees, bool (F, H', W'); the reference's border is
+        reflected and counts as not seen by the others.
         """
         (top, _), (left, _) = border
         own = np.stack([_bordered(equalized(plane), border) for plane in linear[self.reference]])
         out = np.empty((len(self), *own.shape), np.float32)
         inside = np.zeros((len(self), *own.shape[1:]), np.bool_)
         height, width = self.size
+        diopters = self.of_scene(diopters, border)
         for i, view in enumerate(self.views):
             if i == self.reference:
                 out[i] = own
@@ -151,6 +154,12 @@ class MovingStack(FocalStack):
             for plane, fill, target in zip(linear[i], own, out[i], strict=True):
                 target[:] = np.where(inside[i], resampled(plane, map_x, map_y), fill)
         return out, inside
+
+    def of_scene(self, diopters: ArrayLike, border: Border = NO_BORDER) -> ArrayLike:
+        """Inverse depth of the scene, one or (H', W') with the border, of one that blur tells, one or (H', W')."""
+        if self.camera.field is None:
+            return diopters
+        return np.asarray(diopters) + _bordered(surface_of(self.camera, self.size), border)
 
     def still(self, diopters: ArrayLike, transfer_curve: str) -> tuple[FocalStack, Mask]:
         """Stack of a camera that stands still, frames brought to the reference by an inverse depth (H, W).

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from dfs_ros.alignment.filters_torch import filtered, gaussian, reflected, resized
 from dfs_ros.alignment.moving import NO_BORDER, PREFILTER, Border, MovingStack, View
 from dfs_ros.alignment.resampling_torch import equalized, resampled
+from dfs_ros.optics.field import surface_of
 from dfs_ros.optics.srgb import LUMA_WEIGHTS, linear_table
 from dfs_ros.system.transfers import uploaded
 
@@ -39,6 +40,9 @@ def seen(
         for before, n, after in ((top, height, bottom), (left, width, right))
     )
     own = equalized(linear[stack.reference])[:, rows][:, :, columns]
+    if stack.camera.field is not None:
+        surface = uploaded(surface_of(stack.camera, stack.size), linear.device)
+        diopters = diopters + surface[rows][:, columns].double()
     planes, masks = [], []
     for i, view in enumerate(stack.views):
         if i == stack.reference:

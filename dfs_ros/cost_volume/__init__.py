@@ -20,9 +20,10 @@ from dfs_ros.cost_volume.bounding import bound_and_scale
 from dfs_ros.cost_volume.problem import Problem, make_problem
 from dfs_ros.cost_volume.sharp import all_in_focus
 from dfs_ros.cost_volume.spectra import SpectraCache
+from dfs_ros.cost_volume.vignetting import aperture_states
 from dfs_ros.system.memory import is_out_of_memory
 from dfs_ros.system.tracebacks import keep_traceback
-from dfs_ros.types import FocalStack
+from dfs_ros.types import FocalStack, opened
 
 __all__ = [
     "SpectraCache",
@@ -111,6 +112,27 @@ def cost_volume_from_config(
     half
         On the CPU, at half size (:mod:`.halving`).
     """
+    states = aperture_states(stack, depths_m, half and backend == "cpu")
+    if states is not None:
+
+        def volume_of(aperture: float) -> NDArray[np.float32]:
+            return _volume(opened(stack, aperture), depths_m, cost, backend, threads, spectra_cache, frame_keys, half)
+
+        return np.asarray(states.blended(volume_of))
+    return _volume(stack, depths_m, cost, backend, threads, spectra_cache, frame_keys, half)
+
+
+def _volume(
+    stack: FocalStack,
+    depths_m: ArrayLike,
+    cost: CostConfig,
+    backend: str,
+    threads: int,
+    spectra_cache: SpectraCache | None,
+    frame_keys: Sequence[Hashable] | None,
+    half: bool,
+) -> NDArray[np.float32]:
+    """Cost volume with one aperture for all pixels."""
     problem = make_problem(stack, depths_m, cost)
     if isinstance(stack, MovingStack):
         from dfs_ros.cost_volume import moving

@@ -6,7 +6,8 @@ scale moves all depths with it, and neither shows in the images. So the inverse 
 
     (D - mean D_f)^2 var ln a  +  (gain D)^2  +  offset^2
 
-besides that of the pixel itself. All pixels share these errors: smoothing does not reduce them.
+besides that of the pixel itself; for a calibrated lens, that by its covariance (:mod:`.lens_doubt`). All pixels share
+these errors: smoothing does not reduce them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dfs_ros.depth.lens_doubt import CalibrationDoubt
 from dfs_ros.types import FocalStack
 
 NOMINAL_GAIN, NOMINAL_OFFSET_DIOPTERS = 0.05, 0.1
@@ -35,12 +37,15 @@ class LensDoubt:
         Of a factor on all focus values, and of an offset added to them.
     focus_diopters
         Mean focus of the stack.
+    calibration
+        Doubt by the covariance of a calibrated lens, in the place of the others but for an offset; None = none.
     """
 
     aperture: float
     gain: float
     offset_diopters: float
     focus_diopters: float
+    calibration: CalibrationDoubt | None = None
 
     @classmethod
     def of(cls, stack: FocalStack, aperture: float, unstated_diopters: float = -1.0) -> LensDoubt:
@@ -48,17 +53,25 @@ class LensDoubt:
 
         `unstated_diopters`: standard deviation of focus values that state none; under 0 = nominal.
         """
-        focus, sigma = stack.focus_diopters, stack.focus_sigma_diopters
+        camera, focus, sigma = stack.camera, stack.focus_diopters, stack.focus_sigma_diopters
+        if camera.field is not None:
+            focus = focus - camera.field.level_diopters
         unstated = nominal_sigma(focus) if unstated_diopters < 0 else np.full(len(focus), unstated_diopters)
-        gain, offset_diopters = gain_and_offset(focus, np.where(np.isnan(sigma), unstated, sigma))
-        return cls(aperture, gain, offset_diopters, float(focus.mean()))
+        sigma, mean = np.where(np.isnan(sigma), unstated, sigma), float(focus.mean())
+        if camera.field is not None and camera.field.covariance:
+            calibrated = aperture == camera.aperture_sigma  # else it was estimated from the stack, or set
+            doubt = CalibrationDoubt(stack, camera.field, sigma, calibrated)
+            return cls(0.0 if calibrated else aperture, 0.0, doubt.rest_diopters, mean, doubt)
+        gain, offset_diopters = gain_and_offset(focus, sigma)
+        return cls(aperture, gain, offset_diopters, mean)
 
     def terms(self, diopters: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """Standard deviation of inverse depth (H, W) by aperture, gain and offset."""
+        """Standard deviation of inverse depth (H, W) by aperture, gain, offset and calibration."""
         return {
             "aperture": self.aperture * np.abs(diopters - np.float32(self.focus_diopters)),
             "gain": self.gain * diopters,
             "offset": np.full_like(diopters, self.offset_diopters),
+            "calibration": np.zeros_like(diopters) if self.calibration is None else self.calibration.sigma(diopters),
         }
 
     def widened(self, local: NDArray[Any], diopters: NDArray[Any]) -> NDArray[Any]:

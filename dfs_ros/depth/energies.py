@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -43,6 +44,9 @@ class HostEnergies:
         self, stack: FocalStack, depths_m: ArrayLike, cost: CostConfig, spectra: SpectraCache | None = None
     ) -> Real:
         keys = None if spectra is None else range(len(stack))
+        camera = stack.camera
+        if camera.field is not None:  # the mean aperture will do for a search
+            stack = replace(stack, camera=replace(camera, field=replace(camera.field, vignetting=0.0)))
         volume = cost_volume_from_config(
             stack, depths_m, cost, threads=self._threads, spectra_cache=spectra, frame_keys=keys
         )

@@ -27,6 +27,7 @@ from dfs_ros.depth.confidence import confidence_of
 from dfs_ros.depth.energies import Energies, HostEnergies
 from dfs_ros.depth.guide import guide_image
 from dfs_ros.optics import thin_lens
+from dfs_ros.optics.field import surface_ends, surface_of
 from dfs_ros.types import FocalStack, reduced
 
 Image = NDArray[np.float32]
@@ -93,7 +94,8 @@ def search_range(stack: FocalStack, config: Config) -> SceneRange:
     """Range whose blur can be told apart, within the limits of the configuration.
 
     Blur of the nearest and the farthest focus is at most `cost.max_coc_px` and a sixth of the shorter side: greater
-    blur has no texture left. Raises ValueError for limits outside this range.
+    blur has no texture left. Limits are depths of the scene, the range is as blur tells it, which differs over a curved
+    focal surface: it holds the limits at every pixel. Raises ValueError for limits outside this range.
     """
     focus = stack.focus_diopters
     px_per_diopter = _px_per_diopter(stack)
@@ -101,10 +103,11 @@ def search_range(stack: FocalStack, config: Config) -> SceneRange:
     far = max(float((focus - largest_px / px_per_diopter).min()), 1.0 / FARTHEST_M)
     near = float((focus + largest_px / px_per_diopter).max())
     told, limits = (far, near), config.hypotheses
+    lowest, highest = surface_ends(stack.camera, stack.size)
     if limits.max_depth_m > 0:
-        far = max(far, 1.0 / limits.max_depth_m)
+        far = max(far, 1.0 / limits.max_depth_m - highest)
     if limits.min_depth_m > 0:
-        near = min(near, 1.0 / limits.min_depth_m)
+        near = min(near, 1.0 / limits.min_depth_m - lowest)
     if far >= near:
         raise ValueError(
             f"hypotheses: this sweep can tell depths of {1 / told[1]:.3g} to {1 / told[0]:.3g} m; expected min_depth_m "
@@ -237,6 +240,22 @@ def at_ends(aggregated: NDArray[np.float32], outer: NDArray[np.float32], nearer:
     far = np.minimum(aggregated[-1], outer[nearer:].min(axis=0, initial=np.inf))
     nearest, farthest = (near < inner) & (near <= far), (far < inner) & (far < near)
     return np.asarray(nearest.astype(np.float32) - farthest.astype(np.float32))
+
+
+def of_scene(by_blur: Image, ends: Image, stack: FocalStack, config: Config) -> tuple[Image, Image]:
+    """Inverse depth of the scene and :func:`at_ends` (H, W), of an inverse depth as blur tells it.
+
+    They differ by the focal surface of a calibrated lens. Depths outside the limits, or beyond infinity, count as at an
+    end.
+    """
+    if stack.camera.field is None:
+        return by_blur, ends
+    limits = config.hypotheses
+    near = 1.0 / limits.min_depth_m if limits.min_depth_m > 0 else np.inf
+    far = 1.0 / limits.max_depth_m if limits.max_depth_m > 0 else 1.0 / FARTHEST_M
+    diopters = by_blur + surface_of(stack.camera, stack.size)
+    outside = (diopters > near).astype(np.float32) - (diopters < far).astype(np.float32)
+    return np.maximum(diopters, np.float32(1.0 / FARTHEST_M)), np.where(ends == 0, outside, ends)
 
 
 def has_left(ends: Image, confidence: Image, used: SceneRange, limits: SceneRange) -> bool:

@@ -44,6 +44,7 @@ from dfs_ros.cost_volume.energy import log_energy_tensor
 from dfs_ros.cost_volume.halving import enlarged_tensor, enlarged_tensor_along, halved_tensor
 from dfs_ros.cost_volume.hypotheses import subdivided_tensor, subdivision_for
 from dfs_ros.cost_volume.problem import make_problem
+from dfs_ros.cost_volume.vignetting import aperture_states
 from dfs_ros.depth import texture_torch
 from dfs_ros.depth.cuda import Aggregation, at_ends, at_index, confidence_of, least_of, minimum_with_offset
 from dfs_ros.depth.energies import Energies
@@ -162,6 +163,15 @@ class GpuSteps(HostSteps):
         return halved_tensor(guide[None])[0]
 
     def cost_volume(self, aligned: AlignedStack, images: Tensor, depths_m: Depths, config: CostConfig) -> Tensor:
+        states = aperture_states(aligned.stack, depths_m, half=True)
+        if states is None:
+            return self._volume(aligned, images, depths_m, config)
+        weights = uploaded(states.weights, self._device)
+        volume: Tensor = states.blended(lambda a: self._volume(aligned.opened(a), images, depths_m, config), weights)
+        return volume
+
+    def _volume(self, aligned: AlignedStack, images: Tensor, depths_m: Depths, config: CostConfig) -> Tensor:
+        """Cost volume at half size, with one aperture for all pixels."""
         problem = make_problem(aligned.stack, depths_m, config)
         if isinstance(aligned.stack, MovingStack):
             return halved_tensor(moving.cost_volume(problem, self.upload(aligned.stack.source), self._engines))

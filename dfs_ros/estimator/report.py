@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from dfs_ros.alignment.moving import MovingStack
 from dfs_ros.config import Config
 from dfs_ros.motion.velocity import velocity_of
+from dfs_ros.optics.field import unlevelled
 from dfs_ros.pipeline import Estimate
 from dfs_ros.types import DepthResult, FocalStack
 
@@ -27,7 +27,8 @@ def result_of(
     """Enlarge an estimate to the output size of `stack`, and add the report of docs/formats.md."""
     height, width = stack.output_size
     worked_at = found.depth_m.shape
-    aligned, camera = found.aligned, found.aligned.stack.camera
+    aligned = found.aligned
+    camera = unlevelled(aligned.stack.camera, aligned.stack.focus_diopters)
     local_m = found.local_sigma_diopters * found.depth_m * found.depth_m
     working = (found.depth_m, found.sigma_m, *found.dense, local_m, found.confidence)
     planes = [np.asarray(plane, np.float32) for plane in working]
@@ -86,7 +87,10 @@ def _motion_report(found: Estimate) -> dict[str, list[Any]]:
 def _sigma_report(found: Estimate) -> dict[str, Any]:
     """Medians of sigma / depth over the pixels with depth, in its parts, and the doubt about the lens."""
     known = np.isfinite(found.depth_m)
-    depth_m = found.dense[0][known]
-    parts = {"local": found.local_sigma_diopters[known], **found.doubt.terms(1.0 / depth_m)}
-    shares = {name: float(np.median(part * depth_m)) if depth_m.size else math.nan for name, part in parts.items()}
-    return {**shares, "lens": dataclasses.asdict(found.doubt)}
+    depth_m = found.dense[0]
+    parts = {"local": found.local_sigma_diopters, **found.doubt.terms(1.0 / depth_m)}
+    shares = {
+        name: float(np.median((part * depth_m)[known])) if known.any() else math.nan for name, part in parts.items()
+    }
+    lens = {name: getattr(found.doubt, name) for name in ("aperture", "gain", "offset_diopters", "focus_diopters")}
+    return {**shares, "lens": lens}

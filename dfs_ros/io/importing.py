@@ -124,7 +124,8 @@ def import_folder(
     lens = None if calibration is None else load_lens(calibration)
     warnings: list[str] = []
     if csv is not None:
-        table = read_photo_table(Path(csv), folder, lens)
+        own_camera = (focal_length_m, f_number, pixel_pitch_m) == (None, None, None)
+        table = read_photo_table(Path(csv), folder, lens, own_camera)
         frames, in_metres = table.frames[::every], table.in_metres
         if table.unknown:
             warnings.append(

@@ -28,8 +28,11 @@ class PhotoTable:
     unknown: tuple[str, ...] = ()
 
 
-def read_photo_table(path: Path, folder: Path, lens: Lens | None) -> PhotoTable:
-    """Read the file; raw positions are turned into focus by `lens`. Raises FileNotFoundError or ValueError."""
+def read_photo_table(path: Path, folder: Path, lens: Lens | None, own_camera: bool = True) -> PhotoTable:
+    """Read the file; raw positions are turned into focus by `lens`. Raises FileNotFoundError or ValueError.
+
+    `own_camera`: the stack's camera is that of a calibration, and has its focal surface.
+    """
     columns, lines = read_table(path, _COLUMNS)
     focus_columns = [name for name in columns if name in _FOCUS_COLUMNS]
     if "file" not in columns or len(focus_columns) != 1:
@@ -52,7 +55,7 @@ def read_photo_table(path: Path, folder: Path, lens: Lens | None) -> PhotoTable:
         raise ValueError(f"{path}: expected a line for each photo, received none below the column names")
     if lens is None:
         return PhotoTable(frames, "focus_distance_m" in columns)
-    known = _by_lens(frames, [number(row["raw_position"], f"{n}: raw_position") for n, row in lines], lens)
+    known = _by_lens(frames, [number(row["raw_position"], f"{n}: raw_position") for n, row in lines], lens, own_camera)
     if len(known) < 2:
         raise ValueError(
             f"{path}: expected two photos or more at lens positions that the calibration covers, received "
@@ -74,14 +77,15 @@ def travel_directions(raws: list[float]) -> list[int]:
     return directions
 
 
-def _by_lens(frames: list[FrameEntry], raws: list[float], lens: Lens) -> list[FrameEntry]:
+def _by_lens(frames: list[FrameEntry], raws: list[float], lens: Lens, own_camera: bool) -> list[FrameEntry]:
     """Frames with focus, doubt and scale by a calibration; without those whose focus it does not know."""
     stamped = all(frame.stamp_ns for frame in frames)
     order = sorted(range(len(frames)), key=lambda i: frames[i].stamp_ns if stamped else i)
     directions = dict(zip(order, travel_directions([raws[i] for i in order]), strict=True))
+    focus_of = lens.mean_focus_of if own_camera and isinstance(lens, LensCalibration) else lens.focus_of
     known = []
     for i, frame in enumerate(frames):
-        focus, sigma = lens.focus_of(raws[i], directions[i])
+        focus, sigma = focus_of(raws[i], directions[i])
         if math.isnan(focus):
             continue
         scale = lens.magnification_of(raws[i], directions[i]) if isinstance(lens, LensCalibration) else math.nan

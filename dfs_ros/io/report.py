@@ -56,6 +56,13 @@ FIELDS: dict[str, Field] = {
     "camera.reference_focus_diopters": Field("number", "1/m", "focus at which these intrinsics hold"),
     "camera.softness_px2": Field("number", "px2", "variance of the blur in focus, without the pixel's own", _NOMINAL),
     "camera.aperture_sigma": Field("number", "", "relative standard deviation of a calibrated aperture", _NOMINAL),
+    "camera.field": Field("object", "", "focal surface and vignetting, of a calibrated lens", _NOMINAL),
+    "camera.field.curvature": Field("number", "1/m", "of the focal surface, half a diagonal off the axis"),
+    "camera.field.tilt_x": Field("number", "1/m", "of the focal surface, half a diagonal to the right"),
+    "camera.field.tilt_y": Field("number", "1/m", "of the focal surface, half a diagonal down"),
+    "camera.field.vignetting": Field("number", "share", "of the aperture lost, half a diagonal off the axis"),
+    "camera.field.covariance[]": Field("number", "", "lower triangle of the covariance, see lens_field.py"),
+    "camera.field.level_diopters": Field("number", "1/m", "0; what focus values were raised by"),
     "intrinsics_px.fx": Field("number", "px", "focal length of the depth image along x"),
     "intrinsics_px.fy": Field("number", "px", "focal length of the depth image along y"),
     "intrinsics_px.cx": Field("number", "px", "principal point, x; the centre of the first pixel is 0"),
@@ -101,6 +108,9 @@ FIELDS: dict[str, Field] = {
     "sigma.aperture": Field("number", "share", f"{_OVER_DEPTH} by the aperture", _NO_DEPTH, ESTIMATE),
     "sigma.gain": Field("number", "share", f"{_OVER_DEPTH} by the gain of the focus scale", _NO_DEPTH, ESTIMATE),
     "sigma.offset": Field("number", "share", f"{_OVER_DEPTH} by the offset of the focus scale", _NO_DEPTH, ESTIMATE),
+    "sigma.calibration": Field(
+        "number", "share", f"{_OVER_DEPTH} by the calibration of the lens; 0: none", _NO_DEPTH, ESTIMATE
+    ),
     "sigma.lens.aperture": Field(
         "number", "", "standard deviation of the logarithm of the blur factor, common to all pixels", command=ESTIMATE
     ),

@@ -15,6 +15,7 @@ import numpy as np
 import yaml
 
 from dfs_ros.config import LensConfig, read_yaml, unknown_name
+from dfs_ros.lens_field import LensField
 from dfs_ros.optics.pinhole import pixel_pitch_from_intrinsics
 from dfs_ros.pose import Pose
 from dfs_ros.types import Camera, FocalStack
@@ -29,6 +30,8 @@ _TOP_KEYS = ("format", "note", "camera", "frames", "reference_depth")
 _LENS_KEYS = ("focal_length_m", "f_number", "pixel_pitch_m", "reference_focus_diopters")
 _INTRINSIC_KEYS = ("fx_px", "fy_px", "cx_px", "cy_px")
 _CAMERA_KEYS = (*_LENS_KEYS, *_INTRINSIC_KEYS, "aperture_sigma", "softness_px2")
+_FIELD = "field"
+_FIELD_KEYS = ("curvature", "tilt_x", "tilt_y", "vignetting", "covariance")
 _FRAME_KEYS = ("file", "focus_diopters", "focus_sigma_diopters", "stamp_ns", "magnification", "blur_scale", "pose")
 _POSE_KEYS = ("translation_m", "rotation_xyzw", "sigma_m", "sigma_rad")
 
@@ -123,6 +126,8 @@ def stack_document(camera: Camera, frames: list[FrameEntry], note: str = "") -> 
     if lens["reference_focus_diopters"] == 0:
         del lens["reference_focus_diopters"]
     document["camera"] = {key: value for key, value in lens.items() if not math.isnan(value)}
+    if camera.field is not None:
+        document["camera"][_FIELD] = {key: _plain(getattr(camera.field, key)) for key in _FIELD_KEYS}
     document["frames"] = [_known(frame) for frame in frames]
     return document
 
@@ -134,9 +139,12 @@ def _known(entry: FrameEntry | Pose) -> dict[str, Any]:
         value = getattr(entry, field.name)
         stated = value != field.default or field.name == "rotation_xyzw"  # without it a pose might say nothing
         if stated and not (isinstance(value, float) and math.isnan(value)):
-            plain = _known(value) if isinstance(value, Pose) else value
-            known[field.name] = list(plain) if isinstance(plain, tuple) else plain
+            known[field.name] = _plain(_known(value) if isinstance(value, Pose) else value)
     return known
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def write_description(document: Mapping[str, Any], path: Path) -> None:
@@ -192,8 +200,8 @@ def _camera(values: Any, lens: LensConfig, source: Path) -> Camera:
     name = f"{source}: camera"
     if not isinstance(values, Mapping):
         raise ValueError(f"{name}: expected keys {', '.join(_CAMERA_KEYS)}, received {_show(values)}")
-    check_keys(values, _CAMERA_KEYS, name)
-    known = {key: number(values[key], f"{name}.{key}") for key in values}
+    check_keys(values, (*_CAMERA_KEYS, _FIELD), name)
+    known: dict[str, Any] = {key: number(values[key], f"{name}.{key}") for key in values if key != _FIELD}
     for key in _LENS_KEYS:
         if key not in known and getattr(lens, key) > 0:
             known[key] = getattr(lens, key)
@@ -212,9 +220,23 @@ def _camera(values: Any, lens: LensConfig, source: Path) -> Camera:
             known["fx_px"], known["focal_length_m"], known.get("reference_focus_diopters", 0.0)
         )
     try:
+        if _FIELD in values:
+            known[_FIELD] = _lens_field(values[_FIELD], f"{name}.{_FIELD}")
         return Camera(**known)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
+
+
+def _lens_field(values: Any, name: str) -> LensField:
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{name}: expected keys {', '.join(_FIELD_KEYS)}, received {_show(values)}")
+    check_keys(values, _FIELD_KEYS, name)
+    known = {key: number(value, f"{name}.{key}") for key, value in values.items() if key != "covariance"}
+    covariance = values.get("covariance", [])
+    if not isinstance(covariance, list):
+        raise ValueError(f"{name}.covariance: expected a list of numbers, received {_show(covariance)}")
+    numbers = tuple(number(value, f"{name}.covariance[{i}]") for i, value in enumerate(covariance))
+    return LensField(**known, covariance=numbers)
 
 
 def _frames(entries: Any, source: Path, errors: list[Exception]) -> list[FrameEntry]:

@@ -43,6 +43,7 @@ from numpy.typing import NDArray
 
 from dfs_ros.config import read_yaml
 from dfs_ros.lens.table import check_covered, check_keys
+from dfs_ros.lens_field import DOUBTS, LensField
 from dfs_ros.types import Camera
 
 FORMAT = "lens-calibration/1"
@@ -56,6 +57,7 @@ _KEYS = ("format", "note", "unit", "image", "raw", "board", "latency_s", "settle
 _MODEL_DIOPTERS = 0.01  # standard deviation of a focus beside that of the fit: lenses are not quite quadratic
 _BEYOND_SIGMA, _BEYOND_DIOPTERS = 2.0, 0.15  # a focus this little beyond infinity is infinity
 _LEAST_FOCAL_LENGTH_M, _MOST_FOCAL_LENGTH_M = 5e-4, 0.1
+_MOST_VIGNETTING = 0.95
 _FIELD = 33  # points each way over which the field is averaged
 
 Array = NDArray[np.float64]
@@ -189,10 +191,18 @@ class LensCalibration:
         the doubt of the fit, the spread of the focal surface over the field and, where the direction of travel is
         unknown, half the hysteresis.
         """
+        return self._known_focus(raw, direction, self._field[1])
+
+    def mean_focus_of(self, raw: float, direction: int = 0) -> tuple[float, float]:
+        """:func:`focus_of` for a stack whose camera has the :attr:`field`: without the spread of the focal surface."""
+        return self._known_focus(raw, direction, 0.0)
+
+    def _known_focus(self, raw: float, direction: int, spread: float) -> tuple[float, float]:
         e = (raw - self.raw_centre) / self.raw_half_range
         if not abs(e) <= 1.0 + 1e-9:
             return math.nan, math.nan
         focus, sigma = self._focus_and_sigma(e, direction)
+        sigma = math.hypot(sigma, spread)
         if focus < -min(_BEYOND_SIGMA * sigma, _BEYOND_DIOPTERS):
             return math.nan, math.nan
         return max(focus, 0.0), sigma
@@ -229,14 +239,34 @@ class LensCalibration:
             softness = round(max(self["softness_px2"] + self["softness_edge_px2"] * self._field[2], 0.0), 6)
         return Camera(
             focal_length, focal_length / aperture, focal_length / fx, fx, fx, self["cx_px"], self["cy_px"],
-            aperture_sigma=sigma, softness_px2=softness,
+            aperture_sigma=sigma, softness_px2=softness, field=self.field,
         )  # fmt: skip
 
     @property
     def aperture_sigma(self) -> float:
-        """Standard deviation of the logarithm of the aperture, with its spread over the field."""
-        spread = self["vignetting"] * self._field[3]
-        return math.hypot(self.sigma("aperture_m") / self["aperture_m"], spread)
+        """Standard deviation of the logarithm of the aperture, of the mean over the field."""
+        return self.sigma("aperture_m") / self["aperture_m"]
+
+    @cached_property
+    def field(self) -> LensField:
+        """Focal surface and vignetting, with the covariance of all that depth depends on.
+
+        Positions e are written as a parabola of the focus there: for a covariance, a lens is near enough to it.
+        """
+        e = np.linspace(-1.0, 1.0, 21)
+        positions = np.stack([np.ones_like(e), e, e * e], 1)
+        focus = positions @ self.values[_INDEX["focus0"] : _INDEX["focus0"] + 3] + self._field[0]
+        by = np.zeros((len(DOUBTS), len(PARAMETERS)))
+        of_focus, *_ = np.linalg.lstsq(np.vander(focus, 3, increasing=True), positions, rcond=None)
+        by[:3, _INDEX["focus0"] : _INDEX["focus0"] + 3] = of_focus
+        for name in ("curvature", "tilt_x", "tilt_y", "vignetting"):
+            by[DOUBTS.index(name), _INDEX[name]] = 1.0
+        for name in ("aperture_m", "fx_px"):  # blur in pixels is in proportion to both
+            by[DOUBTS.index("log_aperture"), _INDEX[name]] = 1.0 / self[name]
+        covariance = by @ self.covariance @ by.T
+        vignetting = min(self["vignetting"], _MOST_VIGNETTING)
+        known = [float(f"{v:.9g}") for v in covariance[np.tril_indices(len(DOUBTS))]]
+        return LensField(self["curvature"], self["tilt_x"], self["tilt_y"], vignetting, tuple(known))
 
     def _travelled(self, e: float, direction: int) -> float:
         return e - 0.5 * self["hysteresis"] * direction
@@ -244,13 +274,13 @@ class LensCalibration:
     def _focus_and_sigma(self, e: float, direction: int) -> tuple[float, float]:
         moved = self._travelled(e, direction)
         slope = self["focus1"] + 2 * self["focus2"] * moved
-        mean, spread, r2, _ = self._field
+        mean, _, r2 = self._field
         focus = self["focus0"] + self["focus1"] * moved + self["focus2"] * moved**2 + mean
         by = np.zeros(len(PARAMETERS))
         names = ("focus0", "focus1", "focus2", "hysteresis", "curvature", "tilt_x", "tilt_y")
         by[[_INDEX[name] for name in names]] = (1.0, moved, moved**2, -0.5 * direction * slope, r2, *self._tilts)
         unknown = 0.5 * self["hysteresis"] * slope if direction == 0 else 0.0
-        variance = float(by @ self.covariance @ by) + spread**2 + unknown**2 + _MODEL_DIOPTERS**2
+        variance = float(by @ self.covariance @ by) + unknown**2 + _MODEL_DIOPTERS**2
         return focus, math.sqrt(variance)
 
     @cached_property
@@ -265,12 +295,12 @@ class LensCalibration:
         return float(self._grid[0].mean()), float(self._grid[1].mean())
 
     @cached_property
-    def _field(self) -> tuple[float, float, float, float]:
-        """Mean and spread of the focal surface [D], mean and spread of R^2, over the image."""
+    def _field(self) -> tuple[float, float, float]:
+        """Mean and spread of the focal surface [D], mean of R^2, over the image."""
         x, y = self._grid
         r2 = x * x + y * y
         surface = self["curvature"] * r2 + self["tilt_x"] * x + self["tilt_y"] * y
-        return float(surface.mean()), float(surface.std()), float(r2.mean()), float(r2.std())
+        return float(surface.mean()), float(surface.std()), float(r2.mean())
 
 
 def _correlation(rows: Any) -> Array:

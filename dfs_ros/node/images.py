@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.config import LimitsConfig
-from dfs_ros.image_size import working_size
+from dfs_ros.image_size import check_image, working_size
 from dfs_ros.messages.compressed import compressed_size, image_from_compressed
 from dfs_ros.messages.convert import Message
 from dfs_ros.messages.images import bits_in_use, image_from_message
 from dfs_ros.messages.limits import check_size
-from dfs_ros.types import Frame, check_image, reduced_frame
+from dfs_ros.types import Frame, reduced_frame
 
 
 def decoded(

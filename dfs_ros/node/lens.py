@@ -62,6 +62,8 @@ class LensTracker:
         scale = focus.magnification
         if isinstance(lens, LensCalibration):
             scale = lens.magnification_of(raw, self._direction)
+            if not self.rectified:  # else the camera is that of camera_info, without the focal surface
+                diopters, sigma = lens.mean_focus_of(raw, self._direction)
         return replace(
             focus,
             focus_diopters=diopters,

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.config import StackConfig
+from dfs_ros.image_size import check_image
 from dfs_ros.stacks.frames import Optics, WaitingImage, can_focus, paired
 from dfs_ros.stacks.grouping import (
     Group,
@@ -39,7 +40,7 @@ from dfs_ros.stacks.grouping import (
     directly_follows,
     place_of,
 )
-from dfs_ros.types import FocusMetadata, Frame, check_image
+from dfs_ros.types import FocusMetadata, Frame
 
 OUTCOMES: Mapping[str, str] = MappingProxyType(
     {

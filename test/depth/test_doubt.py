@@ -41,7 +41,8 @@ def test_the_formula_is_the_spread_of_depths_by_random_lenses(
     widened = doubt.widened(local, np.full((2, 2), diopters, np.float32))
     np.testing.assert_allclose(widened, math.hypot(0.01, float(true.std())), rtol=0.03)
     terms = doubt.terms(np.full((2, 2), diopters, np.float32))
-    assert list(terms) == ["aperture", "gain", "offset"]
+    assert list(terms) == ["aperture", "gain", "offset", "calibration"]
+    assert not terms["calibration"].any()
     np.testing.assert_allclose(
         np.hypot(0.01, np.linalg.norm([t[0, 0] for t in terms.values()])), widened[0, 0], rtol=1e-5
     )

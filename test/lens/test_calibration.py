@@ -106,7 +106,7 @@ def test_the_camera_blurs_and_breathes_as_the_lens(breathing: float) -> None:
     )
     assert lens.magnification_of(250.0) / lens.magnification_of(125.0) == pytest.approx(1 + breathing)
     assert lens.magnification_of(125.0) * lens.camera.fx_px == pytest.approx(600.0)
-    assert lens.aperture_sigma == pytest.approx(math.hypot(0.03, 0.15 * 0.21), rel=0.1)
+    assert lens.aperture_sigma == pytest.approx(0.03)
     assert lens.camera.softness_px2 == pytest.approx(0.3 + 0.1 / 3, rel=0.02)
 
 

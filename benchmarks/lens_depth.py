@@ -5,7 +5,7 @@
 
 `true` has the parameters of the lens without doubt, `calibrated` those of the bench's seven poses. A plane passes with
 a median error within 1 % or 0.02 dioptres, whichever is more. `--without-field` takes the focal surface as flat and the
-aperture as even, with their spread in sigma. `--keep` keeps calibrations in a folder, and takes those it has.
+aperture as even, with their spread in sigma. `--keep` keeps images and calibrations in a folder.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import argparse
 import dataclasses
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,14 +77,31 @@ class PlaneResult(NamedTuple):
 
 def plane_stack(
     lens: BenchLens, distance_m: float, positions: int, seed: int
-) -> tuple[list[NDArray[np.uint8]], list[Shot], Any]:
+) -> tuple[Iterator[NDArray[np.uint8]], list[Shot], Any]:
     """Images of a plane through a lens that sweeps upwards, their shots, and the pose."""
     height, width = (1.25 * n * distance_m / lens.fx_px for n in lens.size)
     plane = TexturedPlane((height, width), lens.fx_px / distance_m, seed)
     pose = board_pose(plane, distance_m, (0.0, 0.0), (0.0, 0.0))
     raws = np.linspace(*RAW_RANGE, positions)
     shots = [Shot(0, float(raw), int(i > 0)) for i, raw in enumerate(raws)]
-    return list(rendered(lens, plane, [pose], shots, seed)), shots, pose
+    return rendered(lens, plane, [pose], shots, seed), shots, pose
+
+
+def kept_plane(
+    lens: BenchLens, distance_m: float, positions: int, seed: int, folder: Path | None
+) -> tuple[NDArray[np.uint8], list[Shot], Any]:
+    """:func:`plane_stack`, with the images of the folder if it has them."""
+    file = (
+        None if folder is None else folder / f"plane{seed}_{lens.size[1]}x{lens.size[0]}_{distance_m:g}_{positions}.npy"
+    )
+    images, shots, pose = plane_stack(lens, distance_m, positions, seed)
+    if file is not None and file.is_file():
+        return np.load(file), shots, pose
+    made = np.stack(list(images))
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(file, made)
+    return made, shots, pose
 
 
 def true_calibration(lens: BenchLens) -> LensCalibration:
@@ -169,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", default="480x360", help="size of the images, WxH (default: %(default)s)")
     parser.add_argument("--lens", choices=("both", "true", "calibrated"), default="both")
     parser.add_argument("--without-field", action="store_true", help="focal surface flat, aperture even")
-    parser.add_argument("--keep", type=Path, help="folder that keeps calibrations")
+    parser.add_argument("--keep", type=Path, help="folder that keeps images and calibrations")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="setting")
     args = parser.parse_args(arguments)
     width, height = (int(n) for n in args.size.split("x"))
@@ -179,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("lens kind        distance  median error  signed    sigma  within 1, 2 sigma  pixels")
     for seed in range(args.first, args.first + args.lenses):
         lens = random_lens(seed, (height, width))
-        planes = [plane_stack(lens, distance, args.positions, seed) for distance in DISTANCES_M]
+        planes = [kept_plane(lens, distance, args.positions, seed, args.keep) for distance in DISTANCES_M]
         for kind in kinds:
             of = true_calibration(lens) if kind == "true" else kept_calibration(lens, seed, args.keep, args.positions)
             for distance, (images, shots, pose) in zip(DISTANCES_M, planes, strict=True):

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.cost_volume.problem import aligned_coc_px
 from dfs_ros.lens_field import DOUBTS, LEAST_OPEN, LensField, axes
+from dfs_ros.optics.thin_lens import coc_px_per_diopter
 from dfs_ros.types import FocalStack
 
 Array = NDArray[np.float64]
@@ -48,7 +48,7 @@ class CalibrationDoubt:
         focus = stack.focus_diopters - lens.level_diopters
         reach = float(np.ptp(focus)) + 2.0
         by_blur = np.linspace(focus.min() - reach, focus.max() + reach, _LEVELS)
-        coc = aligned_coc_px(by_blur[:, None] + lens.level_diopters, stack)
+        coc = np.abs(by_blur[:, None] - focus) * coc_px_per_diopter(stack.focus_diopters, stack.camera)
         telling = coc**2 / (_MOST_TELLING_PX**4 + coc**4)
         telling /= telling.sum(axis=1, keepdims=True)
         self._by_blur, self._first, self._second = by_blur, telling @ focus, telling @ focus**2

@@ -219,15 +219,15 @@ def _camera(values: Any, lens: LensConfig, source: Path) -> Camera:
         known["pixel_pitch_m"] = pixel_pitch_from_intrinsics(
             known["fx_px"], known["focal_length_m"], known.get("reference_focus_diopters", 0.0)
         )
+    if _FIELD in values:
+        known[_FIELD] = _lens_field(values[_FIELD], f"{name}.{_FIELD}", source)
     try:
-        if _FIELD in values:
-            known[_FIELD] = _lens_field(values[_FIELD], f"{name}.{_FIELD}")
         return Camera(**known)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
 
 
-def _lens_field(values: Any, name: str) -> LensField:
+def _lens_field(values: Any, name: str, source: Path) -> LensField:
     if not isinstance(values, Mapping):
         raise ValueError(f"{name}: expected keys {', '.join(_FIELD_KEYS)}, received {_show(values)}")
     check_keys(values, _FIELD_KEYS, name)
@@ -236,7 +236,10 @@ def _lens_field(values: Any, name: str) -> LensField:
     if not isinstance(covariance, list):
         raise ValueError(f"{name}.covariance: expected a list of numbers, received {_show(covariance)}")
     numbers = tuple(number(value, f"{name}.covariance[{i}]") for i, value in enumerate(covariance))
-    return LensField(**known, covariance=numbers)
+    try:
+        return LensField(**known, covariance=numbers)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
 
 
 def _frames(entries: Any, source: Path, errors: list[Exception]) -> list[FrameEntry]:

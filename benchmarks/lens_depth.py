@@ -96,7 +96,7 @@ def kept_plane(
     )
     images, shots, pose = plane_stack(lens, distance_m, positions, seed)
     if file is not None and file.is_file():
-        return np.load(file), shots, pose
+        return np.load(file, allow_pickle=False), shots, pose
     made = np.stack(list(images))
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)

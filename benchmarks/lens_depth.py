@@ -200,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for kind in kinds:
             of = true_calibration(lens) if kind == "true" else kept_calibration(lens, seed, args.keep, args.positions)
             for distance, (images, shots, pose) in zip(DISTANCES_M, planes, strict=True):
-                stack, kept = described(images, shots, of, not args.without_field)
+                stack, kept = described(list(images), shots, of, not args.without_field)
                 found = measured(stack, kept, lens, pose, config)
                 results[kind].append(found)
                 print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import sys
 import time
@@ -15,9 +16,11 @@ from reporting_cameras import Sensor, plug_in_oak, plug_in_raspberry_pi
 
 from dfs_ros.camera.raw_sweep import RawSweep, both_ways
 from dfs_ros.camera.source import FrameSource, SourceFrame
+from dfs_ros.cli import calibrate_lens
 from dfs_ros.cli.main import main
 from dfs_ros.cli.participants import make_source, swept_camera
 from dfs_ros.config import Config
+from dfs_ros.io.stack_folder import load_stack
 from dfs_ros.types import LensState
 
 LENS = {"focal_length_m": 0.00474, "f_number": 1.8, "pixel_pitch_m": 1.4e-6}
@@ -89,6 +92,29 @@ def test_a_sweep_for_calibration_tells_when_each_position_was_first_reported(mon
         assert each.start_ns - each.command_ns >= 110_000_000
         assert (each.command_ns - 10**9) % sensor.period_ns in (0, sensor.exposure_ns + sensor.readout_ns)
         assert int(each.image[0, 0, 0]) == round(20 * each.raw)
+
+
+def test_the_commands_of_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`dfs calibrate lens` and `dfs capture` with these cameras, as far as they go without a board."""
+    plug_in_oak(monkeypatch)
+    parser = argparse.ArgumentParser()
+    calibrate_lens.add_arguments(parser)
+    args = parser.parse_args(["--source", "oak", "--output", "lens.yaml", "--size", "36x32", "--positions", "6"])
+    camera = calibrate_lens._swept_camera(args, Config())
+    images = list(itertools.islice(calibrate_lens._swept_images(camera, args, Config()), 90))
+    resting = [image for image in images if not image.moving]
+    assert {image.raw for image in resting} == {0, 51, 102, 153, 204, 255}
+    assert all(image.grey.shape == (32, 36) and image.grey[0, 0] == image.raw for image in resting)
+
+    plug_in_raspberry_pi(monkeypatch)
+    settings = {"reporting.focus_diopters": "8,4.5,1", "reporting.settle_s": "0.11", "lens.pixel_pitch_m": "1.4e-6"}
+    settings |= {"lens.focal_length_m": "0.00474", "lens.f_number": "1.8"}
+    arguments = [text for name, value in settings.items() for text in ("--set", f"{name}={value}")]
+    taken = tmp_path / "taken"
+    assert main(["capture", "--output", str(taken), "--source", "picamera2", "--size", "36x32", *arguments]) == 0
+    stack = load_stack(taken)
+    assert sorted(stack.focus_diopters) == pytest.approx([1, 4.5, 8])
+    assert [int(image[0, 0, 0]) for image in stack.images] == [round(20 * focus) for focus in stack.focus_diopters]
 
 
 def test_a_lens_that_does_not_go_where_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

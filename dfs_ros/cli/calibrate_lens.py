@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from dfs_ros.lens.calibration import LensCalibration
 
 _SETTLE_S = 0.4
+_NOMINAL_FACTOR = 1.3  # by which nominal dioptres, good to tenths, are hardly off
 _POSITIONS, _POSES = 13, 3
 _HINTS = {
     "aperture_m": "show the board at another distance",
@@ -259,6 +260,8 @@ def _summary(calibration: LensCalibration, fit: LensFit, response: Response | No
             f"{'settling':<16} {response.settle_s:.3f} s after a command, latency {response.latency_s:.3f} s "
             f"({response.steps} steps)"
         )
+    if calibration.unit == "LensPosition":
+        lines += _against_nominal(calibration)
     for name in calibration.undetermined:
         hint = _HINTS.get(name)
         lines.append(f"not determined: {name}" + (f" ({hint})" if hint else ""))
@@ -268,3 +271,16 @@ def _summary(calibration: LensCalibration, fit: LensFit, response: Response | No
         lines.append("all at much the same distance: a sweep at another distance helps most")
     lines.append(f"{output}: next: dfs import FOLDER --csv FILE --calibration {output}")
     return lines
+
+
+def _against_nominal(calibration: LensCalibration) -> list[str]:
+    """Warning if the dioptres differ by a factor from libcamera's nominal ones, as those of a wrong square size do."""
+    if "focus1" in calibration.undetermined:
+        return []
+    factor = calibration["focus1"] / calibration.raw_half_range
+    if 1 / _NOMINAL_FACTOR < factor < _NOMINAL_FACTOR:
+        return []
+    return [
+        f"warning: a dioptre of the camera measures {factor:.2f}: is square_m, as printed, right? (LensPosition of "
+        "some modules is not in dioptres)"
+    ]

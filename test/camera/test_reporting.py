@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lens_rig import true_calibration
 from reporting_cameras import Sensor, plug_in_oak, plug_in_raspberry_pi
 
 from dfs_ros.camera.raw_sweep import RawSweep, both_ways
@@ -115,6 +117,15 @@ def test_the_commands_of_the_tutorial(tmp_path: Path, monkeypatch: pytest.Monkey
     stack = load_stack(taken)
     assert sorted(stack.focus_diopters) == pytest.approx([1, 4.5, 8])
     assert [int(image[0, 0, 0]) for image in stack.images] == [round(20 * focus) for focus in stack.focus_diopters]
+
+
+def test_a_square_size_that_contradicts_the_dioptres_of_the_camera() -> None:
+    known = true_calibration()
+    for squares, words in ((1.0, ""), (0.7, "a dioptre of the camera measures 1.43: is square_m, as printed, right?")):
+        half_range = known["focus1"] * squares  # dioptres of the board are inverse distances in squares
+        lens = dataclasses.replace(known, unit="LensPosition", raw_centre=known["focus0"], raw_half_range=half_range)
+        warnings = calibrate_lens._against_nominal(lens)
+        assert len(warnings) == bool(words) and words in "".join(warnings)
 
 
 def test_a_lens_that_does_not_go_where_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

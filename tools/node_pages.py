@@ -126,7 +126,7 @@ NODES = {
         CAMERA_NODE,
         "`ros2 run dfs_ros sweep_camera`, `dfs camera`",
         "Focus-sweeping camera: simulated, recorded, V4L2, or a [virtual lens](../virtual_lens.md).",
-        ("camera", "v4l2", "rgbd"),
+        ("camera", "v4l2", "reporting", "rgbd"),
         "Of other sections: `lens.calibration`, `motion.frame`, and [limits](depth_node.md#limits).",
         _camera,
         ({}, {"camera": {"source": "rgbd"}}),

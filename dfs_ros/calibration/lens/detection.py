@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -81,10 +82,10 @@ def check_marker_size(found: list[Markers], board: Board) -> None:
     centres = board.marker_corners_m.mean(1)
     own = centres[np.argmin(np.linalg.norm(best.board_m[:, None] - centres, axis=2), axis=1)]
 
-    def seen(points: Array, matrix: Array | None) -> Array:
-        return (
-            np.full_like(points, np.inf) if matrix is None else cv2.perspectiveTransform(points[:, None], matrix)[:, 0]
-        )
+    def seen(points: Array, matrix: Any) -> Array:
+        if matrix is None:
+            return np.full_like(points, np.inf)
+        return np.asarray(cv2.perspectiveTransform(points[:, None], matrix)[:, 0], np.float64)
 
     def misfit(factor: float) -> float:
         points = own + factor * (best.board_m - own)

@@ -175,26 +175,41 @@ def _light(lens: BenchLens, board: Flat, pose: BoardPose, shot: Shot) -> Array:
     """Linear intensity (H, W) of a shot without noise."""
     height, width = lens.size
     rows, columns = (2 * scipy.fft.next_fast_len((n + 2 * _PAD_PX + 1) // 2) for n in lens.size)
-    u, v = np.meshgrid(
-        (np.arange(columns * _FINE) + 0.5) / _FINE - 0.5 - _PAD_PX,
-        (np.arange(rows * _FINE) + 0.5) / _FINE - 0.5 - _PAD_PX,
-    )
-    x, y, z = _on_board(lens, pose, shot, u, v)
     board_height, board_width = board.size_m
     margin = board.square_m / 2
-    inside = (x > -margin) & (x < board_width + margin) & (y > -margin) & (y < board_height + margin)
+
+    def on_paper(x: Array, y: Array, beyond: float = 0.0) -> NDArray[np.bool_]:
+        reach = margin + beyond
+        return (x > -reach) & (x < board_width + reach) & (y > -reach) & (y < board_height + reach)
+
+    u, v = np.meshgrid(np.arange(columns) - float(_PAD_PX), np.arange(rows) - float(_PAD_PX))
+    x, y, z = _on_board(lens, pose, shot, u, v)
+    near = on_paper(x, y, 2.0 * float(z.max()) / lens.fx_px)  # two pixels more: what lies beyond is background
+    if not near.any():
+        return np.full(lens.size, _BACKGROUND)
+    top, bottom, left, right = (
+        _FINE * end
+        for axis in (1, 0)
+        for end in (np.argmax(near.any(axis)), near.shape[1 - axis] - np.argmax(near.any(axis)[::-1]))
+    )
+    u, v = ((np.arange(first, last) + 0.5) / _FINE - 0.5 - _PAD_PX for first, last in ((left, right), (top, bottom)))
+    x, y, z = _on_board(lens, pose, shot, *np.meshgrid(u, v))
+    inside = on_paper(x, y)
     if not inside.any():
         return np.full(lens.size, _BACKGROUND)
     texels_per_m = _FINE * lens.fx_px / float(np.median(z[inside]))
     texture = (_BLACK + (_WHITE - _BLACK) * board.raster(texels_per_m, margin)).astype(np.float32)
     map_x, map_y = (((c + margin) * texels_per_m - 0.5).astype(np.float32) for c in (x, y))
-    sharp = cv2.remap(texture, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=_BACKGROUND)
+    sharp = np.full((rows * _FINE, columns * _FINE), _BACKGROUND, np.float32)
+    sharp[top:bottom, left:right] = cv2.remap(
+        texture, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=_BACKGROUND
+    )
     spectrum = scipy.fft.rfft2(sharp)[:, : columns + 1]
     kept = np.asarray(np.concatenate([spectrum[:rows], spectrum[-rows:]]) / _FINE**2, np.complex64)
 
     u, v = np.meshgrid(np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64))
     x, y, _, blur = plane_maps(lens, pose, shot, u, v)
-    seen = (x > -margin) & (x < board_width + margin) & (y > -margin) & (y < board_height + margin)
+    seen = on_paper(x, y)
     if not seen.any():
         seen = np.ones_like(seen)
     blur = np.clip(blur, blur[seen].min(), blur[seen].max())

@@ -173,6 +173,7 @@ def nodes(context: LaunchContext) -> list[Action]:
             "rgbd.camera_info": values["rgbd_camera_info"],
             "lens.calibration": calibration,
             "camera.frame_id": values["optical_frame"],
+            "stack.max_span_s": estimation.get("stack.max_span_s", 0.0),
         }
         started += kept_alive(partial(own_node, values, "sweep_camera", "dfs_camera", topics, source), respawn)
     if sweeper != "none":

@@ -159,7 +159,7 @@ def run(args: argparse.Namespace) -> int:
     if args.report:
         from dfs_ros.calibration.lens.report import write_report
 
-        write_report(Path(args.report), calibration, fit, board)
+        write_report(Path(args.report), calibration, fit, board, response)
     if args.json:
         print(json.dumps(calibration.document()))
     else:

@@ -14,6 +14,7 @@ import numpy as np
 from dfs_ros.calibration.board import Board
 from dfs_ros.calibration.lens.fit import LensFit
 from dfs_ros.calibration.lens.model import INDEX, Array, rotated
+from dfs_ros.calibration.lens.response import Response
 from dfs_ros.lens.calibration import PARAMETERS, LensCalibration
 from dfs_ros.system.atomic import write_atomically
 
@@ -28,10 +29,12 @@ _STYLE = (
 )
 
 
-def write_report(folder: Path, lens: LensCalibration, fit: LensFit, board: Board) -> None:
+def write_report(
+    folder: Path, lens: LensCalibration, fit: LensFit, board: Board, response: Response | None = None
+) -> None:
     """Write report.html, which needs no other file, and report.png into a folder, made if missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    picture = figures(lens, fit, board)
+    picture = figures(lens, fit, board, response)
     write_atomically(folder / "report.png", picture)
     write_atomically(folder / "report.html", _page(lens, fit, picture).encode())
 
@@ -49,20 +52,24 @@ def focus_residuals(fit: LensFit) -> tuple[Array, Array, Array]:
     return raw, middle, spread
 
 
-def figures(lens: LensCalibration, fit: LensFit, board: Board) -> bytes:
-    """PNG of six figures."""
+def figures(lens: LensCalibration, fit: LensFit, board: Board, response: Response | None = None) -> bytes:
+    """PNG of six figures, and a seventh of the response to steps where it was measured."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(15, 9), layout="constrained")
+    columns = 3 if response is None else 4
+    figure = Figure(figsize=(5 * columns, 9), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(2, 3)
+    axes = figure.subplots(2, columns)
     _focus_scale(axes[0, 0], lens)
     _residuals(axes[0, 1], lens, fit)
     _surface(axes[0, 2], lens, figure)
     _blur(axes[1, 0], lens, fit)
     _breathing(axes[1, 1], lens)
     _coverage(axes[1, 2], lens, fit, board)
+    if response is not None:
+        _steps(axes[0, 3], response)
+        axes[1, 3].set_axis_off()
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=110)
     return stream.getvalue()
@@ -140,6 +147,17 @@ def _coverage(axes: Axes, lens: LensCalibration, fit: LensFit, board: Board) -> 
     axes.legend(fontsize="small")
 
 
+def _steps(axes: Axes, response: Response) -> None:
+    since, share = np.array([(image.since_s, image.share) for image in response.images]).T
+    axes.plot(since, share, ".", markersize=3, alpha=0.5, label=f"images of {response.steps} steps")
+    axes.axvline(response.latency_s, color="C1", label=f"latency {response.latency_s:.3f} s")
+    axes.axvline(response.settle_s, color="C2", label=f"settled {response.settle_s:.3f} s")
+    reach = max(2.5 * response.settle_s, 0.1)
+    axes.set(title="Step response", xlabel="exposure after the command [s]", ylabel="share of the step")
+    axes.set(xlim=(min(float(since.min()), 0.0) - 0.01, reach), ylim=(-0.4, 1.4))
+    axes.legend(fontsize="small")
+
+
 def _page(lens: LensCalibration, fit: LensFit, picture: bytes) -> str:
     rows = []
     for name in PARAMETERS:
@@ -151,12 +169,12 @@ def _page(lens: LensCalibration, fit: LensFit, picture: bytes) -> str:
     near, far = fit.distances_m
     title = html.escape(f"Lens calibration {lens.note}".strip())
     low, high = (lens.raw_centre + side * lens.raw_half_range for side in (-1, 1))
-    settle = "not measured" if math.isnan(lens.settle_s) else f"{lens.settle_s:g} s"
+    measured = "not measured" if math.isnan(lens.settle_s) else f"{lens.settle_s:g} s, latency {lens.latency_s:g} s"
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
         f"</head><body><h1>{title}</h1><p>{fit.images} images of {lens.size[1]} x {lens.size[0]} pixels, "
         f"{len(fit.poses)} poses of the board at {near:.2f} to {far:.2f} m; {html.escape(lens.unit)} {low:g} to "
-        f"{high:g}; settling time: {settle}.</p>"
+        f"{high:g}; settling time: {measured}.</p>"
         f'<img alt="figures" src="data:image/png;base64,{base64.b64encode(picture).decode()}">'
         f"<table><tr><th>parameter</th><th>value</th><th>sigma</th><th></th></tr>{''.join(rows)}</table>"
         "</body></html>"

@@ -29,11 +29,12 @@ class StepImage(NamedTuple):
 
 
 class Response(NamedTuple):
-    """Time in seconds until the lens starts to move, and until it rests; number of steps."""
+    """Time in seconds until the lens starts to move, and until it rests; number of steps, and their images."""
 
     latency_s: float
     settle_s: float
     steps: int
+    images: tuple[StepImage, ...] = ()
 
 
 def step_shares(before: NDArray[np.uint8], images: Sequence[NDArray[np.uint8]]) -> list[float]:
@@ -72,7 +73,8 @@ def response_of(images: Sequence[StepImage]) -> Response | None:
             f"the lens still moves {last:.2f} s after a command: let it settle for longer (--set v4l2.settle_s=, or a "
             "slower sweep)"
         )
-    return Response(max(float(still.max()) if len(still) else 0.0, 0.0), max(settle, 0.0), steps)
+    latency = float(still.max()) if len(still) else 0.0
+    return Response(max(latency, 0.0), max(settle, 0.0), steps, tuple(images))
 
 
 def _reduced(image: NDArray[np.uint8]) -> NDArray[np.float32]:

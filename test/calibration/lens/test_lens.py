@@ -71,6 +71,8 @@ def test_calibrate_a_webcam_and_import_with_it(
 
     lens = LensCalibration.load(output)
     assert lens.unit == "focus_absolute" and lens.latency_s > 0 and lens.settle_s > 0
+    assert f"settling time: {lens.settle_s:g} s, latency {lens.latency_s:g} s" in page
+    assert int.from_bytes(picture[16:20], "big") == 2200  # with the figure of the step response
     true = {name: value for name, value in zip(NAMES, TRUTH, strict=True)}
     # Of two poses at 256 x 192 pixels: what the fit states, and no more than these.
     for name, value, within in (

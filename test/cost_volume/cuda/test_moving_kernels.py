@@ -19,6 +19,8 @@ from dfs_ros.cost_volume import moving
 from dfs_ros.cost_volume.cuda import moving as on_device
 from dfs_ros.cost_volume.cuda.engines import Engines
 from dfs_ros.cost_volume.problem import make_problem
+from dfs_ros.lens_field import LensField
+from dfs_ros.optics.field import surface_of
 
 CPU = torch.device("cpu")
 DEPTHS_M = 1.0 / np.linspace(2.2, 0.4, 9)
@@ -65,6 +67,24 @@ def test_frames_are_those_of_numpy(border: Any, smaller: int) -> None:
         off = np.abs(planes.numpy() - expected)
         # A position that rounds to the other 32nd of a pixel changes a value on an edge by hundredths.
         assert np.median(off) < 1e-6 and (off > 1e-4).mean() < 2e-3 and off.max() < 0.1
+
+
+def test_parallax_is_that_of_the_scene_beyond_a_focal_surface() -> None:
+    flat = followed(grey=True)
+    field = LensField(curvature=0.5, tilt_x=0.2, level_diopters=0.1)
+    curved = replace(flat, camera=replace(flat.camera, field=field))
+    linear, border = flat.linear("srgb", 1), ((9, 8), (7, 6))
+    surface = surface_of(curved.camera, SIZE)
+    assert np.ptp(surface) > 0.4
+    of_scene = 1.0 + np.pad(surface.astype(np.float64), border, mode="symmetric")
+    expected, expected_inside = flat.seen(linear, of_scene, border)
+    planes, inside = curved.seen(linear, 1.0, border)
+    np.testing.assert_array_equal(inside, expected_inside)
+    np.testing.assert_allclose(planes, expected, atol=1e-6)
+    there, inside_there = moving_torch.seen(curved, torch.from_numpy(linear), 1.0, border)
+    assert np.array_equal(inside_there.numpy(), expected_inside)
+    off = np.abs(there.numpy() - expected)
+    assert np.median(off) < 1e-6 and (off > 1e-4).mean() < 2e-3
 
 
 @pytest.mark.parametrize(

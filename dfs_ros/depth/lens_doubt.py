@@ -31,8 +31,9 @@ _APERTURE = [DOUBTS.index(name) for name in ("log_aperture", "vignetting")]
 class CalibrationDoubt:
     """Standard deviation of inverse depth by the calibration of the stack's lens.
 
-    `with_aperture` False: without what concerns the aperture, which was estimated from the stack. `rest_diopters`: what
-    the covariance does not explain of `sigma` (F,), the standard deviations of the focus values.
+    `with_aperture` False: the aperture was estimated from the stack, by its focus values, and so is wrong by as much as
+    their slope: what is left of a linear error of the focus is that at the depth itself. `rest_diopters`: what the
+    covariance does not explain of `sigma` (F,), the standard deviations of the focus values.
     """
 
     def __init__(self, stack: FocalStack, lens: LensField, sigma: Array, with_aperture: bool) -> None:
@@ -41,7 +42,7 @@ class CalibrationDoubt:
             covariance[_APERTURE] = covariance[:, _APERTURE] = 0.0
         values, vectors = np.linalg.eigh(covariance)
         self._root = (vectors * np.sqrt(np.maximum(values, 0.0))).T.astype(np.float32)
-        self._lens, self._size = lens, stack.size
+        self._lens, self._size, self._with_aperture = lens, stack.size, with_aperture
         x, y = axes(stack.size, stack.camera.cx_px, stack.camera.cy_px)
         self._x, self._y = (np.broadcast_to(axis, stack.size).astype(np.float32) for axis in (x, y))
         self._surface = lens.surface(stack.size, stack.camera.cx_px, stack.camera.cy_px)
@@ -52,6 +53,7 @@ class CalibrationDoubt:
         telling = coc**2 / (_MOST_TELLING_PX**4 + coc**4)
         telling /= telling.sum(axis=1, keepdims=True)
         self._by_blur, self._first, self._second = by_blur, telling @ focus, telling @ focus**2
+        self._bend = float(np.polyfit(focus, focus**2, 1)[0])
         own = self._variance(*self._middle, focus, focus**2, np.zeros_like(focus))
         self.rest_diopters = float(np.sqrt(np.maximum(sigma**2 - own, 0.0).mean()))
 
@@ -68,7 +70,10 @@ class CalibrationDoubt:
         else:
             raise ValueError(f"diopters: expected shape {self._size} or one number, received {np.shape(diopters)}")
         first, second = (np.interp(by_blur, self._by_blur, m) for m in (self._first, self._second))
-        return np.asarray(np.sqrt(self._variance(x, y, r2, first, second, by_blur - first)), np.float32)
+        beyond = by_blur - first
+        if not self._with_aperture:
+            first, second = by_blur, second + self._bend * beyond
+        return np.asarray(np.sqrt(self._variance(x, y, r2, first, second, beyond)), np.float32)
 
     @property
     def _middle(self) -> tuple[float, float, float]:

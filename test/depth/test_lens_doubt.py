@@ -52,6 +52,10 @@ def test_the_aperture_matters_beyond_the_focus_alone() -> None:
     estimated = doubt(covariance_of(log_aperture=0.1), aperture=0.05)
     assert estimated.aperture == 0.05
     assert not estimated.terms(diopters(5.5))["calibration"].any()
+    # A stretched focus scale is answered by the aperture: the depth is off by the scale at the depth itself.
+    for value in (1.0, 2.5, 6.0):
+        stretched = doubt(covariance_of(focus_gain=0.1), aperture=0.05).terms(diopters(value))["calibration"]
+        np.testing.assert_allclose(stretched, 0.1 * value, rtol=1e-4)
 
 
 def test_focus_scale_and_aperture_that_fit_each_other_leave_depth() -> None:

@@ -187,11 +187,8 @@ def _light(lens: BenchLens, board: Flat, pose: BoardPose, shot: Shot) -> Array:
     near = on_paper(x, y, 2.0 * float(z.max()) / lens.fx_px)  # two pixels more: what lies beyond is background
     if not near.any():
         return np.full(lens.size, _BACKGROUND)
-    top, bottom, left, right = (
-        _FINE * end
-        for axis in (1, 0)
-        for end in (np.argmax(near.any(axis)), near.shape[1 - axis] - np.argmax(near.any(axis)[::-1]))
-    )
+    row, column = (np.flatnonzero(near.any(axis)) for axis in (1, 0))
+    top, bottom, left, right = (_FINE * int(end) for end in (row[0], row[-1] + 1, column[0], column[-1] + 1))
     u, v = ((np.arange(first, last) + 0.5) / _FINE - 0.5 - _PAD_PX for first, last in ((left, right), (top, bottom)))
     x, y, z = _on_board(lens, pose, shot, *np.meshgrid(u, v))
     inside = on_paper(x, y)

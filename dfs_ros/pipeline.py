@@ -41,7 +41,7 @@ from dfs_ros.consistency.findings import Findings, trusted
 from dfs_ros.consistency.outside import outside_range
 from dfs_ros.depth.confidence import known_pixels
 from dfs_ros.depth.doubt import LensDoubt
-from dfs_ros.depth.extrapolation import beyond_px, doubtful, extrapolation_sigma
+from dfs_ros.depth.extrapolation import beyond_px, doubtful, extrapolation_sigma, veiled
 from dfs_ros.depth.scene_range import (
     RELIABLE,
     SceneRange,
@@ -99,7 +99,7 @@ class Steps(Protocol):
     def download(self, planes: Planes) -> tuple[Image, ...]: ...
     def gain(self, beyond: Image, least: Image, confidence: Image, stack: FocalStack, config: Config) -> Image: ...
     def phantoms(self, images: NDArray[np.uint8], reach_px: float) -> NDArray[np.bool_]: ...
-    def sigma(self, spread: Image, disagreement: Image, diopters: Image, focus_diopters: float) -> Image: ...
+    def sigma(self, spread: Image, disagreement: Image, stack: FocalStack) -> Image: ...
     def sharpen(self, stack: FocalStack, depth_m: Image, config: CostConfig) -> NDArray[np.uint8]: ...
 
 
@@ -175,10 +175,11 @@ def estimate(
             scene_range = steps.find_range(aligned, search_range(aligned.stack, config), config)
             depths_m = hypotheses_in(scene_range, aligned.stack, config)
         diopters, spread, apart, confidence, ends, least = steps.download(infer(aligned, depths_m, config, steps))
-    doubt = LensDoubt.of(aligned.stack, aperture.depth_sigma, config.lens.focus_sigma_diopters)
+    unstated, contradiction = config.lens.focus_sigma_diopters, aperture.contradiction
+    doubt = LensDoubt.of(aligned.stack, aperture.depth_sigma, unstated, contradiction)
     by_blur = diopters
     diopters, ends = of_scene(by_blur, ends, aligned.stack, config)
-    local_diopters = steps.sigma(spread, apart, diopters, doubt.focus_diopters)
+    local_diopters = steps.sigma(spread, apart, aligned.stack)
     local_diopters = np.hypot(local_diopters, extrapolation_sigma(by_blur, aligned.stack))
     depth_m = 1.0 / diopters
     beyond = beyond_px(by_blur, aligned.stack)
@@ -190,6 +191,7 @@ def estimate(
         known = known_pixels(depth_m, local_diopters, confidence, config.confidence) & aligned.valid & (ends == 0)
         known &= ~steps.phantoms(aligned.stack.images, widest_blur_px(scene_range, aligned.stack))
         known &= ~doubtful(by_blur, beyond, gain, confidence, aligned.stack)
+        known &= ~veiled(beyond, aligned.stack, config)
         known &= trusted(findings, config.confidence)
         depth_m, sigma_m = np.where(known, depth_m, np.nan), np.where(known, sigma_m, np.nan)
     findings += outside_range(ends, beyond, gain, confidence, limits)

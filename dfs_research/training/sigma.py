@@ -26,6 +26,7 @@ from dfs_research.training.stacks import Sources, TrainingStack, random_lens, ra
 from dfs_ros.config import CostConfig
 from dfs_ros.cost_volume.hypotheses import depth_hypotheses
 from dfs_ros.depth.readout import SIGMA_FLOOR, at_index, median_and_spread, spread_in_use, step_at
+from dfs_ros.depth.scene_range import rms_px_per_diopter
 from dfs_ros.network.light import DOWNSAMPLING, LightNetwork
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import random_scene
@@ -124,6 +125,6 @@ def _scales_needed(
     diopters, step = at_index(levels, index), step_at(levels, index)
     error = np.abs(diopters - at_index(levels, truth))
     counted = np.isfinite(truth)
-    most = spread_in_use(error[counted], diopters[counted], float(stack.focus_diopters.mean())) / step[counted]
+    most = spread_in_use(error[counted], rms_px_per_diopter(stack)) / step[counted]
     deviation = np.maximum(spread[counted] - SIGMA_FLOOR, 1e-6)
     return np.asarray(np.maximum(most - SIGMA_FLOOR, 0.0) / deviation, np.float32)

@@ -106,9 +106,8 @@ class ApertureFit:
     def scale_sigma(self) -> float:
         """Standard error of the logarithm of :attr:`scale`, of the same mixture.
 
-        Times max(1, |ln measured| / sqrt(s_m^2 + 0.1^2)), which grows where measurement and description contradict each
-        other (Birge ratio). A fit that ends at its limit: ``hypot(0.1, ln (measured / scale))``. Without a fit: `sigma`
-        if calibrated, else that of lenses, 0.1.
+        Times max(1, :attr:`contradiction`). A fit that ends at its limit: ``hypot(0.1, ln (measured / scale))``.
+        Without a fit: `sigma` if calibrated, else that of lenses, 0.1.
         """
         if self.at_limit:
             return math.hypot(_LENS_SIGMA, math.log(self.measured / self.scale))
@@ -116,8 +115,17 @@ class ApertureFit:
             return _LENS_SIGMA
         if not self.share:
             return self.sigma
-        birge = abs(math.log(self.measured)) / math.sqrt(self._measured_variance + _LENS_SIGMA**2)
-        return max(1.0, birge) * math.sqrt(self._drawn()[1])
+        return max(1.0, self.contradiction) * math.sqrt(self._drawn()[1])
+
+    @property
+    def contradiction(self) -> float:
+        """How far the factor is from that of the description, in standard deviations; 0 without a fit.
+
+        ``|ln measured| / sqrt(s_m^2 + 0.1^2)`` (Birge ratio): over 1 they contradict each other.
+        """
+        if not self.share or math.isinf(self.sigma):
+            return 0.0
+        return abs(math.log(self.measured)) / math.sqrt(self._measured_variance + _LENS_SIGMA**2)
 
     @property
     def depth_sigma(self) -> float:

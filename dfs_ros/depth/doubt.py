@@ -7,7 +7,8 @@ scale moves all depths with it, and neither shows in the images. So the inverse 
     (D - mean D_f)^2 var ln a  +  (gain D)^2  +  offset^2
 
 besides that of the pixel itself; for a calibrated lens, that by its covariance (:mod:`.lens_doubt`). All pixels share
-these errors: smoothing does not reduce them.
+these errors: smoothing does not reduce them. A gain of the focus and an aperture are one number to blur: where the
+factor that fits is far from that of the description, either may be wrong, and var gain grows as var ln a does.
 """
 
 from __future__ import annotations
@@ -48,10 +49,13 @@ class LensDoubt:
     calibration: CalibrationDoubt | None = None
 
     @classmethod
-    def of(cls, stack: FocalStack, aperture: float, unstated_diopters: float = -1.0) -> LensDoubt:
+    def of(
+        cls, stack: FocalStack, aperture: float, unstated_diopters: float = -1.0, contradiction: float = 0.0
+    ) -> LensDoubt:
         """Doubt about the lens of a stack, with the standard deviation of its aperture.
 
-        `unstated_diopters`: standard deviation of focus values that state none; under 0 = nominal.
+        `unstated_diopters`: standard deviation of focus values that state none; under 0 = nominal. `contradiction`:
+        distance of the fitted aperture from the described one in standard deviations; over 1 it multiplies the gain.
         """
         camera, focus, sigma = stack.camera, stack.focus_diopters, stack.focus_sigma_diopters
         if camera.field is not None:
@@ -63,7 +67,7 @@ class LensDoubt:
             doubt = CalibrationDoubt(stack, camera.field, sigma, calibrated)
             return cls(0.0 if calibrated else aperture, 0.0, doubt.rest_diopters, mean, doubt)
         gain, offset_diopters = gain_and_offset(focus, sigma)
-        return cls(aperture, gain, offset_diopters, mean)
+        return cls(aperture, max(1.0, contradiction) * gain, offset_diopters, mean)
 
     def terms(self, diopters: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Standard deviation of inverse depth (H, W) by aperture, gain, offset and calibration."""

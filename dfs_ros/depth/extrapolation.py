@@ -26,8 +26,7 @@ from dfs_ros.cost_volume.halving import enlarged, halved
 from dfs_ros.cost_volume.spectra import linear_planes
 from dfs_ros.depth.guide import guide_image
 from dfs_ros.depth.regularization import aggregated
-from dfs_ros.depth.scene_range import RELIABLE
-from dfs_ros.optics import thin_lens
+from dfs_ros.depth.scene_range import RELIABLE, px_per_diopter
 from dfs_ros.types import FocalStack
 
 Image = NDArray[np.float32]
@@ -37,6 +36,7 @@ _LEAST_GAIN = 0.5  # logarithm of the misfits' ratio: 40 %, as the least confide
 _LEAST_GAIN_FAR = 0.1
 _LEAST_GAIN_WITHIN = -0.02  # 20 honest stacks lose 0.1 % of their pixels, the worst 0.4 %
 _MOST_SPANS = 2.0  # sweeps, on the near side; planes at 0.22 m are right at 1.4, at 2.6 and more half as near
+_LEAST_VEIL_PX, _VEIL_STEP = 4.5, 1.5  # blur in the image focused nearest to it; factor to the next one looked at
 _PUPIL_SIGMA = 0.05  # of the blur's width; a textured half at 0.22 m through blades and aberration: 11 % off
 _MOSTLY = 0.8  # of the reliable pixels; of real stacks up to 0.44 lie beyond the farthest focus
 
@@ -47,10 +47,10 @@ def beyond_px(diopters: Image, stack: FocalStack) -> Image:
     Positive nearer than the nearest focus, negative beyond the farthest.
     """
     focus = stack.focus_diopters
-    px_per_diopter = thin_lens.coc_px_per_diopter(focus, stack.camera) * stack.blur_scale
+    slope = px_per_diopter(stack)
     nearest, farthest = int(focus.argmax()), int(focus.argmin())
-    near = np.maximum(diopters - np.float32(focus[nearest]), 0.0) * np.float32(px_per_diopter[nearest])
-    far = np.maximum(np.float32(focus[farthest]) - diopters, 0.0) * np.float32(px_per_diopter[farthest])
+    near = np.maximum(diopters - np.float32(focus[nearest]), 0.0) * np.float32(slope[nearest])
+    far = np.maximum(np.float32(focus[farthest]) - diopters, 0.0) * np.float32(slope[farthest])
     return np.asarray(near - far, np.float32)
 
 
@@ -71,6 +71,23 @@ def gain(beyond: Image, least: Image, confidence: Image, stack: FocalStack, conf
     if not needed or config.cost.method != "residual":
         return np.full_like(least, np.inf)
     return unchanged_energy(stack, config, threads) - least
+
+
+def veiled(beyond: Image, stack: FocalStack, config: Config) -> NDArray[np.bool_]:
+    """Pixels that a surface before the range of focus veils, bool (H, W).
+
+    Its blurred edge is transparent: half a blur disk on either side of it the images show both, and where the surface
+    behind is sharp, as sharp as if nothing stood before it. Pixels whose blur is by over 3 px less than that of such a
+    surface, within half of its widest disk and the reach of the windows that smooth the costs.
+    """
+    window_px = 2.0 * config.cost.resolved().window_sigma_px + config.regularization.guided_radius_px
+    span_px = float(np.ptp(stack.focus_diopters) * px_per_diopter(stack).max())
+    found, level = np.zeros(beyond.shape, np.bool_), _LEAST_VEIL_PX
+    while level <= float(beyond.max()):
+        distance_px = cv2.distanceTransform((beyond < level).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
+        found |= (distance_px <= 0.5 * (level + span_px) + window_px) & (beyond < level - _DOUBTFUL_PX)
+        level *= _VEIL_STEP
+    return found
 
 
 def mostly_far(beyond: Image, confidence: Image) -> bool:
@@ -94,10 +111,10 @@ def doubtful(diopters: Image, beyond: Image, gain: Image, confidence: Image, sta
     if not outside.any():
         return unfounded
     focus = stack.focus_diopters
-    px_per_diopter = thin_lens.coc_px_per_diopter(focus, stack.camera) * stack.blur_scale
+    slope = px_per_diopter(stack)
     ends = [int(focus.argmin()), int(focus.argmax())]
-    unfounded |= outside & (beyond > _MOST_SPANS * np.ptp(focus) * px_per_diopter[ends[1]])
-    widest = np.max([np.abs(diopters - np.float32(focus[i])) * np.float32(px_per_diopter[i]) for i in ends], axis=0)
+    unfounded |= outside & (beyond > _MOST_SPANS * np.ptp(focus) * slope[ends[1]])
+    widest = np.max([np.abs(diopters - np.float32(focus[i])) * np.float32(slope[i]) for i in ends], axis=0)
     rows, columns = (np.minimum(np.arange(n), np.arange(n)[::-1]) for n in stack.size)
     border = np.minimum(rows[:, None], columns)
     return np.asarray(unfounded | outside & (border < 0.5 * widest))

@@ -98,10 +98,10 @@ def search_range(stack: FocalStack, config: Config) -> SceneRange:
     focal surface: it holds the limits at every pixel. Raises ValueError for limits outside this range.
     """
     focus = stack.focus_diopters
-    px_per_diopter = _px_per_diopter(stack)
+    slope = px_per_diopter(stack)
     largest_px = min(config.cost.max_coc_px, _LARGEST_BLUR * min(stack.size))
-    far = max(float((focus - largest_px / px_per_diopter).min()), 1.0 / FARTHEST_M)
-    near = float((focus + largest_px / px_per_diopter).max())
+    far = max(float((focus - largest_px / slope).min()), 1.0 / FARTHEST_M)
+    near = float((focus + largest_px / slope).max())
     told, limits = (far, near), config.hypotheses
     lowest, highest = surface_ends(stack.camera, stack.size)
     if limits.max_depth_m > 0:
@@ -160,13 +160,13 @@ def widened(diopters: NDArray[np.floating], step: float) -> SceneRange:
 def blur_px(found: SceneRange, stack: FocalStack) -> float:
     """Difference in blur diameter, or in place if the camera moves, between the ends of a range, in pixels."""
     parallax = stack.parallax_px_per_diopter if isinstance(stack, MovingStack) else 0.0
-    return found.width * max(float(_px_per_diopter(stack).max()), parallax)
+    return found.width * max(float(px_per_diopter(stack).max()), parallax)
 
 
 def widest_blur_px(found: SceneRange, stack: FocalStack) -> float:
     """Largest blur diameter of a scene in this range, in pixels; at most a sixth of the shorter side."""
     ends = np.array([[found.far], [found.near]])
-    widest = float((np.abs(ends - stack.focus_diopters) * _px_per_diopter(stack)).max())
+    widest = float((np.abs(ends - stack.focus_diopters) * px_per_diopter(stack)).max())
     return min(widest, _LARGEST_BLUR * min(stack.size))
 
 
@@ -281,7 +281,7 @@ def kept_range(
 
 
 def _least_width(stack: FocalStack, config: Config) -> float:
-    return _LEAST_STEP_PX * (_fine_count(config) - 1) / float(_px_per_diopter(stack).max())
+    return _LEAST_STEP_PX * (_fine_count(config) - 1) / float(px_per_diopter(stack).max())
 
 
 def _fine_count(config: Config) -> int:
@@ -289,5 +289,11 @@ def _fine_count(config: Config) -> int:
     return fine_count(settings.count, settings.interpolate_to if config.cost.method == "residual" else 0)
 
 
-def _px_per_diopter(stack: FocalStack) -> NDArray[np.float64]:
+def px_per_diopter(stack: FocalStack) -> NDArray[np.float64]:
+    """Blur diameter (F,) in pixels of every image of an aligned stack by a dioptre."""
     return thin_lens.coc_px_per_diopter(stack.focus_diopters, stack.camera) * stack.blur_scale
+
+
+def rms_px_per_diopter(stack: FocalStack) -> float:
+    """Root mean square of :func:`px_per_diopter` over the images."""
+    return float(np.sqrt(np.mean(np.square(px_per_diopter(stack)))))

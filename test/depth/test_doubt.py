@@ -80,3 +80,9 @@ def test_what_is_stated_counts_and_the_setting_is_for_the_rest() -> None:
 def test_an_exact_lens_adds_nothing() -> None:
     local = np.array([[0.02, 0.5]], np.float32)
     np.testing.assert_array_equal(LensDoubt(0.0, 0.0, 0.0, 1.0).widened(local, np.ones((1, 2), np.float32)), local)
+
+
+def test_an_aperture_that_contradicts_its_description_doubts_the_gain_too() -> None:
+    assert LensDoubt.of(stack(), 0.03, contradiction=1.8).gain == pytest.approx(1.8 * 0.05)
+    assert LensDoubt.of(stack(), 0.03, contradiction=0.7) == LensDoubt.of(stack(), 0.03)
+    assert LensDoubt.of(stack(np.zeros(5)), 0.03, contradiction=1.8).gain == 0.0

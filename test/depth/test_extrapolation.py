@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dfs_ros.config import Config
-from dfs_ros.depth.extrapolation import beyond_px, doubtful, extrapolation_sigma, gain, unchanged_energy
+from dfs_ros.depth.extrapolation import beyond_px, doubtful, extrapolation_sigma, gain, unchanged_energy, veiled
 from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import plane_scene
@@ -37,6 +37,18 @@ def test_energy_of_unchanging_images_is_the_variance_of_their_light() -> None:
     energy = unchanged_energy(stack_of([51, 102, 153]), config)
     np.testing.assert_allclose(energy, np.log(0.04), rtol=1e-3)  # 0.2, 0.4, 0.6
     assert unchanged_energy(stack_of([51, 51, 51]), config).max() < np.log(1e-6)
+
+
+def test_what_a_near_edge_veils_is_left_out_and_a_slope_is_not() -> None:
+    """Blurred by 20 px in the nearest image, 27 px in the farthest: half of that, and 7 px of windows."""
+    stack = stack_of([90] * 3)  # 2.2 to 1.3 dioptres: 7 px
+    blur = np.zeros(stack.size, np.float32)
+    blur[:, :20] = 20.0
+    found = veiled(blur, stack, CONFIG)
+    assert not found[:, :20].any() and found[:, 20:34].all() and not found[:, 41:].any()
+    slope = np.broadcast_to(np.linspace(10.0, 0.0, 60, dtype=np.float32), stack.size)
+    assert not veiled(slope, stack, CONFIG).any()
+    assert not veiled(0.1 * blur, stack, CONFIG).any() and not veiled(-blur, stack, CONFIG).any()
 
 
 def test_depth_far_outside_the_focus_needs_evidence_and_a_scene_around_it() -> None:

@@ -15,6 +15,7 @@ from dfs_research.training.sigma import SHARE_WITHIN_SIGMA, calibration_stacks, 
 from dfs_research.training.stacks import PARTS, Sources, StackSet
 from dfs_ros.config import CostConfig, NetworkConfig
 from dfs_ros.depth.readout import SIGMA_FLOOR, at_index, median_and_spread, read_out, sigma_in_use
+from dfs_ros.depth.scene_range import rms_px_per_diopter
 from dfs_ros.network import load_network
 from dfs_ros.network.light import LightArchitecture, LightNetwork
 from dfs_ros.network.weights import save_network, sigma_scale_of
@@ -46,7 +47,7 @@ def test_the_share_of_errors_within_the_calibrated_sigma(network, stacks) -> Non
             inputs = (torch.from_numpy(x)[None] for x in (sample.energy, sample.smoothed, sample.image))
             probability = network(*inputs)[0].numpy()
         diopters, spread = read_out(probability, depths_m, fit.scale)
-        sigma = sigma_in_use(spread, diopters, float(stack.focus_diopters.mean()))
+        sigma = sigma_in_use(spread, rms_px_per_diopter(stack))
         known = np.isfinite(sample.truth)
         error = np.abs(diopters - at_index(1.0 / depths_m, sample.truth))
         within += np.count_nonzero(error[known] <= sigma[known] * 1.0001)

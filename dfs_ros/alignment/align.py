@@ -76,6 +76,12 @@ class AlignedStack:
     breathing: float
     frame_keys: tuple[Hashable, ...]
 
+    @property
+    def moved(self) -> bool:
+        """Whether an image was resampled to the reference."""
+        motions = [self.estimates[i].motion for i in self.kept] if self.estimates else []
+        return any(motion.largest_displacement_px() >= _LEAST_MOTION_PX for motion in motions)
+
     def opened(self, aperture_scale: float) -> AlignedStack:
         """Scale the described blur of the stack by `aperture_scale`."""
         return replace(self, stack=opened(self.stack, aperture_scale))

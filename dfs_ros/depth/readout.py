@@ -27,12 +27,16 @@ SIGMA_PER_DEVIATION = math.sqrt(math.pi / 2.0)
 SIGMA_FLOOR = 0.02
 # Chosen by likelihood (of Student's t, 4 degrees of freedom) on 22 stacks of training photos and random scenes through
 # random lenses of 3 to 19 px a dioptre with 3 to 8 images and the evaluation's cameras, under ideal, lens and drive,
-# rounded (best: 1.0, 2.3, 11 and 0.7). Relative to the inverse depth, the superlinear term was too wide where blur is
-# weak and too narrow where it is strong. Of no use: a floor in pixels of blur, a common error of a moving camera's
-# places.
-_LINEAR, _LINEAR_MOVING = 1.1, 2.0
+# rounded. Relative to the inverse depth, the superlinear term was too wide where blur is weak and too narrow where it
+# is strong. Of less use: a floor in pixels of blur for all or for registered images, a common error of a moving
+# camera's places.
+AS_TAKEN, REGISTERED, FOLLOWED = 0.8, 1.35, 2.1
+"""Error of a pixel by its spread: images used as taken, images that registration moved, a camera that moves.
+
+Errors of a frame's place act as noise of the image does, which the spread does not know of.
+"""
 _SUPERLINEAR_PER_PX = 10.0
-_DISAGREEMENT = 1.0
+_DISAGREEMENT = 0.8
 
 
 def read_out(probability: Array, depths_m: ArrayLike, sigma_scale: float = 1.0) -> tuple[Array, Array]:
@@ -60,28 +64,26 @@ def read_out(probability: Array, depths_m: ArrayLike, sigma_scale: float = 1.0) 
 
 
 def sigma_in_use(
-    spread: Array, px_per_diopter: float, disagreement: Array | float = 0.0, *, moving: bool = False
+    spread: Array, px_per_diopter: float, disagreement: Array | float = 0.0, linear: float = AS_TAKEN
 ) -> Array:
     """Standard deviation of inverse depth (H, W) under conditions of use, without what is common to all pixels.
 
-        sigma^2 = (1.1 spread)^2 + (10 spread^2 px_per_diopter)^2 + disagreement^2
+        sigma^2 = (linear spread)^2 + (10 spread^2 px_per_diopter)^2 + (0.8 disagreement)^2
 
     `px_per_diopter`: blur diameter of the stack by a dioptre; `disagreement` (H, W) in dioptres: distance of the
     inverse depth, by the network, from the minimum of the optimised energy. Where these differ one is wrong, however
     narrow the probability. The more pixels of blur a pixel leaves open, the more an unknown point spread function,
     motion and the neighbours decide it: the error grows faster than the spread, from a tenth of a pixel on. Beside
-    jumps the spread is wide enough. `moving`: of a stack whose motion within the sweep is followed, 2 in place of 1.1:
-    errors of the places act as noise of the images does.
+    jumps the spread is wide enough.
     """
-    linear = _LINEAR_MOVING if moving else _LINEAR
     own = spread * np.hypot(np.float32(linear), np.float32(_SUPERLINEAR_PER_PX * px_per_diopter) * spread)
     return np.asarray(np.hypot(own, np.float32(_DISAGREEMENT) * disagreement), np.float32)
 
 
 def spread_in_use(sigma: Array, px_per_diopter: float) -> Array:
-    """Spread whose :func:`sigma_in_use`, without disagreement, is `sigma`, for calibration."""
+    """Spread whose :func:`sigma_in_use` of images as taken, without disagreement, is `sigma`, for calibration."""
     squared = (_SUPERLINEAR_PER_PX * px_per_diopter) ** 2
-    half = 0.5 * _LINEAR**2
+    half = 0.5 * AS_TAKEN**2
     return np.asarray(np.sqrt(sigma * sigma / (half + np.sqrt(half * half + squared * sigma * sigma))), np.float32)
 
 

@@ -20,7 +20,7 @@ from dfs_ros.consistency.judge import Judge, judge
 from dfs_ros.cost_volume import SpectraCache, all_in_focus
 from dfs_ros.depth import extrapolation, regularization, texture
 from dfs_ros.depth.energies import Energies, HostEnergies
-from dfs_ros.depth.readout import sigma_in_use
+from dfs_ros.depth.readout import AS_TAKEN, FOLLOWED, REGISTERED, sigma_in_use
 from dfs_ros.depth.scene_range import SceneRange, coarse_diopters, find_range, rms_px_per_diopter
 from dfs_ros.motion.even import found_by_parallax
 from dfs_ros.motion.explanation import Explanation
@@ -173,9 +173,12 @@ class HostSteps:
     def find_range(self, aligned: AlignedStack, limits: SceneRange, config: Config) -> SceneRange:
         return find_range(aligned.stack, limits, config, self.threads, self.energies)
 
-    def sigma(self, spread: Image, disagreement: Image, stack: FocalStack) -> Image:
+    def sigma(self, spread: Image, disagreement: Image, aligned: AlignedStack) -> Image:
         """Standard deviation of the inverse depth of each pixel of an aligned stack."""
-        return sigma_in_use(spread, rms_px_per_diopter(stack), disagreement, moving=isinstance(stack, MovingStack))
+        linear = REGISTERED if aligned.moved else AS_TAKEN
+        if isinstance(aligned.stack, MovingStack):
+            linear = FOLLOWED
+        return sigma_in_use(spread, rms_px_per_diopter(aligned.stack), disagreement, linear)
 
     def phantoms(self, images: NDArray[np.uint8], reach_px: float) -> NDArray[np.bool_]:
         return texture.phantoms(images, reach_px)

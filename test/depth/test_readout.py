@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dfs_ros.depth.readout import sigma_in_use, spread_in_use
+from dfs_ros.depth.readout import AS_TAKEN, FOLLOWED, REGISTERED, sigma_in_use, spread_in_use
 
 
 def image(value: float) -> np.ndarray:
@@ -14,21 +14,21 @@ def image(value: float) -> np.ndarray:
 
 
 def test_sigma_is_linear_in_small_spreads_and_superlinear_from_a_tenth_of_a_pixel_on() -> None:
-    small = sigma_in_use(image(1e-5), 10.0)  # 10 * 10 * 1e-5 is nothing beside 1.1
-    np.testing.assert_allclose(small, 1.1e-5, rtol=1e-4)
+    for linear in (AS_TAKEN, REGISTERED, FOLLOWED):
+        small = sigma_in_use(image(1e-5), 10.0, linear=linear)  # 10 * 10 * 1e-5 is nothing beside it
+        np.testing.assert_allclose(small, linear * 1e-5, rtol=1e-4)
     large = sigma_in_use(image(0.1), 10.0)  # a pixel of blur
-    np.testing.assert_allclose(large, 0.1 * np.hypot(1.1, 10.0), rtol=1e-5)
+    np.testing.assert_allclose(large, 0.1 * np.hypot(AS_TAKEN, 10.0), rtol=1e-5)
     weak = sigma_in_use(image(0.1), 1.0)  # the same dioptres through a lens of weaker blur: a tenth of a pixel
-    np.testing.assert_allclose(weak, 0.1 * np.hypot(1.1, 1.0), rtol=1e-5)
-    moving = sigma_in_use(image(1e-5), 10.0, moving=True)
-    np.testing.assert_allclose(moving, 2e-5, rtol=1e-4)
+    np.testing.assert_allclose(weak, 0.1 * np.hypot(AS_TAKEN, 1.0), rtol=1e-5)
     assert large.shape == (2, 3) and large.dtype == np.float32
+    assert AS_TAKEN < REGISTERED < FOLLOWED
 
 
 def test_an_energy_that_disagrees_widens_sigma() -> None:
     own = sigma_in_use(image(0.01), 10.0)
     wide = sigma_in_use(image(0.01), 10.0, image(0.05))
-    np.testing.assert_allclose(wide, np.sqrt(np.square(own) + 0.05**2), rtol=1e-5)
+    np.testing.assert_allclose(wide, np.sqrt(np.square(own) + (0.8 * 0.05) ** 2), rtol=1e-5)
     assert wide.dtype == np.float32
 
 

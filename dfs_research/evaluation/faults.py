@@ -7,15 +7,17 @@ with one fault.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_research.evaluation.in_use import HONEST, UsedStack, used_stack
+from dfs_research.evaluation.in_use import FRAME_RATE_HZ, HONEST, UsedStack, used_stack
 from dfs_research.evaluation.shots import OVERSAMPLING, Shot
 from dfs_ros.depth.doubt import NOMINAL_GAIN, NOMINAL_OFFSET_DIOPTERS, nominal_sigma
+from dfs_ros.simulation.textures import random_texture
 from dfs_ros.types import Camera
 
 _LENS = HONEST["lens"]
@@ -95,6 +97,33 @@ def _near_part(depth_m: float, share: float, contrast: float = 1.0) -> Callable[
         return _LENS.taken(dataclasses.replace(shot, scene=dataclasses.replace(shot.scene, depth_m=depth, rgb=rgb)))
 
     return make
+
+
+def _hand(shot: Shot) -> UsedStack:
+    """Flat textured patch, of a tenth of the image, that moves before the scene at 0.2 to 1 m/s."""
+    rng, count, camera = shot.rng("hand"), len(shot.focus_diopters), shot.setup.camera
+    height, width = shot.scene.depth_m.shape
+    size = (OVERSAMPLING * round(0.4 * height / OVERSAMPLING), OVERSAMPLING * round(0.25 * width / OVERSAMPLING))
+    depth_m = 0.8 * float(np.nanpercentile(shot.scene.depth_m, 5.0))
+    texture, angle = random_texture(rng, max(size)), rng.uniform(0.0, 2.0 * np.pi)
+    speed_px_s = math.exp(rng.uniform(*np.log([0.2, 1.0]))) / depth_m
+    speed_px_s *= OVERSAMPLING * camera.focal_length_m / camera.pixel_pitch_m
+    top, left = rng.uniform(0.2, 0.4) * height, rng.uniform(0.2, 0.55) * width
+    lens, scenes = shot.lens(), []
+    for i in range(count):
+        moved = speed_px_s * (i - shot.reference) / FRAME_RATE_HZ
+        row, column = round(top + moved * math.sin(angle)), round(left + moved * math.cos(angle))
+        rgb, depth = shot.scene.rgb.copy(), shot.scene.depth_m.copy()
+        rows, columns = (np.s_[max(0, at) : max(0, at + n)] for at, n in zip((row, column), size, strict=True))
+        seen = depth[rows, columns].shape
+        from_row, from_column = max(0, -row), max(0, -column)
+        depth[rows, columns] = depth_m
+        rgb[rows, columns] = texture[from_row : from_row + seen[0], from_column : from_column + seen[1]]
+        scenes.append(dataclasses.replace(shot.scene, rgb=rgb, depth_m=depth))
+    views = _LENS.views(shot, lens, shot.focus_diopters)
+    light = np.concatenate([shot.light((view,), lens, scene) for view, scene in zip(views, scenes, strict=True)])
+    used = _as_lens(shot, shot.developed(light, lens.gains, "hand"))
+    return dataclasses.replace(used, depth_m=dataclasses.replace(shot, scene=scenes[shot.reference]).depth_m)
 
 
 def _swapped(shot: Shot) -> UsedStack:
@@ -217,6 +246,7 @@ FAULTS: Mapping[str, Fault] = {
         ),
         Fault("overexposed", "one image exposed four times as long", _overexposed),
         Fault("foreign", "one image of something else: itself turned by 180 degrees", _foreign),
+        Fault("hand", "a textured patch, a tenth of the image, moves before the scene at 0.2 to 1 m/s", _hand),
         Fault("flat", "no texture: even grey and noise", _flat),
     )
 }

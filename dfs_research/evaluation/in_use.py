@@ -51,7 +51,8 @@ class InUse:
     `speed_m_s` of the camera: sideways (left or right at random) and forward; `shift_sigma_px`, `roll_sigma_deg`:
     random motion of a hand from image to image; `nominal_focus`: the focus has a random error within its stated
     uncertainty; `full_well_e`, `jpeg_quality`: of the images; `odometry`: relative error of the stated translations,
-    None = no poses stated. The images are those of the condition named before the "_".
+    `gyroscope`: of the stated rotations, None = not stated; `yaw_rad_s`: turn to the left or right at random. The
+    images are those of the condition named before the "_".
     """
 
     name: str
@@ -64,6 +65,8 @@ class InUse:
     full_well_e: float = 15_000.0
     jpeg_quality: int | None = None
     odometry: float | None = None
+    yaw_rad_s: float = 0.0
+    gyroscope: float | None = None
 
     def taken(self, shot: Shot) -> UsedStack:
         """Stack of a shot under this condition."""
@@ -78,21 +81,30 @@ class InUse:
         images = shot.developed(light, lens.gains, self.name.partition("_")[0], self.full_well_e, self.jpeg_quality)
         positions = np.array([view.position_m for view in views])
         used = used_stack(shot, self.name, images, lens, positions, true_focus, sigma)
-        if self.odometry is None:
+        if self.odometry is None and self.gyroscope is None:
             return used
-        poses = tuple(self._odometry(shot, position, self.odometry) for position in positions)
+        poses = tuple(self._stated(shot, view) for view in views)
         return dataclasses.replace(used, stack=dataclasses.replace(used.stack, poses=poses))
 
-    def _odometry(self, shot: Shot, position_m: NDArray[np.float64], error: float) -> Pose:
-        """Pose with too long or too short a translation, which states this as its standard deviation."""
-        wrong = 1.0 + error * float(shot.rng("odometry").choice([-1.0, 1.0]))
-        x, y, z = (float(value) * wrong for value in position_m)
-        return Pose((x, y, z), sigma_m=error * math.hypot(x, y, z))
+    def _stated(self, shot: Shot, view: View) -> Pose:
+        """Pose with too much or too little of translation and rotation, which states this as its standard deviation."""
+        turned = self.gyroscope or 0.0
+        half = 0.5 * view.yaw_rad * (1.0 + turned * float(shot.rng("gyroscope").choice([-1.0, 1.0])))
+        rotation, sigma_rad = (0.0, math.sin(half), 0.0, math.cos(half)), turned * abs(2.0 * half)
+        if self.odometry is None:
+            return Pose(rotation_xyzw=rotation, sigma_rad=sigma_rad)
+        wrong = 1.0 + self.odometry * float(shot.rng("odometry").choice([-1.0, 1.0]))
+        x, y, z = (float(value) * wrong for value in view.position_m)
+        sigma_m = self.odometry * math.hypot(x, y, z)
+        if self.gyroscope is None:
+            return Pose((x, y, z), sigma_m=sigma_m)
+        return Pose((x, y, z), rotation, sigma_m, sigma_rad)
 
     def views(self, shot: Shot, lens: LensDraw, true_focus: NDArray[np.float64]) -> tuple[View, ...]:
         """Views of all images; the reference has the pose and scale of the photo."""
         rng, count, reference = shot.rng("motion"), len(true_focus), shot.reference
         sideways = self.speed_m_s[0] * float(rng.choice([-1.0, 1.0]))
+        yaw = self.yaw_rad_s * float(shot.rng("yaw").choice([-1.0, 1.0]))
         elapsed_s = (np.arange(count) - reference) / FRAME_RATE_HZ
         shift = self.shift_sigma_px * rng.standard_normal((count, 2))
         roll = math.radians(self.roll_sigma_deg) * rng.standard_normal(count)
@@ -105,6 +117,7 @@ class InUse:
                 scale=float(scale[i]),
                 roll_rad=float(roll[i]),
                 shift_px=(float(shift[i, 0]), float(shift[i, 1])),
+                yaw_rad=float(yaw * elapsed_s[i]),
             )
             for i in range(count)
         )
@@ -132,6 +145,16 @@ HONEST: Mapping[str, InUse] = {
         InUse("fast_poses", "fast, and exact poses are stated", True, (0.2, 0.0), odometry=0.0),
         InUse("drive_odometry", "drive, and poses with translations 5 % wrong", True, (0.05, 0.05), odometry=0.05),
         InUse("fast_odometry", "fast, and poses with translations 5 % wrong", True, (0.2, 0.0), odometry=0.05),
+        InUse("turn", "lens, and the camera turns 0.2 rad/s in its place", yaw_rad_s=0.2),
+        InUse("turn_imu", "turn, and rotations 2 % wrong are stated, no translations", yaw_rad_s=0.2, gyroscope=0.02),
+        InUse("swerve", "fast and turn", True, (0.2, 0.0), yaw_rad_s=0.2),
+        InUse("swerve_imu", "swerve, and rotations 2 % wrong", True, (0.2, 0.0), yaw_rad_s=0.2, gyroscope=0.02),
+        InUse(
+            "swerve_odometry", "swerve, and poses with translations 5 % and rotations 2 % wrong", True, (0.2, 0.0),
+            odometry=0.05, yaw_rad_s=0.2, gyroscope=0.02,
+        ),
+        InUse("faster", "lens, and the camera moves 0.5 m/s sideways, 30 Hz", True, (0.5, 0.0)),
+        InUse("faster_odometry", "faster, and poses with translations 5 % wrong", True, (0.5, 0.0), odometry=0.05),
     )
 }
 """Honest conditions by name; a warning on one of their stacks is a false alarm."""

@@ -123,6 +123,8 @@ class Shot:
         """
         scene = self.scene if scene is None else scene
         recipe = f"{VERSION} {OVERSAMPLING} {self.setup.camera} {tuple(views)} {lens.pupil} {lens.softness_px}"
+        if any(yaws := [view.yaw_rad for view in views]):
+            recipe += f" {yaws}"
         content = scene.rgb.tobytes() + scene.depth_m.tobytes()
         digest = hashlib.sha256(recipe.encode() + content).hexdigest()[:24]
         file = self.cache / f"light_{scene.name}_{self.camera_name}_{digest}.npy"

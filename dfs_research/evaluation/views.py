@@ -5,13 +5,14 @@ moved by its own depth, blurred by the lens and composited over the farther ones
 extrapolated. With the camera at (X, Y, Z) metres from that of the photo, a layer at inverse depth q is
     scaled about the centre by s = 1 / (1 - Z q), shifted by -f_px (X, Y) q s, at inverse depth q s
 
-Breathing, roll and the shift of a hand come last, as they move the whole image.
+A turn about the vertical axis moves the whole image by the homography of a camera in its place; breathing, roll and the
+shift of a hand come last.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -43,7 +44,8 @@ class View:
     """Pose and focus of one image, relative to the photo.
 
     `focus_diopters`: true focus, negative beyond infinity; `position_m` of the camera: right, down, forward; `scale`,
-    `roll_rad` (clockwise) and `shift_px` (right, down) of the whole image about its centre.
+    `roll_rad` (clockwise) and `shift_px` (right, down) of the whole image about its centre; `yaw_rad` of the camera, to
+    the right.
     """
 
     focus_diopters: float
@@ -51,13 +53,23 @@ class View:
     scale: float = 1.0
     roll_rad: float = 0.0
     shift_px: tuple[float, float] = (0.0, 0.0)
+    yaw_rad: float = field(default=0.0, repr=False)  # named in caches of light only where it is not zero
 
-    def image_motion(self, size: tuple[int, int], oversampling: int = 1) -> NDArray[np.float64]:
-        """Affine matrix (2, 3) from the photo's pixels to this image, without parallax."""
+    def image_motion(
+        self, size: tuple[int, int], oversampling: int = 1, focal_px: float = math.inf
+    ) -> NDArray[np.float64]:
+        """Homography (3, 3) from the photo's pixels to this image, without parallax."""
         centre = np.array([(size[1] - 1) / 2, (size[0] - 1) / 2])
         c, s = self.scale * math.cos(self.roll_rad), self.scale * math.sin(self.roll_rad)
         turn = np.array([[c, -s], [s, c]])
-        return np.column_stack([turn, centre - turn @ centre + oversampling * np.array(self.shift_px)])
+        last = np.column_stack([turn, centre - turn @ centre + oversampling * np.array(self.shift_px)])
+        affine = np.vstack([last, [0.0, 0.0, 1.0]])
+        if self.yaw_rad == 0.0:
+            return affine
+        lens = np.array([[focal_px, 0.0, centre[0]], [0.0, focal_px, centre[1]], [0.0, 0.0, 1.0]])
+        c, s = math.cos(self.yaw_rad), math.sin(self.yaw_rad)
+        turned = np.array([[c, 0.0, -s], [0.0, 1.0, 0.0], [s, 0.0, c]])
+        return np.asarray(affine @ lens @ turned @ np.linalg.inv(lens), np.float64)
 
 
 def render_views(
@@ -91,7 +103,7 @@ def render_views(
     diameters = np.clip(px_per_diopter[:, None] * (focus[:, None] - knots * growth), -widest, widest)
     shifts = -focal_px * position[:, None, :2] * (knots * growth)[..., None]  # (F, K, 2)
 
-    warps = [view.image_motion((height, width), oversampling) for view in views]
+    warps = [view.image_motion((height, width), oversampling, focal_px) for view in views]
     margin = _margin(warps, height, width)
     rim = math.ceil(_CORNER * float(np.abs(diameters).max())) + _BEYOND_RIM_PX
     stretch = math.ceil(float(np.abs(growth - 1.0).max()) * math.hypot(width, height) / 2)
@@ -207,20 +219,21 @@ def _fast(shape: tuple[int, ...]) -> tuple[int, int]:
 def _margin(warps: list[NDArray[np.float64]], height: int, width: int) -> int:
     """Margin in pixels that the warps and their kernel read around the image."""
     corners = np.array([[x, y, 1.0] for x in (0, width - 1) for y in (0, height - 1)])
-    moved = max(float(np.abs(corners @ _inverse(warp).T - corners[:, :2]).max()) for warp in warps)
+    sources = [corners @ np.linalg.inv(warp).T for warp in warps]
+    moved = max(float(np.abs(p[:, :2] / p[:, 2:] - corners[:, :2]).max()) for p in sources)
     return math.ceil(moved) + 5 if moved > _STILL_PX else 0
-
-
-def _inverse(warp: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(cv2.invertAffineTransform(warp), np.float64)
 
 
 def _warped(frame: Image, warp: NDArray[np.float64], margin: int) -> Image:
     """Warp a frame and crop its margin; clip at 0; do not resample for an identity."""
     height, width = frame.shape[0] - 2 * margin, frame.shape[1] - 2 * margin
-    if np.abs(warp - np.eye(2, 3)).max() < 1e-9:
+    if np.abs(warp - np.eye(3)).max() < 1e-9:
         return np.maximum(frame[margin : margin + height, margin : margin + width], 0.0)
     shifted = warp.copy()
     shifted[:, 2] -= warp[:, :2] @ np.array([margin, margin])
-    moved = cv2.warpAffine(np.ascontiguousarray(frame), shifted, (width, height), flags=cv2.INTER_LANCZOS4)
+    frame, size = np.ascontiguousarray(frame), (width, height)
+    if np.array_equal(warp[2], [0.0, 0.0, 1.0]):
+        moved = cv2.warpAffine(frame, shifted[:2], size, flags=cv2.INTER_LANCZOS4)
+    else:
+        moved = cv2.warpPerspective(frame, shifted, size, flags=cv2.INTER_LANCZOS4)
     return np.maximum(moved, 0.0).astype(np.float32)

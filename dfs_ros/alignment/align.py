@@ -254,7 +254,7 @@ def _frame_key(stamp_ns: np.int64, motion: Motion | None, gain: float) -> Hashab
     if motion is None:
         return int(stamp_ns), gain
     local = b"" if motion.local is None else motion.local.tobytes()
-    return int(stamp_ns), gain, motion.affine.tobytes(), motion.radial, local
+    return int(stamp_ns), gain, motion.affine.tobytes(), motion.radial, motion.perspective, local
 
 
 def _camera_at(stack: FocalStack, match: Match, focus_diopters: float) -> Camera:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dfs_ros.alignment import registration as on_host
 from dfs_ros.alignment.exposure import overexposed
 from dfs_ros.alignment.registration import Motion
+from dfs_ros.alignment.turns import turns
 from dfs_ros.config import AlignmentConfig
 from dfs_ros.optics import thin_lens
 from dfs_ros.types import FocalStack
@@ -257,6 +258,7 @@ class _Matcher:
         self._checked = features[0].level_near(_CHECKED_PX)
         self._registration, self._template = registration, registration.template(features[reference])
         self._motions: dict[int, Motion] = {}  # of frames matched by their images
+        self._turns = turns(stack, reference)
 
     def match(self, order: list[int]) -> Match:
         identity = Motion.identity(self._stack.size)
@@ -271,7 +273,8 @@ class _Matcher:
         return Match(self._reference, tuple(found[i] for i in range(len(order))), self._breathing)
 
     def _match_frame(self, frame: int, neighbour: int, neighbour_motion: Motion) -> FrameAlignment:
-        expected = self._breathing.expected(frame, neighbour, neighbour_motion)
+        turn = self._turns[frame].after(self._turns[neighbour].inverse())
+        expected = turn.after(self._breathing.expected(frame, neighbour, neighbour_motion))
         estimate = FrameAlignment(expected, math.exp(self._breathing.step(self._reference, frame)))
         if not (self._textured(frame) and self._textured(self._reference)):
             return replace(estimate, dropped=self._untextured_reason(frame))
@@ -284,6 +287,7 @@ class _Matcher:
         likeness = self._likeness(frame, motion)
         reason = self._implausible(motion, likeness, estimate.prior_scale)
         if not reason:
+            motion = self._bent(frame, motion)
             self._motions[frame] = motion
             self._breathing.learn(self._reference, self._motions)
             motion = self._with_local(frame, motion)
@@ -294,6 +298,17 @@ class _Matcher:
             return replace(estimate, correlation=by_model)
         return replace(estimate, correlation=likeness, dropped=reason)
 
+    def _bent(self, frame: int, motion: Motion) -> Motion:
+        """Motion without its perspective terms, if the images contradict the rotation that these come from."""
+        reach_px = math.hypot(*motion.perspective) * motion.unit_px
+        if reach_px < SIGNIFICANT_PX:
+            return motion
+        finest, flat = len(self._template.features.levels) - 1, replace(motion, perspective=(0.0, 0.0))
+        turned, plain = (
+            self._registration.correlation(self._features[frame], self._template, m, finest) for m in (motion, flat)
+        )
+        return flat if plain > turned else motion
+
     def _start(self, frame: int, expected: Motion) -> tuple[Motion, range]:
         """Starting motion and pyramid levels; a valid earlier estimate needs fine levels only."""
         levels = len(self._template.features.levels)
@@ -301,7 +316,7 @@ class _Matcher:
             before, reference = self._initial[frame], self._initial[self._reference]
             earlier = before.motion.after(reference.motion.inverse())
             if before.source == "images" and self._likeness(frame, earlier) > before.correlation - _STILL_FITS_WITHIN:
-                return earlier, range(max(levels - 2, 0), levels)
+                return replace(earlier, perspective=expected.perspective), range(max(levels - 2, 0), levels)
         far = self._registration.shifted(self._features[frame], self._template, expected, self._checked)
         return max(expected, far, key=lambda motion: self._likeness(frame, motion)), range(levels)
 

@@ -158,7 +158,7 @@ def _refined_motions(
         return {}, parallax
     basis = basis_of(stack.size, fits.diopters, fits.mean, fits.spread)
     motions = {
-        i: _motion(stack.size, basis, fit[chosen].parameters, estimates[i].motion.radial)
+        i: _motion(basis, fit[chosen].parameters, estimates[i].motion)
         for i, fit in fits.models.items()
     }
     return motions, parallax
@@ -305,7 +305,7 @@ def _fits(pair: _Pair, start: Motion) -> list[FrameFit]:
     """Fits of all models, in the order of MODELS: the last by Gauss-Newton, the others from its parabola."""
     shift = np.array(start.shift_px) / start.unit_px
     parameters = np.array([*shift, start.log_scale, start.rotation_rad, 0.0, 0.0, 0.0])
-    whole = _gauss_newton(pair, parameters, start.radial, MODELS[-1], ITERATIONS)
+    whole = _gauss_newton(pair, parameters, start, MODELS[-1], ITERATIONS)
     fits = []
     for free in MODELS[:-1]:
         held = [j for j in range(7) if j not in free]
@@ -313,15 +313,15 @@ def _fits(pair: _Pair, start: Motion) -> list[FrameFit]:
         best = np.zeros(7)
         pull = whole.information[np.ix_(free, held)] @ whole.parameters[held]
         best[list(free)] = whole.parameters[list(free)] + np.linalg.solve(inside, pull)
-        fits.append(_gauss_newton(pair, best, start.radial, free, 1))
+        fits.append(_gauss_newton(pair, best, start, free, 1))
     return [*fits, whole]
 
 
-def _gauss_newton(pair: _Pair, parameters: Array, radial: float, free: tuple[int, ...], iterations: int) -> FrameFit:
+def _gauss_newton(pair: _Pair, parameters: Array, start: Motion, free: tuple[int, ...], iterations: int) -> FrameFit:
     scene, chosen = pair.scene, list(free)
     (per_x, per_y), (basis_x, basis_y) = scene.per_unit, scene.basis
     while True:
-        residual, mean = pair.compared(_motion(scene.size, scene.basis, parameters, radial))
+        residual, mean = pair.compared(_motion(scene.basis, parameters, start))
         slope_x = cv2.Sobel(mean, cv2.CV_32F, 1, 0, ksize=1, scale=0.5 * per_x)[scene.counts]
         slope_y = cv2.Sobel(mean, cv2.CV_32F, 0, 1, ksize=1, scale=0.5 * per_y)[scene.counts]
         derivatives = slope_x * basis_x[:, scene.counts] + slope_y * basis_y[:, scene.counts]
@@ -338,9 +338,11 @@ def _gauss_newton(pair: _Pair, parameters: Array, radial: float, free: tuple[int
         iterations = 0 if float(np.abs(step).max()) * max(per_x, per_y) < CONVERGED_PX else iterations - 1
 
 
-def _motion(size: tuple[int, int], basis: tuple[Image, Image], parameters: Array, radial: float) -> Motion:
+def _motion(basis: tuple[Image, Image], parameters: Array, start: Motion) -> Motion:
+    """Motion by its parameters, with the radial and perspective terms of `start`."""
     p = [float(v) for v in parameters]
-    motion = Motion.from_parameters(size, (p[0], p[1]), p[2], p[3], radial)
+    motion = Motion.from_parameters(start.size, (p[0], p[1]), p[2], p[3], start.radial)
+    motion = replace(motion, perspective=start.perspective)
     if not any(p[4:]):
         return motion
     parallax = [np.tensordot(parameters[4:], b[4:], axes=1) for b in basis]

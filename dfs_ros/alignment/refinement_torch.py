@@ -74,7 +74,7 @@ def fitted(
         blurs[aligned.reference],
         counts,
         (q - typical) / (width + 1e-6),
-        uploaded(np.array([m.radial for m in motions], np.float32)[:, None, None], device),
+        uploaded(np.array([(m.radial, *m.perspective) for m in motions], np.float32).T[..., None, None], device),
     )
     starts = [
         [*np.array(m.shift_px) / m.unit_px, m.log_scale, m.rotation_rad, 0, 0, 0] for m in (e.motion for e in chosen)
@@ -137,9 +137,9 @@ class _Pairs:
     """Reference and frames (K, h, w), blurred alike."""
 
     def __init__(
-        self, size: Size, light: Tensor, fixed: Tensor, blur: _Blur, counts: Tensor, depth: Tensor, radial: Tensor
+        self, size: Size, light: Tensor, fixed: Tensor, blur: _Blur, counts: Tensor, depth: Tensor, bent: Tensor
     ) -> None:
-        self._light, self._fixed, self._blur, self._counts, self._radial = light, fixed, blur, counts, radial
+        self._light, self._fixed, self._blur, self._counts, self._bent = light, fixed, blur, counts, bent
         shape, unit = counts.shape, max(size) / 2.0
         self._x, self._y = (uploaded(axis, counts.device) for axis in coordinates(size, (shape[0], shape[1])))
         self._per_px = unit * shape[1] / size[1], unit * shape[0] / size[0]
@@ -208,7 +208,8 @@ class _Pairs:
         scale, rotation = parameters[:, 2].exp(), parameters[:, 3]
         values = torch.stack([scale * rotation.cos(), scale * rotation.sin(), parameters[:, 0], parameters[:, 1]])
         c, s, shift_x, shift_y = values.float()[..., None, None]
-        stretch = 1.0 + self._radial * (self._x.square() + self._y.square())
+        radial, bent_x, bent_y = self._bent
+        stretch = 1.0 + radial * (self._x.square() + self._y.square()) + (bent_x * self._x + bent_y * self._y)
         parallax = parameters[:, 4:].float()
         local_x, local_y = (torch.tensordot(parallax, basis[4:], dims=1) for basis in (self._basis_x, self._basis_y))
         map_x = ((c * self._x - s * self._y) * stretch + shift_x + local_x) * per_x + (width - 1) / 2.0

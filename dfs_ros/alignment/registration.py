@@ -39,7 +39,7 @@ LOCAL_CELLS = 24  # along the longer side
 class Motion:
     """Smooth map from reference pixels to the same scene points in another image.
 
-    ``x' = A (1 + k |x|^2) x + u(x)``, the origin at the image centre, the unit half the longer side.
+    ``x' = A (1 + k |x|^2 + p x) x + u(x)``, the origin at the image centre, the unit half the longer side.
 
     Parameters
     ----------
@@ -51,12 +51,15 @@ class Motion:
         k: radial distortion, which varies with focus as the magnification does.
     local
         u on a coarse grid over the image, float32 (rows, columns, 2), or None: independent local motion.
+    perspective
+        p (x, y): of a camera that has turned by the angle ``f p``, f in half longer sides.
     """
 
     size: tuple[int, int]
     affine: Array
     radial: float = 0.0
     local: Image | None = None
+    perspective: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
     def identity(cls, size: tuple[int, int]) -> Motion:
@@ -102,20 +105,26 @@ class Motion:
         return 0.0 if self.local is None else float(np.sqrt(np.mean(np.sum(np.square(self.local), axis=-1))))
 
     def after(self, other: Motion) -> Motion:
-        """Composition: first `other`, then this; exact but for the product of radial terms.
+        """Composition: first `other`, then this; exact but for products of radial and perspective terms.
 
         Local motion is left out.
         """
-        return Motion(self.size, self.affine @ other.affine, self.radial + other.radial)
+        (x, y), (other_x, other_y) = self.perspective, other.perspective
+        bent = x + other_x, y + other_y
+        return Motion(self.size, self.affine @ other.affine, self.radial + other.radial, perspective=bent)
 
     def inverse(self) -> Motion:
-        """Inverse map, to first order in the radial term, without local motion."""
-        return Motion(self.size, np.asarray(np.linalg.inv(self.affine), np.float64), -self.radial)
+        """Inverse map, to first order in the radial and perspective terms, without local motion."""
+        bent = -self.perspective[0], -self.perspective[1]
+        affine = np.asarray(np.linalg.inv(self.affine), np.float64)
+        return Motion(self.size, affine, -self.radial, perspective=bent)
 
     def maps(self, shape: tuple[int, int]) -> tuple[Image, Image]:
         """Sampling maps x' and y', float32 (h, w) in pixels, at size `shape`."""
         x, y = coordinates(self.size, shape)
         stretch = np.float32(1.0) + np.float32(self.radial) * (x * x + y * y)
+        if any(self.perspective):
+            stretch += np.float32(self.perspective[0]) * x + np.float32(self.perspective[1]) * y
         per_x, per_y = self.unit_px * shape[1] / self.size[1], self.unit_px * shape[0] / self.size[0]
         a = self.affine
         ax, ay = (a[0] * per_x).astype(np.float32), (a[1] * per_y).astype(np.float32)

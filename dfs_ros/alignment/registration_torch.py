@@ -119,8 +119,9 @@ class TorchRegistration:
 
             inputs = moving.levels[level], fixed.features, fixed.derivatives, state, toward
             (state,) = self._record(("register", grid.shape, iterations), compute, *inputs)
-        shift_x, shift_y, log_scale, rotation, radial = downloaded(state).tolist()
-        return Motion.from_parameters(start.size, (shift_x, shift_y), log_scale, rotation, radial)
+        shift_x, shift_y, log_scale, rotation, radial = downloaded(state)[:5].tolist()
+        found = Motion.from_parameters(start.size, (shift_x, shift_y), log_scale, rotation, radial)
+        return replace(found, perspective=start.perspective)
 
     def register_local(
         self,
@@ -152,8 +153,11 @@ class TorchRegistration:
         return self._grids[size, shape]
 
     def _uploaded(self, motion: Motion) -> tuple[Tensor, ...]:
-        """Shift x and y, log scale, rotation and radial term, float64 (5,); local motion (2, rows, columns), if any."""
-        values = [*motion.affine[:2, 2], motion.log_scale, motion.rotation_rad, motion.radial]
+        """Shift x and y, log scale, rotation, radial and perspective terms, float64 (7,); local motion, if any.
+
+        The latter (2, rows, columns).
+        """
+        values = [*motion.affine[:2, 2], motion.log_scale, motion.rotation_rad, motion.radial, *motion.perspective]
         state = uploaded(np.array(values, np.float64), self._device)
         if motion.local is None:
             return (state,)
@@ -274,11 +278,11 @@ class _Grid:
     def seen(self, plane: Tensor, state: Tensor, local: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Plane in the reference's geometry, zero outside, and which pixels are inside, float32 (pixels,)."""
         (height, width), (per_x, per_y) = self.shape, self.per_px
-        shift_x, shift_y, log_scale, rotation, radial = state.unbind()
+        shift_x, shift_y, log_scale, rotation, *bent = state.unbind()
         across, down = log_scale.exp() * rotation.cos(), log_scale.exp() * rotation.sin()
-        values = across * per_x, down * per_x, shift_x * per_x, across * per_y, down * per_y, shift_y * per_y, radial
-        ax, bx, cx, ay, by, cy, k = torch.stack(values).float().unbind()
-        stretch = 1.0 + k * self.square
+        values = across * per_x, down * per_x, shift_x * per_x, across * per_y, down * per_y, shift_y * per_y, *bent
+        ax, bx, cx, ay, by, cy, k, bent_x, bent_y = torch.stack(values).float().unbind()
+        stretch = 1.0 + k * self.square + (bent_x * self.x + bent_y * self.y)
         map_x = (ax * self.x - bx * self.y) * stretch + (cx + (width - 1) / 2.0)
         map_y = (by * self.x + ay * self.y) * stretch + (cy + (height - 1) / 2.0)
         if local is not None:
@@ -295,20 +299,21 @@ class _Grid:
 def _searched(
     grid: _Grid, plane: Tensor, features: Tensor, derivatives: Tensor, state: Tensor, toward: Tensor, iterations: int
 ) -> Tensor:
-    """Gauss-Newton steps of one level from `state` (5,)."""
+    """Gauss-Newton steps of one level from `state` (7,), whose perspective terms stay."""
     done = torch.zeros((), dtype=torch.bool, device=state.device)
     for _ in range(iterations):
         residual, weight, variance = _residual(features, *grid.seen(plane, state))
         information = 1.0 / (variance.double() * registration.PIXELS_PER_MEASUREMENT)
         weighted = derivatives * weight
         normal = torch.diag(grid.information) + information * (weighted @ derivatives.T).double()
-        pull = grid.information * (state - toward) + information * (weighted @ residual).double()
+        pull = grid.information * (state - toward)[:5] + information * (weighted @ residual).double()
         step = torch.linalg.solve_ex(normal, pull[:, None]).result[:, 0]
-        log_scale, rotation, radial = (state[2:] - step[2:]).unbind()
+        log_scale, rotation, radial = (state[2:5] - step[2:]).unbind()
         across, down = log_scale.exp() * rotation.cos(), log_scale.exp() * rotation.sin()
         shift_x = state[0] - (across * step[0] - down * step[1])
         shift_y = state[1] - (down * step[0] + across * step[1])
-        state = torch.where(done, state, torch.stack([shift_x, shift_y, log_scale, rotation, radial]))
+        moved = torch.stack([shift_x, shift_y, log_scale, rotation, radial, *state[5:].unbind()])
+        state = torch.where(done, state, moved)
         done = done | (step.abs().amax() < grid.smallest)
     return state
 

@@ -25,6 +25,7 @@ from dfs_ros.depth.scene_range import SceneRange, coarse_diopters, find_range, r
 from dfs_ros.motion.even import found_by_parallax
 from dfs_ros.motion.explanation import Explanation
 from dfs_ros.motion.refinement import corrected
+from dfs_ros.motion.turning import is_cut, turned
 from dfs_ros.motion.views import (
     LEAST_PARALLAX_PX,
     brought,
@@ -150,6 +151,8 @@ class HostSteps:
             followed = found_by_parallax(stack, aligned, parallax, diopters, alignment.transfer_curve)
             if followed is not None:
                 return self.follow_closer(followed, diopters, config), True
+        if config.cost.method == "residual" and is_cut(found):
+            return turned(stack, found, alignment.transfer_curve), True
         return (_rounded(found) if moved else found), moved
 
     def aperture(self, aligned: AlignedStack, described: FocalStack, depths_m: Depths, config: Config) -> ApertureFit:

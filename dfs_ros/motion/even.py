@@ -2,7 +2,7 @@
 
 Refinement by a first inverse depth q (:mod:`dfs_ros.alignment.refinement`) tells for every frame how pixels at the mean
 q0 move, and how much more those that are nearer. A camera that moves evenly through the scene and does not turn, with
-velocity v in metres a second, moves them at the time t by
+velocity v in metres a second, moves them at the time t, beside the rotation that a gyroscope states, by
 
     u(x) = -F t (vx, vy) q + t vz q x + s x + roll x',       s: breathing,
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from dfs_ros.alignment.align import AlignedStack
 from dfs_ros.alignment.moving import View
 from dfs_ros.alignment.refinement import Parallax
+from dfs_ros.alignment.turns import rotations_of, turns
 from dfs_ros.motion.views import LEAST_FRAMES, LEAST_PARALLAX_PX, elapsed_s, moving, parallax_px
 from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.types import FocalStack
@@ -48,6 +49,7 @@ def found_by_parallax(
     registered = np.array([bool(information.any()) for information in parallax.information])
     if len(elapsed) < LEAST_FRAMES or registered.sum() < len(elapsed) - 1:
         return None
+    parallax = _without_turns(parallax, aligned)
     unit = max(aligned.stack.size) / 2.0
     lens = intrinsics(aligned.stack.camera, aligned.stack.size)
     focal = np.array([lens.fx, lens.fy]) / unit
@@ -60,11 +62,24 @@ def found_by_parallax(
     by_places, by_parallax = -slope / (focal * parallax.mean), _by_parallax_alone(parallax, elapsed, focal)
     if np.linalg.norm(by_places - by_parallax) > _DIFFERENT * np.linalg.norm(by_places):
         return None
-    views = tuple(View(velocity * t, log_scale=float(scale)) for t, scale in zip(elapsed, scales, strict=True))
+    rotations = rotations_of(aligned.stack, aligned.reference)
+    views = tuple(
+        View(velocity * t, rotation, float(scale))
+        for t, rotation, scale in zip(elapsed, rotations, scales, strict=True)
+    )
     without_poses = replace(aligned, stack=replace(aligned.stack, poses=()))
     found = moving(stack, without_poses, views, parallax.mean, transfer_curve)
     width = float(np.ptp(np.percentile(diopters, [2.0, 98.0])))
     return found if parallax_px(found, width) >= LEAST_PARALLAX_PX else None
+
+
+def _without_turns(parallax: Parallax, aligned: AlignedStack) -> Parallax:
+    """The same without shift and roll of the rotation of the poses."""
+    parameters = parallax.parameters.copy()
+    for row, turn in zip(parameters, turns(aligned.stack, aligned.reference), strict=True):
+        row[:2] -= turn.affine[:2, 2]
+        row[3] -= turn.rotation_rad
+    return replace(parallax, parameters=parameters)
 
 
 def _velocity(parallax: Parallax, elapsed_s: Array, focal: Array) -> tuple[Array, Array]:

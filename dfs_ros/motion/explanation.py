@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.alignment.align import AlignedStack
-from dfs_ros.alignment.moving import MovingStack, View
+from dfs_ros.alignment.moving import MovingStack
 from dfs_ros.config import Config
 from dfs_ros.depth.energies import Energies
 from dfs_ros.image_size import working_size
-from dfs_ros.motion.views import followed_stack, moving
-from dfs_ros.optics.pinhole import intrinsics
+from dfs_ros.motion.turning import turned
+from dfs_ros.motion.views import followed_stack
 from dfs_ros.types import FocalStack, reduced
 
 Array = NDArray[np.float64]
@@ -82,9 +82,9 @@ class Explanation:
 
     def contradicts(self, moved: AlignedStack, stack: FocalStack) -> bool:
         """True if a moving camera explains the images `stack` worse than one that turns in its place."""
-        moving_one, turned = followed_stack(moved), followed_stack(_turned(stack, self._aligned, self._curve))
+        moving_one, turning = followed_stack(moved), followed_stack(turned(stack, self._aligned, self._curve))
         levels = self._levels(moving_one, _FEWEST_HELD)
-        return self._misfit(moving_one, levels) > self._misfit(turned, levels) + _WORSE
+        return self._misfit(moving_one, levels) > self._misfit(turning, levels) + _WORSE
 
     def _levels(self, stack: MovingStack, fewest: int) -> Array:
         """Inverse depths compared, as fine as the parallax of the reduced images needs."""
@@ -96,15 +96,3 @@ class Explanation:
         """Mean log cost of the best of the inverse depths."""
         small = reduced(stack, _PIXELS * 1e-6)
         return float(self._energies.least(small, 1.0 / levels, self._cost)[self._counts].mean())
-
-
-def _turned(stack: FocalStack, aligned: AlignedStack, transfer_curve: str) -> AlignedStack:
-    """Registration of the frames as views of a camera that turns in its place, resampled as a moving one's."""
-    lens = intrinsics(aligned.stack.camera, aligned.stack.size)
-    views = []
-    for i in aligned.kept:
-        motion = aligned.estimates[i].motion
-        a, b, roll = motion.shift_px[0] / lens.fx, motion.shift_px[1] / lens.fy, motion.rotation_rad
-        rotation = np.array([[1.0, -roll, a], [roll, 1.0, b], [-a, -b, 1.0]])  # of small angles
-        views.append(View(np.zeros(3), rotation, motion.log_scale))
-    return moving(stack, aligned, tuple(views), 1.0, transfer_curve)

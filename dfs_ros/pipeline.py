@@ -19,6 +19,7 @@ read out      probability -> inverse depth and its standard deviation           
 enlarge       full size again                                                   cost_volume/halving.py
 doubt         what lens and focus scale are worth, added to sigma               depth/doubt.py
 select        NaN for pixels without reliable depth              depth/confidence.py, texture.py, extrapolation.py
+              or that no pose explains, as of a moving hand      consistency/unexplained.py
 sharpen       all-in-focus image, deblurred at the depth found                  cost_volume/sharp.py
 
 `steps` computes on the CPU or on a GPU: the same calls, on arrays or on tensors (estimator/). Timing, progress and
@@ -27,7 +28,7 @@ fallbacks wrap the steps (estimator/estimator.py); this page does not mention th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -39,6 +40,7 @@ from dfs_ros.calibration.aperture import ApertureFit
 from dfs_ros.config import AlignmentConfig, Config, CostConfig, RegularizationConfig
 from dfs_ros.consistency.findings import Findings, trusted
 from dfs_ros.consistency.outside import outside_range
+from dfs_ros.consistency.unexplained import motion_finding, unexplained
 from dfs_ros.depth.confidence import known_pixels
 from dfs_ros.depth.doubt import LensDoubt
 from dfs_ros.depth.extrapolation import beyond_px, doubtful, extrapolation_sigma, veiled
@@ -144,6 +146,8 @@ def estimate(
     left it. Raises ValueError if fewer than two frames show the same scene, or no depth within the limits can be told.
     """
     working = opened(reduced(stack, config.processing.max_megapixels), config.lens.aperture_scale)
+    if config.motion.source in ("images", "none"):
+        working = replace(working, poses=())
     as_described = steps.align(working, config.alignment, reference, initial)
     aligned = as_described.levelled()
     limits = search_range(aligned.stack, config)
@@ -184,6 +188,8 @@ def estimate(
     depth_m = 1.0 / diopters
     beyond = beyond_px(by_blur, aligned.stack)
     gain = steps.gain(beyond, least, confidence, aligned.stack, config)
+    moving = unexplained(least, aligned.stack, config.cost)
+    findings += motion_finding(moving, confidence)
     sigma_m = doubt.widened(local_diopters, diopters) * depth_m * depth_m
     dense = depth_m, sigma_m
     sharp = steps.sharpen(aligned.stack, 1.0 / by_blur, config.cost) if sharpen else None
@@ -192,6 +198,7 @@ def estimate(
         known &= ~steps.phantoms(aligned.stack.images, widest_blur_px(scene_range, aligned.stack))
         known &= ~doubtful(by_blur, beyond, gain, confidence, aligned.stack)
         known &= ~veiled(beyond, aligned.stack, config)
+        known &= ~moving
         known &= trusted(findings, config.confidence)
         depth_m, sigma_m = np.where(known, depth_m, np.nan), np.where(known, sigma_m, np.nan)
     findings += outside_range(ends, beyond, gain, confidence, limits)

@@ -38,7 +38,17 @@ SCORES_VERSION = 1
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "honest": ("ideal", "lens", "shake", "drive", "fast", "nominal"),
-    "moving": ("ideal", "drive", "fast", "drive_poses", "fast_poses", "drive_odometry", "fast_odometry"),
+    "moving": (
+        "ideal",
+        "drive",
+        "fast",
+        "drive_poses",
+        "fast_poses",
+        "drive_odometry",
+        "fast_odometry",
+        "faster",
+        "faster_odometry",
+    ),
     "turning": ("ideal", "turn", "turn_imu", "swerve", "swerve_imu", "swerve_odometry"),
     "faults": tuple(FAULTS),
 }

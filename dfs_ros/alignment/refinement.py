@@ -157,10 +157,7 @@ def _refined_motions(
     if as_found <= described[chosen]:
         return {}, parallax
     basis = basis_of(stack.size, fits.diopters, fits.mean, fits.spread)
-    motions = {
-        i: _motion(basis, fit[chosen].parameters, estimates[i].motion)
-        for i, fit in fits.models.items()
-    }
+    motions = {i: _motion(basis, fit[chosen].parameters, estimates[i].motion) for i, fit in fits.models.items()}
     return motions, parallax
 
 

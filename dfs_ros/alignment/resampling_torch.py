@@ -46,8 +46,8 @@ def maps_of(motion: Motion, shape: tuple[int, int], device: torch.device) -> tup
     x, y = (uploaded(axis, device) for axis in coordinates(motion.size, shape))
     stretch = 1.0 + float(np.float32(motion.radial)) * (x * x + y * y)
     if any(motion.perspective):
-        bent = np.float32(motion.perspective)
-        stretch = stretch + (float(bent[0]) * x + float(bent[1]) * y)
+        bent_x, bent_y = (float(np.float32(value)) for value in motion.perspective)
+        stretch = stretch + (bent_x * x + bent_y * y)
     per_px = motion.unit_px * width / motion.size[1], motion.unit_px * height / motion.size[0]
     linear = (motion.affine[:2] * np.array(per_px)[:, None]).astype(np.float32)
     centre = linear[:, 2] + np.array([(width - 1) / 2.0, (height - 1) / 2.0], np.float32)

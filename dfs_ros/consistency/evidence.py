@@ -38,6 +38,8 @@ _RINGS = np.geomspace(2.5 / TILE_PX, 0.45, 11)  # edges, cycles per pixel
 _EPS = 0.01
 _BLUR_STEP_PX, _GROWTH, _FARTHEST_PX = 0.5, 1.15, 20.0  # between depths: within the range of focus, and beyond it
 _NOISE_FLOOR = 0.1  # of the noise: a misfit below it says nothing more
+# Tiles of still scenes have .57 and more, of a hand that moves through them .44 and less (training photos).
+_LOW_RINGS, _COHERENT = 2, 0.5
 _ROUNDING_VARIANCE = 1e-6  # of 8-bit images, in light
 _TABLE_STEP = 1.0 / 256.0
 
@@ -149,7 +151,9 @@ def evidence_of(stack: FocalStack, valid: NDArray[np.bool_], transfer_curve: str
     if not corners:
         return None
     tiles = np.stack([light[:, row : row + TILE_PX, column : column + TILE_PX] for row, column in corners])
-    return Evidence(small, *_energies(tiles), noise)
+    energies, frequency, count = _energies(tiles)
+    still = _coherence(energies) > _COHERENT
+    return Evidence(small, energies[..., still], frequency, count, noise) if still.any() else None
 
 
 def _energies(tiles: Plane) -> tuple[Array, Array, Array]:
@@ -169,6 +173,18 @@ def _energies(tiles: Plane) -> tuple[Array, Array, Array]:
         frequency.append(np.average(radius[ring], weights=twice[ring]))
         count.append(twice[ring].sum())
     return np.array(energies), np.array(frequency), np.array(count)
+
+
+def _coherence(energies: Array) -> Array:
+    """Mean correlation (T,) with the others, in the lowest rings, of the image that is least like them.
+
+    Blur leaves it at 1; something that moves through the tile does not.
+    """
+    low = energies[:_LOW_RINGS].sum(axis=0)
+    own = np.sqrt(np.einsum("iit->it", low))
+    correlation = low / (own[:, None] * own + 1e-20)
+    others = correlation.sum(axis=1) - np.einsum("iit->it", correlation)
+    return np.asarray((others / max(len(low) - 1, 1)).min(axis=0))
 
 
 def _textured_tiles(light: Plane, valid: NDArray[np.bool_], noise: float) -> list[tuple[int, int]]:

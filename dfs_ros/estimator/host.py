@@ -104,10 +104,10 @@ class HostSteps:
 
     def follow(self, stack: FocalStack, aligned: AlignedStack, limits: SceneRange, config: Config) -> AlignedStack:
         """Aligned stack of a camera that moved by its poses; the same where it did not by much, or without poses."""
-        alignment, source = config.alignment, config.motion.source
+        alignment = config.alignment
         if config.cost.method != "residual" or alignment.mode != "refine" or alignment.target_focus_diopters >= 0:
             return aligned
-        if source in ("images", "none") or not aligned.stack.poses:
+        if not aligned.stack.poses:
             return aligned
         if most_parallax_px(aligned, limits.width) < LEAST_PARALLAX_PX:
             return aligned  # stands still: no need to look at the scene

@@ -24,8 +24,9 @@ def image_of(shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def motion_of(local: bool = True) -> Motion:
-    """Enlarged by 3 %, turned by 1 degree, shifted by some pixels, distorted, with local motion of a pixel."""
+    """Enlarged by 3 %, turned by 1 degree, shifted by some pixels, distorted, bent, with local motion of a pixel."""
     motion = Motion.from_parameters(SIZE, (0.031, -0.052), 0.03, 0.017, 0.004)
+    motion = dataclasses.replace(motion, perspective=(0.006, -0.004))
     field = np.random.default_rng(1).normal(0.0, 1.0 / motion.unit_px, (6, 8, 2)).astype(np.float32)
     return dataclasses.replace(motion, local=field) if local else motion
 

@@ -129,9 +129,9 @@ def test_breathing_is_found_with_poses_where_parallax_misleads_registration() ->
     assert abs(views[0].log_scale - factor * modelled[0]) > 0.0015
 
 
-def found_in(stack: FocalStack) -> MovingStack | None:
-    """By a true first depth, without poses."""
-    stack, diopters = replace(stack, poses=()), (1.0 / truth_m()).astype(np.float32)
+def found_in(stack: FocalStack, poses: tuple[Pose, ...] = ()) -> MovingStack | None:
+    """By a true first depth, with other poses."""
+    stack, diopters = replace(stack, poses=poses), (1.0 / truth_m()).astype(np.float32)
     aligned = align(stack, reference=2)
     parallax = refined(stack, aligned, diopters, "srgb")[2]
     found = None if parallax is None else found_by_parallax(stack, aligned, parallax, diopters, "srgb")
@@ -166,6 +166,15 @@ def shifted(stack: FocalStack, pixels: tuple[int, ...]) -> FocalStack:
 )
 def test_no_even_motion_is_found_where_there_is_none(speed_m_s: float, pixels: tuple[int, ...]) -> None:
     assert found_in(shifted(moving_stack(speed_m_s), pixels)) is None
+
+
+def test_the_velocity_of_a_camera_that_turns_as_well_is_found_with_its_rotation() -> None:
+    pixels = (-6, -3, 0, 3, 6)
+    rotations = tuple(Pose(rotation_xyzw=(0.0, -p / 600, 0.0, 1.0)) for p in pixels)
+    found = found_in(shifted(moving_stack(0.1), pixels), rotations)
+    assert found is not None and found.poses == ()
+    assert found.positions_m[4, 0] / (2 / 30) == pytest.approx(0.1, rel=0.1)
+    np.testing.assert_allclose([300 * view.rotation[0, 2] for view in found.views], pixels, atol=0.01)
 
 
 @pytest.mark.parametrize("speed_m_s", [0.05, 0.12])

@@ -43,7 +43,7 @@ def test_every_condition_gives_a_stack_with_its_truth(shot: Shot) -> None:
         assert used.condition == name and used.reference == 2
         assert used.stack.images.shape == (5, 48, 64, 3) and used.depth_m.shape == (48, 64)
         np.testing.assert_array_equal(taken(shot, name).stack.images, used.stack.images)
-    assert len(list(shot.cache.glob("light_*"))) == 12  # lens, shake, drive, fast, nominal, three planes and four parts
+    assert len(list(shot.cache.glob("light_*"))) == 20  # with lens, three planes, four parts, five of a hand
 
 
 def test_the_lens_is_told_with_its_error_and_is_the_same_under_every_condition(shot: Shot) -> None:
@@ -84,6 +84,29 @@ def test_odometry_is_told_with_its_error_and_the_images_are_the_same(shot: Shot)
     assert poses[-1].sigma_m == pytest.approx(0.05 * abs(fast.position_m[-1, 0]) * ratio)
     exact = HONEST["fast_poses"].taken(shot).stack.poses[-1]
     assert exact is not None and exact.translation_m == pytest.approx(tuple(fast.position_m[-1]))
+
+
+def test_a_turning_camera_states_its_rotation_with_its_error(shot: Shot) -> None:
+    turn, told, both = (taken(shot, name) for name in ("turn", "turn_imu", "swerve_odometry"))
+    np.testing.assert_array_equal(told.stack.images, turn.stack.images)
+    assert not turn.position_m.any() and turn.stack.poses == ()
+    first, middle = told.stack.poses[0], told.stack.poses[2]
+    assert first is not None and middle is not None and first.is_rotation_alone
+    angle_rad = math.asin(abs(first.rotation[0, 2]))
+    assert abs(angle_rad / (0.2 * 2 / 30) - 1.0) == pytest.approx(0.02, abs=1e-4)
+    assert first.sigma_rad == pytest.approx(0.02 * angle_rad) and middle.rotation_xyzw == (0.0, 0.0, 0.0, 1.0)
+    assert both.stack.poses[0] is not None and both.stack.poses[0].rotation_xyzw == first.rotation_xyzw
+    assert both.stack.poses[0].sigma_m == pytest.approx(0.05 * abs(both.stack.poses[0].translation_m[0]))
+
+
+def test_a_hand_before_the_scene_is_where_its_depth_is(shot: Shot) -> None:
+    hand = taken(shot, "hand")
+    nearer = hand.depth_m < shot.depth_m - 1e-3
+    assert 0.08 < nearer.mean() <= 0.11 and np.ptp(hand.depth_m[nearer]) == 0
+    assert hand.depth_m[nearer].max() < np.nanmin(hand.depth_m[~nearer])
+    changed = np.abs(hand.stack.images.astype(int) - taken(shot, "lens").stack.images).mean(axis=-1) > 30
+    places = [np.argwhere(plane).mean(axis=0) for plane in changed]
+    assert np.linalg.norm(places[1] - places[2]) > 2.0
 
 
 def test_a_hand_moves_every_image_but_the_reference(shot: Shot) -> None:
@@ -218,7 +241,11 @@ def test_summary_compares_with_ideal_and_spares_the_warned() -> None:
 
 def test_names_and_groups_of_conditions() -> None:
     assert [c.name for c in conditions_of("stuck, honest,lens")] == ["stuck", *list(HONEST)[:6]]
-    assert len(conditions_of("all")) == len(HONEST) + len(FAULTS) == len(conditions_of("faults,honest,jpeg,moving"))
+    assert (
+        len(conditions_of("all"))
+        == len(HONEST) + len(FAULTS)
+        == len(conditions_of("faults,honest,jpeg,moving,turning"))
+    )
     with pytest.raises(ValueError, match="unknown 'slow'; known: ideal, lens"):
         conditions_of("lens,slow")
     assert spread(list("abcdefg"), 3) == ["a", "d", "g"]  # type: ignore[arg-type,comparison-overlap]

@@ -14,7 +14,8 @@ class MotionConfig:
     source: str = setting(
         "auto",
         "Source of the poses. tf: transforms of /tf and /tf_static; imu: rotation from a gyroscope on topic imu "
-        "(sensor_msgs/Imu), beside which a steady velocity is found in the images; images: no poses; none: no poses, nor a velocity from the images; "
+        "(sensor_msgs/Imu), beside which a velocity is found in the images; images: no poses; none: no poses, nor a "
+        "velocity from the images; "
         "auto: tf where it reaches motion.frame, otherwise imu where it is received. Without poses, a steady velocity "
         "is found in the images where they tell one; otherwise they are registered to each other",
         choices=("auto", "tf", "imu", "images", "none"),

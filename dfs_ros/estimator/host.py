@@ -131,6 +131,8 @@ class HostSteps:
     def follow_closer(self, aligned: AlignedStack, diopters: Image, config: Config) -> AlignedStack:
         """Correct motion, gains and the aperture of a single stack by a first inverse depth."""
         stack = followed_stack(aligned)
+        if not stack.positions_m.any():
+            return aligned  # a camera that turns in its place, as registered
         within = scale_within(stack, config.motion.translation_sigma)
         lens = config.lens.aperture == "fitted" and config.lens.aperture_scale == 1.0 and self._lens is None
         lens = lens and math.isnan(stack.camera.aperture_sigma)

@@ -78,7 +78,7 @@ def result_of(
 def _motion_report(found: Estimate) -> dict[str, list[Any]]:
     """Velocity of a camera that moved within the sweep; empty where it did not, or its times are unknown."""
     stack = found.aligned.stack
-    if not isinstance(stack, MovingStack) or not stack.stamp_ns.all():
+    if not isinstance(stack, MovingStack) or not stack.positions_m.any() or not stack.stamp_ns.all():
         return {"velocity_m_s": [], "covariance_m2_s2": []}
     velocity, covariance = velocity_of(stack, 1.0 / found.dense[0], found.doubt)
     return {"velocity_m_s": velocity.tolist(), "covariance_m2_s2": covariance.ravel().tolist()}

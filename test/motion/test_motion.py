@@ -191,3 +191,18 @@ def test_gains_are_found_with_motion_compensated() -> None:
     wrong = replace(stack, gains=np.array([1.08, 1.0, 1.0, 0.93, 1.0]))
     found = gains_found(wrong, (1.0 / truth_m()).astype(np.float32), "srgb")
     np.testing.assert_allclose(found.gains, 1.0, atol=0.005)
+
+
+def test_what_a_frame_of_a_turning_camera_does_not_see_is_left_out() -> None:
+    stack = replace(moving_stack(0.0), poses=())
+    turned = shifted(stack, (-12, -6, 0, 6, 12))
+    images = turned.images.copy()
+    for image, p in zip(images, (-12, -6, 0, 6, 12), strict=True):  # what came in is something else
+        image[:, :p] = 60 if p > 0 else image[:, :p]
+        image[:, SIZE[1] + p :] = 60 if p < 0 else image[:, SIZE[1] + p :]
+    result = estimated(replace(turned, images=images))
+    known = np.isfinite(result.depth_m)
+    edges, rows = np.r_[4:14, SIZE[1] - 14 : SIZE[1] - 4], np.r_[8:40, 56:88]
+    assert known[rows][:, edges].mean() > 0.8
+    assert np.nanmedian(np.abs(result.depth_m / truth_m() - 1.0)[rows][:, edges]) < 0.05
+    assert result.report["motion"]["velocity_m_s"] == []

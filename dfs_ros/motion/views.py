@@ -21,6 +21,7 @@ LEAST_PARALLAX_PX = 0.3
 LEAST_FRAMES = 4
 """Frames of a moving camera: fewer leave sigma too small, as tilt, breathing and motion look alike in them."""
 
+_LEAST_SEEN = 0.75  # share of the frames that see a pixel with depth: fewer are all on one side of the focus
 _MOST_FORWARD = 0.5  # of the distance sideways: more is hardly told from breathing, which each frame has its own of
 _LEAST_LOG_SCALE = 0.01  # of poses that are stated to be exact: focal length in pixels is no better known
 _OF_IMAGES = 0.3
@@ -92,11 +93,11 @@ def followed_stack(aligned: AlignedStack) -> MovingStack:
 
 
 def brought(aligned: AlignedStack, diopters: float | NDArray[np.floating], transfer_curve: str) -> AlignedStack:
-    """The same with its rough images, and the pixels that most frames see, at an inverse depth or that of (H, W)."""
+    """The same with its rough images, and the pixels that enough frames see, at an inverse depth or that of (H, W)."""
     stack = followed_stack(aligned)
     still, inside = stack.still(diopters, transfer_curve)
     keys = tuple(object() for _ in aligned.kept)
-    valid = 2 * inside.sum(axis=0) > len(stack)
+    valid = inside.sum(axis=0) >= max(math.ceil(_LEAST_SEEN * len(stack)), min(LEAST_FRAMES, len(stack)))
     return replace(aligned, stack=replace(stack, images=still.images), valid=valid, frame_keys=keys)
 
 

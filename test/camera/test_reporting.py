@@ -110,7 +110,7 @@ def test_the_commands_of_the_tutorial(tmp_path: Path, monkeypatch: pytest.Monkey
 
     plug_in_raspberry_pi(monkeypatch)
     settings = {"reporting.focus_diopters": "8,4.5,1", "reporting.settle_s": "0.11", "lens.pixel_pitch_m": "1.4e-6"}
-    settings |= {"lens.focal_length_m": "0.00474", "lens.f_number": "1.8"}
+    settings |= {"lens.focal_length_m": "0.00474", "lens.f_number": "1.8", "stack.max_span_s": "60"}
     arguments = [text for name, value in settings.items() for text in ("--set", f"{name}={value}")]
     taken = tmp_path / "taken"
     assert main(["capture", "--output", str(taken), "--source", "picamera2", "--size", "36x32", *arguments]) == 0

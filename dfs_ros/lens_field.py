@@ -9,6 +9,7 @@ with X, Y and R in half diagonals of the image from the principal point, inverse
 mean over the image. All images of a stack share s: it acts on blur as -s does on D. So a stack through a curved focal
 surface is one through a flat surface of a scene at D - s, exactly, and s is added to what is found. For D - s to be
 positive everywhere, the flat surface is that of the nearest focus: `level_diopters` is its distance from the mean.
+A softness that grows to the corners is alike in all images: it belongs to the sharp image that the cost is made with.
 """
 
 from __future__ import annotations

@@ -8,13 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dfs_ros.alignment.refinement import blurred
 from dfs_ros.config import Config
 from dfs_ros.cost_volume.problem import aligned_coc_px
 from dfs_ros.depth.scene_range import of_scene, search_range
+from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.io.stack_folder import load_stack, save_stack
 from dfs_ros.lens_field import DOUBTS, LensField
 from dfs_ros.optics.field import levelled, surface_of, unlevelled
+from dfs_ros.optics.srgb import encode_linear
 from dfs_ros.optics.thin_lens import coc_px_per_diopter
+from dfs_ros.simulation.textures import fractal
 from dfs_ros.types import Camera, FocalStack
 
 FIELD = LensField(curvature=0.6, tilt_x=-0.3, tilt_y=0.2, vignetting=0.25)
@@ -100,3 +104,31 @@ def test_a_stack_is_saved_with_its_field(tmp_path: Path) -> None:
 def test_impossible_fields_are_refused(values: dict[str, object], error: str) -> None:
     with pytest.raises(ValueError, match=error):
         LensField(**values)  # type: ignore[arg-type]
+
+
+def test_a_plane_through_a_curved_focal_surface_is_found_flat() -> None:
+    """Each pixel blurred by the disk of its own focus and aperture, also of a scene beyond the mean infinity."""
+    size, rng = (72, 96), np.random.default_rng(2)
+    field = LensField(curvature=0.6, tilt_x=-0.25, tilt_y=0.1, vignetting=0.3)
+    camera = Camera(0.006, 2.0, 6e-6, field=field, aperture_sigma=0.01)
+    focus = np.array([0.0, 0.6, 1.2, 1.8, 2.4, 3.0])
+    texture = np.clip(0.5 + 0.15 * fractal(rng, size[1])[: size[0]], 0.0, 1.0).astype(np.float32)
+    surface, opened = (part(size, np.nan, np.nan) for part in (field.surface, field.openness))
+    config = Config.from_dict(
+        {"network": {"name": "none"}, "alignment": {"mode": "off"}, "processing": {"threads": 1, "device": "cpu"}}
+    )
+
+    def errors(depth_m: float, of: Camera) -> np.ndarray:
+        off = np.abs(focus[:, None, None] + surface - 1.0 / depth_m)
+        coc = np.asarray(off * opened * coc_px_per_diopter(focus, camera)[:, None, None], np.float32)
+        images = np.stack([encode_linear(blurred(texture, c), "srgb") for c in coc])
+        found = DepthEstimator(config).estimate(FocalStack(images, focus, of), sharpen=False)
+        known = np.isfinite(found.depth_m)
+        assert known.mean() > 0.7
+        assert found.camera.field == of.field and found.camera.f_number == pytest.approx(2.0)
+        return np.abs(1.0 / found.depth_m[known] - 1.0 / depth_m)
+
+    near, far = errors(0.6, camera), errors(4.0, camera)
+    for error in (near, far):
+        assert np.median(error) < 0.03 and np.percentile(error, 90) < 0.1
+    assert np.median(errors(0.6, dataclasses.replace(camera, field=None))) > 3 * np.median(near)

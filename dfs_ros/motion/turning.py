@@ -10,7 +10,7 @@ import numpy as np
 
 from dfs_ros.alignment.align import AlignedStack
 from dfs_ros.alignment.moving import View
-from dfs_ros.motion.views import moving
+from dfs_ros.motion.views import LEAST_FRAMES, moving
 from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.types import FocalStack
 
@@ -18,9 +18,12 @@ _LEAST_UNSEEN = 0.04  # share of pixels that not every frame sees, worth the cos
 
 
 def is_cut(aligned: AlignedStack) -> bool:
-    """True if some frames do not see a part of the reference, and views can express their motion."""
+    """True if some frames do not see a part of the reference, and views can express their motion.
+
+    Of three frames too few are left there: depth at the edges is worse then.
+    """
     local = any(aligned.estimates[i].motion.local is not None for i in aligned.kept)
-    return not local and 1.0 - float(aligned.valid.mean()) > _LEAST_UNSEEN
+    return len(aligned.kept) >= LEAST_FRAMES and not local and 1.0 - float(aligned.valid.mean()) > _LEAST_UNSEEN
 
 
 def turned(stack: FocalStack, aligned: AlignedStack, transfer_curve: str) -> AlignedStack:

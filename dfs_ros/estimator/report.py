@@ -11,6 +11,7 @@ import numpy as np
 from dfs_ros.alignment.moving import MovingStack
 from dfs_ros.config import Config
 from dfs_ros.motion.velocity import velocity_of
+from dfs_ros.motion.views import scale_within
 from dfs_ros.optics.field import unlevelled
 from dfs_ros.pipeline import Estimate
 from dfs_ros.types import DepthResult, FocalStack
@@ -54,7 +55,7 @@ def result_of(
         "aperture": found.aperture.report(),
         "findings": [finding.report() for finding in found.findings],
         "sigma": _sigma_report(found),
-        "motion": _motion_report(found),
+        "motion": _motion_report(found, config.motion.translation_sigma),
         "ran_on": ran_on,
         "configuration": config.to_dict(),
         "warnings": warnings + [finding.text for finding in found.findings] + dropped,
@@ -75,12 +76,13 @@ def result_of(
     )
 
 
-def _motion_report(found: Estimate) -> dict[str, list[Any]]:
+def _motion_report(found: Estimate, translation_sigma: float) -> dict[str, list[Any]]:
     """Velocity of a camera that moved within the sweep; empty where it did not, or its times are unknown."""
     stack = found.aligned.stack
     if not isinstance(stack, MovingStack) or not stack.positions_m.any() or not stack.stamp_ns.all():
         return {"velocity_m_s": [], "covariance_m2_s2": []}
-    velocity, covariance = velocity_of(stack, 1.0 / found.dense[0], found.doubt)
+    within = scale_within(stack, translation_sigma) if stack.poses else math.inf
+    velocity, covariance = velocity_of(stack, 1.0 / found.dense[0], found.doubt, within)
     return {"velocity_m_s": velocity.tolist(), "covariance_m2_s2": covariance.ravel().tolist()}
 
 

@@ -1,10 +1,11 @@
-"""A simulated camera that sways at up to 0.12 m/s on a frame that tf knows: planes stand where they stand."""
+"""A simulated camera that sways at up to 0.12 m/s on a frame that tf knows: its planes and its velocity."""
 
 from __future__ import annotations
 
 import dataclasses
 import tempfile
 import unittest
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 from ament_index_python.packages import get_package_share_directory
 from launch.actions import IncludeLaunchDescription
 from listening import Listener, pixels, stamp_ns, wait_until
+from nav_msgs.msg import Odometry
 from tf2_msgs.msg import TFMessage
 
 from dfs_ros.camera.simulator import SimulatedSource
@@ -26,12 +28,13 @@ CAMERA = CameraConfig(moving=True, sway_period_s=2.0, rate_hz=20.0, width=160, h
 # The wall is left out: it stands at the far end of the focus, hardly blurred, and comes out up to 17 % too near.
 PLANES = ("letter", "chart", "poster", "screen")
 WITHIN, DIOPTERS = 0.03, 0.02  # at 160 pixels a dioptre is 5.6 pixels of blur, and 0.02 a ninth of one
+LEAST_M_S = 0.06
 _FOLDER = tempfile.TemporaryDirectory()
 
 
 def generate_test_description() -> LaunchDescription:
     SimulatedSource(CAMERA)  # renders the images into the cache, so that no deadline counts it
-    settings = {"camera": dataclasses.asdict(CAMERA), "network": {"name": "none"}}
+    settings = {"camera": dataclasses.asdict(CAMERA), "network": {"name": "none"}, "motion": {"odometry": True}}
     parameters = Path(_FOLDER.name) / "parameters.yaml"
     parameters.write_text(yaml.safe_dump({"/**": {"ros__parameters": settings}}))
     depth = IncludeLaunchDescription(
@@ -47,6 +50,7 @@ class TestMoving(unittest.TestCase):
     def setUpClass(cls) -> None:
         cls.listener = Listener()
         cls.transforms = cls.listener.listen("/tf", TFMessage)
+        cls.odometry = cls.listener.listen("/dfs/odometry", Odometry)
         cls.listener.listen_to_results()
         cls.listener.wait_for_results(4)
 
@@ -89,6 +93,36 @@ class TestMoving(unittest.TestCase):
                 self.assertLess(
                     abs(found - true), max(WITHIN * true, DIOPTERS), f"{name}: {1 / found} m, true {true_m}"
                 )
+
+    def test_the_velocity_is_that_of_the_transforms(self) -> None:
+        """Mean over a sweep, along the axes of the images, sideways."""
+        wait_until(lambda: len(self.odometry) >= 8, "velocities")
+        stamped = (t for msg in self.transforms for t in msg.transforms)
+        places = {stamp_ns(t): t.transform.translation for t in stamped}
+        step_ns, steps = round(1e9 / CAMERA.rate_hz), np.arange(-2, 3)
+        errors, pulls = [], []
+        for msg in self.odometry:
+            self.assertEqual(msg.child_frame_id, "camera_optical_frame")
+            stamps = [nearest(places, stamp_ns(msg) + int(step) * step_ns, step_ns // 4) for step in steps]
+            if -1 in stamps:
+                continue  # the camera was late, and other images make up this sweep
+            sideways = np.array([(-places[stamp].y, -places[stamp].z) for stamp in stamps])
+            true = steps @ sideways / (steps @ steps) * CAMERA.rate_hz
+            found, variance = msg.twist.twist.linear, np.reshape(msg.twist.covariance, (6, 6))
+            error = np.array([found.x, found.y]) - true
+            pulls += list(error / np.sqrt(np.diag(variance)[:2]))
+            if np.linalg.norm(true) > LEAST_M_S:
+                errors.append(float(np.linalg.norm(error) / np.linalg.norm(true)))
+        print(f"velocity: relative errors {np.round(errors, 3)}, pulls {np.round(pulls, 2)}")
+        self.assertGreaterEqual(len(errors), 2, f"{len(self.odometry)} velocities")
+        self.assertLess(float(np.median(errors)), 0.1, errors)
+        self.assertLess(float(np.median(np.abs(pulls))), 2.0, pulls)
+
+
+def nearest(places: Mapping[int, Any], time_ns: int, within_ns: int) -> int:
+    """Stamp of the transform next to a time; -1 if none is within reach."""
+    found = min(places, key=lambda stamp: abs(stamp - time_ns), default=-1)
+    return found if abs(found - time_ns) <= within_ns else -1
 
 
 @launch_testing.post_shutdown_test()

@@ -126,7 +126,10 @@ class _RosSubscription(CdrSubscription):
         return self._lost
 
     def publisher_count(self) -> int:
-        return int(_unless_destroyed(self.native.get_publisher_count))
+        if hasattr(self.native, "get_publisher_count"):
+            return int(_unless_destroyed(self.native.get_publisher_count))
+        # Up to Humble: publishers of a QoS that does not match count, too.
+        return int(_unless_destroyed(lambda: self._transport.native_node.count_publishers(self.topic)))
 
     def close(self) -> None:
         self.mailbox.close()

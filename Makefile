@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV   := .venv
 STAMP  := $(VENV)/.installed
 ARGS   ?=
+CODE   := dfs_ros dfs_research benchmarks tools test launch examples scripts
 
 .PHONY: run test lint docs clean help
 
 help:
 	@echo "make run [ARGS='--source stack DIR --duration 20 --output DIR']   camera, depth node and viewer, live"
 	@echo "make test                                                      the whole test suite, two files at a time"
-	@echo "make lint                                                      ruff and mypy"
+	@echo "make lint                                                      ruff, mypy, vermin"
 	@echo "make docs                                                      documentation as a site, build/docs/html"
 
 run: $(STAMP)
@@ -22,6 +23,7 @@ lint: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/vermin --target=3.10- --violations --no-tips --quiet --eval-annotations $(CODE)
 
 docs: $(VENV)/.docs
 	$(VENV)/bin/python -m tools.node_pages

@@ -67,9 +67,11 @@ setup(
             "h5py>=3.8",
             "playwright>=1.40",  # drives the system's Chromium, where there is one
             "scikit-image>=0.20",
+            "xacro>=2",
             "pypdfium2>=4",  # renders the sheets of calibration boards
             "ruff",
             "mypy",
+            "vermin>=1.6",  # holds every file to Python 3.10
             "types-PyYAML",
             'cuda-bindings>=13.0.3,<14; platform_system == "Linux"',
             'nvidia-cuda-nvrtc>=13; platform_system == "Linux"',  # compiles the CUDA kernels, without a GPU

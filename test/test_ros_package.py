@@ -10,9 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from scipy.spatial.transform import Rotation
 
+from dfs_ros.camera.source import OPTICAL_IN_BODY
 from dfs_ros.config import CameraConfig
 from dfs_ros.node.outputs import Outputs
 from dfs_ros.transport.local import LocalBus, LocalTransport
@@ -66,7 +69,7 @@ def test_every_script_is_installed_and_calls_something_that_is_there() -> None:
 
 def test_every_folder_that_nodes_look_for_is_installed() -> None:
     (folders,) = re.findall(r"install\(DIRECTORY (.*)\n  DESTINATION share", (ROOT / "CMakeLists.txt").read_text())
-    assert folders.split() == ["config", "examples", "launch", "models", "msg", "rviz"]
+    assert folders.split() == ["config", "examples", "launch", "models", "msg", "rviz", "urdf"]
     assert all((ROOT / folder).is_dir() for folder in folders.split())
 
 
@@ -107,6 +110,30 @@ def test_frames_are_the_same_everywhere() -> None:
     assert optical == CameraConfig().frame_id
     content = yaml.safe_load((ROOT / "rviz" / "depth.rviz").read_text())["Visualization Manager"]
     assert content["Global Options"]["Fixed Frame"] == body == content["Views"]["Current"]["Target Frame"]
+
+
+def test_the_description_of_a_camera_has_its_optical_frame(tmp_path: Path) -> None:
+    xacro = pytest.importorskip("xacro")
+    robot = tmp_path / "robot.urdf.xacro"
+    robot.write_text(
+        f"""<robot name="robot" xmlns:xacro="http://www.ros.org/wiki/xacro">
+        <xacro:include filename="{ROOT}/urdf/focus_camera.urdf.xacro"/>
+        <link name="base_link"/>
+        <xacro:focus_camera name="front" parent="base_link"><origin xyz="0.1 0 0.3"/></xacro:focus_camera>
+        </robot>"""
+    )
+    urdf = ElementTree.fromstring(xacro.process_file(str(robot)).toxml())
+    joints = {str(joint.get("name")): joint for joint in urdf.findall("joint")}
+    tree = {name: [str(joint.find(end).get("link")) for end in ("parent", "child")] for name, joint in joints.items()}
+    assert tree == {
+        "front_joint": ["base_link", "front_link"],
+        "front_optical_joint": ["front_link", "front_optical_frame"],
+    }
+    assert {link.get("name") for link in urdf.findall("link")} == {"base_link", "front_link", "front_optical_frame"}
+    turn = Rotation.from_euler(
+        "xyz", [float(part) for part in joints["front_optical_joint"].find("origin").get("rpy").split()]
+    )
+    np.testing.assert_allclose(turn.as_matrix(), OPTICAL_IN_BODY.rotation, atol=1e-12)
 
 
 def test_moveit_takes_our_topics_and_misses_no_parameter() -> None:

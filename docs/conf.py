@@ -30,3 +30,12 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 # On a machine that only builds the documentation.
 autodoc_mock_imports = ["rclpy", "cv_bridge", "tensorrt", "tensorrt_rtx", "cuda"]
+
+
+def _link_within(app: object, name: str, source: list[str]) -> None:
+    """Lead the link to a page outside this folder to that which includes it."""
+    source[0] = source[0].replace("../models/light.md", "light.md")
+
+
+def setup(app: object) -> None:
+    app.connect("source-read", _link_within)  # type: ignore[attr-defined]

@@ -80,7 +80,11 @@ class SweptCameraConfig:
         high=60,
     )
     exposure_s: float = setting(
-        0.0, "Exposure time; 0: the camera's own setting, at most a frame period", unit="s", low=0, high=10
+        0.0,
+        "Exposure time (oak: its upper limit); 0: the camera's own setting, at most a frame period",
+        unit="s",
+        low=0,
+        high=10,
     )
     timeout_s: float = setting(
         3.0, "Time without an image after which the camera counts as failed", unit="s", low=0.1, high=60

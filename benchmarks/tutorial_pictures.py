@@ -76,8 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         csv = write_images(
             folder / "check", lens, [board_pose(BOARD, _CHECKED_M, (15.0, -20.0), (0.0, 0.0))], _SEED + 1
         )
-        upwards = csv.read_text(encoding="utf-8").splitlines()[: _POSITIONS + 1]
-        csv.write_text("\n".join(line.rpartition(",")[0] for line in upwards) + "\n", encoding="utf-8")
+        head, *upwards = [
+            line.rpartition(",")[0] for line in csv.read_text(encoding="utf-8").splitlines()[: _POSITIONS + 1]
+        ]
+        far = upwards[_POSITIONS // 2 :]  # across the distance of the board: this lens focuses farther upwards
+        csv.write_text("\n".join([head, *far]) + "\n", encoding="utf-8")
         told = ["--calibration", calibration, "--picture", str(folder / "check.png")]
         status = status or dfs(["calibrate", "check", str(csv.parent), "--csv", str(csv), *told])
         save_small(folder / "check.png", "check.png", 1040)

@@ -42,7 +42,8 @@ def check_picture(
         axes.set_yticks([])
     ends = np.linspace(-_SHOWN_SIGMAS, _SHOWN_SIGMAS, 41)
     within = np.clip(1e-3 * error_mm[known] / np.maximum(sigma_m[known], 1e-9), ends[0], ends[-1])
-    pulls.hist(within, ends, density=True, color="tab:blue")
+    if known.any():
+        pulls.hist(within, ends, density=True, color="tab:blue")
     pulls.plot(ends, np.exp(-(ends**2) / 2) / np.sqrt(2 * np.pi), color="tab:orange")
     pulls.set_title("error in standard deviations, and a normal law")
     file = io.BytesIO()

@@ -55,6 +55,7 @@ from dfs_ros.depth.scene_range import (
     surroundings,
     widest_blur_px,
 )
+from dfs_ros.depth.texture import textured
 from dfs_ros.types import FocalStack, opened, reduced
 
 MOVING_ROUNDS = 2
@@ -189,7 +190,7 @@ def estimate(
     beyond = beyond_px(by_blur, aligned.stack)
     gain = steps.gain(beyond, least, confidence, aligned.stack, config)
     moving = unexplained(least, aligned.stack, config.cost)
-    findings += motion_finding(moving, confidence)
+    findings += motion_finding(moving & textured(aligned.stack.images), confidence)
     sigma_m = doubt.widened(local_diopters, diopters) * depth_m * depth_m
     dense = depth_m, sigma_m
     sharp = steps.sharpen(aligned.stack, 1.0 / by_blur, config.cost) if sharpen else None

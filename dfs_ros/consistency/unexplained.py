@@ -47,7 +47,8 @@ def unexplained(least: Image, stack: FocalStack, cost: CostConfig) -> NDArray[np
 def motion_finding(moving: NDArray[np.bool_], confidence: Image) -> Findings:
     """The finding that most of the images do not fit each other at their places.
 
-    `moving`: pixels (H, W) that no hypothesis explains; `confidence` (H, W).
+    `moving`: pixels (H, W) with texture that no hypothesis explains: noise alone is not explained either; `confidence`
+    (H, W).
     """
     telling = moving | (confidence > RELIABLE)
     share = float(moving.sum()) / max(int(telling.sum()), 1)

@@ -32,6 +32,20 @@ def phantoms(images: NDArray[np.uint8], reach_px: float) -> NDArray[np.bool_]:
 
     `images`: uint8 (F, H, W, 3) or (F, H, W).
     """
+    contrast, noise = _contrast(images)
+    size = 2 * round(reach_px) + 1
+    strong = cv2.dilate((contrast > STRONG * noise).astype(np.uint8), np.ones((size, size), np.uint8))
+    return np.asarray((contrast < WEAK * noise) & (strong > 0))
+
+
+def textured(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Pixels of an aligned stack with texture of their own, over twice the noise in an image, bool (H, W)."""
+    contrast, noise = _contrast(images)
+    return np.asarray(contrast > WEAK * noise)
+
+
+def _contrast(images: NDArray[np.uint8]) -> tuple[Image, float]:
+    """Greatest local contrast (H, W) of the images, and the noise in it, see :func:`phantoms`."""
     contrast = np.zeros(images.shape[1:3], np.float32)
     flattest, differences = [], []
     for image in images:
@@ -43,10 +57,7 @@ def phantoms(images: NDArray[np.uint8], reach_px: float) -> NDArray[np.bool_]:
         differences.append(
             np.percentile(_local_rms(np.asarray(cv2.filter2D(grey, -1, _SECOND_DIFFERENCE), np.float32)), FLATTEST)
         )
-    noise = min(float(np.median(flattest)), CORRELATED * float(min(differences)))
-    size = 2 * round(reach_px) + 1
-    strong = cv2.dilate((contrast > STRONG * noise).astype(np.uint8), np.ones((size, size), np.uint8))
-    return np.asarray((contrast < WEAK * noise) & (strong > 0))
+    return contrast, min(float(np.median(flattest)), CORRELATED * float(min(differences)))
 
 
 def _local_rms(values: Image) -> Image:

@@ -33,8 +33,10 @@ SIGMA_FLOOR = 0.02
 AS_TAKEN, REGISTERED, FOLLOWED = 0.8, 1.35, 2.1
 """Error of a pixel by its spread: images used as taken, images that registration moved, a camera that moves.
 
-Errors of a frame's place act as noise of the image does, which the spread does not know of.
+Errors of a frame's place act as noise of the image does, which the spread does not know of. For five images, see
+:func:`noise_of`.
 """
+_MOST_IMAGES = 9  # that reduce noise: up to 8 were tried
 _SUPERLINEAR_PER_PX = 10.0
 _DISAGREEMENT = 0.8
 
@@ -78,6 +80,14 @@ def sigma_in_use(
     """
     own = spread * np.hypot(np.float32(linear), np.float32(_SUPERLINEAR_PER_PX * px_per_diopter) * spread)
     return np.asarray(np.hypot(own, np.float32(_DISAGREEMENT) * disagreement), np.float32)
+
+
+def noise_of(images: int) -> float:
+    """Noise of a cost by its number of images, two or more, with that of five as unit: ``sqrt(4 / (images - 1))``.
+
+    Nine images at most count. The network knows no number of images.
+    """
+    return math.sqrt(4.0 / (min(images, _MOST_IMAGES) - 1))
 
 
 def spread_in_use(sigma: Array, px_per_diopter: float) -> Array:

@@ -20,7 +20,7 @@ from dfs_ros.consistency.judge import Judge, judge
 from dfs_ros.cost_volume import SpectraCache, all_in_focus
 from dfs_ros.depth import extrapolation, regularization, texture
 from dfs_ros.depth.energies import Energies, HostEnergies
-from dfs_ros.depth.readout import AS_TAKEN, FOLLOWED, REGISTERED, sigma_in_use
+from dfs_ros.depth.readout import AS_TAKEN, FOLLOWED, REGISTERED, noise_of, sigma_in_use
 from dfs_ros.depth.scene_range import SceneRange, coarse_diopters, find_range, rms_px_per_diopter
 from dfs_ros.motion.even import found_by_parallax
 from dfs_ros.motion.explanation import Explanation
@@ -183,6 +183,7 @@ class HostSteps:
         linear = REGISTERED if aligned.moved else AS_TAKEN
         if isinstance(aligned.stack, MovingStack):
             linear = FOLLOWED
+        linear *= noise_of(len(aligned.stack))
         return sigma_in_use(spread, rms_px_per_diopter(aligned.stack), disagreement, linear)
 
     def phantoms(self, images: NDArray[np.uint8], reach_px: float) -> NDArray[np.bool_]:

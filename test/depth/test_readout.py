@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dfs_ros.depth.readout import AS_TAKEN, FOLLOWED, REGISTERED, sigma_in_use, spread_in_use
+from dfs_ros.depth.readout import AS_TAKEN, FOLLOWED, REGISTERED, noise_of, sigma_in_use, spread_in_use
 
 
 def image(value: float) -> np.ndarray:
@@ -23,6 +25,10 @@ def test_sigma_is_linear_in_small_spreads_and_superlinear_from_a_tenth_of_a_pixe
     np.testing.assert_allclose(weak, 0.1 * np.hypot(AS_TAKEN, 1.0), rtol=1e-5)
     assert large.shape == (2, 3) and large.dtype == np.float32
     assert AS_TAKEN < REGISTERED < FOLLOWED
+
+
+def test_few_images_are_noisier_and_many_count_as_nine() -> None:
+    assert [noise_of(images) for images in (2, 5, 9, 40)] == [2.0, 1.0, math.sqrt(0.5), math.sqrt(0.5)]
 
 
 def test_an_energy_that_disagrees_widens_sigma() -> None:

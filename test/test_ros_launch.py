@@ -12,6 +12,12 @@ import pytest
 
 FOLDER = Path(__file__).resolve().parent / "ros"
 TESTS = sorted(file.stem for file in FOLDER.glob("test_*.py"))
+CONSUMERS = {
+    "test_depth_image_proc": "depth_image_proc",
+    "test_laserscan": "depthimage_to_laserscan",
+    "test_octomap": "octomap_server",
+}
+"""Packages of others that single tests need."""
 
 
 def missing(test: str) -> str:
@@ -21,7 +27,7 @@ def missing(test: str) -> str:
             return f"native ROS 2 is not here (no module {module}); source its setup file"
     from ament_index_python.packages import get_packages_with_prefixes
 
-    for package in ("dfs_ros", *(["depth_image_proc"] if test == "test_depth_image_proc" else [])):
+    for package in ("dfs_ros", *([CONSUMERS[test]] if test in CONSUMERS else [])):
         if package not in get_packages_with_prefixes():
             return f"ROS package {package} is not in a sourced workspace; `colcon build`, then source its setup file"
     return ""

@@ -160,3 +160,11 @@ def pixels(msg: Any) -> NDArray[Any]:
         raise AssertionError(f"step {msg.step}, is_bigendian {msg.is_bigendian} of {msg.encoding} {msg.width} px wide")
     flat = np.frombuffer(bytes(msg.data), dtype)
     return flat.reshape((msg.height, msg.width) if channels == 1 else (msg.height, msg.width, channels))
+
+
+def points_of(cloud: Any) -> NDArray[np.float32]:
+    """(H, W, 3) in metres, by the cloud's own fields."""
+    offset = {field.name: field.offset for field in cloud.fields}
+    data = np.frombuffer(bytes(cloud.data), np.uint8).reshape(cloud.height, cloud.width, cloud.point_step)
+    xyz = [data[..., offset[axis] : offset[axis] + 4].copy().view("<f4")[..., 0] for axis in "xyz"]
+    return np.stack(xyz, axis=-1)

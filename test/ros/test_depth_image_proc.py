@@ -11,7 +11,7 @@ import numpy as np
 from ament_index_python.packages import get_package_share_directory
 from launch.actions import IncludeLaunchDescription
 from launch_ros.actions import Node
-from listening import Listener, stamp_ns, wait_until
+from listening import Listener, points_of, stamp_ns, wait_until
 from numpy.typing import NDArray
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import PointCloud2
@@ -29,14 +29,6 @@ def generate_test_description() -> LaunchDescription:
     )
     example = IncludeLaunchDescription(str(EXAMPLE))
     return LaunchDescription([example, plain, launch_testing.actions.ReadyToTest()])
-
-
-def points_of(cloud: Any) -> NDArray[np.float32]:
-    """(H, W, 3) in metres, by the cloud's own fields."""
-    offset = {field.name: field.offset for field in cloud.fields}
-    data = np.frombuffer(bytes(cloud.data), np.uint8).reshape(cloud.height, cloud.width, cloud.point_step)
-    xyz = [data[..., offset[axis] : offset[axis] + 4].copy().view("<f4")[..., 0] for axis in "xyz"]
-    return np.stack(xyz, axis=-1)
 
 
 def colours_of(cloud: Any) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ import launch_testing
 import numpy as np
 from ament_index_python.packages import get_package_share_directory
 from geometry_msgs.msg import PoseStamped
-from launch.actions import ExecuteProcess, IncludeLaunchDescription
+from launch.actions import ExecuteProcess, IncludeLaunchDescription, SetLaunchConfiguration
 from listening import Listener, wait_until
 
 from launch import LaunchDescription
@@ -26,14 +26,15 @@ def generate_test_description() -> LaunchDescription:
     depth = IncludeLaunchDescription(str(SHARE / "launch" / "depth.launch.py"))
     script = [sys.executable, str(SHARE / "examples" / "grasp_height.py"), "--rectangle", *map(str, RECTANGLE)]
     grasp = ExecuteProcess(cmd=script, output="screen")
-    return LaunchDescription([depth, grasp, launch_testing.actions.ReadyToTest()])
+    patience = SetLaunchConfiguration("sigterm_timeout", "60")  # a busy machine takes over 5 s to end a node
+    return LaunchDescription([patience, depth, grasp, launch_testing.actions.ReadyToTest()])
 
 
 class TestGraspHeight(unittest.TestCase):
     def test_grasp_is_at_half_the_height_of_the_object(self) -> None:
         with Listener() as listener:
             grasps = listener.listen("grasp", PoseStamped)
-            wait_until(lambda: len(grasps) >= 2, "two grasps")
+            wait_until(lambda: grasps, "a grasp")
             grasp = grasps[-1]
         self.assertEqual(grasp.header.frame_id, "camera_link")
         place = grasp.pose.position

@@ -9,7 +9,7 @@ from typing import Any
 import launch_testing
 import numpy as np
 from ament_index_python.packages import get_package_share_directory
-from launch.actions import IncludeLaunchDescription
+from launch.actions import IncludeLaunchDescription, SetLaunchConfiguration
 from listening import Listener, points_of, wait_until
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from scipy.spatial import cKDTree
@@ -27,7 +27,8 @@ WITHIN = 0.03
 
 def generate_test_description() -> LaunchDescription:
     example = IncludeLaunchDescription(str(EXAMPLE))
-    return LaunchDescription([example, launch_testing.actions.ReadyToTest()])
+    patience = SetLaunchConfiguration("sigterm_timeout", "60")  # a busy machine takes over 5 s to end a node
+    return LaunchDescription([patience, example, launch_testing.actions.ReadyToTest()])
 
 
 class TestOctomap(unittest.TestCase):

@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 # Of rendered sweeps of training photos and random scenes at 0.05 and 0.2 m/s, with poses 5 % wrong and without.
 _PLACE_PX = 0.1  # standard deviation of the place of an image
 _SCALE_SIGMA = 0.02  # of the scale, besides that of depth
-_FORWARD, _FORWARD_BY_DEPTH = 0.2, 6.0  # of the velocity forward, as a share of the speed, and by that of depth
+_FORWARD, _FORWARD_BY_DEPTH = 0.7, 6.0  # of the velocity forward, as a share of the speed, and by that of depth
 
 
 def velocity_of(

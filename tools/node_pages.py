@@ -119,6 +119,7 @@ NODES = {
             {"node": {"image_transport": "compressed"}},
             {"node": {"focus_source": "diagnostics"}},
             {"motion": {"odometry": True}},
+            {"node": {"compressed_outputs": True}},
         ),
     ),
     "sweep_camera": Node(

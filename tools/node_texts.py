@@ -23,6 +23,8 @@ CONTENT: Mapping[str, str] = {
     "depth/camera_info": "Intrinsics of the depth image",
     "all_in_focus/image": "Image that is sharp at every depth, rgb8",
     "all_in_focus/camera_info": "Its intrinsics",
+    "depth/image/compressedDepth": "Depth as image_transport writes it: PNG of 16 bit over the range of the image",
+    "all_in_focus/image/compressed": "Sharp image as JPEG",
     "~/odometry": "[Velocity of the camera](../motion.md#velocity) within the sweep",
     "true_depth/image": "True depth of each image, 32FC1 metres, where the source knows it",
     "lens_position": "Lens position for a driver of your own",

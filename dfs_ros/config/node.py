@@ -123,6 +123,11 @@ class NodeConfig:
         choices=("32FC1", "16UC1"),
         dynamic=True,
     )
+    compressed_outputs: bool = setting(
+        False,
+        "Offer depth/image/compressedDepth (PNG) and all_in_focus/image/compressed (JPEG) too, as the plugins of "
+        "image_transport do, for a slow network; computed while subscribed",
+    )
     cloud_skip: int = setting(
         1,
         "Point-cloud subsampling step along rows and columns; 1: every pixel",

@@ -51,7 +51,7 @@ from dfs_ros.node.images import BitsInUse, WorkingFrames, decoded
 from dfs_ros.node.last_alignment import LastAlignment
 from dfs_ros.node.lens import LensError, LensTracker, rectified
 from dfs_ros.node.motion import Motion, Poses
-from dfs_ros.node.outputs import Outputs
+from dfs_ros.node.outputs import SHARP, Outputs
 from dfs_ros.node.worker import LatestWorker
 from dfs_ros.stacks.assembler import FrameStack, StackAssembler
 from dfs_ros.system.memory import return_freed_memory
@@ -320,7 +320,7 @@ class DepthNode:
         config = self._transport.parameters.config
         self._estimator.config = config  # dynamic settings
         try:
-            result = self._estimate(self._estimator, job, sharpen="all_in_focus/image" in topics)
+            result = self._estimate(self._estimator, job, sharpen=not SHARP.isdisjoint(topics))
         except _Interrupted:
             return
         except Exception as error:

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from dfs_ros.config import NodeConfig
+from dfs_ros.messages.compressed import compressed_depth_message, compressed_message
 from dfs_ros.messages.convert import (
     CAMERA_INFO,
+    COMPRESSED,
     IMAGE,
     POINTS,
     Message,
@@ -31,6 +33,10 @@ TOPICS = {
     "all_in_focus/camera_info": CAMERA_INFO,
     "all_in_focus/image": IMAGE,
 }
+COMPRESSED_TOPICS = {"depth/image/compressedDepth": COMPRESSED, "all_in_focus/image/compressed": COMPRESSED}
+"""Images as image_transport's plugins publish them, with the setting `node.compressed_outputs`."""
+SHARP = frozenset({"all_in_focus/image", "all_in_focus/image/compressed"})
+"""Topics of the all-in-focus image."""
 ODOMETRY_TOPIC = "~/odometry"
 """Velocity of the camera, with the setting `motion.odometry`."""
 
@@ -40,12 +46,16 @@ class Outputs:
 
     def __init__(self, transport: Transport) -> None:
         self._guard = transport.guard
-        motion = transport.parameters.config.motion
-        self._fixed_frame = motion.frame
+        config = transport.parameters.config
+        self._fixed_frame = config.motion.frame
+        topics = TOPICS | ({ODOMETRY_TOPIC: ODOMETRY} if config.motion.odometry else {})
         self._publishers: dict[str, Publisher] = {
-            topic: transport.create_publisher(topic, kind)
-            for topic, kind in (TOPICS | ({ODOMETRY_TOPIC: ODOMETRY} if motion.odometry else {})).items()
+            topic: transport.create_publisher(topic, kind) for topic, kind in topics.items()
         }
+        if config.node.compressed_outputs:
+            for topic, kind in COMPRESSED_TOPICS.items():
+                base, _, plugin = topic.rpartition("/")  # a remapped image takes them along
+                self._publishers[topic] = transport.create_publisher(f"{transport.resolve(base)}/{plugin}", kind)
 
     def wanted(self) -> frozenset[str]:
         """Topics with subscribers."""
@@ -69,6 +79,10 @@ class Outputs:
                 return camera_info_message(pinhole, (size[0], size[1]), stamp, frame_id, distortion)
             if topic == "depth/image":
                 return depth_message(result.depth_m, stamp, frame_id, settings.depth_encoding)
+            if topic == "depth/image/compressedDepth":
+                return compressed_depth_message(result.depth_m, stamp, frame_id, settings.depth_encoding)
+            if topic == "all_in_focus/image/compressed":
+                return compressed_message(result.all_in_focus, stamp, frame_id)
             if topic == "depth/sigma":
                 return depth_message(result.sigma_m, stamp, frame_id)
             if topic == "depth/points":

@@ -12,7 +12,12 @@ import pytest
 from node_rig import CAMERA, ERROR, PLANE_M, SIZE, Rig
 
 from dfs_ros.config import Config, ProcessingConfig
-from dfs_ros.messages.compressed import compressed_message, compressed_size, image_from_compressed
+from dfs_ros.messages.compressed import (
+    compressed_depth_message,
+    compressed_message,
+    compressed_size,
+    image_from_compressed,
+)
 from dfs_ros.messages.convert import (
     COMPRESSED,
     camera_info_message,
@@ -247,3 +252,56 @@ def test_raw_images_are_not_taken_where_compressed_ones_are_expected(make_rig: C
     for _ in range(4):
         rig.advance(1000)
     assert "no image on /image/compressed" in rig.status()[1]
+
+
+def decoded_as_by_the_plugin(msg: Any) -> np.ndarray:
+    """decodeCompressedDepthImage of image_transport_plugins, in its single precision."""
+    encoding, _, rest = msg.format.partition(";")
+    assert "compressedDepth png" in rest
+    data = np.asarray(msg.data, np.uint8)
+    a, b = data[4:12].view("<f4")
+    codes = cv2.imdecode(data[12:], cv2.IMREAD_UNCHANGED)
+    assert codes.dtype == np.uint16
+    if encoding == "16UC1":
+        return codes
+    codes = codes.astype(np.float32)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(codes > 0, a / (codes - b), np.float32(np.nan))
+
+
+@pytest.mark.parametrize(("near_m", "far_m"), [(0.05, 80.0), (0.9, 0.9), (0.9, 0.9001), (0.2, 4.0)])
+def test_compressed_depth_is_what_the_plugin_reads(near_m: float, far_m: float) -> None:
+    depth = (1 / np.linspace(1 / near_m, 1 / far_m, 35 * 21)).astype(np.float32).reshape(21, 35)
+    depth[3, 5:9] = np.nan
+    msg = compressed_depth_message(depth, 7, "lens")
+    found = decoded_as_by_the_plugin(msg)
+    assert (msg.format, msg.header.frame_id) == ("32FC1; compressedDepth png", "lens")
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(depth))
+    known = ~np.isnan(depth)
+    step = max((1 / near_m - 1 / far_m) / 65534, 2**-22 / far_m)
+    assert np.abs(1 / found[known] - 1 / depth[known]).max() <= 0.51 * step + 3e-7 / near_m
+    with pytest.raises(ValueError, match="expected a photo"):
+        image_from_compressed(msg)
+
+
+def test_compressed_depth_of_nothing_and_in_millimetres() -> None:
+    unknown = np.full((4, 6), np.nan, np.float32)
+    assert np.isnan(decoded_as_by_the_plugin(compressed_depth_message(unknown, 0, ""))).all()
+    depth = np.float32([[0.5, 1.2345, np.nan]])
+    assert decoded_as_by_the_plugin(compressed_depth_message(depth, 0, "", "16UC1")).tolist() == [[500, 1234, 0]]
+
+
+def test_the_node_offers_compressed_images(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig({"node": {"compressed_outputs": True}})
+    got: dict[str, list[Any]] = {"depth/image/compressedDepth": [], "all_in_focus/image/compressed": []}
+    for topic, messages in got.items():
+        rig.listener.create_subscription(topic, COMPRESSED, messages.append)
+    rig.listen("depth/image", "all_in_focus/image")
+    rig.send_sweep()
+    (depth,), (sharp,) = got.values()
+    exact = depth_from_message(rig.received["depth/image"][0])
+    np.testing.assert_allclose(decoded_as_by_the_plugin(depth), exact, rtol=1e-4)
+    assert np.isfinite(exact).mean() > 0.5
+    shown = image_from_message(rig.received["all_in_focus/image"][0]).astype(int)
+    assert np.abs(image_from_compressed(sharp).astype(int) - shown).mean() < 3
+    assert depth.header.stamp == sharp.header.stamp == rig.received["depth/image"][0].header.stamp

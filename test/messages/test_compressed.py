@@ -260,7 +260,7 @@ def decoded_as_by_the_plugin(msg: Any) -> np.ndarray:
     assert "compressedDepth png" in rest
     data = np.asarray(msg.data, np.uint8)
     a, b = data[4:12].view("<f4")
-    codes = cv2.imdecode(data[12:], cv2.IMREAD_UNCHANGED)
+    codes = np.asarray(cv2.imdecode(data[12:], cv2.IMREAD_UNCHANGED))
     assert codes.dtype == np.uint16
     if encoding == "16UC1":
         return codes
@@ -287,7 +287,7 @@ def test_compressed_depth_is_what_the_plugin_reads(near_m: float, far_m: float) 
 def test_compressed_depth_of_nothing_and_in_millimetres() -> None:
     unknown = np.full((4, 6), np.nan, np.float32)
     assert np.isnan(decoded_as_by_the_plugin(compressed_depth_message(unknown, 0, ""))).all()
-    depth = np.float32([[0.5, 1.2345, np.nan]])
+    depth = np.array([[0.5, 1.2345, np.nan]], np.float32)
     assert decoded_as_by_the_plugin(compressed_depth_message(depth, 0, "", "16UC1")).tolist() == [[500, 1234, 0]]
 
 

@@ -30,6 +30,7 @@ from dfs_ros.config import Config
 from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.lens.calibration import PARAMETERS, LensCalibration
 from dfs_ros.simulation.textures import fractal
+from dfs_ros.system.cache import keep_array
 from dfs_ros.types import FocalStack
 
 DISTANCES_M = (0.22, 0.35, 0.6, 0.95)
@@ -100,7 +101,7 @@ def kept_plane(
     made = np.stack(list(images))
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        np.save(file, made)
+        keep_array(file, made)
     return made, shots, pose
 
 

@@ -112,20 +112,20 @@ def cost_volume_from_config(
     half
         On the CPU, at half size (:mod:`.halving`).
     """
-    states = aperture_states(stack, depths_m, half and backend == "cpu")
+    problem = make_problem(stack, depths_m, cost)
+    states = aperture_states(stack, problem.depths_m, half and backend == "cpu")
     if states is not None:
 
         def volume_of(aperture: float) -> NDArray[np.float32]:
-            return _volume(opened(stack, aperture), depths_m, cost, backend, threads, spectra_cache, frame_keys, half)
+            less_open = make_problem(opened(stack, aperture), depths_m, cost)
+            return _volume(less_open, backend, threads, spectra_cache, frame_keys, half)
 
         return np.asarray(states.blended(volume_of))
-    return _volume(stack, depths_m, cost, backend, threads, spectra_cache, frame_keys, half)
+    return _volume(problem, backend, threads, spectra_cache, frame_keys, half)
 
 
 def _volume(
-    stack: FocalStack,
-    depths_m: ArrayLike,
-    cost: CostConfig,
+    problem: Problem,
     backend: str,
     threads: int,
     spectra_cache: SpectraCache | None,
@@ -133,8 +133,7 @@ def _volume(
     half: bool,
 ) -> NDArray[np.float32]:
     """Cost volume with one aperture for all pixels."""
-    problem = make_problem(stack, depths_m, cost)
-    if isinstance(stack, MovingStack):
+    if isinstance(problem.stack, MovingStack):
         from dfs_ros.cost_volume import moving
 
         if backend == "reference":

@@ -21,6 +21,7 @@ WEAK, STRONG = 2.0, 20.0  # contrast, in units of the noise
 FLATTEST = 5.0  # percentile of the contrast that is noise
 # Contrast of noise, correlated over some pixels by reduction and JPEG, over its second difference's.
 CORRELATED = 2.5
+_ROUNDING = 12**-0.5
 _SECOND_DIFFERENCE = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32) / 6.0  # of unit gain for white noise
 
 
@@ -39,9 +40,12 @@ def phantoms(images: NDArray[np.uint8], reach_px: float) -> NDArray[np.bool_]:
 
 
 def textured(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Pixels of an aligned stack with texture of their own, over twice the noise in an image, bool (H, W)."""
+    """Pixels of an aligned stack with texture of their own, over twice the noise in an image, bool (H, W).
+
+    Rounding to whole levels counts as noise.
+    """
     contrast, noise = _contrast(images)
-    return np.asarray(contrast > WEAK * noise)
+    return np.asarray(contrast > WEAK * max(noise, _ROUNDING))
 
 
 def _contrast(images: NDArray[np.uint8]) -> tuple[Image, float]:

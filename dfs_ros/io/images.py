@@ -71,7 +71,7 @@ class ImageFile:
         self.path = path
         self._max_megapixels = max_megapixels
         with ExitStack() as opened, self._told():
-            self._file = opened.enter_context(_FewBytes(io.FileIO(path)))
+            self._file = opened.enter_context(_FewBytes(path.open("rb", buffering=0)))
             self._image = _parsed(self._file)
             opened.callback(self._image.close)  # which also frees its pixels
             self._check_kind(self._image)

@@ -333,7 +333,7 @@ def test_a_search_of_registration_does_not_wait() -> None:
     meta, shape = torch.device("meta"), (60, 80)
     grid = registration_torch._Grid.of((240, 320), shape, meta)
     plane, derivatives = torch.empty(shape, device=meta), torch.empty((5, 4800), device=meta)
-    state, local = torch.empty(5, dtype=torch.float64, device=meta), torch.empty((2, *grid.cells), device=meta)
+    state, local = torch.empty(7, dtype=torch.float64, device=meta), torch.empty((2, *grid.cells), device=meta)
     found = registration_torch._searched(grid, plane, plane.flatten(), derivatives, state, state, 3)
     assert (found.shape, found.dtype) == (state.shape, state.dtype)
     bent = registration_torch._searched_locally(grid, plane, plane.flatten(), derivatives[:2], state, local, 4, 0.01)

@@ -14,15 +14,21 @@ from dfs_ros.motion.views import LEAST_FRAMES, moving
 from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.types import FocalStack
 
-_LEAST_UNSEEN = 0.04  # share of pixels that not every frame sees, worth the cost of views; breathing leaves up to .03
+_LEAST_UNSEEN = 0.04  # share of pixels that not every frame sees, worth the cost of views
+_LEAST_SHIFTED = 0.02  # of it by shifts: breathing of a camera that stands still may cut as much, and is not worth it
 
 
 def is_cut(aligned: AlignedStack) -> bool:
-    """True if some frames do not see a part of the reference, and views can express their motion.
+    """True if shifted frames do not see a part of the reference, and views can express their motion.
 
     Of three frames too few are left there: depth at the edges is worse then.
     """
-    local = any(aligned.estimates[i].motion.local is not None for i in aligned.kept)
+    motions = [aligned.estimates[i].motion for i in aligned.kept]
+    local = any(motion.local is not None for motion in motions)
+    height, width = aligned.stack.size
+    shifted = float((np.ptp([motion.shift_px for motion in motions], axis=0) / (width, height)).sum())
+    if shifted < _LEAST_SHIFTED:
+        return False
     return len(aligned.kept) >= LEAST_FRAMES and not local and 1.0 - float(aligned.valid.mean()) > _LEAST_UNSEEN
 
 

@@ -40,7 +40,7 @@ from dfs_ros.calibration.aperture import ApertureFit
 from dfs_ros.config import AlignmentConfig, Config, CostConfig, RegularizationConfig
 from dfs_ros.consistency.findings import Findings, trusted
 from dfs_ros.consistency.outside import outside_range
-from dfs_ros.consistency.unexplained import motion_finding, unexplained
+from dfs_ros.consistency.unexplained import motion_finding
 from dfs_ros.depth.confidence import known_pixels
 from dfs_ros.depth.doubt import LensDoubt
 from dfs_ros.depth.extrapolation import beyond_px, doubtful, extrapolation_sigma, veiled
@@ -55,7 +55,6 @@ from dfs_ros.depth.scene_range import (
     surroundings,
     widest_blur_px,
 )
-from dfs_ros.depth.texture import textured
 from dfs_ros.types import FocalStack, opened, reduced
 
 MOVING_ROUNDS = 2
@@ -63,6 +62,7 @@ MOVING_ROUNDS = 2
 
 Image = NDArray[np.float32]
 Depths = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 Array = Any
 """An array of numpy, or a tensor on the device of the steps: float32 (D, H, W) or (H, W), or uint8 images."""
 Planes = tuple[Array, ...]
@@ -101,7 +101,8 @@ class Steps(Protocol):
     def enlarge(self, planes: Planes, size: tuple[int, int]) -> Planes: ...
     def download(self, planes: Planes) -> tuple[Image, ...]: ...
     def gain(self, beyond: Image, least: Image, confidence: Image, stack: FocalStack, config: Config) -> Image: ...
-    def phantoms(self, images: NDArray[np.uint8], reach_px: float) -> NDArray[np.bool_]: ...
+    def texture(self, images: NDArray[np.uint8], reach_px: float) -> tuple[Mask, Mask]: ...
+    def unexplained(self, least: Image, stack: FocalStack, config: CostConfig) -> Mask: ...
     def sigma(self, spread: Image, disagreement: Image, aligned: AlignedStack) -> Image: ...
     def sharpen(self, stack: FocalStack, depth_m: Image, config: CostConfig) -> NDArray[np.uint8]: ...
 
@@ -189,17 +190,16 @@ def estimate(
     depth_m = 1.0 / diopters
     beyond = beyond_px(by_blur, aligned.stack)
     gain = steps.gain(beyond, least, confidence, aligned.stack, config)
-    moving = unexplained(least, aligned.stack, config.cost)
-    findings += motion_finding(moving & textured(aligned.stack.images), confidence)
+    textured, phantoms = steps.texture(aligned.stack.images, widest_blur_px(scene_range, aligned.stack))
+    moving = steps.unexplained(least, aligned.stack, config.cost)
+    findings += motion_finding(moving & textured, confidence)
     sigma_m = doubt.widened(local_diopters, diopters) * depth_m * depth_m
     dense = depth_m, sigma_m
     sharp = steps.sharpen(aligned.stack, 1.0 / by_blur, config.cost) if sharpen else None
     if not config.confidence.dense:
         known = known_pixels(depth_m, local_diopters, confidence, config.confidence) & aligned.valid & (ends == 0)
-        known &= ~steps.phantoms(aligned.stack.images, widest_blur_px(scene_range, aligned.stack))
+        known &= ~(phantoms | moving | veiled(beyond, aligned.stack, config))
         known &= ~doubtful(by_blur, beyond, gain, confidence, aligned.stack)
-        known &= ~veiled(beyond, aligned.stack, config)
-        known &= ~moving
         known &= trusted(findings, config.confidence)
         depth_m, sigma_m = np.where(known, depth_m, np.nan), np.where(known, sigma_m, np.nan)
     findings += outside_range(ends, beyond, gain, confidence, limits)

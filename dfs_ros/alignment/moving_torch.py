@@ -17,16 +17,21 @@ from dfs_ros.system.transfers import uploaded
 
 def linear(stack: MovingStack, source: Tensor, transfer_curve: str, channels: int) -> Tensor:
     """:meth:`.MovingStack.linear`, float32 (F, C, H, W), of uint8 images (F, H, W[, 3]) as taken."""
-    table = uploaded(linear_table(transfer_curve).astype(np.float32), source.device)
     gains = uploaded(stack.gains.astype(np.float32), source.device)
-    light = table[source.long()].reshape(*source.shape[:3], -1) * gains[:, None, None, None]
-    if light.shape[3] == 3 and channels == 1:
-        light = (light * uploaded(np.array(LUMA_WEIGHTS, np.float32), source.device)).sum(dim=-1, keepdim=True)
-    planes = light.permute(0, 3, 1, 2).contiguous()
+    planes = linear_planes(source, transfer_curve, channels) * gains[:, None, None, None]
     if tuple(planes.shape[2:]) == stack.size:
         return planes
     sigma_px = PREFILTER * planes.shape[3] / stack.size[1]
     return resized(filtered(planes, gaussian, gaussian, sigma_px), stack.size)
+
+
+def linear_planes(images: Tensor, transfer_curve: str, channels: int) -> Tensor:
+    """:func:`dfs_ros.cost_volume.spectra.linear_planes`, float32 (F, C, H, W), of uint8 images (F, H, W[, 3])."""
+    table = uploaded(linear_table(transfer_curve).astype(np.float32), images.device)
+    light = table[images.long()].reshape(*images.shape[:3], -1)
+    if light.shape[3] == 3 and channels == 1:
+        light = (light * uploaded(np.array(LUMA_WEIGHTS, np.float32), images.device)).sum(dim=-1, keepdim=True)
+    return light.permute(0, 3, 1, 2).contiguous()
 
 
 def seen(

@@ -8,6 +8,8 @@ What moves within the sweep leaves most of it: u is about 0 there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -21,26 +23,38 @@ from dfs_ros.types import FocalStack
 
 Image = NDArray[np.float32]
 
-_HIGH_PASS_SIGMA_PX, _WINDOW_SIGMA_PX = 3.0, 2.0
+HIGH_PASS_SIGMA_PX, WINDOW_SIGMA_PX = 3.0, 2.0
 # Of training photos: 1 % of the pixels of a still scene, 19 of 20 of a patch that moves before it.
 _MOST = -0.2
 _MOST_SHARE = 0.5  # of the pixels that tell a depth or contradict one
 
 
-def unexplained(least: Image, stack: FocalStack, cost: CostConfig) -> NDArray[np.bool_]:
+def fine_variance(images: NDArray[np.uint8], transfer_curve: str, channels: int) -> Image:
+    """Variance (H, W) of the fine detail of images (F, H, W[, 3]), mean over the images, sum over `channels` 1 or 3."""
+    variance = np.zeros(images.shape[1:3], np.float32)
+    for image in images:
+        for plane in linear_planes(image, transfer_curve, channels):
+            fine = plane - cv2.GaussianBlur(plane, (0, 0), HIGH_PASS_SIGMA_PX)
+            variance += cv2.GaussianBlur(fine * fine, (0, 0), WINDOW_SIGMA_PX)
+    return variance / np.float32(len(images))
+
+
+def unexplained(
+    least: Image,
+    stack: FocalStack,
+    cost: CostConfig,
+    variance_of: Callable[[NDArray[np.uint8], str, int], Image] = fine_variance,
+) -> NDArray[np.bool_]:
     """Pixels (H, W) that no hypothesis explains.
 
-    `least`: least energy of a hypothesis (H, W) of an aligned stack. Other costs than `residual` do not tell: none.
+    `least`: least energy of a hypothesis (H, W) of an aligned stack; `variance_of`: :func:`fine_variance`, or that of
+    another device. Other costs than `residual` do not tell: none.
     """
     cost = cost.resolved()
     if cost.method != "residual":
         return np.zeros(stack.size, np.bool_)
-    variance = np.zeros(stack.size, np.float32)
-    for image in stack.images:
-        for plane in linear_planes(image, cost.transfer_curve, 3 if cost.channels == "rgb" and image.ndim == 3 else 1):
-            fine = plane - cv2.GaussianBlur(plane, (0, 0), _HIGH_PASS_SIGMA_PX)
-            variance += cv2.GaussianBlur(fine * fine, (0, 0), _WINDOW_SIGMA_PX)
-    variance /= len(stack)
+    channels = 3 if cost.channels == "rgb" and stack.images.ndim == 4 else 1
+    variance = variance_of(stack.images, cost.transfer_curve, channels)
     return np.asarray(least - np.log(variance + np.float32(COST_FLOOR)) > _MOST)
 
 

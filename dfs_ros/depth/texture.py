@@ -1,4 +1,4 @@
-"""Pixels without texture of their own beside strong edges: phantom surfaces.
+"""Pixels with texture of their own, and those without it beside strong edges: phantom surfaces.
 
 Before a textureless background, the blurred edge of an object makes the cost of its surroundings look sure. A pixel's
 own texture tells: the greatest of the frames' local contrasts, high-passed so that blurred edges do not count.
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Image = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 HIGH_PASS_SIGMA_PX = 3.0
 WINDOW_PX = (7, 7)
@@ -21,35 +22,19 @@ WEAK, STRONG = 2.0, 20.0  # contrast, in units of the noise
 FLATTEST = 5.0  # percentile of the contrast that is noise
 # Contrast of noise, correlated over some pixels by reduction and JPEG, over its second difference's.
 CORRELATED = 2.5
-_ROUNDING = 12**-0.5
+ROUNDING = 12**-0.5  # noise of whole levels
 _SECOND_DIFFERENCE = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32) / 6.0  # of unit gain for white noise
 
 
-def phantoms(images: NDArray[np.uint8], reach_px: float) -> NDArray[np.bool_]:
-    """Pixels of an aligned stack whose depth is that of an edge beside them, bool (H, W).
+def texture_of(images: NDArray[np.uint8], reach_px: float) -> tuple[Mask, Mask]:
+    """Pixels with texture of their own, and phantoms, whose depth is that of an edge beside them, bool (H, W).
 
-    Contrast under twice the noise, and over 20 times the noise somewhere within `reach_px`, the widest blur. Noise: 5th
-    percentile of the contrast, at most 2.5 times that of second differences, which texture raises less.
+    Texture: contrast over twice the noise, and over twice that of rounding to whole levels. Phantoms: contrast under
+    twice the noise, and over 20 times the noise somewhere within `reach_px`, the widest blur. Noise: 5th percentile of
+    the contrast, at most 2.5 times that of second differences, which texture raises less.
 
-    `images`: uint8 (F, H, W, 3) or (F, H, W).
+    `images` of an aligned stack: uint8 (F, H, W, 3) or (F, H, W).
     """
-    contrast, noise = _contrast(images)
-    size = 2 * round(reach_px) + 1
-    strong = cv2.dilate((contrast > STRONG * noise).astype(np.uint8), np.ones((size, size), np.uint8))
-    return np.asarray((contrast < WEAK * noise) & (strong > 0))
-
-
-def textured(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Pixels of an aligned stack with texture of their own, over twice the noise in an image, bool (H, W).
-
-    Rounding to whole levels counts as noise.
-    """
-    contrast, noise = _contrast(images)
-    return np.asarray(contrast > WEAK * max(noise, _ROUNDING))
-
-
-def _contrast(images: NDArray[np.uint8]) -> tuple[Image, float]:
-    """Greatest local contrast (H, W) of the images, and the noise in it, see :func:`phantoms`."""
     contrast = np.zeros(images.shape[1:3], np.float32)
     flattest, differences = [], []
     for image in images:
@@ -61,7 +46,10 @@ def _contrast(images: NDArray[np.uint8]) -> tuple[Image, float]:
         differences.append(
             np.percentile(_local_rms(np.asarray(cv2.filter2D(grey, -1, _SECOND_DIFFERENCE), np.float32)), FLATTEST)
         )
-    return contrast, min(float(np.median(flattest)), CORRELATED * float(min(differences)))
+    noise = min(float(np.median(flattest)), CORRELATED * float(min(differences)))
+    size = 2 * round(reach_px) + 1
+    strong = cv2.dilate((contrast > STRONG * noise).astype(np.uint8), np.ones((size, size), np.uint8))
+    return contrast > WEAK * max(noise, ROUNDING), np.asarray((contrast < WEAK * noise) & (strong > 0))
 
 
 def _local_rms(values: Image) -> Image:

@@ -1,4 +1,4 @@
-"""Phantom surfaces on a device, as :mod:`dfs_ros.depth.texture`."""
+"""Texture and phantom surfaces on a device, as :mod:`dfs_ros.depth.texture`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dfs_ros.alignment.filters_torch import grey_of
+from dfs_ros.alignment.filters_torch import filtered, grey_of, mirrored_gaussian
 from dfs_ros.depth import texture
 
 
-def phantoms(images: Tensor, reach_px: float) -> Tensor:
-    """:func:`dfs_ros.depth.texture.phantoms` of uint8 images (F, H, W, 3) or (F, H, W)."""
+def texture_of(images: Tensor, reach_px: float) -> tuple[Tensor, Tensor]:
+    """:func:`dfs_ros.depth.texture.texture_of` of uint8 images (F, H, W, 3) or (F, H, W)."""
     contrast = torch.zeros(images.shape[1:3], device=images.device)
     flattest, differences = [], []
     for grey in grey_of(images):
-        own = _local_rms(grey - _blurred(grey))
+        blurred = filtered(grey, mirrored_gaussian, mirrored_gaussian, texture.HIGH_PASS_SIGMA_PX)
+        own = _local_rms(grey - blurred)
         contrast = torch.maximum(contrast, own)
         flattest.append(_percentile(own, texture.FLATTEST))
         differences.append(_percentile(_local_rms(_second_differences(grey)), texture.FLATTEST))
@@ -27,23 +28,14 @@ def phantoms(images: Tensor, reach_px: float) -> Tensor:
     for padding in ((0, reach), (reach, 0)):  # the square, as two lines
         window = (2 * padding[0] + 1, 2 * padding[1] + 1)
         strong = F.max_pool2d(strong, window, stride=1, padding=padding)
-    found: Tensor = (contrast < texture.WEAK * noise) & (strong[0] > 0)
-    return found
+    phantoms = (contrast < texture.WEAK * noise) & (strong[0] > 0)
+    return contrast > texture.WEAK * max(noise, texture.ROUNDING), phantoms
 
 
 def _local_rms(values: Tensor) -> Tensor:
     height, width = texture.WINDOW_PX
     padded = _mirrored(values * values, height // 2, width // 2)
     return F.avg_pool2d(padded[None], (height, width), stride=1)[0].clamp(min=0.0).sqrt()
-
-
-def _blurred(plane: Tensor) -> Tensor:
-    """Gaussian of sigma HIGH_PASS_SIGMA_PX, truncated at 4 sigma."""
-    reach = round(4.0 * texture.HIGH_PASS_SIGMA_PX)
-    taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=plane.device) / texture.HIGH_PASS_SIGMA_PX) ** 2)
-    taps = taps / taps.sum()
-    plane = (_mirrored(plane, 0, reach).unfold(1, 2 * reach + 1, 1) * taps).sum(dim=-1)
-    return (_mirrored(plane, reach, 0).unfold(0, 2 * reach + 1, 1) * taps).sum(dim=-1)
 
 
 def _second_differences(plane: Tensor) -> Tensor:

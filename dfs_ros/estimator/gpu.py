@@ -34,6 +34,8 @@ from dfs_ros.alignment.still_torch import TorchStill
 from dfs_ros.calibration.aperture import ApertureTracker
 from dfs_ros.config import Config, CostConfig, RegularizationConfig
 from dfs_ros.consistency.judge import Judge
+from dfs_ros.consistency.unexplained import unexplained
+from dfs_ros.consistency.unexplained_torch import fine_variance
 from dfs_ros.cost_volume import SpectraCache, cuda
 from dfs_ros.cost_volume.cuda import moving
 from dfs_ros.cost_volume.cuda.driver import Kernels
@@ -57,6 +59,7 @@ from dfs_ros.types import FocalStack
 
 Depths = NDArray[np.float64]
 Image = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 _UPLOADS = 5  # images as taken, aligned, aligned anew, and reduced ones of searches
 _MOST_RECORDINGS = 32  # of registration: five levels of the pyramid, with and without local motion
@@ -231,8 +234,15 @@ class GpuSteps(HostSteps):
     def download(self, planes: tuple[Tensor, ...]) -> tuple[Image, ...]:
         return tuple(torch.stack(planes).cpu().numpy())
 
-    def phantoms(self, images: NDArray[np.uint8], reach_px: float) -> NDArray[np.bool_]:
-        return np.asarray(texture_torch.phantoms(self.upload(images), reach_px).cpu())
+    def texture(self, images: NDArray[np.uint8], reach_px: float) -> tuple[Mask, Mask]:
+        textured, phantoms = torch.stack(texture_torch.texture_of(self.upload(images), reach_px)).cpu().numpy()
+        return textured, phantoms
+
+    def unexplained(self, least: Image, stack: FocalStack, config: CostConfig) -> Mask:
+        def variance_of(images: NDArray[np.uint8], transfer_curve: str, channels: int) -> Image:
+            return downloaded(fine_variance(self.upload(images), transfer_curve, channels))
+
+        return unexplained(least, stack, config, variance_of)
 
     def all_in_focus(self, stack: FocalStack, depth_m: Image, config: CostConfig) -> NDArray[np.uint8]:
         if config.psf == "table":  # on the host, for want of a radial transfer function

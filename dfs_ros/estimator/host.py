@@ -17,11 +17,13 @@ from dfs_ros.calibration.aperture import ApertureFit, ApertureTracker, fit_apert
 from dfs_ros.config import AlignmentConfig, Config, CostConfig
 from dfs_ros.consistency.findings import Findings
 from dfs_ros.consistency.judge import Judge, judge
+from dfs_ros.consistency.unexplained import unexplained
 from dfs_ros.cost_volume import SpectraCache, all_in_focus
-from dfs_ros.depth import extrapolation, regularization, texture
+from dfs_ros.depth import extrapolation, regularization
 from dfs_ros.depth.energies import Energies, HostEnergies
 from dfs_ros.depth.readout import AS_TAKEN, FOLLOWED, REGISTERED, noise_of, sigma_in_use
 from dfs_ros.depth.scene_range import SceneRange, coarse_diopters, find_range, rms_px_per_diopter
+from dfs_ros.depth.texture import texture_of
 from dfs_ros.motion.even import found_by_parallax
 from dfs_ros.motion.explanation import Explanation
 from dfs_ros.motion.refinement import corrected
@@ -44,6 +46,7 @@ _log = logging.getLogger(__name__)
 Image = NDArray[np.float32]
 Volume = NDArray[np.float32]
 Depths = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 
 class HostSteps:
@@ -186,8 +189,11 @@ class HostSteps:
         linear *= noise_of(len(aligned.stack))
         return sigma_in_use(spread, rms_px_per_diopter(aligned.stack), disagreement, linear)
 
-    def phantoms(self, images: NDArray[np.uint8], reach_px: float) -> NDArray[np.bool_]:
-        return texture.phantoms(images, reach_px)
+    def texture(self, images: NDArray[np.uint8], reach_px: float) -> tuple[Mask, Mask]:
+        return texture_of(images, reach_px)
+
+    def unexplained(self, least: Image, stack: FocalStack, config: CostConfig) -> Mask:
+        return unexplained(least, stack, config)
 
     def gain(self, beyond: Image, least: Image, confidence: Image, stack: FocalStack, config: Config) -> Image:
         return extrapolation.gain(beyond, least, confidence, stack, config, self.threads)

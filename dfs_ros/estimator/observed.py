@@ -38,8 +38,9 @@ _STEPS = {
     "follow_closer": ("motion", 0.84),
     "sigma": ("sigma", 0.85),
     "gain": ("sigma", 0.85),
-    "phantoms": ("select", 0.97),
-    "sharpen": ("sharpen", 0.86),
+    "texture": ("select", 0.86),
+    "unexplained": ("select", 0.86),
+    "sharpen": ("sharpen", 0.87),
 }
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pytest
+import torch
 from consistency_rig import findings_of, honest_stack
 from numpy.typing import NDArray
 
 from dfs_ros.config import Config, CostConfig
-from dfs_ros.consistency.unexplained import motion_finding, unexplained
+from dfs_ros.consistency import unexplained_torch
+from dfs_ros.consistency.unexplained import fine_variance, motion_finding, unexplained
 from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.types import DepthResult, FocalStack
 
@@ -63,6 +66,14 @@ def test_variance_that_is_left_is_unexplained() -> None:
         least = np.full((48, 64), np.log(share * variance), np.float32)
         assert unexplained(least, stack, CostConfig()).mean() == expected
     assert not unexplained(least + 9.0, stack, CostConfig(method="paper")).any()
+
+
+@pytest.mark.parametrize(("shape", "channels"), [((3, 40, 52, 3), 3), ((3, 40, 52, 3), 1), ((3, 39, 53), 1)])
+def test_the_variance_of_a_device_is_that_of_opencv(shape: tuple[int, ...], channels: int) -> None:
+    images = np.random.default_rng(4).integers(0, 256, shape, np.uint8)
+    images[:, :20] //= 3
+    found = unexplained_torch.fine_variance(torch.from_numpy(images), "srgb", channels).numpy()
+    np.testing.assert_allclose(found, fine_variance(images, "srgb", channels), rtol=1e-4)
 
 
 def test_a_sweep_that_is_mostly_unexplained_is_a_contradiction() -> None:

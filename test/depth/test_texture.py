@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dfs_ros.config import Config
-from dfs_ros.depth.texture import phantoms
+from dfs_ros.depth.texture import texture_of
 from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import plane_scene
@@ -35,7 +35,7 @@ def beside(distance_px: int) -> NDArray[np.bool_]:
 
 
 def test_a_wall_without_texture_is_a_phantom_beside_an_edge_only() -> None:
-    found = phantoms(stack_of(texture=0.0), REACH_PX)
+    found = texture_of(stack_of(texture=0.0), REACH_PX)[1]
     assert found[beside(14)].mean() > 0.95
     assert not found[32:64, 48:80].any()
     assert not found[:10].any() and not found[:, :20].any()
@@ -43,14 +43,14 @@ def test_a_wall_without_texture_is_a_phantom_beside_an_edge_only() -> None:
 
 @pytest.mark.parametrize("texture", [6.0, 12.0])
 def test_textured_walls_are_none(texture: float) -> None:
-    assert phantoms(stack_of(texture), REACH_PX).mean() < 0.002
+    assert texture_of(stack_of(texture), REACH_PX)[1].mean() < 0.002
 
 
 def test_noise_alone_and_even_texture_are_none() -> None:
     rng = np.random.default_rng(3)
     for deviation in (0.0, 1.0, 40.0):
         images = np.clip(120 + deviation * rng.standard_normal((3, 64, 80, 3)), 0, 255).astype(np.uint8)
-        assert not phantoms(images, REACH_PX).any()
+        assert not texture_of(images, REACH_PX)[1].any()
 
 
 def test_no_depth_is_invented_around_an_object() -> None:

@@ -1,4 +1,4 @@
-"""Phantom surfaces in PyTorch, held to those of OpenCV."""
+"""Texture and phantom surfaces in PyTorch, held to those of OpenCV."""
 
 from __future__ import annotations
 
@@ -24,16 +24,19 @@ def images_of(size: tuple[int, int], grey: bool) -> NDArray[np.uint8]:
 @pytest.mark.parametrize("grey", [False, True])
 @pytest.mark.parametrize("size", [(64, 96), (71, 83)])
 @pytest.mark.parametrize("reach_px", [0.3, 6.4, 90.0])
-def test_phantoms_are_those_of_opencv(grey: bool, size: tuple[int, int], reach_px: float) -> None:
+def test_texture_and_phantoms_are_those_of_opencv(grey: bool, size: tuple[int, int], reach_px: float) -> None:
     images = images_of(size, grey)
-    expected = texture.phantoms(images, reach_px)
-    found = texture_torch.phantoms(torch.from_numpy(images), reach_px).numpy()
-    assert found.dtype == np.bool_ and found.shape == size
-    assert (found != expected).mean() < 1e-3  # contrasts at the threshold
-    assert reach_px < 1 or 0.01 < expected.mean() < 0.9
+    expected = texture.texture_of(images, reach_px)
+    for plane, own in zip(texture_torch.texture_of(torch.from_numpy(images), reach_px), expected, strict=True):
+        found = plane.numpy()
+        assert found.dtype == np.bool_ and found.shape == size
+        assert (found != own).mean() < 1e-3  # contrasts at the threshold
+    assert reach_px < 1 or 0.01 < expected[1].mean() < 0.9
+    assert 0.1 < expected[0].mean() < 0.9
 
 
 def test_the_comparison_can_tell() -> None:
     images = images_of((64, 96), grey=False)
-    found = texture_torch.phantoms(torch.from_numpy(images), 20.0).numpy()
-    assert (found[:, ::-1] != texture.phantoms(images, 20.0)).mean() > 0.05
+    found = texture_torch.texture_of(torch.from_numpy(images), 20.0)
+    for plane, own in zip(found, texture.texture_of(images, 20.0), strict=True):
+        assert (plane.numpy()[:, ::-1] != own).mean() > 0.05

@@ -26,6 +26,7 @@ from benchmarks.lens_bench import BOARD, RAW_RANGE, calibrated, poses_of_the_tut
 from benchmarks.lens_rendering import BenchLens, Shot, board_pose, plane_maps, rendered
 from dfs_ros.calibration.lens.folder import calibration_of
 from dfs_ros.calibration.lens.model import INDEX
+from dfs_ros.cli.common import add_config_arguments, config_from_arguments
 from dfs_ros.config import Config
 from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.lens.calibration import PARAMETERS, LensCalibration
@@ -188,10 +189,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--lens", choices=("both", "true", "calibrated"), default="both")
     parser.add_argument("--without-field", action="store_true", help="focal surface flat, aperture even")
     parser.add_argument("--keep", type=Path, help="folder that keeps images and calibrations")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="setting")
+    add_config_arguments(parser)
     args = parser.parse_args(arguments)
     width, height = (int(n) for n in args.size.split("x"))
-    config = Config.from_dict({"processing": {"threads": 1}})
+    config = config_from_arguments(args)
     kinds = ("true", "calibrated") if args.lens == "both" else (args.lens,)
     results: dict[str, list[PlaneResult]] = {kind: [] for kind in kinds}
     print("lens kind        distance  median error  signed    sigma  within 1, 2 sigma  pixels")

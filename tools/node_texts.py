@@ -19,6 +19,7 @@ CONTENT: Mapping[str, str] = {
     "depth/image": "Depth along the optical axis: 32FC1 metres, NaN unknown; or 16UC1 millimetres, 0 unknown "
     "(`node.depth_encoding`)",
     "depth/sigma": "Standard deviation of the depth, 32FC1 metres",
+    "depth/confidence": "Share of the misfit that the best depth removes, 32FC1, 0 to 1, of every pixel",
     "depth/points": "Organised point cloud, fields x y z rgb, optical frame",
     "depth/camera_info": "Intrinsics of the depth image",
     "all_in_focus/image": "Image that is sharp at every depth, rgb8",

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
+from benchmarks import hosts
 from dfs_ros.config import Config
 from dfs_ros.messages.definitions import message
 from dfs_ros.system.tracebacks import keep_traceback
 
-HERE, THERE = "10.231.77.1", "10.231.77.2"
 CASES: dict[str, dict[str, Any]] = {"default": {}, "subnet": {"discovery_range": "subnet"}}
 _NUMBER = "std_msgs/msg/Int32"
 _SECONDS = 5.0
@@ -28,15 +26,9 @@ _SECONDS = 5.0
 
 def results(timeout_s: float = 240.0) -> dict[str, dict[str, int]] | str:
     """What the command prints, or the reason why namespaces cannot be used here."""
-    missing = [tool for tool in ("unshare", "ip", "nsenter") if shutil.which(tool) is None]
-    if missing:
-        return f"{', '.join(missing)} is not installed"
-    unshare = ["unshare", "--user", "--map-root-user", "--net"]
-    if subprocess.run(
-        [*unshare, "ip", "link", "add", "here", "type", "veth"], capture_output=True, check=False
-    ).returncode:
-        return "network namespaces are not permitted here"
-    command = [*unshare, sys.executable, "-m", "benchmarks.faults.two_hosts"]
+    if refused := hosts.refusal():
+        return refused
+    command = [*hosts.UNSHARE, sys.executable, "-m", "benchmarks.faults.two_hosts"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
     if done.returncode:
         raise RuntimeError(f"two hosts: {done.stderr[-2000:]}")
@@ -45,44 +37,19 @@ def results(timeout_s: float = 240.0) -> dict[str, dict[str, int]] | str:
 
 
 def main() -> int:
-    other = subprocess.Popen(["unshare", "--net", "sleep", "600"])
-    try:
-        deadline = time.monotonic() + 10.0
-        while Path(f"/proc/{other.pid}/ns/net").readlink() == Path("/proc/self/ns/net").readlink():
-            if time.monotonic() > deadline:
-                raise TimeoutError("no second namespace")
-            time.sleep(0.02)
-        _connect(other.pid)
-        print(json.dumps({name: _measure(other.pid, settings) for name, settings in CASES.items()}))
-    finally:
-        other.kill()
-        other.wait()
+    with hosts.two_hosts() as cable:
+        print(json.dumps({name: _measure(cable, settings) for name, settings in CASES.items()}))
     return 0
 
 
-def _connect(pid: int) -> None:
-    inside = f"nsenter --net=/proc/{pid}/ns/net ip"
-    for command in (
-        "ip link set lo up",
-        "ip link add here type veth peer name there",
-        f"ip link set there netns {pid}",
-        f"ip addr add {HERE}/24 dev here",
-        "ip link set here up",
-        f"{inside} link set lo up",
-        f"{inside} addr add {THERE}/24 dev there",
-        f"{inside} link set there up",
-    ):
-        subprocess.run(command.split(), check=True)
-
-
-def _measure(pid: int, settings: dict[str, Any]) -> dict[str, int]:
+def _measure(cable: hosts.Cable, settings: dict[str, Any]) -> dict[str, int]:
     """Numbers of messages that passed with a node of these settings of section dds."""
-    open_dds = {"discovery_range": "subnet", "static_peers": HERE}
+    open_dds = {"discovery_range": "subnet", "static_peers": hosts.HERE}
     role = [sys.executable, "-m", "benchmarks.faults.two_hosts"]
     parties = {
         "node": [*role, "node", json.dumps(settings)],
         "here": [*role, "peer", json.dumps({"discovery_range": "subnet"})],
-        "there": [*f"nsenter --net=/proc/{pid}/ns/net".split(), *role, "peer", json.dumps(open_dds)],
+        "there": [*cable.there, *role, "peer", json.dumps(open_dds)],
     }
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("ROS_", "CYCLONEDDS_"))}
     running = {
@@ -104,7 +71,7 @@ def take_part(role: str, settings: dict[str, Any]) -> dict[str, int]:
 
     received: dict[str, int] = {"received": 0, "1": 0, "2": 0}
     outgoing, incoming = ("n", "m") if role == "node" else ("m", "n")
-    host = 2 if any(THERE in line for line in _addresses()) else 1
+    host = 2 if any(hosts.THERE in line for line in _addresses()) else 1
 
     def count(msg: Any) -> None:
         received["received"] += 1

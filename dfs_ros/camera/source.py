@@ -1,8 +1,8 @@
 """Focus-sweeping camera on a transport: frames of a source as ROS messages.
 
-Publishes `image` (sensor_msgs/Image), `camera_info` and `focus` (dfs_ros/FrameFocus), all with one stamp, and
-`true_depth/image` (32FC1) where the source knows it. Where the
-source knows how the camera moves, it publishes transforms, too: from `camera.body_frame` to `motion.frame` on /tf, with
+Publishes `image` (sensor_msgs/Image), `camera_info` and `focus` (dfs_ros/FrameFocus), all with one stamp,
+`image/compressed` (JPEG) while subscribed, and `true_depth/image` (32FC1) where the source knows it. Where the source
+knows how the camera moves, it publishes transforms, too: from `camera.body_frame` to `motion.frame` on /tf, with
 the stamp of the image, and from `camera.frame_id` to `camera.body_frame` on /tf_static.
 """
 
@@ -20,8 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.config import CameraConfig
+from dfs_ros.messages.compressed import compressed_message
 from dfs_ros.messages.convert import (
     CAMERA_INFO,
+    COMPRESSED,
     FOCUS,
     IMAGE,
     Diagnostic,
@@ -118,6 +120,9 @@ class SweepCamera:
         self._frames = source.frames()
         self._config = config
         self._image = transport.create_publisher("image", IMAGE)
+        self._compressed: Publisher | None = None
+        if config.jpeg_quality:
+            self._compressed = transport.create_publisher(transport.resolve("image") + "/compressed", COMPRESSED)
         self._info = transport.create_publisher("camera_info", CAMERA_INFO)
         self._focus = transport.create_publisher("focus", FOCUS)
         self._tf: Publisher | None = None
@@ -181,6 +186,9 @@ class SweepCamera:
             self._truth = self._truth or self._transport.create_publisher("true_depth/image", IMAGE)
             self._truth.publish(depth_message(frame.true_depth_m, stamp, frame_id))
         self._image.publish(image_message(frame.image, stamp, frame_id))
+        if self._compressed is not None and self._compressed.subscription_count():
+            quality = self._config.jpeg_quality
+            self._compressed.publish(compressed_message(frame.image, stamp, frame_id, quality=quality))
         now_ns = self._transport.steady_ns()
         self._sent_ns.append(now_ns)
         while now_ns - self._sent_ns[0] > _RATE_WINDOW_NS:
@@ -213,7 +221,7 @@ class SweepCamera:
         values: dict[str, object] = {"sent_hz": f"{rate_hz:.2f}", "wanted_hz": f"{self._config.rate_hz:g}"}
         values |= self._source.counts
         if not self._source.paced and seconds > 1.0 and rate_hz < _ENOUGH_OF_RATE * self._config.rate_hz:
-            wanted = f"{self._config.rate_hz:g} were asked for: this machine is too busy"
+            wanted = f"{self._config.rate_hz:g} were asked for: this machine is too busy, or a network too slow"
             return Diagnostic("WARN", f"sends {rate_hz:.1f} images a second, {wanted}", values)
         return Diagnostic("OK", self._source.description, values)
 

@@ -167,8 +167,9 @@ class Monitor:
 
     def _add_diagnostics(self, msg: Message) -> None:
         found = diagnostics_from_message(msg)
-        self.node = found.get(f"{DEPTH_NODE}: depth", self.node)
-        transport = found.get(f"{DEPTH_NODE}: transport")
+        node = self._transport.resolve(DEPTH_NODE)[1:]
+        self.node = found.get(f"{node}: depth", self.node)
+        transport = found.get(f"{node}: transport")
         if transport is not None:
             self.image_callback_ms = _image_callback_ms(transport, self._transport.resolve("image"))
 

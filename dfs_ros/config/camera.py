@@ -52,6 +52,13 @@ class CameraConfig:
     noise: float = setting(
         0.004, "Standard deviation of the simulated image noise, as a fraction of full scale", low=0, high=0.5
     )
+    jpeg_quality: int = setting(
+        95,
+        "Quality of the JPEGs on image/compressed, computed while subscribed (node.image_transport compressed); "
+        "0: not offered",
+        low=0,
+        high=100,
+    )
     max_megapixels: float = setting(
         1.5, "Maximum size of recorded images sent; larger ones are reduced", unit="Mpx", low=0.01, high=50
     )

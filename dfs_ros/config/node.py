@@ -104,6 +104,11 @@ class NodeConfig:
         "on image/compressed",
         choices=("raw", "compressed"),
     )
+    reliable_input: bool = setting(
+        False,
+        "Ask for images and focus reliably, of a camera that publishes so: what a lossy network (Wi-Fi) loses is sent "
+        "again; false: best effort",
+    )
     sample_bits: int = setting(
         0,
         "Bits in use of the samples of 16-bit images, 10, 12 or 14 where the driver does not scale them; 0: of the "
@@ -273,9 +278,13 @@ class DdsConfig:
     )
     static_peers: str = setting("", "Further hosts to discover, semicolon-separated, in addition to ROS_STATIC_PEERS")
     interface: str = setting("", "Single network interface to use, by name or address; empty: chosen by Cyclone DDS")
-    max_message_bytes: int = setting(65500, "Maximum size of a UDP packet", unit="B", low=1500, high=65500)
-    fragment_bytes: int = setting(
-        65000, "Maximum size of a message fragment; larger messages are split", unit="B", low=1000, high=65000
+    max_message_bytes: int = setting(
+        0,
+        "Maximum size of a UDP packet, which holds one fragment of a larger message; 0: 65500 within this host, 1400 "
+        "where other hosts take part, for the loss of one of its IP fragments costs the whole packet",
+        unit="B",
+        low=0,
+        high=65500,
     )
     receive_buffer_bytes: int = setting(
         16 * 2**20,

@@ -1,8 +1,8 @@
 """Pictures for people: depth and its sigma in colour, with a scale.
 
 Colours of depth are uniform in inverse depth, as depth is measured: near is red, far is blue. Those of sigma are
-uniform in its logarithm: small is dark, large is bright. Pixels without depth are hatched
-in grey, a colour of no depth. All functions take and return uint8 RGB arrays; the live viewer uses them, too.
+uniform in its logarithm, those of confidence in itself: small is dark, large is bright. Pixels without depth are
+hatched in grey, a colour of no depth. All functions take and return uint8 RGB arrays; the live viewer uses them, too.
 """
 
 from __future__ import annotations
@@ -77,6 +77,31 @@ def depth_range(depth_m: NDArray[np.float32], sigma_m: NDArray[np.float32] | Non
     return 1 / (far + least), 1 / far
 
 
+def colorize_sigma(sigma_m: NDArray[np.float32], min_m: float, max_m: float) -> Picture:
+    """Colour standard deviations (H, W) in metres by their logarithm; NaN, infinite or not over 0 is drawn hatched."""
+    sigma = np.asarray(sigma_m, np.float32)
+    usable = np.isfinite(sigma) & (sigma > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = (np.log(sigma) - np.float32(math.log(min_m))) / np.float32(math.log(max_m / min_m))
+    return _coloured(share, usable, _sigma_table())
+
+
+def colorize_confidence(confidence: NDArray[np.float32]) -> Picture:
+    """Colour confidence (H, W) from 0, dark, to 1, bright; NaN is drawn hatched."""
+    share = np.array(confidence, np.float32)  # a copy, which the colouring changes
+    return _coloured(share, np.isfinite(share), _confidence_table())
+
+
+def sigma_range(sigma_m: NDArray[np.float32]) -> tuple[float, float]:
+    """Range (min, max) of sigma colours in metres: 1st and 99th percentile, widened to at least a factor of 2."""
+    values = sigma_m[np.isfinite(sigma_m) & (sigma_m > 0)]
+    low, high = (float(v) for v in np.percentile(values, [1, 99])) if values.size else (0.001, 1.0)
+    if high < 2 * low:
+        middle = math.sqrt(low * high)
+        low, high = middle / math.sqrt(2), middle * math.sqrt(2)
+    return low, high
+
+
 def depth_picture(
     depth_m: NDArray[np.float32],
     title: str = "",
@@ -108,25 +133,16 @@ def depth_picture(
 def sigma_picture(sigma_m: NDArray[np.float32], title: str = "") -> Picture:
     """Standard deviation of a depth image in colour, framed as :func:`depth_picture`.
 
-    `sigma_m` (H, W) metres, NaN = unknown. The scale is logarithmic, from the 1st to the 99th percentile, widened to at
-    least a factor of 2.
+    `sigma_m` (H, W) metres, NaN = unknown. The scale is that of :func:`sigma_range`.
     """
     sigma = np.asarray(sigma_m, np.float32)
-    values = sigma[np.isfinite(sigma) & (sigma > 0)]
-    low, high = (float(v) for v in np.percentile(values, [1, 99])) if values.size else (0.001, 1.0)
-    if high < 2 * low:
-        middle = math.sqrt(low * high)
-        low, high = middle / math.sqrt(2), middle * math.sqrt(2)
-    enlarged = _enlarged(sigma)
-    usable = np.isfinite(enlarged) & (enlarged > 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = (np.log(enlarged) - np.float32(math.log(low))) / np.float32(math.log(high / low))
-    image = _coloured(share, usable, _sigma_table())
+    low, high = sigma_range(sigma)
+    image = colorize_sigma(_enlarged(sigma), low, high)
     height = image.shape[0]
-    up = np.linspace(1, 0, height, dtype=np.float32)[:, None]
-    strip = _coloured(up, np.ones_like(up, np.bool_), _sigma_table())
+    down = np.geomspace(high, low, height, dtype=np.float32)[:, None]
+    strip = colorize_sigma(down, low, high)
     ticks = []
-    for value in _log_ticks(low, high, height, 2 * _em(height)):
+    for value in log_ticks(low, high, height, 2 * _em(height)):
         ticks.append((1 - math.log(value / low) / math.log(high / low), _length_text(value)))
     return _framed(image, strip, ticks, title, "no depth", 1 - float(np.isfinite(sigma).mean()))
 
@@ -184,6 +200,12 @@ def _sigma_table() -> Picture:
     # Inferno without its black end; unlike the colours of depth it rises in brightness.
     inferno = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_INFERNO)[:, 0, ::-1]
     return _table_of(inferno, np.linspace(0.1, 1.0, _LEVELS))
+
+
+@lru_cache(maxsize=1)
+def _confidence_table() -> Picture:
+    viridis = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_VIRIDIS)[:, 0, ::-1]
+    return _table_of(viridis, np.linspace(0.0, 1.0, _LEVELS))
 
 
 def _table_of(colours: NDArray[Any], positions: NDArray[np.float64]) -> Picture:
@@ -256,7 +278,7 @@ def _colour_bar(strip: Picture, ticks: list[tuple[float, str]], em: int) -> Pict
     return np.array(canvas)
 
 
-def _log_ticks(low: float, high: float, length_px: float, gap_px: float) -> list[float]:
+def log_ticks(low: float, high: float, length_px: float, gap_px: float) -> list[float]:
     """Both ends of a logarithmic scale, and 1, 2, 5 of each decade between, at least `gap_px` apart."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [low, high]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from dfs_ros.messages.convert import Diagnostic
-from dfs_ros.stacks.assembler import OUTCOMES
+from dfs_ros.stacks.assembler import EVENTS, OUTCOMES
 
 FAULTS: Mapping[str, str] = {
     "bad_image": "images that cannot be read: unsupported encoding, sizes that do not fit the data, too large",
@@ -34,6 +35,49 @@ def number(status: Diagnostic, key: str) -> float:
     except ValueError:
         return math.nan
     return value if abs(value) <= _MOST_NUMBER else math.nan
+
+
+_UNUSABLE = ("bad_image", "bad_focus", "bad_camera_info")
+_NO_DEPTH = ("wrong_camera_info", "no_lens", "failed")
+
+
+class Account(NamedTuple):
+    """Account of images or stacks: `total` is the sum of `outcomes`, by name, without zeros."""
+
+    total: int
+    outcomes: Mapping[str, int]
+
+
+NONE = Account(0, {})
+
+
+def image_account(counts: Mapping[str, int]) -> Account:
+    """Account of the images that the camera sent while depth was wanted, by the counts of a depth node."""
+    named = {"in stacks": counts.get("used", 0), "never arrived": counts.get("dropped", 0)}
+    named |= {name.replace("_", " "): counts.get(name, 0) for name in OUTCOMES if name != "used"}
+    total = counts.get("received", 0) + counts.get("dropped", 0)
+    named["waiting"] = max(total - sum(named.values()), 0)
+    return Account(total, {name: count for name, count in named.items() if count})
+
+
+def stack_account(counts: Mapping[str, int]) -> Account:
+    """Account of the stacks of these images."""
+    named = {"depth images": counts.get("published", 0), "superseded by a newer one": counts.get("superseded", 0)}
+    named |= {name.replace("_", " "): counts.get(name, 0) for name in _NO_DEPTH}
+    total = counts.get("stacks", 0)
+    named["under way or not wanted"] = max(total - sum(named.values()), 0)
+    return Account(total, {name: count for name, count in named.items() if count})
+
+
+def unusable(counts: Mapping[str, int]) -> dict[str, int]:
+    """Messages that could not be used, by cause, without zeros; such images are none of the account."""
+    return {name.replace("_", " "): counts[name] for name in _UNUSABLE if counts.get(name)}
+
+
+def counts_of(status: Diagnostic) -> dict[str, int]:
+    """All counts of a depth node's status."""
+    known = (*OUTCOMES, *EVENTS, *FAULTS, "published", "superseded")
+    return {name: int(count) for name in known if (count := number(status, name)) > 0}
 
 
 def drops(status: Diagnostic) -> dict[str, int]:

@@ -8,8 +8,9 @@ superseded. Outputs without subscribers are not computed: without a subscriber t
 `~/capture`, images are counted and not even decoded; a new subscriber gets the next whole sweep.
 Inputs: `image` (or `image/compressed`), `camera_info`, `focus` (or another `node.focus_source`); `/tf`, `/tf_static`,
 `imu` for the poses of the images (:mod:`dfs_ros.node.motion`). Outputs: `depth/image`, `depth/camera_info`,
-`depth/points`, `depth/sigma`, `all_in_focus/image`, `all_in_focus/camera_info`, with stamp and frame_id of the
-reference image, and `/diagnostics`. `~/capture` writes a stack to disk: the newest, or the next without subscribers.
+`depth/points`, `depth/sigma`, `depth/confidence`, `all_in_focus/image`, `all_in_focus/camera_info`, with stamp and
+frame_id of the reference image, and `/diagnostics`. `~/capture` writes a stack to disk: the newest, or the next without
+subscribers.
 
 The worker reduces images over `processing.max_megapixels` once; everything is published at that working size, with its
 camera_info.
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 _Self = TypeVar("_Self", bound="DepthNode")
 # Sensor data, with a queue of a third of a second at 30 Hz, as long as a busy machine may hold the receiving threads.
 _INPUT = Qos(reliable=False, depth=10)
+_RELIABLE_INPUT = Qos(reliable=True, depth=10)
 _COMMANDS = Qos(reliable=True, depth=50)  # a lost one would make the following depth wrong
 # Longest spans that `~/capture` waits for: the stack under way, the next, and the silence that ends it.
 _CAPTURE_SPANS = 3
@@ -197,17 +199,18 @@ class DepthNode:
         """Subscribe to all inputs; the images come first."""
         subscribe = self._transport.create_subscription
         settings = self._transport.parameters.config.node
+        quality = _RELIABLE_INPUT if settings.reliable_input else _INPUT
         if settings.image_transport == "compressed":
-            images = subscribe(self._transport.resolve("image") + "/compressed", COMPRESSED, self._on_image, _INPUT)
+            images = subscribe(self._transport.resolve("image") + "/compressed", COMPRESSED, self._on_image, quality)
         else:
-            images = subscribe("image", IMAGE, self._on_image, _INPUT)
+            images = subscribe("image", IMAGE, self._on_image, quality)
         self._lens.rectified = rectified(images.topic, settings.image_geometry)
-        subscriptions = [images, subscribe("camera_info", CAMERA_INFO, self._on_camera_info, _INPUT)]
+        subscriptions = [images, subscribe("camera_info", CAMERA_INFO, self._on_camera_info, quality)]
         if settings.focus_source == "diagnostics":
             take = partial(self._on_focus, focus_from_diagnostics)
             subscriptions.append(subscribe("/diagnostics", DIAGNOSTICS, take, _INPUT))
         elif settings.focus_source != "schedule":
-            qos = _INPUT if self._commands is None else _COMMANDS
+            qos = quality if self._commands is None else _COMMANDS
             read = partial(focus_from_message, most_images=self._transport.parameters.config.limits.stack_images)
             subscriptions.append(subscribe("focus", FOCUS, partial(self._on_focus, read), qos))
         return subscriptions + self._motion.subscribe()

@@ -1,4 +1,4 @@
-"""Outputs of the depth node: depth, standard deviation, points, all-in-focus image."""
+"""Outputs of the depth node: depth, standard deviation, confidence, points, all-in-focus image."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ TOPICS = {
     "depth/camera_info": CAMERA_INFO,
     "depth/image": IMAGE,
     "depth/sigma": IMAGE,
+    "depth/confidence": IMAGE,
     "depth/points": POINTS,
     "all_in_focus/camera_info": CAMERA_INFO,
     "all_in_focus/image": IMAGE,
@@ -85,6 +86,8 @@ class Outputs:
                 return compressed_message(result.all_in_focus, stamp, frame_id)
             if topic == "depth/sigma":
                 return depth_message(result.sigma_m, stamp, frame_id)
+            if topic == "depth/confidence":
+                return depth_message(result.confidence, stamp, frame_id)
             if topic == "depth/points":
                 return cloud_message(result, pinhole, frame_id, settings.cloud_skip)
             if topic == ODOMETRY_TOPIC:

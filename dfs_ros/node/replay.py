@@ -169,7 +169,7 @@ class _LastDiagnostics:
         self.trouble = ""
 
     def add(self, msg: Message) -> None:
-        status = next(s for s in msg.status if s.name == f"{NODE_NAME}: depth")
+        status = next(s for s in msg.status if s.name.endswith(f"{NODE_NAME}: depth"))
         self.values = {pair.key: pair.value for pair in status.values}
         self.text = status.message
         if status.level:

@@ -361,7 +361,10 @@ class Transport(ABC):
         self._logger.log(_LEVELS[level], "%s", text)
 
     def add_diagnostic(self, name: str, callback: Callable[[], Diagnostic]) -> None:
-        """Publish the result of `callback()`, with the transport's counts, on `/diagnostics` every second."""
+        """Publish the result of `callback()`, with the transport's counts, on `/diagnostics` every second.
+
+        Its status is `dfs: NAME`, in a namespace `left/dfs: NAME`, for all nodes share the topic.
+        """
         if not self._diagnostics:
             publisher = self.create_publisher("/diagnostics", DIAGNOSTICS)
             self._diagnostics["transport"] = TopicsDiagnostic(self)
@@ -374,7 +377,7 @@ class Transport(ABC):
         diagnostics = {}
         for name, callback in self._diagnostics.items():
             with self.guard(f"diagnostic {name}"):
-                diagnostics[f"{self.node_name}: {name}"] = callback()
+                diagnostics[f"{self.full_name[1:]}: {name}"] = callback()
         publisher.publish(diagnostics_message(diagnostics, self.now_ns(), self.full_name))
 
     def handle_message(self, subscription: Subscription, msg: Message) -> None:

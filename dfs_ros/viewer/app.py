@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Collection
 from functools import partial
 from typing import Any
@@ -17,27 +17,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.config import Config
+from dfs_ros.messages.compressed import image_from_compressed
 from dfs_ros.messages.convert import (
     CAMERA_INFO,
+    COMPRESSED,
     DIAGNOSTICS,
     FOCUS,
     IMAGE,
     TRIGGER,
-    Diagnostic,
     Message,
     camera_info_from_message,
     depth_from_message,
-    diagnostics_from_message,
     focus_from_diagnostics,
     focus_from_message,
     image_from_message,
     message,
     stamp_ns,
 )
-from dfs_ros.messages.node_status import MAX_LATENCY_S, drops, number
+from dfs_ros.messages.node_status import (
+    MAX_LATENCY_S,
+    image_account,
+    stack_account,
+)
 from dfs_ros.messages.stamped import Parts, StampedSets
 from dfs_ros.transport.base import SENSOR_DATA, Transport
 from dfs_ros.types import FocusMetadata
+from dfs_ros.viewer.health import SILENCE_S, Health
 from dfs_ros.viewer.status import ViewerStatus
 from dfs_ros.viewer.viewer import Viewer
 
@@ -45,11 +50,9 @@ Array = NDArray[np.float32]
 
 STATUS_PERIOD_S = 0.5
 RATE_WINDOW_S = 3.0
-SILENCE_S = 5.0  # silence of a topic before a warning
 STALE_S, STALE_PERIODS = 2.0, 3.0  # age from which what is shown is dimmed; the greater of both
 WAITING_IMAGES = 4
 _MOST_TRUTHS = 64  # images of the longest sweep
-_MOST_STATUSES = 64  # of the newest nodes and parts; anybody may publish more
 CAPTURE_SPANS = 6  # longest spans of a stack that a capture may take
 
 
@@ -87,13 +90,17 @@ class ViewerApp:
         self._transport = transport
         self._inputs = _Inputs(viewer)
         self._results = _Results(viewer)
-        self._health = _Health(transport.resolve("image"), nodes)
         self._viewer = viewer
         subscribe = transport.create_subscription
-        self._image = subscribe("image", IMAGE, self._inputs.add_image, SENSOR_DATA)
+        topic, kind = transport.resolve("image"), IMAGE
+        if transport.parameters.config.node.image_transport == "compressed":
+            topic, kind = f"{topic}/compressed", COMPRESSED
+        self._health = Health(topic, [transport.resolve(node)[1:] for node in nodes])
+        self._image = subscribe(topic, kind, self._inputs.add_image, SENSOR_DATA)
         subscribe("focus", FOCUS, lambda msg: self._inputs.add_focus(focus_from_message(msg)), SENSOR_DATA)
         self._depth = subscribe("depth/image", IMAGE, self._add_depth, SENSOR_DATA)
         subscribe("depth/sigma", IMAGE, lambda msg: self._results.add("sigma", msg), SENSOR_DATA)
+        subscribe("depth/confidence", IMAGE, lambda msg: self._results.add("confidence", msg), SENSOR_DATA)
         subscribe("depth/camera_info", CAMERA_INFO, lambda msg: self._results.add("info", msg), SENSOR_DATA)
         subscribe("all_in_focus/image", IMAGE, lambda msg: self._results.add("sharp", msg), SENSOR_DATA)
         subscribe("true_depth/image", IMAGE, self._results.add_truth, SENSOR_DATA)
@@ -131,7 +138,9 @@ class ViewerApp:
                 depth_hz=(depths - old_depths) / seconds if seconds > 0 else math.nan,
                 latency_s=self._latency_s,
                 depth_count=depths,
-                drops=self._health.drops,
+                images=image_account(self._health.counts),
+                stacks=stack_account(self._health.counts),
+                unusable=self._health.unusable,
                 camera=self._inputs.camera,
                 error=self._results.error,
                 stale_depth=self._stale("depth", now_ns),
@@ -181,15 +190,15 @@ class _Inputs:
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         self._sets = StampedSets(2, lambda parts: "image" in parts, newer=WAITING_IMAGES, most=2 * WAITING_IMAGES)
-        self._newest: tuple[Message, FocusMetadata] | None = None
+        self._newest: tuple[str, tuple[int, ...], str, FocusMetadata] | None = None
 
     @property
     def camera(self) -> str:
         """Line of text on the newest image and its lens."""
         if self._newest is None:
             return ""
-        msg, focus = self._newest
-        parts = [msg.header.frame_id, f"{msg.width} × {msg.height} {msg.encoding}"]
+        frame_id, (height, width, *_), encoding, focus = self._newest
+        parts = [frame_id, f"{width} × {height} {encoding}"]
         if focus.focal_length_m > 0:
             parts.append(f"f = {focus.focal_length_m * 1e3:.3g} mm")
         if focus.f_number > 0:
@@ -207,19 +216,22 @@ class _Inputs:
     def _add(self, part: str, added_ns: int, value: Any) -> None:
         for stamp, parts in self._sets.add(part, added_ns, value):
             msg, focus = parts["image"], parts.get("focus", FocusMetadata(stamp, math.nan))
-            self._newest = (msg, focus)
-            self._viewer.show_frame(image_from_message(msg), focus.focus_diopters, stamp)
+            compressed = hasattr(msg, "format")
+            image = image_from_compressed(msg) if compressed else image_from_message(msg)
+            encoding = msg.format.partition(" compressed")[0] if compressed else msg.encoding
+            self._newest = (msg.header.frame_id, image.shape, encoding, focus)
+            self._viewer.show_frame(image, focus.focus_diopters, stamp)
 
 
 class _Results:
-    """Depth, sigma, camera_info and all-in-focus image, put together by stamp.
+    """Depth, sigma, confidence, camera_info and all-in-focus image, put together by stamp.
 
     A set is shown when it is whole, or, as far as it has come, when the next one begins: not every node publishes all.
     """
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
-        self._sets = StampedSets(4, lambda parts: "depth" in parts and self._info is not None)
+        self._sets = StampedSets(5, lambda parts: "depth" in parts and self._info is not None)
         self._info: Message | None = None
         self._truths: dict[int, Message] = {}
         self.error = ""
@@ -253,6 +265,7 @@ class _Results:
             image_from_message(parts["sharp"]) if "sharp" in parts else None,
             info.intrinsics,
             stamp,
+            depth_from_message(parts["confidence"]) if "confidence" in parts else None,
         )
 
 
@@ -269,44 +282,3 @@ def error_text(depth_m: Array, sigma_m: Array | None, truth_m: Array) -> str:
     if sigma_m is None:
         return text
     return f"{text}; {100 * np.mean(error[known] < 3 * sigma_m[known]):.0f} % within 3 sigma"
-
-
-class _Health:
-    """Warnings and drop counts from the diagnostics of some nodes."""
-
-    def __init__(self, image_topic: str, nodes: Collection[str]) -> None:
-        self._nodes = frozenset(nodes)
-        self._image_topic = image_topic
-        self._statuses: dict[str, tuple[int, Diagnostic]] = {}
-        self._heard_ns = 0
-
-    def add(self, msg: Message, now_ns: int) -> None:
-        for name, status in diagnostics_from_message(msg).items():
-            if not self._nodes or name.partition(":")[0] in self._nodes:
-                self._statuses.pop(name, None)
-                self._statuses[name] = (now_ns, status)
-                self._heard_ns = now_ns
-        newest = list(self._statuses.items())[-_MOST_STATUSES:]
-        self._statuses = {n: (t, s) for n, (t, s) in newest if now_ns - t < SILENCE_S * 1e9}
-
-    def is_fresh(self, now_ns: int) -> bool:
-        """True while diagnostics arrive."""
-        return bool(self._statuses) and now_ns - self._heard_ns < SILENCE_S * 1e9
-
-    @property
-    def warnings(self) -> list[str]:
-        """Lines for all parts that are not OK, the worst first."""
-        states = [(name, status) for name, (_, status) in self._statuses.items()]
-        worst_first = ("STALE", "ERROR", "WARN")
-        return [f"{n}: {status.message}" for level in worst_first for n, status in states if status.level == level]
-
-    @property
-    def drops(self) -> dict[str, int]:
-        """Unused images by cause, as counted by the nodes."""
-        counts: Counter[str] = Counter()
-        for _, status in self._statuses.values():
-            counts.update({cause.replace("_", " "): count for cause, count in drops(status).items()})
-            for cause in ("dropped", "malformed", "refused"):
-                if (lost := number(status, f"{self._image_topic} {cause}")) > 0:
-                    counts[f"{cause} on arrival"] += int(lost)
-        return counts

@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.optics.pinhole import Intrinsics, points_from_depth
-
-MOST_RELATIVE_SIGMA = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +70,3 @@ def make_cloud(
     points = points_from_depth(z, (fx, fy, cx, cy))[kept]
     spacing = float(np.median(points[:, 2])) / min(fx, fy) if len(points) else 0.0
     return Cloud(points, image[::stride, ::stride][kept], stride, spacing)
-
-
-def sigma_colors(depth_m: NDArray[np.float32], sigma_m: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Colours (H, W, 3) of sigma relative to the depth, dark at 0, yellow from `MOST_RELATIVE_SIGMA`."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = np.nan_to_num(sigma_m / depth_m / MOST_RELATIVE_SIGMA, nan=1.0, posinf=1.0)
-    values = np.rint(255 * np.clip(share, 0.0, 1.0)).astype(np.uint8)
-    return np.asarray(cv2.applyColorMap(values, cv2.COLORMAP_VIRIDIS)[..., ::-1], np.uint8)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dfs_ros.io.pictures import metre_ticks
+from dfs_ros.messages.node_status import Account
 from dfs_ros.viewer.status import FocusSample, ViewerStatus
 
 STYLE = """<style>
@@ -28,6 +28,7 @@ STYLE = """<style>
 .dfs-good,.dfs-warn{border-radius:5px;padding:4px 9px;margin-top:7px;border-left:3px solid;overflow-wrap:anywhere}
 .dfs-good{background:#1d2b22;border-color:#40c057;color:#8ce99a}
 .dfs-warn{background:#332b16;border-color:#fab005;color:#ffe066}
+.dfs-paused{background:#fab005;color:#1a1b1e;font-weight:700;letter-spacing:.12em;text-align:center;padding:3px}
 .dfs svg{display:block;width:100%;height:auto}
 img[src^="blob:"]{width:100%;border-radius:4px;background:#141517}
 /* viser's bottom sheet is wider than what it scrolls on a phone. */
@@ -45,8 +46,11 @@ ColorsAt = Callable[[NDArray[np.float64]], NDArray[np.uint8]]
 
 WIDTH_PX = 312
 """Width of drawings, at which their text has the size of other text."""
+BAR_PX = 234.0
+"""Length of a colour bar in such a drawing."""
 
 NO_VALUE = "–"
+_NOT_LOST = ("in stacks", "waiting")
 
 
 def title(text: str, note: str = "") -> str:
@@ -64,31 +68,33 @@ def warning(text: str) -> str:
     return f'<div class="dfs"><div class="dfs-warn">{escape(text)}</div></div>' if text else ""
 
 
-def depth_title(width: int, height: int, points: int, stale: str = "") -> str:
-    """Heading of the depth picture; its attribute marks for scripts that depth is shown."""
-    heading = title("Depth", f"{width} × {height} · {points:,} points")
+def depth_title(shown: str, width: int, height: int, points: int, stale: str = "", missing: bool = False) -> str:
+    """Heading of the picture of `shown`; its attribute marks for scripts that depth is shown."""
+    heading = title(shown, "not received" if missing else f"{width} × {height} · {points:,} points")
     return f"<div data-depth-images>{heading}{warning(stale)}</div>"
 
 
 def status_tiles(status: ViewerStatus, coverage: float, paused: bool = False) -> str:
-    """Tiles of rates, latency, coverage, drops, lens and warnings; NaN is a dash."""
-    drops = {cause: count for cause, count in status.drops.items() if count}
+    """Tiles of rates, latency, coverage, images, lens and warnings; NaN is a dash."""
+    images = status.images
+    unused = sum(count for name, count in images.outcomes.items() if name not in _NOT_LOST)
     tiles = [
         ("Images in", number(status.input_hz, "{:.1f}"), "Hz"),
         ("Depth out", number(status.depth_hz, "{:.1f}"), "Hz"),
         ("Latency", number(status.latency_s * 1e3, "{:.0f}"), "ms"),
         ("Pixels with depth", number(coverage * 100, "{:.0f}"), "%"),
         ("Depth images", number(status.depth_count, "{:.0f}"), ""),
-        ("Frames dropped", number(sum(drops.values()), "{:.0f}"), ""),
+        ("Images unused", number(100 * unused / images.total if images.total else math.nan, "{:.1f}"), "%"),
     ]
     body = "".join(
         f"<div class=dfs-tile><i>{name}</i><b>{value}<small>{unit}</small></b></div>" for name, value, unit in tiles
     )
-    text = warning("PAUSED: every page keeps what it shows; the node goes on" if paused else "")
+    text = '<div class="dfs dfs-paused">PAUSED</div>' if paused else ""
+    text += warning("This page keeps what it shows; the node and other browsers go on" if paused else "")
     text += f'<div class="dfs"><div class="dfs-tiles">{body}</div>'
-    if drops:
-        causes = " · ".join(f"{escape(cause)} <em>{count}</em>" for cause, count in sorted(drops.items()))
-        text += f'<div class="dfs-line">Dropped: {causes}</div>'
+    text += _account("Images sent", images) + _account("Stacks", status.stacks)
+    if status.unusable:
+        text += f'<div class="dfs-line">Messages not used: {_counts(status.unusable)}</div>'
     if status.camera:
         text += f'<div class="dfs-line"><em>{escape(status.camera)}</em></div>'
     if status.error:
@@ -100,32 +106,41 @@ def status_tiles(status: ViewerStatus, coverage: float, paused: bool = False) ->
     return text + "</div>"
 
 
-def color_bar(near_m: float, far_m: float, colors_at: ColorsAt, no_depth_png: bytes) -> str:
-    """Colour bar, uniform in inverse depth, with ticks in metres and a "no depth" sample."""
-    width, bar = float(WIDTH_PX), 238.0
+def _account(what: str, account: Account) -> str:
+    """Line of text such as "Images sent 12 = in stacks 10 + late 2"."""
+    if not account.total:
+        return ""
+    return f'<div class="dfs-line">{what} <em>{account.total:,}</em> = {_counts(account.outcomes, " + ")}</div>'
+
+
+def _counts(counts: Mapping[str, int], between: str = " · ") -> str:
+    return between.join(f"{escape(name)} <em>{count:,}</em>" for name, count in counts.items())
+
+
+def color_bar(shades: NDArray[np.uint8], ticks: Sequence[tuple[float, str]], unit: str, no_depth_png: bytes) -> str:
+    """Colour bar of evenly spaced `shades` (N, 3), ticks at shares of its length, and a "no depth" sample."""
     sample = base64.b64encode(no_depth_png).decode()
-    positions = np.linspace(0.0, 1.0, 33)
-    depths = 1.0 / (1.0 / near_m + positions * (1.0 / far_m - 1.0 / near_m))
     stops = "".join(
-        f'<stop offset="{p:.4f}" stop-color="rgb({r},{g},{b})"/>'
-        for p, (r, g, b) in zip(positions, colors_at(depths), strict=True)
+        f'<stop offset="{i / (len(shades) - 1):.4f}" stop-color="rgb({r},{g},{b})"/>'
+        for i, (r, g, b) in enumerate(shades)
     )
-    ticks = ""
-    for depth in metre_ticks(near_m, far_m, bar, 34):
-        x = bar * (1.0 / near_m - 1.0 / depth) / (1.0 / near_m - 1.0 / far_m)
-        anchor = "start" if x < 12 else "end" if x > bar - 12 else "middle"
-        ticks += (
+    marks = ""
+    for share, text in ticks:
+        x = BAR_PX * share
+        anchor = "start" if x < 12 else "end" if x > BAR_PX - 12 else "middle"
+        marks += (
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="12" y2="16" stroke="#909296"/>'
-            f'<text x="{x:.1f}" y="27" text-anchor="{anchor}">{depth:.3g}</text>'
+            f'<text x="{x:.1f}" y="27" text-anchor="{anchor}">{escape(text)}</text>'
         )
+    width = float(WIDTH_PX)
     return (
         f'<div class="dfs"><svg viewBox="0 0 {width:g} 31" font-size="11" fill="#c1c2c5" font-family="inherit">'
-        f'<defs><linearGradient id="dfs-depth">{stops}</linearGradient></defs>'
-        f'<rect width="{bar:g}" height="12" rx="2" fill="url(#dfs-depth)"/>{ticks}'
+        f'<defs><linearGradient id="dfs-shades">{stops}</linearGradient></defs>'
+        f'<rect width="{BAR_PX:g}" height="12" rx="2" fill="url(#dfs-shades)"/>{marks}'
         f'<image x="{width - 54:g}" width="54" height="12" preserveAspectRatio="none" '
         f'href="data:image/png;base64,{sample}"/>'
         f'<text x="{width - 27:g}" y="27" text-anchor="middle">no depth</text>'
-        f'<text x="{bar + 9:g}" y="27" fill="#909296" text-anchor="middle">m</text></svg></div>'
+        f'<text x="{BAR_PX + 2:g}" y="11" fill="#909296">{unit}</text></svg></div>'
     )
 
 
@@ -133,7 +148,7 @@ def focus_plot(samples: Sequence[FocusSample], colors_at: ColorsAt) -> str:
     """Plot of recent focus: dioptres left, metres right, dots in depth colours."""
     if not any(math.isfinite(sample.focus_diopters) for sample in samples):
         return '<div class="dfs dfs-line">No focus metadata</div>'
-    width, height, left, right, top, bottom = float(WIDTH_PX), 116.0, 26.0, 42.0, 7.0, 19.0
+    width, height, left, right, top, bottom = float(WIDTH_PX), 116.0, 26.0, 48.0, 7.0, 19.0
     seconds = np.array([s.stamp_ns - samples[-1].stamp_ns for s in samples]) * 1e-9
     focus = np.array([s.focus_diopters for s in samples])
     step, highest = _axis(float(np.nanmax(focus, initial=0.1)))

@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import viser
 from numpy.typing import NDArray
 
 from dfs_ros.optics.pinhole import Intrinsics
 from dfs_ros.viewer.cloud import Cloud
-from dfs_ros.viewer.server import Server
 
 VIEWS = ("Scene", "Camera", "Top", "Side")
 FIELD_OF_VIEW = math.radians(45)
+PHONE_PX = 640
+PHONE_FREE = 0.4
+"""Share of the height of a phone above viser's sheet."""
 Point = tuple[float, float, float]
 
 
@@ -57,15 +60,13 @@ class Extent:
 
 
 class Scene:
-    """3-D part of the page."""
+    """3-D part of the page of one browser."""
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    def __init__(self, client: viser.ClientHandle) -> None:
+        self._client = client
         self._extent: Extent | None = None
         self._marks: list[Any] = []
-        scene = server.scene
-        scene.set_up_direction("-y")
-        scene.world_axes.visible = False
+        scene = client.scene
         self._points = scene.add_point_cloud(
             "/cloud",
             np.zeros((0, 3), np.float32),
@@ -104,10 +105,12 @@ class Scene:
             self._place_camera(extent, intrinsics, size)
             self._place_floor(extent)
         if first:
-            self._place_view()
+            self._client.camera.fov = FIELD_OF_VIEW
+            self.look(VIEWS[0])
 
-    def look(self, camera: Any, view: str) -> None:
-        """Move a browser's camera to one of VIEWS."""
+    def look(self, view: str) -> None:
+        """Move the browser's camera to one of VIEWS."""
+        camera = self._client.camera
         camera.position, camera.look_at = self._pose(view)
 
     def _place_camera(self, extent: Extent, intrinsics: Intrinsics, size: tuple[int, int]) -> None:
@@ -131,20 +134,11 @@ class Scene:
         for mark in self._marks:
             mark.remove()
         self._marks = [
-            self._server.scene.add_label(
+            self._client.scene.add_label(
                 f"/marks/{z}", f"{z} m", position=(-half_width, floor, z), anchor="center-right", font_screen_scale=0.8
             )
             for z in range(section, depth + 1, section)
         ]
-
-    def _place_view(self) -> None:
-        """Set the first view of present and future browsers."""
-        start = self._server.initial_camera
-        start.fov = FIELD_OF_VIEW
-        start.position, start.look_at = self._pose(VIEWS[0])
-        for client in self._server.get_clients().values():
-            client.camera.fov = FIELD_OF_VIEW
-            self.look(client.camera, VIEWS[0])
 
     def _pose(self, view: str) -> tuple[Point, Point]:
         """(position, point looked at) of a named view."""
@@ -153,9 +147,26 @@ class Scene:
         if view == "Camera":
             return (0.0, 0.0, 0.0), (0.0, 0.0, self._extent.median_depth_m)
         center, radius = self._extent.ball()
+        camera = self._client.camera
+        free = PHONE_FREE if is_phone(camera) else 1.0
         # "Top" is slightly tilted: straight down, the screen's up direction is undefined.
         direction = {"Scene": (0.38, -0.38, -0.84), "Top": (0.0, -1.0, -0.02), "Side": (1.0, 0.0, 0.0)}[view]
         closeness = 0.75 if view == "Scene" else 1.0  # along its length the ball looks emptier
-        distance = closeness * radius / math.sin(FIELD_OF_VIEW / 2)
-        x, y, z = (c + distance * d for c, d in zip(center, direction, strict=True))
-        return (x, y, z), center
+        tangent = math.tan(FIELD_OF_VIEW / 2)
+        distance = closeness * radius / math.sin(math.atan(tangent * min(camera.aspect, free)))  # the narrower side
+        # The sheet of a phone hides the lower part: look below the ball, so that it stands in the middle of the rest.
+        backward = np.array(direction) / np.linalg.norm(direction)
+        up = np.array([0.0, -1.0, 0.0]) - backward * -backward[1]
+        below = up / np.linalg.norm(up) * (1.0 - free) * distance * tangent
+        aim = np.array(center) - below
+        return _point(aim + distance * backward), _point(aim)
+
+
+def is_phone(camera: Any) -> bool:
+    """True for the camera of a browser as narrow as a phone, where viser shows its panels as a sheet."""
+    return bool(camera.image_width < PHONE_PX)
+
+
+def _point(place: NDArray[np.float64]) -> Point:
+    x, y, z = (float(value) for value in place)
+    return x, y, z

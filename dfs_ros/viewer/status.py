@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from dfs_ros.messages.node_status import NONE, Account
+
 
 @dataclass(frozen=True)
 class ViewerStatus:
@@ -19,8 +21,10 @@ class ViewerStatus:
         Time from the stamp of a depth image to its reception.
     depth_count
         Depth images so far.
-    drops
-        Unused frames, by cause.
+    images, stacks
+        What became of the camera's images and of the stacks made of them.
+    unusable
+        Messages that could not be used, or that a full queue or the network lost, by cause.
     camera
         Line of text on camera and lens.
     warnings
@@ -37,7 +41,9 @@ class ViewerStatus:
     depth_hz: float = math.nan
     latency_s: float = math.nan
     depth_count: float = math.nan
-    drops: Mapping[str, int] = field(default_factory=dict)
+    images: Account = NONE
+    stacks: Account = NONE
+    unusable: Mapping[str, int] = field(default_factory=dict)
     camera: str = ""
     warnings: tuple[str, ...] = ()
     received: bool = False

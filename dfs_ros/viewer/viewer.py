@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import TracebackType
 
 import numpy as np
@@ -17,27 +17,20 @@ from numpy.typing import NDArray
 from dfs_ros.config import ViewerConfig
 from dfs_ros.optics.pinhole import Intrinsics
 from dfs_ros.viewer import html
-from dfs_ros.viewer.page import DepthData, FrameData, Page
+from dfs_ros.viewer.data import DepthData, FrameData, Shown
+from dfs_ros.viewer.page import Page
 from dfs_ros.viewer.server import start_server, stop_server
 from dfs_ros.viewer.status import FocusSample, ViewerStatus
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False)
-class _Newest:
-    depth: DepthData | None = None
-    frame: FrameData | None = None
-    status: ViewerStatus = field(default_factory=ViewerStatus)
-    history: tuple[FocusSample, ...] = ()
-
-
 class Viewer:
     """Viewer: page with point cloud, depth, all-in-focus and input images, sweep, status.
 
-    The `show_...` methods keep the newest data of each kind and return at once; a thread updates the page at most
-    `config.rate_hz` times a second, only while a browser is connected. Arrays are kept, not copied: do not write to
-    them afterwards.
+    The `show_...` methods keep the newest data of each kind and return at once; a thread updates the pages at most
+    `config.rate_hz` times a second. Each browser has a page of its own, with its own controls. Arrays are kept, not
+    copied: do not write to them afterwards.
 
     Raises OSError for a port in use or a host that is not an address of this machine.
 
@@ -50,14 +43,20 @@ class Viewer:
     def __init__(self, config: ViewerConfig | None = None) -> None:
         self._config = config or ViewerConfig()
         self._lock = threading.Condition()
-        self._newest = _Newest()
+        self._newest = Shown()
         self._history: deque[FocusSample] = deque(maxlen=self._config.focus_frames)
         self._changed = False
-        self._redraw = False
         self._closing = False
+        self._capture: Callable[[], str] | None = None
+        self._pages: dict[int, Page] = {}
         self._server = start_server(self._config.host, self._config.port, html.TITLE, self._config.max_connections)
-        self._page = Page(self._server, self._config, self._on_control)
-        self._server.on_client_connect(self._on_connect)
+        self._server.gui.configure_theme(
+            dark_mode=True, show_logo=False, show_share_button=False, brand_color=(34, 139, 230)
+        )
+        self._server.scene.set_up_direction("-y")
+        self._server.scene.world_axes.visible = False
+        self._server.on_client_connect(self._on_change)
+        self._server.on_client_disconnect(self._on_change)
         self._thread = threading.Thread(target=self._run, name="dfs-viewer", daemon=True)
         self._thread.start()
 
@@ -76,6 +75,7 @@ class Viewer:
         all_in_focus: NDArray[np.uint8] | None,
         intrinsics: tuple[float, float, float, float],
         stamp_ns: int,
+        confidence: NDArray[np.float32] | None = None,
     ) -> None:
         """Show a depth image.
 
@@ -91,10 +91,15 @@ class Viewer:
             fx, fy, cx, cy in pixels of these images.
         stamp_ns
             Stamp of the reference image.
+        confidence
+            float32 (H, W), 0 to 1, or None.
 
         Raises ValueError or TypeError for other shapes, types and intrinsics.
         """
-        self._put(depth=DepthData(*_checked_depth(depth_m, sigma_m, all_in_focus, intrinsics), int(stamp_ns)))
+        checked = _checked_depth(depth_m, sigma_m, all_in_focus, intrinsics)
+        if confidence is not None:
+            confidence = _float_image(confidence, "confidence", checked[0].shape)
+        self._put(depth=DepthData(*checked, int(stamp_ns), confidence))
 
     def show_frame(self, image: NDArray[np.uint8], focus_diopters: float, stamp_ns: int) -> None:
         """Show an input image, uint8 RGB or grey, with its focus (NaN = unknown)."""
@@ -114,7 +119,9 @@ class Viewer:
 
     def offer_capture(self, capture: Callable[[], str]) -> None:
         """Add a button that calls `capture`, which may take its time, and shows the text that it returns."""
-        self._page.offer_capture(capture)
+        self._capture = capture
+        for page in list(self._pages.values()):
+            page.offer_capture(capture)
 
     def close(self) -> None:
         """Stop serving and free the port. May be repeated."""
@@ -147,52 +154,46 @@ class Viewer:
             self._changed = True
             self._lock.notify_all()
 
-    # The two callbacks run in the server's event loop.
-
     def _on_control(self) -> None:
         with self._lock:
-            self._changed = self._redraw = True
+            self._changed = True
             self._lock.notify_all()
 
-    async def _on_connect(self, _: object) -> None:
-        with self._lock:
-            self._lock.notify_all()
+    async def _on_change(self, _: object) -> None:  # in the server's event loop
+        self._on_control()
 
     # The thread that draws.
 
     def _run(self) -> None:
-        shown = _Newest()
         reported = ""
         while True:
             with self._lock:
-                self._lock.wait_for(lambda: self._closing or (self._changed and bool(self._server.get_clients())))
+                self._lock.wait_for(lambda: self._closing or self._changed)
                 if self._closing:
                     return
                 newest = replace(self._newest, history=tuple(self._history))
-                redraw = self._redraw
-                self._changed = self._redraw = False
+                self._changed = False
             started = time.monotonic()
-            try:
-                if self._page.paused:
-                    newest = shown
-                self._draw(newest, shown, redraw)
-                shown = newest
-            except Exception as error:  # a fault of the viewer must not stop the robot; one line for each new cause
-                if repr(error) != reported:
-                    reported = repr(error)
-                    _log.exception("viewer: drawing failed")
+            for page in self._present_pages():
+                try:
+                    page.show(newest)
+                except Exception as error:  # a fault of the viewer must not stop the robot; one line for each new cause
+                    if repr(error) != reported:
+                        reported = repr(error)
+                        _log.exception("viewer: drawing failed")
             rest = 1.0 / self._config.rate_hz - (time.monotonic() - started)
             with self._lock:
                 self._lock.wait_for(lambda: self._closing, timeout=max(rest, 0.0))
 
-    def _draw(self, newest: _Newest, shown: _Newest, redraw: bool) -> None:
-        if newest.depth is not None and newest.depth is not shown.depth:
-            self._page.show_depth(newest.depth)
-        elif redraw:
-            self._page.redraw()
-        if newest.frame is not None and newest.frame is not shown.frame:
-            self._page.show_frame(newest.frame, newest.history)
-        self._page.show_status(newest.status)
+    def _present_pages(self) -> list[Page]:
+        """Pages of the browsers that are connected."""
+        clients = self._server.get_clients()
+        pages = {
+            number: self._pages.get(number) or Page(client, self._config, self._on_control, self._capture)
+            for number, client in clients.items()
+        }
+        self._pages = pages
+        return list(pages.values())
 
 
 def _checked_depth(
@@ -203,9 +204,7 @@ def _checked_depth(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.uint8] | None, Intrinsics]:
     depth_m = _float_image(depth_m, "depth_m")
     if sigma_m is not None:
-        sigma_m = _float_image(sigma_m, "sigma_m")
-        if sigma_m.shape != depth_m.shape:
-            raise ValueError(f"sigma_m: expected the shape of depth_m {depth_m.shape}, received {sigma_m.shape}")
+        sigma_m = _float_image(sigma_m, "sigma_m", depth_m.shape)
     if all_in_focus is not None:
         _check_image(all_in_focus, "all_in_focus", depth_m.shape)
         if all_in_focus.ndim == 2:
@@ -216,12 +215,14 @@ def _checked_depth(
     return depth_m, sigma_m, all_in_focus, Intrinsics(*values)
 
 
-def _float_image(array: NDArray[np.float32], name: str) -> NDArray[np.float32]:
+def _float_image(array: NDArray[np.float32], name: str, size: tuple[int, ...] | None = None) -> NDArray[np.float32]:
     if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
         found = getattr(array, "dtype", type(array).__name__)
-        raise TypeError(f"{name}: expected a float32 array in metres, received {found}")
+        raise TypeError(f"{name}: expected a float32 array, received {found}")
     if array.ndim != 2 or array.size == 0:
         raise ValueError(f"{name}: expected shape (H, W), received {array.shape}")
+    if size is not None and array.shape != size:
+        raise ValueError(f"{name}: expected the shape of depth_m {size}, received {array.shape}")
     return np.asarray(array, np.float32)
 
 

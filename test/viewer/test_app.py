@@ -12,8 +12,10 @@ import pytest
 from viewer_browser import Browser
 
 from dfs_ros.config import Config, ViewerConfig
+from dfs_ros.messages.compressed import compressed_message
 from dfs_ros.messages.convert import (
     CAMERA_INFO,
+    COMPRESSED,
     DIAGNOSTICS,
     FOCUS,
     IMAGE,
@@ -42,6 +44,7 @@ TOPICS = {
     "focus": FOCUS,
     "depth/image": IMAGE,
     "depth/sigma": IMAGE,
+    "depth/confidence": IMAGE,
     "depth/camera_info": CAMERA_INFO,
     "all_in_focus/image": IMAGE,
     "true_depth/image": IMAGE,
@@ -85,6 +88,7 @@ class Setup:
         sharp = np.full((*SIZE, 3), round(depth_m * 10), np.uint8)
         parts = {
             "depth/sigma": depth_message(0 * depth + sigma_m if sigma_m else 0.1 * depth, stamp_ns, "camera"),
+            "depth/confidence": depth_message(np.full(SIZE, 0.5, np.float32), stamp_ns, "camera"),
             "depth/image": depth_message(depth, stamp_ns, "camera", encoding),
             "all_in_focus/image": image_message(sharp, stamp_ns, "camera"),
             "depth/camera_info": camera_info_message(PINHOLE, SIZE, stamp_ns, "camera"),
@@ -112,7 +116,7 @@ def test_results_are_shown_by_stamp(setup: Setup) -> None:
     np.testing.assert_allclose(setup.browser.points[0], ((0 - 9) / 25 * 2, (1 - 6.5) / 24 * 2, 2), rtol=1e-6)
 
 
-@pytest.mark.parametrize("missing", ["depth/sigma", "all_in_focus/image"])
+@pytest.mark.parametrize("missing", ["depth/sigma", "depth/confidence", "all_in_focus/image"])
 def test_results_without_some_topic_are_shown_when_the_next_begin(setup: Setup, missing: str) -> None:
     is_at = median_depth(setup.browser)
     setup.depth(START_NS, 2.0, missing)
@@ -188,21 +192,50 @@ def test_rates_latency_drops_and_warnings(setup: Setup) -> None:
         if i % 5 == 4:
             setup.depth(now - 150 * MS, 2.0)
         setup.advance(50)
-    counts = {"used": 90, "late": 2, "no_focus": 1, "received": 93, "/image dropped": 4}
+    images = {"received": 95, "used": 90, "late": 2, "no_focus": 1, "dropped": 5, "bad_image": 3}
+    stacks = {"stacks": 18, "published": 4, "superseded": 12, "failed": 1}
     diagnostics = {
-        "dfs: stack": Diagnostic("OK", "fine", counts),
-        "dfs: network": Diagnostic("WARN", "slow <b>", {"late": 5}),
+        "dfs: depth": Diagnostic("OK", "fine", images | stacks),
+        "dfs: transport": Diagnostic("WARN", "slow <b>", {"/image dropped": 4}),
         "dfs: lens": Diagnostic("ERROR", "stuck"),
-        "wheels: motor": Diagnostic("ERROR", "not ours", {"late": 1000}),
+        "wheels: motor": Diagnostic("ERROR", "not ours", {"late": 1000, "received": 1000}),
+        "left/dfs: depth": Diagnostic("ERROR", "of another camera", {"received": 1000}),
     }
     setup.publish("/diagnostics", diagnostics_message(diagnostics, setup.bus.now_ns()))
     setup.advance(500)
     # Since the first status, 1.5 s ago: 20 images and 4 depth images.
-    setup.shows(f">{20 / 1.5:.1f}<", f">{4 / 1.5:.1f}<", ">150<", "dfs: lens: stuck", "slow &lt;b&gt;", ">12<")
+    setup.shows(f">{20 / 1.5:.1f}<", f">{4 / 1.5:.1f}<", ">150<", "dfs: lens: stuck", "slow &lt;b&gt;", ">8.0<")
     text = setup.browser.text
     assert text.index("stuck") < text.index("slow")
-    assert "late <em>7</em>" in text and "no focus <em>1</em>" in text and "dropped on arrival <em>4</em>" in text
-    assert "not ours" not in text and "used" not in text
+    account = (
+        "in stacks <em>90</em> + never arrived <em>5</em> + late <em>2</em> + no focus <em>1</em> + waiting <em>2</em>"
+    )
+    assert f"Images sent <em>100</em> = {account}<" in text
+    account = "depth images <em>4</em> + superseded by a newer one <em>12</em> + failed <em>1</em>"
+    assert f"Stacks <em>18</em> = {account} + under way or not wanted <em>1</em><" in text
+    assert "Messages not used: bad image <em>3</em> · lost by a full queue or the network <em>4</em><" in text
+    assert "not ours" not in text and "of another camera" not in text
+
+
+def test_compressed_images_in_a_namespace() -> None:
+    settings = Config.from_dict({"node": {"image_transport": "compressed"}})
+    with Viewer(ViewerConfig(port=0, rate_hz=30)) as viewer, Browser(viewer) as browser:
+        bus = LocalBus(start_ns=START_NS)
+        transport = LocalTransport("viewer", bus, namespace="/left", config=settings)
+        ViewerApp(transport, viewer, nodes=("dfs",))
+        node = LocalTransport("dfs", bus, namespace="/left")
+        node.create_publisher("image/compressed", COMPRESSED).publish(
+            compressed_message(np.zeros((*SIZE, 3), np.uint8), START_NS, "camera")
+        )
+        node.create_publisher("focus", FOCUS).publish(focus_message(FocusMetadata(START_NS, 2.5), "camera"))
+        diagnostics = node.create_publisher("/diagnostics", DIAGNOSTICS)
+        counts = {"/left/image/compressed dropped": 3}
+        diagnostics.publish(diagnostics_message({"left/dfs: transport": Diagnostic("OK", "", counts)}, START_NS))
+        bus.advance_to(START_NS + 600 * MS)
+        while transport.spin_once(0):
+            pass
+        wanted = ("2.5 dioptres = 0.4 m", "camera · 20 × 12 rgb8; jpeg", "by a full queue or the network <em>3</em>")
+        browser.until(lambda: all(text in browser.text for text in wanted))
 
 
 def test_silence_is_a_warning(setup: Setup) -> None:

@@ -11,7 +11,6 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-import cv2
 import numpy as np
 import psutil
 import pytest
@@ -20,9 +19,11 @@ from hypothesis import strategies as st
 from viewer_browser import HEIGHT, INTRINSICS, RNG, WIDTH, Browser, scene, viewer
 
 from dfs_ros.config import ViewerConfig
-from dfs_ros.io.pictures import colorize_depth
+from dfs_ros.io.pictures import colorize_confidence, colorize_depth, colorize_sigma, depth_range, sigma_range
+from dfs_ros.messages.node_status import Account
 from dfs_ros.viewer import html
-from dfs_ros.viewer.cloud import grid_stride, hide_uncertain, make_cloud, sigma_colors
+from dfs_ros.viewer.cloud import grid_stride, hide_uncertain, make_cloud
+from dfs_ros.viewer.colours import Colours
 from dfs_ros.viewer.scene import Extent
 from dfs_ros.viewer.status import FocusSample, ViewerStatus
 from dfs_ros.viewer.viewer import Viewer
@@ -87,15 +88,37 @@ def colors_at(depth_m: np.ndarray) -> np.ndarray:
     return colorize_depth(np.asarray(depth_m, np.float32)[None], 0.5, 2.0)[0]
 
 
-def test_color_bar_puts_metres_where_their_color_is() -> None:
-    bar = html.color_bar(0.5, 2.0, colors_at, b"png")
-    ticks = {float(m): float(x) for x, m in re.findall(r'<text x="([\d.]+)" y="27" text-anchor="\w+">([\d.]+)<', bar)}
-    assert ticks[0.5] == 0.0
-    # Even in inverse depth: 1 m lies 2/3 of the way from 2 to 0.5 dioptres.
-    assert ticks[1.0] == pytest.approx(2 / 3 * ticks[2.0], abs=0.1)
+def ticks_of(bar: str) -> dict[str, float]:
+    return {text: float(x) for x, text in re.findall(r'<text x="([\d.]+)" y="27" text-anchor="\w+">([\d.]+)<', bar)}
+
+
+def shade_at(bar: str, share: float) -> list[int]:
     stops = re.findall(r'stop offset="([\d.]+)" stop-color="rgb\((\d+),(\d+),(\d+)\)"', bar)
-    at_1m = min(stops, key=lambda stop: abs(float(stop[0]) - 2 / 3))
-    np.testing.assert_allclose([int(v) for v in at_1m[1:]], colors_at(np.array([1.0]))[0], atol=12)
+    return [int(v) for v in min(stops, key=lambda stop: abs(float(stop[0]) - share))[1:]]
+
+
+def test_bar_of_depth_is_even_in_inverse_depth() -> None:
+    bar = Colours(depth_m=(0.5, 2.0)).bar("Depth")
+    ticks = ticks_of(bar)
+    assert ticks["0.5"] == 0.0 and ">m<" in bar
+    # 1 m lies 2/3 of the way from 2 to 0.5 dioptres.
+    assert ticks["1"] == pytest.approx(2 / 3 * ticks["2"], abs=0.1)
+    np.testing.assert_allclose(shade_at(bar, 2 / 3), colors_at(np.array([1.0]))[0], atol=12)
+
+
+def test_bar_of_sigma_is_logarithmic_in_millimetres() -> None:
+    bar = Colours(sigma_m=(0.001, 0.1)).bar("Sigma")
+    ticks = ticks_of(bar)
+    assert ticks["1"] == 0.0 and ticks["10"] == pytest.approx(ticks["100"] / 2, abs=0.1) and ">mm<" in bar
+    dark, middle, bright = (sum(shade_at(bar, share)) for share in (0.0, 0.5, 1.0))
+    assert dark < middle < bright
+    np.testing.assert_allclose(shade_at(bar, 0.5), colorize_sigma(np.float32([[0.01]]), 0.001, 0.1)[0, 0], atol=12)
+
+
+def test_bar_of_confidence_has_no_unit() -> None:
+    bar = Colours().bar("Confidence")
+    assert ticks_of(bar)["0.5"] == pytest.approx(html.BAR_PX / 2, abs=0.1) and ">m<" not in bar and ">mm<" not in bar
+    np.testing.assert_array_equal(shade_at(bar, 1.0), colorize_confidence(np.float32([[1.0]]))[0, 0])
 
 
 def test_focus_plot_marks_every_known_frame() -> None:
@@ -117,21 +140,21 @@ def test_focus_plot_of_odd_histories(focus: list[float]) -> None:
 
 def test_status_shows_unknown_as_dash_and_escapes_what_came_over_the_wire() -> None:
     tiles = html.status_tiles(ViewerStatus(), math.nan)
-    assert tiles.count(f"<b>{html.NO_VALUE}<") == 5 and "No warnings" not in tiles
+    assert tiles.count(f"<b>{html.NO_VALUE}<") == 6 and "No warnings" not in tiles
     status = ViewerStatus(
         29.94,
         5.0,
         0.1826,
         7,
-        {"<late>": 3, "lens moving": 12, "never": 0},
-        "<script>x</script>",
-        ("<img src=x>",),
-        True,
+        Account(100, {"in stacks": 84, "waiting": 1, "<late>": 3, "lens moving": 12}),
+        camera="<script>x</script>",
+        warnings=("<img src=x>",),
+        received=True,
     )
     tiles = html.status_tiles(status, 0.634)
-    for text in (">29.9<", ">5.0<", ">183<", ">63<", ">15<", "&lt;late&gt;", "&lt;script&gt;", "&lt;img src=x&gt;"):
+    for text in (">29.9<", ">5.0<", ">183<", ">63<", ">15.0<", "&lt;late&gt;", "&lt;script&gt;", "&lt;img src=x&gt;"):
         assert text in tiles
-    assert "<script" not in tiles and "<img" not in tiles and "never" not in tiles
+    assert "<script" not in tiles and "<img" not in tiles
     assert "No warnings" in html.status_tiles(ViewerStatus(received=True), 1.0)
 
 
@@ -168,7 +191,7 @@ def test_close_frees_port_and_threads() -> None:
     with Browser(viewer) as browser:
         viewer.show_depth(**scene())
         browser.until(lambda: browser.updates)
-        browser.set("Colour", "Depth")
+        browser.set("Panel", "Sigma")
     viewer.close()
     viewer.close()
     with socket.socket() as probe:
@@ -241,20 +264,68 @@ def test_a_click_measures_a_pixel_and_a_drag_an_area(viewer: Viewer) -> None:
         browser.until(lambda: f"24 points: median {median:,.0f} ± {doubt:,.0f} mm" in browser.text)
 
 
-def test_sigma_as_colours() -> None:
-    depth = np.array([[2.0, 2.0, 2.0, 2.0, np.nan]], np.float32)
-    sigma = np.array([[0.0, 0.1, 0.2, 5.0, np.nan]], np.float32)
-    colors = sigma_colors(depth, sigma)[0].astype(int)
-    dark, yellow = cv2.applyColorMap(np.uint8([[0, 255]]), cv2.COLORMAP_VIRIDIS)[0, :, ::-1]
-    np.testing.assert_array_equal(colors[[0, 2, 3, 4]], [dark, yellow, yellow, yellow])
-    assert dark.sum() < colors[1].sum() < yellow.astype(int).sum()
+def test_panel_shows_depth_sigma_or_confidence(viewer: Viewer) -> None:
+    data = scene()
+    confidence = np.linspace(0, 1, HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
+    sigma_m = 0.001 + 0.1 * confidence
+    with Browser(viewer) as browser:
+        viewer.show_depth(**{**data, "sigma_m": sigma_m}, confidence=confidence)
+        browser.until(lambda: browser.updates)
+        browser.set("Points", "As the panel")
+        for shown, expected in (
+            ("Sigma", colorize_sigma(sigma_m, *sigma_range(sigma_m))),
+            ("Confidence", colorize_confidence(confidence)),
+            ("Depth", colorize_depth(data["depth_m"], *depth_range(data["depth_m"]))),
+        ):
+            browser.set("Panel", shown)
+            browser.until(lambda colors=expected: np.array_equal(browser.colors, colors.reshape(-1, 3)))
+            browser.until(lambda title=f"<b>{shown}</b>": title in browser.text)
+        viewer.show_depth(**{**data, "sigma_m": None})
+        browser.set("Panel", "Confidence")
+        browser.until(lambda: "<b>Confidence</b><span>not received" in browser.text)
+
+
+def test_each_browser_has_its_own_controls(viewer: Viewer) -> None:
+    data = scene()
+    with Browser(viewer) as first, Browser(viewer) as second:
+        viewer.show_depth(**data)
+        for browser in (first, second):
+            browser.until(lambda browser=browser: browser.updates)
+        first.set("Pause", True)
+        first.set("Panel", "Sigma")
+        first.until(lambda: "PAUSED" in first.text and "<b>Sigma</b>" in first.text)
+        pointer = {"ray_origin": (0, 0, 0), "modifier": None, "screen_pos": ((0.5, 0.5),)}
+        first.send("ScenePointerMessage", event_type="click", ray_direction=(0, 0, -1), **pointer)
+        first.until(lambda: "No depth there" in first.text)
+        viewer.show_depth(**scene(2.0))
+        second.until(lambda: second.points[:, 2].min() == 2.0)
+        first.drain(0.3)
+        assert first.points[:, 2].min() == 1.0
+        assert not any(text in second.text for text in ("PAUSED", "<b>Sigma</b>", "No depth there"))
+        with Browser(viewer) as third:  # a new one begins with its own, and the newest depth
+            third.until(lambda: third.updates)
+            assert third.points[:, 2].min() == 2.0 and "PAUSED" not in third.text
+        first.set("Pause", False)
+        first.until(lambda: first.points[:, 2].min() == 2.0)
+
+
+def test_what_was_measured_follows_the_depth(viewer: Viewer) -> None:
+    fx, fy, cx, cy = INTRINSICS
+    pointer = {"ray_origin": (0, 0, 0), "modifier": None, "screen_pos": ((0.5, 0.5),)}
+    with Browser(viewer) as browser:
+        viewer.show_depth(**scene(1.0))
+        browser.until(lambda: browser.updates)
+        browser.send("ScenePointerMessage", event_type="click", ray_direction=(-cx / fx, -cy / fy, 1.0), **pointer)
+        browser.until(lambda: "Pixel (0, 0): 1,000 ± 20 mm" in browser.text)
+        viewer.show_depth(**scene(2.0))
+        browser.until(lambda: "Pixel (0, 0): 2,000 ± 40 mm" in browser.text)
 
 
 def test_nothing_is_drawn_without_a_browser(viewer: Viewer) -> None:
     viewer.show_depth(**scene(1.0))
     viewer.show_depth(**scene(2.0))
     time.sleep(0.2)
-    assert viewer._page.cloud is None
+    assert viewer._pages == {}
     with Browser(viewer) as browser:
         browser.until(lambda: browser.updates)
         assert browser.points[:, 2].min() == 2.0  # the newest
@@ -298,7 +369,7 @@ def test_controls(viewer: Viewer) -> None:
         browser.until(lambda: len(browser.points) == HEIGHT * (WIDTH - 5))
         browser.set("Point size", 2.0)
         browser.until(lambda: browser.nodes["/cloud"]["point_size"] > 1.5 * size)
-        browser.set("Colour", "Depth")
+        browser.set("Points", "As the panel")
         browser.until(lambda: not np.array_equal(browser.colors, data["all_in_focus"][:, 5:].reshape(-1, 3)))
         browser.set("Auto range", False)
         browser.set("Range [m]", (4.0, 2.0))  # in the wrong order

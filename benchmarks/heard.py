@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,12 +20,20 @@ from dfs_ros.messages.convert import (
     stamp_ns,
 )
 from dfs_ros.messages.node_status import number
+from dfs_ros.messages.stamped import StampedSets
 from dfs_ros.simulation.scenes import demo_scene
 from dfs_ros.transport.base import RELIABLE, SENSOR_DATA, Transport
 
 LEAST_COVERAGE = 0.3
 """Share of a plane's pixels with depth, below which it counts as absent."""
 OUTCOMES = ("received", "dropped", "early", "late", "no_focus", "incomplete", "stacks", "superseded")
+
+
+class PlaneError(NamedTuple):
+    """Error of the median depth of a plane, as a share of its depth, and its size in median standard deviations."""
+
+    share: float
+    sigmas: float
 
 
 class Heard:
@@ -40,11 +50,13 @@ class Heard:
         self.state = self.message = ""
         self.camera_warning = ""
         self.latency_s = math.nan
-        self.planes: list[dict[str, float]] = []
-        """Relative errors of the planes, for each depth image since :meth:`restart`."""
+        self.planes: list[dict[str, PlaneError]] = []
+        """Errors of the planes, for each depth image since :meth:`restart`."""
+        self._sets = StampedSets(2)
         subscribe = transport.create_subscription
         subscribe(f"{namespace}/focus", FOCUS, self._add_focus, RELIABLE)
-        subscribe(f"{namespace}/depth/image", IMAGE, self._add_depth, RELIABLE)
+        for part in ("image", "sigma"):
+            subscribe(f"{namespace}/depth/{part}", IMAGE, partial(self._add_depth, part), RELIABLE)
         subscribe("/diagnostics", DIAGNOSTICS, self._add_diagnostics, SENSOR_DATA)
 
     @property
@@ -70,15 +82,16 @@ class Heard:
     def _add_focus(self, msg: Message) -> None:
         self._sent.append((stamp_ns(msg.header.stamp), msg.sweep_id * msg.count + msg.index + 1))
 
-    def _add_depth(self, msg: Message) -> None:
-        depth_m = depth_from_message(msg)
-        found = {}
-        for name, (mask, true_m) in self._planes.items():
-            seen = depth_m[mask]
-            known = np.isfinite(seen)
-            if known.mean() >= LEAST_COVERAGE:
-                found[name] = float(np.median(seen[known]) / true_m - 1.0)
-        self.planes.append(found)
+    def _add_depth(self, part: str, msg: Message) -> None:
+        for _, parts in self._sets.add(part, stamp_ns(msg.header.stamp), msg):
+            depth_m, sigma_m = depth_from_message(parts["image"]), depth_from_message(parts["sigma"])
+            found = {}
+            for name, (mask, true_m) in self._planes.items():
+                known = mask & np.isfinite(depth_m)
+                if known.sum() >= LEAST_COVERAGE * mask.sum():
+                    error_m = float(np.median(depth_m[known])) - true_m
+                    found[name] = PlaneError(error_m / true_m, abs(error_m) / float(np.median(sigma_m[known])))
+            self.planes.append(found)
 
     def _add_diagnostics(self, msg: Message) -> None:
         found = diagnostics_from_message(msg)

@@ -65,7 +65,6 @@ if TYPE_CHECKING:
 _Self = TypeVar("_Self", bound="DepthNode")
 # Sensor data, with a queue of a third of a second at 30 Hz, as long as a busy machine may hold the receiving threads.
 _INPUT = Qos(reliable=False, depth=10)
-_RELIABLE_INPUT = Qos(reliable=True, depth=10)
 _COMMANDS = Qos(reliable=True, depth=50)  # a lost one would make the following depth wrong
 # Longest spans that `~/capture` waits for: the stack under way, the next, and the silence that ends it.
 _CAPTURE_SPANS = 3
@@ -199,11 +198,9 @@ class DepthNode:
         """Subscribe to all inputs; the images come first."""
         subscribe = self._transport.create_subscription
         settings = self._transport.parameters.config.node
-        quality = _RELIABLE_INPUT if settings.reliable_input else _INPUT
-        if settings.image_transport == "compressed":
-            images = subscribe(self._transport.resolve("image") + "/compressed", COMPRESSED, self._on_image, quality)
-        else:
-            images = subscribe("image", IMAGE, self._on_image, quality)
+        quality = dataclasses.replace(_INPUT, reliable=settings.reliable_input)
+        end, kind = ("/compressed", COMPRESSED) if settings.image_transport == "compressed" else ("", IMAGE)
+        images = subscribe(self._transport.resolve("image") + end, kind, self._on_image, quality)
         self._lens.rectified = rectified(images.topic, settings.image_geometry)
         subscriptions = [images, subscribe("camera_info", CAMERA_INFO, self._on_camera_info, quality)]
         if settings.focus_source == "diagnostics":
@@ -312,9 +309,8 @@ class DepthNode:
 
         began = time.monotonic()
         self._estimator = DepthEstimator(self._transport.parameters.config, one_camera=True)
-        self._transport.log(
-            "info", f"ready, network: {self._estimator.network} (loaded in {time.monotonic() - began:.1f} s)"
-        )
+        seconds = time.monotonic() - began
+        self._transport.log("info", f"ready, network: {self._estimator.network} (loaded in {seconds:.1f} s)")
 
     def _compute(self, job: _Job) -> None:
         topics = self._outputs.wanted()

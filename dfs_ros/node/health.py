@@ -150,7 +150,7 @@ class Health:
         if silence_s > now.silence_s:
             who = "" if now.image_publishers else ": nobody publishes it"
             if now.image_publishers and new["unmatched_focus"]:
-                who = ", but their focus comes: does the network lose large messages?"
+                who = ", but their focus comes: the network loses large messages, set node.reliable_input"
             errors.append(f"no image on {now.image_topic} for {silence_s:.0f} s{who}")
         else:
             useless = {cause: new[cause] for cause in _USELESS if new[cause]}

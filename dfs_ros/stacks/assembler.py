@@ -132,6 +132,7 @@ class StackAssembler:
         self._passed: deque[int] = deque(maxlen=64)  # stamps of it and its predecessors
         self._numbering: Numbering | None = None
         self._joined = False  # a first frame came
+        self._ledger.unplaced = 0
         self._optics = Optics()
 
     @property
@@ -309,6 +310,7 @@ class StackAssembler:
         del self._images[stamp_ns]
         early = self._first_focus_ns is not None and stamp_ns < self._first_focus_ns
         self._ledger.count("early" if early else "no_focus")
+        self._ledger.unplaced += not early
 
     def _drop_focus(self) -> None:
         self._ledger.count("unmatched_focus", len(self._focus))
@@ -326,7 +328,9 @@ class StackAssembler:
         if stamp_ns in self._images or any(stamp_ns == f.stamp_ns for f in self._held):
             self._ledger.count("duplicate")
         elif self._is_passed(stamp_ns):
-            self._ledger.count("duplicate" if stamp_ns in self._passed else "late")
+            repeated = stamp_ns in self._passed
+            self._ledger.count("duplicate" if repeated else "late")
+            self._ledger.unplaced += not repeated
         else:
             return False
         return True
@@ -363,7 +367,8 @@ class StackAssembler:
             return stacks
         sweep = self._numbering
         if sweep is None or not sweep.holds(frame, self._max_span_ns):
-            self._ledger.count("dropped", sweep.lost if sweep else 0)
+            if sweep is not None:
+                self._ledger.count_missing(sweep.lost + sweep.skipped(frame))
             sweep = self._numbering = Numbering(frame, joined=not self._joined)
             self._joined = True
             stacks += self._give_out(self._grouping.sweep_over())

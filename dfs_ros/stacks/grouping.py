@@ -12,6 +12,8 @@ from typing import Protocol
 from dfs_ros.config import StackConfig
 from dfs_ros.types import MAX_FRAMES, Frame
 
+_LEAST_PERIOD_NS = 10**6  # of the fastest camera
+
 Group = tuple[list[Frame], bool]
 """Frames of one stack, oldest first, and True if none is missing."""
 
@@ -22,9 +24,17 @@ class Ledger:
     def __init__(self, names: Iterable[str]) -> None:
         self.counts: Counter[str] = Counter(dict.fromkeys(names, 0))
         self.unused: set[int] = set()
+        self.unplaced = 0
+        """Images that came too late or without a number, and explain no missing number yet."""
 
     def count(self, name: str, times: int = 1) -> None:
         self.counts[name] += times
+
+    def count_missing(self, numbers: int) -> None:
+        """Count images as dropped whose `numbers` no frame had, unless as many came too late or without a number."""
+        explained = min(numbers, self.unplaced)
+        self.unplaced -= explained
+        self.count("dropped", numbers - explained)
 
     def open(self, frame: Frame) -> None:
         self.unused.add(frame.stamp_ns)
@@ -126,6 +136,14 @@ class Numbering:
         rising = self._second > self._first
         awaited = range(self._first, self._count) if rising else range(self._first + 1)
         return len(set(awaited) - self._seen)
+
+    def skipped(self, frame: Frame) -> int:
+        """Number of frames of whole sweeps between this one and that of `frame`; 0 if its driver renumbers them."""
+        place = place_of(frame)
+        if place is None or self._sweep is None or place[0] <= self._sweep:
+            return 0
+        frames = (place[0] - self._sweep - 1) * self._count
+        return frames if frames * _LEAST_PERIOD_NS <= frame.stamp_ns - self._since_ns else 0
 
     @property
     def finished(self) -> bool:

@@ -18,8 +18,10 @@ from dfs_ros.cli.main import main
 from dfs_ros.config import CameraConfig, LensConfig
 from dfs_ros.io.stack_description import read_description
 from dfs_ros.io.stack_folder import load_stack, read_reference_depth, save_stack
+from dfs_ros.messages.compressed import image_from_compressed
 from dfs_ros.messages.convert import (
     CAMERA_INFO,
+    COMPRESSED,
     FOCUS,
     IMAGE,
     camera_info_from_message,
@@ -209,6 +211,31 @@ def test_camera_on_a_transport(recorded: FocalStack, tmp_path: Path) -> None:
 
 
 # -- dfs simulate ------------------------------------------------------------------------------------------------------
+
+
+def test_camera_compresses_while_somebody_listens(recorded: FocalStack, tmp_path: Path) -> None:
+    grey = dataclasses.replace(recorded, images=recorded.images[..., :1].repeat(3, axis=3))  # JPEG halves colours
+    source = RecordedSource(save_stack(grey, tmp_path / "stack"), SMALL)
+    bus = LocalBus()
+    transport, listener = LocalTransport("camera", bus, namespace="/left"), LocalTransport("listener", bus)
+    camera = SweepCamera(transport, source, SMALL)
+    camera.send()
+    published = {publisher.topic: publisher for publisher in transport.publishers}
+    raw: list[Any] = []
+    compressed: list[Any] = []
+    listener.create_subscription("/left/image", IMAGE, raw.append)
+    listener.create_subscription("/left/image/compressed", COMPRESSED, compressed.append)
+    camera.send()
+    while listener.spin_once(0):
+        pass
+    assert published["/left/image/compressed"].published == 1  # not the one before
+    assert stamp_ns(compressed[0].header.stamp) == stamp_ns(raw[0].header.stamp)
+    assert compressed[0].format == "rgb8; jpeg compressed bgr8"
+    difference = image_from_compressed(compressed[0]).astype(int) - image_from_message(raw[0])
+    assert np.abs(difference).mean() < 3
+    silent = LocalTransport("other", bus)
+    SweepCamera(silent, source, dataclasses.replace(SMALL, jpeg_quality=0))
+    assert not any(publisher.topic.endswith("compressed") for publisher in silent.publishers)
 
 
 def test_simulate_writes_a_stack_with_its_true_depth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from node_rig import CAMERA, ERROR, MS, OK, SIZE, START_NS, WARN, Rig
 from dfs_ros.messages.convert import (
     CAMERA_INFO,
     camera_info_message,
+    focus_message,
     image_message,
     message,
     stamp_ns,
@@ -191,6 +192,28 @@ def test_silence_is_reported_and_ends_the_stack_at_hand(make_rig: Callable[..., 
     assert re.fullmatch(r"no image on /image for \d s", text)
     rig.camera.shutdown()
     assert rig.status()[1].endswith("s: nobody publishes it")
+
+
+def test_focus_without_images_points_at_the_network(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig({})
+    rig.listen("depth/image")
+    rig.send_sweep()
+    for _ in range(60):  # more than may wait for their image
+        rig.advance(100)
+        rig.send("focus", focus_message(rig.focus(0, rig.bus.now_ns()), "lens"))
+    level, text, _ = rig.status()
+    assert level == ERROR
+    hint = "but their focus comes: the network loses large messages, set node.reliable_input"
+    assert re.fullmatch(rf"no image on /image for \d+ s, {hint}", text)
+
+
+@pytest.mark.parametrize("reliable", [False, True])
+@pytest.mark.parametrize("image_transport", ["raw", "compressed"])
+def test_inputs_are_asked_for_as_set(make_rig: Callable[..., Rig], reliable: bool, image_transport: str) -> None:
+    rig = make_rig({"node": {"reliable_input": reliable, "image_transport": image_transport}})
+    image = "/image" if image_transport == "raw" else "/image/compressed"
+    asked = {s.topic: s.qos.reliable for s in rig.transport.subscriptions}
+    assert [asked[topic] for topic in (image, "/camera_info", "/focus")] == 3 * [reliable]
 
 
 def test_images_that_cannot_be_read_do_not_keep_a_stack_open(make_rig: Callable[..., Rig]) -> None:

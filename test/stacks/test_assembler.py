@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from stack_rig import PERIOD_NS, add_frame, feed, foci, frame, nonzero, numbered, told, unnumbered
@@ -228,3 +230,34 @@ def test_lens_that_waits_before_it_moves_on_starts_the_sweep_with_the_last_image
     assembler = StackAssembler()
     (stack,) = feed(assembler, dwell + sweep) + assembler.flush()
     assert [f.stamp_ns // PERIOD_NS for f in stack.frames] == [99, 100, 101, 102]
+
+
+def test_sweeps_of_which_nothing_came_count_as_dropped_unless_the_driver_renumbers() -> None:
+    frames = numbered(6, [0.5, 1.0, 1.5])
+    assembler = StackAssembler()
+    feed(assembler, [f for f in frames if f.sweep_id in (0, 3, 5)])
+    assert assembler.counts["dropped"] == 3 * 3
+    restarted = [dataclasses.replace(f, sweep_id=10**6 * f.sweep_id) for f in frames]
+    assembler = StackAssembler()
+    feed(assembler, restarted)
+    assert assembler.counts["dropped"] == 0
+
+
+@pytest.mark.parametrize("lost", ["focus", "order"])
+def test_an_image_that_came_without_its_number_is_not_counted_as_dropped_too(lost: str) -> None:
+    assembler = StackAssembler(StackConfig(reorder_frames=0))
+    late = None
+    for i, f in enumerate(numbered(4, [0.5, 1.0, 1.5])):
+        if i == 4 and lost == "order":
+            late = f
+            continue
+        if i == 4:
+            assembler.add_image(f.stamp_ns, f.image)  # its focus never comes
+            continue
+        add_frame(assembler, f)
+        if late is not None:
+            add_frame(assembler, late)
+            late = None
+    outcome = "no_focus" if lost == "focus" else "late"
+    assert assembler.counts[outcome] == 1 and assembler.counts["dropped"] == 0
+    assert assembler.counts["received"] == 12

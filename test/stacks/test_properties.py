@@ -190,7 +190,8 @@ def test_numbered_sweeps_agree_with_a_plain_rule(came: list[set[int]], min_frame
     assembler = StackAssembler(config)
     stacks = feed(assembler, frames) + assembler.flush()
     assert [(s.sweep_id, [f.index for f in s.frames], s.complete) for s in stacks] == expected
-    whole = [indices for indices in came if indices][:-1]  # the last sweep may go on
+    some = [sweep_id for sweep_id, indices in enumerate(came) if indices]
+    whole = came[some[0] : some[-1]] if some else []  # the last sweep may go on
     missing = [6 - len(indices) for indices in whole]
     if whole:  # the first may have begun before it was joined: what counts is what came after its first frame
         missing[0] -= min(whole[0]) if len(whole[0]) > 1 else 5

@@ -70,7 +70,7 @@ def test_domain_configuration():
     closed = parsed(DdsConfig(), CYCLONEDDS_URI="file:///etc/dds.xml")
     assert closed.findtext("General/AllowMulticast") == "false"
     assert [p.get("address") for p in closed.findall("Discovery/Peers/Peer")] == ["localhost"]
-    assert (closed.findtext("General/MaxMessageSize"), closed.findtext("General/FragmentSize")) == ("65500B", "65000B")
+    assert (closed.findtext("General/MaxMessageSize"), closed.findtext("General/FragmentSize")) == ("65500B", "65400B")
     assert closed.find("Internal/SocketReceiveBufferSize").get("max") == "16777216B"
     assert closed.find("General/Interfaces") is None
     wide = parsed(DdsConfig(discovery_range="subnet", static_peers='a"<b'))
@@ -81,3 +81,18 @@ def test_domain_configuration():
     assert parsed(DdsConfig(discovery_range="system_default")).find("Discovery") is None
     for interface, kind in (("lo", "name"), ("10.0.0.1", "address"), ("fe80::1", "address")):
         assert parsed(DdsConfig(interface=interface)).find("General/Interfaces/NetworkInterface").get(kind) == interface
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment", "packet_bytes"),
+    [
+        ({}, {}, 65500),
+        ({}, {"ROS_STATIC_PEERS": "10.0.0.2"}, 1400),  # one Ethernet frame, no IP fragments
+        ({}, {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}, 1400),
+        ({"max_message_bytes": 8000}, {"ROS_STATIC_PEERS": "10.0.0.2"}, 8000),
+        ({"max_message_bytes": 100}, {}, 1400),
+    ],
+)
+def test_packets_between_hosts_are_no_larger_than_a_frame(settings, environment, packet_bytes):
+    xml = domain_xml(DdsConfig(**settings), environment)
+    assert f"<MaxMessageSize>{packet_bytes}B</MaxMessageSize><FragmentSize>{packet_bytes - 100}B</FragmentSize>" in xml

@@ -13,6 +13,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from benchmarks.lens_rendering import BenchLens, BoardPose, board_pose, rendered, sweeps
 from dfs_ros.calibration.board import Board
 from dfs_ros.calibration.lens.fit import LensFit, fit_lens
+from dfs_ros.calibration.lens.folder import calibration_of
 from dfs_ros.calibration.lens.model import NAMES
 
 BOARD = Board("charuco", 5, 6, 0.036, 0.027)
@@ -99,6 +101,9 @@ def truth_of(lens: BenchLens, raws: Sequence[float]) -> Array:
         "vignetting": lens.vignetting,
         "softness_px2": lens.softness_px2,
         "softness_edge_px2": lens.softness_edge_px2,
+        "sharpening": lens.sharpening,
+        "tone": lens.tone,
+        "ink_mm": lens.ink_mm,
     }
     return np.array([known[name] for name in NAMES])
 
@@ -109,6 +114,17 @@ def calibrated(lens: BenchLens, poses: Sequence[BoardPose], raws: Sequence[float
     images = list(rendered(lens, BOARD, poses, shots, seed))
     names = [f"pose {s.pose}, raw {s.raw:g}" for s in shots]
     return fit_lens(images, names, [s.raw for s in shots], [s.direction for s in shots], [s.pose for s in shots], BOARD)
+
+
+def calibration_file(folder: Path, seed: int, size: tuple[int, int]) -> Path:
+    """File of a lens' calibration among those that are kept."""
+    return folder / f"lens{seed}_{size[1]}x{size[0]}.yaml"
+
+
+def keep_calibration(fit: LensFit, file: Path) -> None:
+    """Write the calibration of a lens."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(calibration_of(fit, BOARD, "raw").yaml())
 
 
 def focus_error(fit: LensFit, truth: Array) -> tuple[Array, Array]:
@@ -132,6 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--poses", type=int, default=7, help="poses of the board (default: %(default)s)")
     parser.add_argument("--positions", type=int, default=11, help="lens positions of a sweep (default: %(default)s)")
     parser.add_argument("--size", default="480x360", help="size of the images, WxH (default: %(default)s)")
+    parser.add_argument("--keep", type=Path, help="folder for the calibrations, which benchmarks.lens_depth then takes")
     args = parser.parse_args(arguments)
     width, height = (int(n) for n in args.size.split("x"))
     raws = [float(raw) for raw in np.linspace(*RAW_RANGE, args.positions)]
@@ -141,6 +158,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lens = random_lens(seed, (height, width))
         started = time.process_time()
         fit = calibrated(lens, poses_of_the_tutorial(args.poses, lens, seed), raws, seed)
+        if args.keep is not None:
+            keep_calibration(fit, calibration_file(args.keep, seed, lens.size))
         truth = truth_of(lens, raws)
         error, stated = focus_error(fit, truth)
         sigma = np.sqrt(np.diag(fit.covariance))

@@ -22,7 +22,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.lens_bench import BOARD, RAW_RANGE, calibrated, poses_of_the_tutorial, random_lens, truth_of
+from benchmarks.lens_bench import (
+    BOARD,
+    RAW_RANGE,
+    calibrated,
+    calibration_file,
+    keep_calibration,
+    poses_of_the_tutorial,
+    random_lens,
+    truth_of,
+)
 from benchmarks.lens_rendering import BenchLens, Shot, board_pose, plane_maps, rendered
 from dfs_ros.calibration.lens.folder import calibration_of
 from dfs_ros.calibration.lens.model import INDEX
@@ -51,7 +60,7 @@ class TexturedPlane:
     seed: int
     square_m: float = 0.0
 
-    def raster(self, texels_per_m: float, margin_m: float, /) -> NDArray[np.float32]:
+    def raster(self, texels_per_m: float, margin_m: float, ink_m: float = 0.0, /) -> NDArray[np.float32]:
         """Texture (H, W), as of :meth:`dfs_ros.calibration.board.Board.raster`."""
         height, width = (math.ceil((side + 2 * margin_m) * texels_per_m) for side in self.size_m)
         rows, columns = (math.ceil(n * self.pixels_per_m / texels_per_m) for n in (height, width))
@@ -108,7 +117,7 @@ def kept_plane(
 
 def true_calibration(lens: BenchLens) -> LensCalibration:
     """Calibration with the parameters of the lens, without doubt."""
-    values = truth_of(lens, RAW_RANGE)
+    values = truth_of(lens, RAW_RANGE)[: len(PARAMETERS)]
     for name in ("log_fx", "log_aperture"):
         values[INDEX[name]] = math.exp(values[INDEX[name]])
     low, high = RAW_RANGE
@@ -118,15 +127,14 @@ def true_calibration(lens: BenchLens) -> LensCalibration:
 
 def kept_calibration(lens: BenchLens, seed: int, folder: Path | None, positions: int) -> LensCalibration:
     """Calibration by the bench, from the folder if it has it."""
-    file = None if folder is None else folder / f"lens{seed}_{lens.size[1]}x{lens.size[0]}.yaml"
+    file = None if folder is None else calibration_file(folder, seed, lens.size)
     if file is not None and file.is_file():
         return LensCalibration.load(file)
     raws = [float(raw) for raw in np.linspace(*RAW_RANGE, positions)]
-    found = calibration_of(calibrated(lens, poses_of_the_tutorial(_POSES, lens, seed), raws, seed), BOARD, "raw")
+    fit = calibrated(lens, poses_of_the_tutorial(_POSES, lens, seed), raws, seed)
     if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(found.yaml())
-    return found
+        keep_calibration(fit, file)
+    return calibration_of(fit, BOARD, "raw")
 
 
 def described(

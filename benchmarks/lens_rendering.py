@@ -9,7 +9,9 @@ y in half diagonals from the principal point, a point at depth z is blurred to t
 
     c = aperture fx scale(e) (1 - vignetting r^2) |focus(e) + curvature r^2 + tilt_x x + tilt_y y - 1 / z|
 
-and by a Gaussian of variance softness_px2 + softness_edge_px2 r^2. `focus` and `scale` are quadratic in e.
+and by a Gaussian of variance softness_px2 + softness_edge_px2 r^2. `focus` and `scale` are quadratic in e. Ink grows
+the board's black by ink_mm at every edge; the camera adds `sharpening` times what a Gaussian of 1 px takes off, and
+bends light l, from 0 of black to 1 of white, to l + tone l (1 - l).
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ _LEVEL_PX = 0.3
 _TABLE = 20000
 _PAD_PX = 24  # beyond the image, so that what wraps around lies outside
 _BACKGROUND = 0.3
+_UNSHARP_PX = 1.0
 _WHITE, _BLACK = 0.75, 0.05  # of paper and ink, in linear intensity
 
 Array = NDArray[np.float64]
@@ -58,6 +61,9 @@ class BenchLens:
     softness_px2: float = 0.25
     softness_edge_px2: float = 0.0
     noise: float = 0.005
+    sharpening: float = 0.0
+    tone: float = 0.0
+    ink_mm: float = 0.0
 
     def position(self, raw: float, direction: int = 0) -> float:
         """Normalised lens position e of a raw one, reached upwards (1), downwards (-1) or unknown (0)."""
@@ -82,7 +88,7 @@ class Flat(Protocol):
     def size_m(self) -> tuple[float, float]: ...
     @property
     def square_m(self) -> float: ...
-    def raster(self, cells_per_m: float, margin_m: float, /) -> NDArray[np.float32]: ...
+    def raster(self, cells_per_m: float, margin_m: float, ink_m: float = 0.0, /) -> NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +137,8 @@ def rendered(
     rng = np.random.default_rng(seed)
     for shot in shots:
         light = _light(lens, board, poses[shot.pose], shot)
+        paper = (light - _BLACK) / (_WHITE - _BLACK)
+        light += lens.tone * (_WHITE - _BLACK) * paper * (1.0 - paper)
         light += lens.noise * rng.standard_normal(light.shape) * np.sqrt(0.25 + light)
         yield encode_linear(light, "srgb")
 
@@ -195,7 +203,7 @@ def _light(lens: BenchLens, board: Flat, pose: BoardPose, shot: Shot) -> Array:
     if not inside.any():
         return np.full(lens.size, _BACKGROUND)
     texels_per_m = _FINE * lens.fx_px / float(np.median(z[inside]))
-    texture = (_BLACK + (_WHITE - _BLACK) * board.raster(texels_per_m, margin)).astype(np.float32)
+    texture = (_BLACK + (_WHITE - _BLACK) * board.raster(texels_per_m, margin, 1e-3 * lens.ink_mm)).astype(np.float32)
     map_x, map_y = (((c + margin) * texels_per_m - 0.5).astype(np.float32) for c in (x, y))
     sharp = np.full((rows * _FINE, columns * _FINE), _BACKGROUND, np.float32)
     sharp[top:bottom, left:right] = cv2.remap(
@@ -229,6 +237,7 @@ def _mixed(
     half = 0.5 * (1 - 1 / _FINE)  # centre of a pixel, from the centre of its first rendered one
     common = np.sinc(fx) * np.sinc(fy) * np.exp(2j * np.pi * half * (fx + fy))
     common = spectrum * common * np.exp(-2.0 * np.pi**2 * (lens.softness_px2 - texel_px2) * rho2)
+    common *= 1.0 + lens.sharpening * (1.0 - np.exp(-2.0 * np.pi**2 * _UNSHARP_PX**2 * rho2))
     first, last = int(np.floor(blur.min() / _LEVEL_PX)), int(np.ceil(blur.max() / _LEVEL_PX))
     levels: Array = _LEVEL_PX * np.arange(first, max(last, first + 1) + 1, dtype=np.float64)
     rho = np.sqrt(rho2)

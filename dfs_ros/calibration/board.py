@@ -163,17 +163,18 @@ class Board:
             )
         return np.concatenate(cells)
 
-    def raster(self, cells_per_m: float, margin_m: float) -> NDArray[np.float32]:
+    def raster(self, cells_per_m: float, margin_m: float, ink_m: float = 0.0) -> NDArray[np.float32]:
         """Image of the board, black 0 and white 1, each pixel the mean over its area.
 
-        (H, W); the centre of pixel (i, j) is at ``((j + 0.5) / cells_per_m - margin_m, (i + 0.5) / cells_per_m -
+        `ink_m`: width by which black grows at every edge. (H, W); the centre of pixel (i, j) is at ``((j + 0.5) / cells_per_m - margin_m, (i + 0.5) / cells_per_m -
         margin_m)``.
         """
         height, width = (math.ceil((side + 2 * margin_m) * cells_per_m) for side in self.size_m)
         dark = np.zeros((height, width), np.float32)
         for x, y, across, down in self.dark_cells_m:
-            column = _coverage((x + margin_m) * cells_per_m, (x + across + margin_m) * cells_per_m, width)
-            row = _coverage((y + margin_m) * cells_per_m, (y + down + margin_m) * cells_per_m, height)
+            left_m, top_m = x + margin_m - ink_m, y + margin_m - ink_m
+            column = _coverage(left_m * cells_per_m, (left_m + across + 2 * ink_m) * cells_per_m, width)
+            row = _coverage(top_m * cells_per_m, (top_m + down + 2 * ink_m) * cells_per_m, height)
             (top, below), (left, right) = _extent(row), _extent(column)
             dark[top:below, left:right] += row[top:below, None] * column[None, left:right]
         white: NDArray[np.float32] = np.maximum(1.0 - dark, 0.0).astype(np.float32)

@@ -20,7 +20,7 @@ _LENS = len(NAMES)
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """Mean and standard deviation of each parameter of the lens, (18,) each; poses have none."""
+    """Mean and standard deviation of each parameter of the lens, (21,) each; poses have none."""
 
     mean: Array
     sigma: Array
@@ -52,6 +52,9 @@ def stated_prior(size: tuple[int, int]) -> Prior:
         "vignetting": (0.15, 0.2),
         "softness_px2": (0.3, 0.5),
         "softness_edge_px2": (0.1, 0.5),
+        "sharpening": (0.0, 0.5),
+        "tone": (0.0, 0.3),
+        "ink_mm": (0.0, 0.15),
     }
     values = np.array([known[name] for name in NAMES])
     return Prior(values[:, 0], values[:, 1])
@@ -59,7 +62,7 @@ def stated_prior(size: tuple[int, int]) -> Prior:
 
 @dataclass(frozen=True, eq=False)
 class Misfit:
-    """Misfit of all observations at some lens: `cost` is its sum; per row, information (N, 4, 4) and score (N, 4)."""
+    """Misfit of all observations at some lens: `cost` is its sum; per row, information (N, 7, 7) and score (N, 7)."""
 
     cost: float
     information: Array
@@ -68,7 +71,7 @@ class Misfit:
 
 @dataclass(frozen=True, eq=False)
 class Normal:
-    """Normal equations of lens and poses, (18 + 6 P): of the data alone, and the rows' derivatives (N, 4, 24)."""
+    """Normal equations of lens and poses, (21 + 6 P): of the data alone, and the rows' derivatives (N, 7, 27)."""
 
     hessian: Array
     gradient: Array
@@ -138,32 +141,50 @@ def adjust(
     return lens, poses
 
 
-def tempered_covariance(equations: Normal, seen: Observations, prior: Prior) -> tuple[Array, float]:
-    """Covariance of lens and poses, and the factor by which the misfit overstates what it knows.
+def temper_of(equations: Normal, seen: Observations, prior: Prior) -> float:
+    """Factor t by which the misfit of the blur overstates what it knows, at least 1.
 
-    With the hessian A of the data, P of the prior and B the sum over clusters of their scores' products, the factor is
-    t = tr((A + P)^-1 B) / tr((A + P)^-1 A), at least 1, and the covariance is the sandwich
+    With the hessian A of the data, P of the prior and B the spread of the scores, all of focus and blur alone,
+    ``t = tr((A + P)^-1 B) / tr((A + P)^-1 A)``.
+    """
+    own = slice(INDEX["focus0"], _LENS)
+    hessian = equations.hessian[own, own]
+    inverse = np.linalg.inv(hessian + np.diag(1.0 / prior.sigma[own] ** 2))
+    used = float(np.trace(inverse @ hessian))
+    spread = _spread(equations, seen, used)[own, own]
+    return max(1.0, float(np.trace(inverse @ spread)) / max(used, 1e-12))
 
-        (A / t + P)^-1 (k B / t^2 + P) (A / t + P)^-1
 
-    Clusters are images, and corners of a pose, whose errors are alike in all images (two-way clustering, Cameron,
-    Gelbach and Miller 2011), of which no direction counts less than by images alone; k = m / (m - parameters) for m
-    images.
+def tempered_covariance(equations: Normal, seen: Observations, prior: Prior, temper: float) -> Array:
+    """Covariance of lens and poses.
+
+    With the hessian A of the data, P of the prior, B the spread of the scores and the factor t of :func:`temper_of`, it
+    is the sandwich
+
+        (A / t + P)^-1 (B / t^2 + P) (A / t + P)^-1
     """
     count = len(equations.gradient)
     precision = np.zeros(count)
     precision[:_LENS] = 1.0 / prior.sigma**2
+    inverse = np.linalg.inv(equations.hessian + np.diag(precision))
+    spread = _spread(equations, seen, float(np.trace(inverse @ equations.hessian)))
+    inverse = np.linalg.inv(equations.hessian / temper + np.diag(precision))
+    covariance = inverse @ (spread / temper**2 + np.diag(precision)) @ inverse
+    return np.asarray((covariance + covariance.T) / 2)
+
+
+def _spread(equations: Normal, seen: Observations, used: float) -> Array:
+    """Sum over clusters of their scores' products, for `used` parameters.
+
+    Clusters are images, and corners of a pose, whose errors are alike in all images (two-way clustering, Cameron,
+    Gelbach and Miller 2011), of which no direction counts less than by images alone. Of m images, the sum counts
+    m / (m - parameters) times.
+    """
     corner = np.unique(np.c_[seen.pose, seen.board_m], axis=0, return_inverse=True)[1].ravel()
     spread = _clustered(equations, seen, seen.image)
     spread += _positive(_clustered(equations, seen, corner) - _clustered(equations, seen, np.arange(len(seen))))
-    inverse = np.linalg.inv(equations.hessian + np.diag(precision))
-    used = float(np.trace(inverse @ equations.hessian))
     images = len(np.unique(seen.image))
-    few = images / max(images - used, 0.25 * images)
-    temper = max(1.0, few * float(np.trace(inverse @ spread)) / used)
-    inverse = np.linalg.inv(equations.hessian / temper + np.diag(precision))
-    covariance = inverse @ (few * spread / temper**2 + np.diag(precision)) @ inverse
-    return (covariance + covariance.T) / 2, temper
+    return spread * images / max(images - used, 0.25 * images)
 
 
 def _positive(matrix: Array) -> Array:

@@ -20,14 +20,15 @@ from numpy.typing import NDArray
 from dfs_ros.calibration.board import Board
 from dfs_ros.calibration.lens.fit import LensFit, Progress, fit_lens
 from dfs_ros.calibration.lens.gathering import STEPS_FILE, read_steps
-from dfs_ros.calibration.lens.model import INDEX, NAMES
+from dfs_ros.calibration.lens.model import INDEX, NAMES, PROCESSING
+from dfs_ros.calibration.lens.patches import UNSHARP_PX
 from dfs_ros.calibration.lens.response import Response, StepImage, response_of, step_shares
 from dfs_ros.config import LimitsConfig
 from dfs_ros.io.csv_table import read_table
 from dfs_ros.io.images import ImageFile
 from dfs_ros.io.photo_table import stamp_of, travel_directions
 from dfs_ros.io.stack_description import check_file, collecting, combined, number
-from dfs_ros.lens.calibration import LensCalibration
+from dfs_ros.lens.calibration import PARAMETERS, LensCalibration
 
 _COLUMNS = ("file", "raw_position", "stamp_ns", "sweep")
 _MOST_IMAGES = 2000
@@ -102,18 +103,25 @@ def _step_images(rows: list[_Row], images: list[NDArray[np.uint8]]) -> list[Step
 
 
 def calibration_of(fit: LensFit, board: Board, unit: str, note: str = "") -> LensCalibration:
-    """Calibration file of a fit: focal length and aperture instead of their logarithms."""
-    values, by = fit.lens.copy(), np.ones(len(NAMES))
+    """Calibration file of a fit: focal length and aperture instead of their logarithms.
+
+    The softness is that of the images, which a camera's sharpening reduces.
+    """
+    by = np.eye(len(PARAMETERS), len(NAMES))
     for name in ("log_fx", "log_aperture"):
-        values[INDEX[name]] = by[INDEX[name]] = np.exp(fit.lens[INDEX[name]])
+        by[INDEX[name], INDEX[name]] = np.exp(fit.lens[INDEX[name]])
+    by[INDEX["softness_px2"], INDEX["sharpening"]] = -(UNSHARP_PX**2)
+    values = by @ fit.lens
+    for name in ("log_fx", "log_aperture"):
+        values[INDEX[name]] = np.exp(fit.lens[INDEX[name]])
     renamed = {"log_fx": "fx_px", "log_aperture": "aperture_m"}
     return LensCalibration(
         size=fit.size,
         raw_centre=fit.raw.centre,
         raw_half_range=fit.raw.half_range,
         values=values,
-        covariance=fit.covariance * by[:, None] * by,
-        undetermined=tuple(renamed.get(name, name) for name in fit.undetermined),
+        covariance=by @ fit.covariance @ by.T,
+        undetermined=tuple(renamed.get(name, name) for name in fit.undetermined if name not in PROCESSING),
         unit=unit,
         note=note,
         board=board.description,

@@ -15,6 +15,9 @@ With X, Y, R in half diagonals of the image from (cx, cy), blur is a disk of dia
     s2 = softness + softness_edge R^2
 
 where `aperture` [m] is the diameter of the entrance pupil: the cone of light of a point, cut by the plane in focus.
+
+What a camera makes of the image, and a printer of the board, is seen beside the lens (see `patches`): `sharpening`, the
+gain of an unsharp mask, `tone`, the bend of the curve between black and white, `ink_mm`, by which ink spreads at edges.
 """
 
 from __future__ import annotations
@@ -31,12 +34,19 @@ NAMES = (
     *("log_fx", "cx_px", "cy_px", "k1", "k2", "breathing1", "breathing2"),
     *("focus0", "focus1", "focus2", "hysteresis", "curvature", "tilt_x", "tilt_y"),
     *("log_aperture", "vignetting", "softness_px2", "softness_edge_px2"),
+    *("sharpening", "tone", "ink_mm"),
 )
-"""Parameters of a lens in the order of vectors: geometry, then focus, then blur."""
+"""Parameters in the order of vectors: geometry, then focus, then blur of a lens; then camera and print."""
+
+PROCESSING = NAMES[-3:]
+"""Parameters of camera and print, which are no part of a lens."""
+
+COLUMNS = 4 + len(PROCESSING)
+"""Columns of :func:`predict`."""
 
 INDEX = {name: i for i, name in enumerate(NAMES)}
 GEOMETRY = tuple(range(INDEX["focus0"]))
-_STEPS = np.array([1e-5, 1e-2, 1e-2, 1e-4, 1e-4, 1e-5, 1e-5, *[1e-4] * 7, 1e-4, 1e-4, 1e-4, 1e-4])
+_STEPS = np.array([1e-5, 1e-2, 1e-2, 1e-4, 1e-4, 1e-5, 1e-5, *[1e-4] * 7, *[1e-4] * 4, *[1e-4] * 3])
 _POSE_STEPS = np.array([1e-5, 1e-5, 1e-5, 1e-6, 1e-6, 1e-6])
 _LEAST_OPEN = 0.05  # share of the aperture that a corner of the image keeps
 
@@ -74,12 +84,12 @@ class Observations:
 
 
 def predict(lens: Array, poses: Array, seen: Observations, size: tuple[int, int]) -> Array:
-    """Columns u, v [px], q = c^2 [px^2], s2 [px^2] of all observations, (N, 4).
+    """Columns u, v [px], q = c^2 [px^2], s2 [px^2] and PROCESSING of all observations, (N, 7).
 
     Parameters
     ----------
     lens
-        (18,), by NAMES.
+        (21,), by NAMES.
     poses
         (P, 6): rotation vector and translation [m] from board to camera.
     """
@@ -104,21 +114,22 @@ def _predict(lens: Array, poses: Array, seen: Observations, size: tuple[int, int
     opened = np.maximum(1.0 - p["vignetting"] * field2, _LEAST_OPEN)
     blur = math.exp(p["log_aperture"]) * scaled * opened * (focus - 1.0 / z)
     softness = p["softness_px2"] + p["softness_edge_px2"] * field2
-    return np.stack([p["cx_px"] + dx, p["cy_px"] + dy, blur * blur, softness], 1)
+    processing = (np.full(len(x), p[name]) for name in PROCESSING)
+    return np.stack([p["cx_px"] + dx, p["cy_px"] + dy, blur * blur, softness, *processing], 1)
 
 
 def jacobian(lens: Array, poses: Array, seen: Observations, size: tuple[int, int]) -> tuple[Array, Array]:
-    """Derivatives of :func:`predict` by the lens, (N, 4, 18), and by each row's own pose, (N, 4, 6)."""
+    """Derivatives of :func:`predict` by the lens, (N, 7, 21), and by each row's own pose, (N, 7, 6)."""
     own = poses[seen.pose]
 
     def difference(lens_step: Array | float, pose_step: Array | float, step: float) -> Array:
         ahead = _predict(lens + lens_step, own + pose_step, seen, size)
         return (ahead - _predict(lens - lens_step, own - pose_step, seen, size)) / (2 * step)
 
-    by_lens = np.empty((len(seen), 4, len(NAMES)))
+    by_lens = np.empty((len(seen), COLUMNS, len(NAMES)))
     for i, step in enumerate(_STEPS):
         by_lens[..., i] = difference(step * np.eye(len(NAMES))[i], 0.0, step)
-    by_pose = np.empty((len(seen), 4, 6))
+    by_pose = np.empty((len(seen), COLUMNS, 6))
     for i, step in enumerate(_POSE_STEPS):
         by_pose[..., i] = difference(0.0, step * np.eye(6)[i], step)
     return by_lens, by_pose

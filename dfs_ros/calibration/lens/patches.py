@@ -1,9 +1,10 @@
 """Small windows around corners of a board: rendered sharp, blurred by a model, and compared with the images.
 
-A window's pixels are ``offset + (gain + gain_x x + gain_y y) M``, where M is the sharp board at its predicted place,
-shifted, times the transfer functions of a pixel, a disk of diameter c (q = c^2) and a Gaussian of variance s2:
+A window's pixels are ``offset + (gain + gain_x x + gain_y y) (M + tone M (1 - M))``, where M is the sharp board, with
+its dark parts grown by ink_mm, at its predicted place, shifted, times the transfer functions of a pixel, a disk of
+diameter c (q = c^2), a Gaussian of variance s2 and an unsharp mask with a Gaussian of UNSHARP_PX:
 
-    2 J1(pi c rho) / (pi c rho) exp(-2 pi^2 s2 rho^2)
+    2 J1(pi c rho) / (pi c rho) exp(-2 pi^2 s2 rho^2) (1 + sharpening (1 - exp(-2 pi^2 UNSHARP_PX^2 rho^2)))
 
 A disk's transfer is smooth in q also at q = 0, so nothing is singular in focus. Offset and gains are eliminated.
 """
@@ -25,6 +26,9 @@ from dfs_ros.calibration.lens.model import INDEX, Observations, board_at, predic
 WIDEST_BLUR_PX = 16.0
 """Diameter beyond which corners are left out."""
 
+UNSHARP_PX = 1.0
+"""Radius of the unsharp mask of a camera: the gain of another radius is answered by softness."""
+
 _FINE = 4  # rendered pixels per pixel, each way: with 2, aliases bias the focus by .03 dioptres
 _KEPT = 2  # samples per pixel whose spectrum is kept: pixel and softness hardly pass more than a cycle per pixel
 _LEAST_HALF, _MOST_HALF = 4, 10  # of a window, pixels
@@ -32,6 +36,7 @@ _HALF_OF_SQUARE = 0.42
 _WHITE_MARGIN = 0.3  # of a square: known to be white around the pattern
 _CHUNK = 12  # windows at a time, whose spectra fit a cache
 _TABLE_STEP = 0.05
+_INK_MM = 0.1  # by which a board is grown for its derivative
 _LEAST_NOISE = 1.0 / 255.0 / math.sqrt(12.0) / 4.0  # of linear intensity, in shadows of an 8-bit image
 
 Array = NDArray[np.float64]
@@ -39,10 +44,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Local:
-    """Quadratic model of the misfit of N windows about a prediction of u, v, q, s2.
+    """Quadratic model of the misfit of N windows about a prediction of u, v, q, s2 and what camera and print do.
 
-    `information` (N, 4, 4), `score` (N, 4): half the negative derivative of `cost` (N,), over the variance of the
-    noise; `noise` (N,): standard deviation of linear intensity that remains after a fit of the window alone.
+    `information` (N, 7, 7), `score` (N, 7): half the negative derivative of `cost` (N,), over the variance of the
+    noise; `noise` (N,): standard deviation of linear intensity that remains after a fit of place and blur of the window
+    alone.
     """
 
     information: Array
@@ -53,7 +59,10 @@ class Local:
 
 
 class Patches:
-    """Windows of all observations in the images, (H, W) linear intensity, rendered at a first lens and its poses."""
+    """Windows of all observations in the images, (H, W) linear intensity, rendered at a first lens and its poses.
+
+    `processing`: derivatives by what camera and print do, too; else these are 0.
+    """
 
     def __init__(
         self,
@@ -62,7 +71,9 @@ class Patches:
         seen: Observations,
         lens: Array,
         poses: Array,
+        processing: bool = False,
     ) -> None:
+        self._processing = processing
         self.size = (images[0].shape[0], images[0].shape[1])
         self._board, self._lens, self._poses = board, lens, poses
         place = predict(lens, poses, seen, self.size)
@@ -82,8 +93,10 @@ class Patches:
                 for i, (x, y) in zip(self.seen.image, centre, strict=True)
             ]
         ) if len(centre) else np.zeros((0, 2 * half + 1, 2 * half + 1), np.float32)  # fmt: skip
-        self._rasters: dict[int, NDArray[np.float32]] = {}
+        self._rasters: dict[tuple[int, float], NDArray[np.float32]] = {}
         self._texel_px2 = np.empty(len(centre))
+        # The first is that of the board with the ink it has; the second its change by more.
+        self._ink_mm = max(float(lens[INDEX["ink_mm"]]), 0.0) if processing else 0.0
         self._spectra = np.stack([self._rendered(i, centre[i], square_px[i]) for i in range(len(centre))])
 
     def local(self, place: Array) -> Local:
@@ -112,7 +125,7 @@ class Patches:
         return inside
 
     def _rendered(self, i: int, centre: NDArray[np.intp], square_px: float) -> NDArray[np.complex64]:
-        """Half spectrum of the sharp board around a window, to a cycle per pixel."""
+        """Half spectra of the sharp board around a window, to a cycle per pixel, and its change by 1 mm of ink."""
         count = self._count * _FINE
         offset = (np.arange(count) + 0.5) / _FINE - 0.5 - self._count // 2
         u, v = np.meshgrid(centre[0] + offset, centre[1] + offset)
@@ -122,15 +135,20 @@ class Patches:
         level = round(2 * math.log2(_FINE * square_px / self._board.square_m))
         texels_per_m = 2.0 ** (level / 2)
         margin = self._board.square_m
-        if level not in self._rasters:
-            self._rasters[level] = self._board.raster(texels_per_m, margin)
         map_x, map_y = (((c + margin) * texels_per_m - 0.5).astype(np.float32) for c in (x, y))
-        sharp = cv2.remap(self._rasters[level], map_x, map_y, cv2.INTER_LINEAR, borderValue=1.0)
+        found = []
+        for ink_mm in (self._ink_mm, self._ink_mm + _INK_MM) if self._processing else (0.0,):
+            if (level, ink_mm) not in self._rasters:
+                self._rasters[level, ink_mm] = self._board.raster(texels_per_m, margin, 1e-3 * ink_mm)
+            sharp = cv2.remap(self._rasters[level, ink_mm], map_x, map_y, cv2.INTER_LINEAR, borderValue=1.0)
+            spectrum = scipy.fft.rfft2(sharp)[:, : self._count + 1]
+            kept = np.concatenate([spectrum[: self._count], spectrum[-self._count :]])
+            found.append(np.asarray(kept / _FINE**2, np.complex64))
         # The mean over a texel and linear interpolation: variance of 1 / 12 + 1 / 6 texels squared.
         self._texel_px2[i] = 0.25 * (square_px / self._board.square_m / texels_per_m) ** 2
-        spectrum = scipy.fft.rfft2(sharp)[:, : self._count + 1]
-        kept = np.concatenate([spectrum[: self._count], spectrum[-self._count :]])
-        return np.asarray(kept / _FINE**2, np.complex64)
+        if self._processing:
+            found[1] = (found[1] - found[0]) / np.float32(_INK_MM)
+        return np.stack(found)
 
     def _chunk(self, rows: slice, place: Array) -> Local:
         count, half = self._count, self._half
@@ -138,29 +156,54 @@ class Patches:
         fx = scipy.fft.rfftfreq(count * _KEPT, 1.0 / _KEPT)[None, :].astype(np.float32)
         rho2 = fx * fx + fy * fy
         shift = (place[:, :2] - self._start[rows] - 0.5 * (1 - 1 / _FINE)).astype(np.float32)
-        q, s2 = (
-            column.astype(np.float32)[:, None, None] for column in (place[:, 2], place[:, 3] - self._texel_px2[rows])
+        q, s2, sharpening, tone, ink_mm = (
+            column.astype(np.float32)[:, None, None]
+            for column in (place[:, 2], place[:, 3] - self._texel_px2[rows], *place[:, 4:].T)
         )
         across = np.exp(-2j * np.pi * fx * shift[:, :1, None]) * np.sinc(fx)
         down = np.exp(-2j * np.pi * fy * shift[:, 1:, None]) * np.sinc(fy)
-        sharp = self._spectra[rows] * (across * down).astype(np.complex64)
-        sharp *= np.exp(-2.0 * np.pi**2 * s2 * rho2)
+        optics = (across * down).astype(np.complex64) * np.exp(-2.0 * np.pi**2 * s2 * rho2)
+        drawn = self._spectra[rows]
+        sharp = drawn[:, 0] * optics
         disk, by_argument = _disk((np.pi**2) * q * rho2)
-        model = sharp * disk
-        spectra = np.empty((len(place), 5, *model.shape[1:]), np.complex64)
+        fine = 1.0 - np.exp(-2.0 * np.pi**2 * UNSHARP_PX**2 * rho2)
+        if self._processing:
+            spread = drawn[:, 1] * optics
+            sharp += (ink_mm - self._ink_mm) * spread
+            mask = 1.0 + sharpening * fine
+            blurred = sharp * disk
+            sharp, model, spread = sharp * mask, blurred * mask, spread * disk * mask
+        else:
+            model = sharp * disk
+        spectra = np.empty((len(place), 7 if self._processing else 5, *model.shape[1:]), np.complex64)
         spectra[:, 0] = model
         np.multiply(model, -2j * np.pi * fx, out=spectra[:, 1], casting="same_kind")
         np.multiply(model, -2j * np.pi * fy, out=spectra[:, 2], casting="same_kind")
         np.multiply(sharp, by_argument * (np.pi**2 * rho2), out=spectra[:, 3], casting="same_kind")
         np.multiply(model, -2.0 * np.pi**2 * rho2, out=spectra[:, 4], casting="same_kind")
+        if self._processing:
+            np.multiply(blurred, fine, out=spectra[:, 5], casting="same_kind")
+            spectra[:, 6] = spread
         pixels = scipy.fft.irfft2(_folded(spectra), (count, count))
         middle = slice(count // 2 - half, count // 2 + half + 1)
-        pixels = pixels[..., middle, middle].reshape(len(place), 5, -1).astype(np.float64)
-        return _compared(self._windows[rows].reshape(len(place), -1).astype(np.float64), pixels, half)
+        pixels = pixels[..., middle, middle].reshape(*spectra.shape[:2], -1).astype(np.float64)
+        observed = self._windows[rows].reshape(len(place), -1).astype(np.float64)
+        return _compared(observed, _toned(pixels, tone.astype(np.float64)), half)
+
+
+def _toned(pixels: Array, tone: Array) -> Array:
+    """Model and derivatives by all columns (N, 8, K) of light through a curve, from those of light (N, 5 or 7, K)."""
+    light = pixels[:, :1]
+    bend = light * (1.0 - light)
+    toned = pixels * (1.0 + tone * (1.0 - 2.0 * light))
+    toned[:, :1] = light + tone * bend
+    if pixels.shape[1] == 5:
+        return np.concatenate([toned, np.zeros((len(pixels), 3, pixels.shape[2]))], 1)
+    return np.concatenate([toned[:, :6], bend, toned[:, 6:]], 1)
 
 
 def _compared(observed: Array, pixels: Array, half: int) -> Local:
-    """Local model of windows (N, K) from the model and its derivatives (N, 5, K)."""
+    """Local model of windows (N, K) from the model and its derivatives (N, 8, K)."""
     y, x = np.mgrid[-half : half + 1, -half : half + 1].reshape(2, -1) / half
     model = pixels[:, 0]
     nuisance = np.stack([np.ones_like(model), model, x * model, y * model], 1)  # (N, 4, K)
@@ -178,13 +221,19 @@ def _compared(observed: Array, pixels: Array, half: int) -> Local:
     information = derivatives @ derivatives.transpose(0, 2, 1)
     score = np.einsum("nik,nk->ni", derivatives, residual)
     rss = (residual**2).sum(1)
-    ridge = 1e-9 * np.trace(information, axis1=1, axis2=2)[:, None, None] * np.eye(4) + 1e-12 * np.eye(4)
-    gained = np.einsum("ni,ni->n", score, np.linalg.solve(information + ridge, score[..., None])[..., 0])
+    gained = np.einsum("ni,ni->n", score[:, :4], own_step(information, score))
     variance = np.maximum((rss - gained) / (observed.shape[1] - 8), _LEAST_NOISE**2)
     valid = (level[:, 1] > 10.0 * np.sqrt(variance)) & np.isfinite(score).all(1)
     return Local(
         information / variance[:, None, None], score / variance[:, None], rss / variance, np.sqrt(variance), valid
     )
+
+
+def own_step(information: Array, score: Array) -> Array:
+    """Change of place and blur (N, 4) that explains each window alone best; camera and print are common to all."""
+    own = information[:, :4, :4]
+    ridge = 1e-9 * np.trace(own, axis1=1, axis2=2)[:, None, None] * np.eye(4) + 1e-12 * np.eye(4)
+    return np.asarray(np.linalg.solve(own + ridge, score[:, :4, None])[..., 0])
 
 
 def _folded(spectrum: NDArray[np.complex64]) -> NDArray[np.complex64]:

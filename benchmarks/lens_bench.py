@@ -4,6 +4,7 @@
     python -m benchmarks.lens_bench --lenses 3 --poses 2 --size 320x240
 
 A pull is an error over its stated standard deviation: their rms over parameters and lenses is 1 where doubt is honest.
+Parameters are those of the calibration file.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from benchmarks.lens_rendering import BenchLens, BoardPose, board_pose, rendered
 from dfs_ros.calibration.board import Board
 from dfs_ros.calibration.lens.fit import LensFit, fit_lens
 from dfs_ros.calibration.lens.folder import calibration_of
-from dfs_ros.calibration.lens.model import NAMES
+from dfs_ros.calibration.lens.model import INDEX, NAMES
+from dfs_ros.calibration.lens.patches import UNSHARP_PX
+from dfs_ros.lens.calibration import PARAMETERS, LensCalibration
 
 BOARD = Board("charuco", 5, 6, 0.036, 0.027)
 RAW_RANGE = (0.0, 250.0)
@@ -108,6 +111,16 @@ def truth_of(lens: BenchLens, raws: Sequence[float]) -> Array:
     return np.array([known[name] for name in NAMES])
 
 
+def true_values(lens: BenchLens, raws: Sequence[float]) -> Array:
+    """:func:`truth_of` by the parameters of a calibration file."""
+    values = truth_of(lens, raws)
+    softness = INDEX["softness_px2"]
+    values[softness] -= UNSHARP_PX**2 * lens.sharpening
+    for name in ("log_fx", "log_aperture"):
+        values[INDEX[name]] = math.exp(values[INDEX[name]])
+    return values[: len(PARAMETERS)]
+
+
 def calibrated(lens: BenchLens, poses: Sequence[BoardPose], raws: Sequence[float], seed: int) -> LensFit:
     """Render sweeps up and down of every pose, and calibrate."""
     shots = sweeps(len(poses), raws)
@@ -121,10 +134,10 @@ def calibration_file(folder: Path, seed: int, size: tuple[int, int]) -> Path:
     return folder / f"lens{seed}_{size[1]}x{size[0]}.yaml"
 
 
-def keep_calibration(fit: LensFit, file: Path) -> None:
+def keep_calibration(found: LensCalibration, file: Path) -> None:
     """Write the calibration of a lens."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(calibration_of(fit, BOARD, "raw").yaml())
+    file.write_bytes(found.yaml())
 
 
 def focus_error(fit: LensFit, truth: Array) -> tuple[Array, Array]:
@@ -158,24 +171,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lens = random_lens(seed, (height, width))
         started = time.process_time()
         fit = calibrated(lens, poses_of_the_tutorial(args.poses, lens, seed), raws, seed)
+        found = calibration_of(fit, BOARD, "raw")
         if args.keep is not None:
-            keep_calibration(fit, calibration_file(args.keep, seed, lens.size))
-        truth = truth_of(lens, raws)
-        error, stated = focus_error(fit, truth)
-        sigma = np.sqrt(np.diag(fit.covariance))
-        pull = (fit.lens - truth) / sigma
+            keep_calibration(found, calibration_file(args.keep, seed, lens.size))
+        truth = true_values(lens, raws)
+        error, stated = focus_error(fit, truth_of(lens, raws))
+        pull = (found.values - truth) / np.sqrt(np.diag(found.covariance))
         pulls.append(pull)
-        aperture = NAMES.index("log_aperture")
-        large = ", ".join(f"{n} {p:+.1f}" for n, p in zip(NAMES, pull, strict=True) if abs(p) > 3)
+        aperture, aperture_m = found["aperture_m"], truth[PARAMETERS.index("aperture_m")]
+        large = ", ".join(f"{n} {p:+.1f}" for n, p in zip(PARAMETERS, pull, strict=True) if abs(p) > 3)
         rms, stated_rms = np.sqrt(np.mean(error**2)), np.sqrt(np.mean(stated**2))
         print(
             f"{seed:4d}  {rms:8.4f} {np.abs(error).max():8.4f}  {stated_rms:7.4f}"
-            f"  {100 * (fit.lens - truth)[aperture]:+8.2f} {100 * sigma[aperture]:8.2f}  {fit.temper:6.1f}  "
+            f"  {100 * (aperture / aperture_m - 1):+8.2f} {100 * found.aperture_sigma:8.2f}  {fit.temper:6.1f}  "
             f"{', '.join(fit.undetermined) or 'none'}; {large or 'none'}  ({time.process_time() - started:.0f} s)",
             flush=True,
         )
     each = np.sqrt(np.mean(np.square(pulls), 0))
-    print("pulls, rms: " + ", ".join(f"{name} {value:.2f}" for name, value in zip(NAMES, each, strict=True)))
+    print("pulls, rms: " + ", ".join(f"{name} {value:.2f}" for name, value in zip(PARAMETERS, each, strict=True)))
     print(f"pulls, rms of all: {np.sqrt(np.mean(np.square(pulls))):.2f}")
     return 0
 

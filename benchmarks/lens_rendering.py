@@ -25,7 +25,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from dfs_ros.io.photo_table import travel_directions
+from dfs_ros.lens.positions import travel_directions
 from dfs_ros.optics.srgb import encode_linear
 from dfs_ros.optics.thin_lens import disk_transfer
 

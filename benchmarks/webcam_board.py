@@ -20,7 +20,7 @@ from dfs_ros.calibration.board import Board
 from dfs_ros.calibration.lens.check import check_depth, view_of
 from dfs_ros.calibration.lens.fit import fit_lens
 from dfs_ros.calibration.lens.folder import calibration_of
-from dfs_ros.calibration.lens.stack import calibrated_stack
+from dfs_ros.calibration.lens.stack import beside_poses, calibrated_stack
 from dfs_ros.config import Config
 from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.io.images import ImageFile
@@ -55,7 +55,7 @@ def measured(folder: Path, csv: Path, config: Config) -> dict[str, Any]:
     csv.write_text("file,raw_position\n" + "\n".join(rows) + "\n")
     stack, names = calibrated_stack(folder, csv, lens, "the calibration", config)
     view = view_of(stack, names, lens, BOARD)
-    result = DepthEstimator(config).estimate(stack, sharpen=False)
+    result = DepthEstimator(config).estimate(beside_poses(stack, lens), sharpen=False)
     pinhole = intrinsics(result.camera, stack.size)
     found = check_depth(result.depth_m, result.sigma_m, pinhole, lens, view, BOARD, TOLERANCE)
     positions = {raw: lens.focus_of(raw, 1) for raw in (100.0, 150.0, 200.0, 250.0)}

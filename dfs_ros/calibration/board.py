@@ -166,8 +166,8 @@ class Board:
     def raster(self, cells_per_m: float, margin_m: float, ink_m: float = 0.0) -> NDArray[np.float32]:
         """Image of the board, black 0 and white 1, each pixel the mean over its area.
 
-        `ink_m`: width by which black grows at every edge. (H, W); the centre of pixel (i, j) is at ``((j + 0.5) / cells_per_m - margin_m, (i + 0.5) / cells_per_m -
-        margin_m)``.
+        `ink_m`: width by which black grows at every edge. (H, W); the centre of pixel (i, j) is at
+        ``((j + 0.5) / cells_per_m - margin_m, (i + 0.5) / cells_per_m - margin_m)``.
         """
         height, width = (math.ceil((side + 2 * margin_m) * cells_per_m) for side in self.size_m)
         dark = np.zeros((height, width), np.float32)

@@ -6,7 +6,7 @@
 Show the board, wholly seen and tilted a little, at a distance that the calibration has not seen, and sweep the focus
 across it. The stack is one that `dfs import --calibration` or the depth node's ~/capture made with this calibration;
 with --csv, a folder of images as `dfs import` takes it. Depth is estimated from the blur by the settings in use, the
-pose from the board's geometry alone.
+pose from the board's geometry alone; the focal length scales both, and its doubt is no difference of them.
 
 The check passes, exit status 0, if the median error is within the tolerance and within two standard deviations;
 otherwise the exit status is 1. --picture draws the board, its errors in millimetres and in standard deviations.
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
     from dfs_ros.calibration.board import Board
     from dfs_ros.calibration.lens.check import board_plane, check_depth, view_of
-    from dfs_ros.calibration.lens.stack import calibrated_stack
+    from dfs_ros.calibration.lens.stack import beside_poses, calibrated_stack
     from dfs_ros.estimator.estimator import DepthEstimator
     from dfs_ros.lens.calibration import LensCalibration
     from dfs_ros.optics.pinhole import intrinsics
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         csv = None if args.csv is None else Path(args.csv)
         stack, names = calibrated_stack(Path(args.stack), csv, lens, args.calibration, config)
         view = view_of(stack, names, lens, board)
-        estimated = estimator.estimate(stack, sharpen=False, progress=progress)
+        estimated = estimator.estimate(beside_poses(stack, lens), sharpen=False, progress=progress)
     pinhole = intrinsics(estimated.camera, stack.size)
     result = check_depth(estimated.depth_m, estimated.sigma_m, pinhole, lens, view, board, args.tolerance)
     if args.picture:

@@ -255,6 +255,8 @@ def _summary(calibration: LensCalibration, fit: LensFit, response: Response | No
     ):
         value, sigma = factor * calibration[name], factor * calibration.sigma(name)
         lines.append(f"{name.removesuffix('_px').removesuffix('_m'):<16} {value:.4g} +- {sigma:.2g} {unit}")
+    for name, of, value, sigma in fit.processing:
+        lines.append(f"{name:<16} {value:.3g} +- {sigma:.2g} {of}")
     if response is not None:
         lines.append(
             f"{'settling':<16} {response.settle_s:.3f} s after a command, latency {response.latency_s:.3f} s "

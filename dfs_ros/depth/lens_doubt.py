@@ -33,7 +33,8 @@ class CalibrationDoubt:
 
     `with_aperture` False: the aperture was estimated from the stack, by its focus values, and so is wrong by as much as
     their slope: what is left of a linear error of the focus is that at the depth itself. `rest_diopters`: what the
-    covariance does not explain of `sigma` (F,), the standard deviations of the focus values.
+    covariance does not explain of `sigma` (F,), the standard deviations of the focus values; their mean, as of errors
+    that all go one way.
     """
 
     def __init__(self, stack: FocalStack, lens: LensField, sigma: Array, with_aperture: bool) -> None:
@@ -55,7 +56,7 @@ class CalibrationDoubt:
         self._by_blur, self._first, self._second = by_blur, telling @ focus, telling @ focus**2
         self._bend = float(np.polyfit(focus, focus**2, 1)[0])
         own = self._variance(*self._middle, focus, focus**2, np.zeros_like(focus))
-        self.rest_diopters = float(np.sqrt(np.maximum(sigma**2 - own, 0.0).mean()))
+        self.rest_diopters = float(np.sqrt(np.maximum(sigma**2 - own, 0.0)).mean())
 
     def sigma(self, diopters: NDArray[Any]) -> NDArray[Any]:
         """Standard deviation of inverse depth (H, W), or of one inverse depth in the middle of the field."""

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dfs_ros.config import LensConfig, LimitsConfig
+from dfs_ros.io.calibrated_description import check_size
 from dfs_ros.io.exif import PhotoExif, read_exif
-from dfs_ros.io.images import IMAGE_SUFFIXES, ImageFile
+from dfs_ros.io.images import IMAGE_SUFFIXES
 from dfs_ros.io.photo_focus import frames_from_names, frames_from_tags
 from dfs_ros.io.photo_table import read_photo_table
 from dfs_ros.io.stack_description import (
@@ -188,13 +189,7 @@ def _calibrated(
     lens: LensCalibration, photo: Path, calibration: str | Path | None, max_megapixels: float
 ) -> tuple[Camera, dict[str, str]]:
     """Camera of a calibration, and its origins. Raises ValueError if a photo has another size."""
-    with ImageFile(photo, max_megapixels) as file:
-        size = file.pixels().shape[:2]
-    if size != lens.size:
-        raise ValueError(
-            f"{photo}: expected {lens.size[1]} x {lens.size[0]} pixels, as {calibration} is of, received {size[1]} x "
-            f"{size[0]}: is the calibration of this camera, at this size?"
-        )
+    check_size(photo, lens, str(calibration), max_megapixels)
     return lens.camera, dict.fromkeys(("focal length", "f-number", "pixel pitch"), Path(str(calibration)).name)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from dfs_ros.io.csv_table import read_table
 from dfs_ros.io.stack_description import FrameEntry, check_file, collecting, combined, number
 from dfs_ros.lens.calibration import LensCalibration
+from dfs_ros.lens.positions import focus_at
 from dfs_ros.lens.table import LensTable
 
 _SIGMA = "focus_sigma_diopters"
@@ -65,34 +65,17 @@ def read_photo_table(path: Path, folder: Path, lens: Lens | None, own_camera: bo
     return PhotoTable(known, False, tuple(frame.file for frame in frames if frame.file not in files))
 
 
-def travel_directions(raws: list[float]) -> list[int]:
-    """Direction from which each position was reached, in the order of time: 1 up, -1 down, 0 unknown.
-
-    >>> travel_directions([10, 20, 20, 5])
-    [0, 1, 1, -1]
-    """
-    directions = [0]
-    for before, raw in itertools.pairwise(raws):
-        directions.append((raw > before) - (raw < before) or directions[-1])
-    return directions
-
-
 def _by_lens(frames: list[FrameEntry], raws: list[float], lens: Lens, own_camera: bool) -> list[FrameEntry]:
     """Frames with focus, doubt and scale by a calibration; without those whose focus it does not know."""
-    stamped = all(frame.stamp_ns for frame in frames)
-    order = sorted(range(len(frames)), key=lambda i: frames[i].stamp_ns if stamped else i)
-    directions = dict(zip(order, travel_directions([raws[i] for i in order]), strict=True))
-    focus_of = lens.mean_focus_of if own_camera and isinstance(lens, LensCalibration) else lens.focus_of
+    found = focus_at(lens, raws, [frame.stamp_ns for frame in frames], own_camera)
     known = []
-    for i, frame in enumerate(frames):
-        focus, sigma = focus_of(raws[i], directions[i])
+    for frame, (focus, sigma, scale) in zip(frames, found, strict=True):
         if math.isnan(focus):
             continue
-        scale = lens.magnification_of(raws[i], directions[i]) if isinstance(lens, LensCalibration) else math.nan
         told, doubt = frame.magnification, frame.focus_sigma_diopters
-        scale = round(scale, 7) if math.isnan(told) else told
-        sigma = round(sigma, 6) if math.isnan(doubt) else doubt
-        known.append(FrameEntry(frame.file, round(focus, 6), frame.stamp_ns, scale, focus_sigma_diopters=sigma))
+        scale = scale if math.isnan(told) else told
+        sigma = sigma if math.isnan(doubt) else doubt
+        known.append(FrameEntry(frame.file, focus, frame.stamp_ns, scale, focus_sigma_diopters=sigma))
     return known
 
 

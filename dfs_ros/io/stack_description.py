@@ -15,6 +15,7 @@ import numpy as np
 import yaml
 
 from dfs_ros.config import LensConfig, read_yaml, unknown_name
+from dfs_ros.io.calibrated_description import calibrated_frames, check_size
 from dfs_ros.lens_field import LensField
 from dfs_ros.optics.pinhole import pixel_pitch_from_intrinsics
 from dfs_ros.pose import Pose
@@ -26,7 +27,7 @@ MAX_DESCRIPTION_BYTES = 1_000_000
 MOST_ERRORS = 10
 """Errors of one stack that are told."""
 
-_TOP_KEYS = ("format", "note", "camera", "frames", "reference_depth")
+_TOP_KEYS = ("format", "note", "calibration", "camera", "frames", "reference_depth")
 _LENS_KEYS = ("focal_length_m", "f_number", "pixel_pitch_m", "reference_focus_diopters")
 _INTRINSIC_KEYS = ("fx_px", "fy_px", "cx_px", "cy_px")
 _CAMERA_KEYS = (*_LENS_KEYS, *_INTRINSIC_KEYS, "aperture_sigma", "softness_px2")
@@ -101,10 +102,21 @@ def check_document(
     note = document.get("note", "")
     if not isinstance(note, str):
         errors.append(ValueError(f"{source}: note: expected text, received {_show(note)}"))
-    camera = None
+    camera, entries, calibrated = None, document.get("frames"), None
+    if "calibration" in document:
+        with collecting(errors):
+            file = check_file(folder, document["calibration"], f"{source}: calibration")
+            entries, calibrated = calibrated_frames(entries, file, str(source), "camera" in document)
+        if len(errors) > before:
+            return None
     with collecting(errors):
-        camera = _camera(document.get("camera", {}), lens or LensConfig(), source)
-    frames = _frames(document.get("frames"), source, errors)
+        camera = (
+            _camera(document.get("camera", {}), lens or LensConfig(), source) if not calibrated else calibrated.camera
+        )
+    frames = _frames(entries, source, errors)
+    if calibrated is not None and frames:
+        with collecting(errors):
+            check_size(folder / frames[0].file, calibrated, str(document["calibration"]))
     reference = document.get("reference_depth", "")
     if reference != "":
         with collecting(errors):

@@ -264,6 +264,7 @@ class LensCalibration:
         for name in ("aperture_m", "fx_px"):  # blur in pixels is in proportion to both
             by[DOUBTS.index("log_aperture"), _INDEX[name]] = 1.0 / self[name]
         covariance = by @ self.covariance @ by.T
+        np.fill_diagonal(covariance, np.maximum(np.diag(covariance), 0.0))  # rounding
         vignetting = min(self["vignetting"], _MOST_VIGNETTING)
         known = [float(f"{v:.9g}") for v in covariance[np.tril_indices(len(DOUBTS))]]
         return LensField(self["curvature"], self["tilt_x"], self["tilt_y"], vignetting, tuple(known))

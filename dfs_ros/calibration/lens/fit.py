@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from dfs_ros.calibration.board import Board
 from dfs_ros.calibration.lens.adjust import Misfit, Prior, adjust, normal, stated_prior, temper_of, tempered_covariance
 from dfs_ros.calibration.lens.detection import Markers, check_marker_size, find_markers, poses_of
+from dfs_ros.calibration.lens.evaluation import evaluation
 from dfs_ros.calibration.lens.model import (
     COLUMNS,
     INDEX,
@@ -30,7 +31,7 @@ from dfs_ros.calibration.lens.model import (
     depths,
     predict,
 )
-from dfs_ros.calibration.lens.patches import Local, Patches, own_step
+from dfs_ros.calibration.lens.patches import Patches, own_step
 from dfs_ros.optics.srgb import linear_table
 
 LEAST_POSITIONS = 5
@@ -40,10 +41,6 @@ _MARKER_PX = 0.3  # nominal error of a corner of a marker
 _MOVED_PX = 4.0  # median distance of an image's markers from the pose of its sweep
 _WHOLE = 0.6  # of the corners
 _MOST_MOVED = 0.2  # share of the images
-_OUTLIER = 9.0  # misfit of a window over the median, from which it counts less
-_MEDIAN_OF_SQUARE = 0.4549  # of a normal number of variance 1
-_MOST_STEP = 4.0  # medians, of the place of a window
-_QUIET = 0.7  # least noise of a window, over the median of all
 _BLUR_GRID_PX = (0.0, 1.0, 2.0, 3.0, 4.5, 6.0, 8.0, 10.5, 13.5)
 _MOST_FIRST = 1200  # windows for the first guess of the focus scale
 _FIRST_SOFTNESS_PX2 = 0.3
@@ -59,6 +56,13 @@ _NEEDED = {
     "focus1": 0.15,
     "log_aperture": 0.1,
 }  # standard deviation for depth to be of use
+
+_OWN = {
+    "sharpening": (0.05, "by the camera, of what a blur of 1 px takes off"),
+    "tone": (0.03, "bend of the camera's curve between black and white"),
+    "ink_mm": (0.02, "by which the print's black has spread at every edge"),
+}
+"""What camera and print do, with the least that is worth naming."""
 
 Progress = Callable[[str, float], None]
 
@@ -85,6 +89,16 @@ class LensFit:
     temper: float
     undetermined: tuple[str, ...]
     measured: Array
+
+    @property
+    def processing(self) -> list[tuple[str, str, float, float]]:
+        """Name, explanation, value and standard deviation of what camera and print show of their own."""
+        sigma = np.sqrt(np.diag(self.covariance))
+        rows = [
+            (name, of, float(self.lens[INDEX[name]]), float(sigma[INDEX[name]]), least)
+            for name, (least, of) in _OWN.items()
+        ]
+        return [row[:4] for row in rows if abs(row[2]) > max(_MOVES * row[3], row[4])]
 
 
 def fit_lens(
@@ -274,7 +288,7 @@ def _adjusted(
         patches = Patches(images, board, seen, lens, poses, processing=not set(PROCESSING) <= set(fixed))
         if not len(patches.seen):
             raise ValueError("no corner of the board is sharp enough and wholly seen in any image")
-        evaluate = _evaluation(patches, lens, poses, temper, temper)
+        evaluate = evaluation(patches, lens, poses, temper, temper)
 
         def advanced(first: int = done) -> None:
             nonlocal done
@@ -284,9 +298,9 @@ def _adjusted(
         lens, poses = adjust(lens, poses, patches.seen, size, prior, evaluate, iterations, fixed, advanced)
         done = sum(count for count, _ in stages[: stage + 1])
         if stage >= 1:
-            of_blur = _evaluation(patches, lens, poses, math.inf, 1.0)(lens, poses)
+            of_blur = evaluation(patches, lens, poses, math.inf, 1.0)(lens, poses)
             temper = temper_of(normal(lens, poses, patches.seen, size, of_blur), patches.seen, prior)
-            of_all = _evaluation(patches, lens, poses, temper, 1.0)(lens, poses)
+            of_all = evaluation(patches, lens, poses, temper, 1.0)(lens, poses)
             equations = normal(lens, poses, patches.seen, size, of_all)
             covariance = tempered_covariance(equations, patches.seen, prior, temper)
     progress("fitting the lens", 1.0)
@@ -323,64 +337,6 @@ def _measured(patches: Patches, lens: Array, poses: Array) -> Array:
     # Away from focus, blur rises or falls by the same rate with the focus: their ratio is the defocus.
     defocus = np.sqrt(place[:, 2]) / np.where(np.abs(slope) > 1e-9, slope, np.nan)
     return np.stack([seen.position, place[:, 0], place[:, 1], defocus, place[:, 2], place[:, 2] + step], 1)[local.valid]
-
-
-def _evaluation(
-    patches: Patches, lens: Array, poses: Array, place_temper: float, temper: float
-) -> Callable[[Array, Array], Misfit]:
-    """Misfit of the windows over `temper`, with the noise, the errors of place and the outliers of a first lens.
-
-    Noise of the pixels would place a window to hundredths of a pixel, but real lenses wobble as they move. Places have
-    the variance that they show, whatever `place_temper`, by which the misfit will be divided; inf = they say nothing.
-    """
-    size = patches.size
-    first = patches.local(predict(lens, poses, patches.seen, size))
-    place_px2 = _place_variance(first, patches.seen.image) / place_temper if place_temper < math.inf else math.inf
-    information, score, _ = _displaced(first.information, first.score, first.cost, place_px2)
-    misfit = np.einsum("ni,ni->n", score[:, :4], own_step(information, score))
-    typical = float(np.median(misfit[first.valid])) if first.valid.any() else 1.0
-    weights = np.minimum(1.0, np.sqrt(_OUTLIER * typical / np.maximum(misfit, 1e-9))) * first.valid / temper
-    noise = np.maximum(first.noise, _QUIET * float(np.median(first.noise)))
-
-    def evaluate(lens: Array, poses: Array) -> Misfit:
-        local = patches.local(predict(lens, poses, patches.seen, size))
-        ratio = (local.noise / noise) ** 2
-        parts = ratio[:, None, None] * local.information, ratio[:, None] * local.score, ratio * local.cost
-        information, score, cost = _displaced(*parts, place_px2)
-        return Misfit(float((weights * cost).sum()), weights[:, None, None] * information, weights[:, None] * score)
-
-    return evaluate
-
-
-def _place_variance(local: Local, image: NDArray[np.intp]) -> float:
-    """Variance [px^2] of the places of windows beside that by the noise of their pixels.
-
-    Windows of an image that err together count as the fewer that would err as much: the variance is that of one, times
-    the squared sum of an image's errors over the sum of their squares.
-    """
-    if not local.valid.any():
-        return 0.0
-    information = local.information[local.valid][:, :2, :2] + 1e-9 * np.eye(2)
-    steps = np.linalg.solve(information, local.score[local.valid][:, :2, None])[..., 0]
-    noise = np.trace(np.linalg.inv(information), axis1=1, axis2=2) / 2
-    own = max(float(np.median(steps**2)) / _MEDIAN_OF_SQUARE - float(np.median(noise)), 0.0)
-    steps = np.clip(steps, *(sign * _MOST_STEP * math.sqrt(float(np.median(steps**2))) for sign in (-1, 1)))
-    sums = [np.bincount(image[local.valid], step) for step in steps.T]
-    return own * max(float(np.square(sums).sum() / max(np.square(steps).sum(), 1e-12)), 1.0)
-
-
-def _displaced(information: Array, score: Array, cost: Array, variance_px2: float) -> tuple[Array, Array, Array]:
-    """Information, score and cost (N, ...) of windows whose places have a variance of their own."""
-    if variance_px2 == 0.0:
-        return information, score, cost
-    place = information[:, :2]
-    inverse = np.linalg.inv(information[:, :2, :2] + (1.0 / variance_px2 + 1e-9) * np.eye(2))
-    moved = np.einsum("nij,nj->ni", inverse, score[:, :2])
-    return (
-        information - place.transpose(0, 2, 1) @ inverse @ place,
-        score - np.einsum("nji,nj->ni", place, moved),
-        cost - np.einsum("ni,ni->n", score[:, :2], moved),
-    )
 
 
 def _first_focus(

@@ -26,9 +26,10 @@ from dfs_ros.calibration.lens.response import Response, StepImage, response_of, 
 from dfs_ros.config import LimitsConfig
 from dfs_ros.io.csv_table import read_table
 from dfs_ros.io.images import ImageFile
-from dfs_ros.io.photo_table import stamp_of, travel_directions
+from dfs_ros.io.photo_table import stamp_of
 from dfs_ros.io.stack_description import check_file, collecting, combined, number
 from dfs_ros.lens.calibration import PARAMETERS, LensCalibration
+from dfs_ros.lens.positions import travel_directions
 
 _COLUMNS = ("file", "raw_position", "stamp_ns", "sweep")
 _MOST_IMAGES = 2000

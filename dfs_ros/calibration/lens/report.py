@@ -166,6 +166,10 @@ def _page(lens: LensCalibration, fit: LensFit, picture: bytes) -> str:
         rows.append(
             f"<tr{kind}><td>{name}</td><td>{lens[name]:.5g}</td><td>{lens.sigma(name):.2g}</td><td>{note}</td></tr>"
         )
+    rows += [
+        f"<tr><td>{name}</td><td>{value:.3g}</td><td>{sigma:.2g}</td><td>{of}</td></tr>"
+        for name, of, value, sigma in fit.processing
+    ]
     near, far = fit.distances_m
     title = html.escape(f"Lens calibration {lens.note}".strip())
     low, high = (lens.raw_centre + side * lens.raw_half_range for side in (-1, 1))

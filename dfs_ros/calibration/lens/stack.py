@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dfs_ros.config import Config
 from dfs_ros.io.photo_table import read_photo_table
 from dfs_ros.io.stack_description import StackDescription, read_description
 from dfs_ros.io.stack_folder import read_stack
-from dfs_ros.lens.calibration import LensCalibration
+from dfs_ros.lens.calibration import PARAMETERS, LensCalibration
+from dfs_ros.lens_field import LensField, axes
 from dfs_ros.types import FocalStack
 
 _SAME = 1e-3  # relative
@@ -42,3 +47,34 @@ def calibrated_stack(
                 "stack with this calibration (dfs import --calibration), or give --csv with its lens positions"
             )
     return stack, tuple(frame.file for frame in description.frames)
+
+
+def beside_poses(stack: FocalStack, lens: LensCalibration) -> FocalStack:
+    """Stack of a calibration, with its doubt about depth beside that by the pose of a board.
+
+    All distances of a calibration, those of depth and those by the poses of boards, are in proportion to its focal
+    length, which one pose hardly tells: an error of it is no difference of the two.
+    """
+    scaled = np.eye(len(PARAMETERS))
+    fx = PARAMETERS.index("fx_px")
+    for name in ("focus0", "focus1", "focus2", "curvature", "tilt_x", "tilt_y"):  # in dioptres
+        scaled[PARAMETERS.index(name), fx] = lens[name] / lens["fx_px"]
+    scaled[PARAMETERS.index("aperture_m"), fx] = -lens["aperture_m"] / lens["fx_px"]  # in metres
+    covariance = scaled @ lens.covariance @ scaled.T
+    field = dataclasses.replace(lens, covariance=covariance).field
+    variance = stack.focus_sigma_diopters**2 - _focus_variance(stack, lens.field) + _focus_variance(stack, field)
+    return dataclasses.replace(
+        stack,
+        camera=dataclasses.replace(stack.camera, field=field),
+        focus_sigma_diopters=np.sqrt(np.maximum(variance, 0.0)),
+    )
+
+
+def _focus_variance(stack: FocalStack, field: LensField) -> NDArray[np.float64]:
+    """Variance (F,) of the focus of each image, the mean over the field, by the covariance of a calibration."""
+    x, y = axes(stack.size, stack.camera.cx_px, stack.camera.cy_px)
+    focus, one = stack.focus_diopters, np.ones(len(stack))
+    tilts = float(x.mean()), float(y.mean())
+    curvature = float(np.square(x).mean() + np.square(y).mean())
+    by = np.stack([one, focus, focus**2, curvature * one, *(tilt * one for tilt in tilts), 0 * one, 0 * one], 1)
+    return np.asarray(((by @ field.covariance_matrix) * by).sum(1))

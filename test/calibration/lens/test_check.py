@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from lens_rig import BOARD, LENS, POSES, swept, true_calibration, write_sweeps
+from lens_rig import BOARD, LENS, POSES, RAWS, swept, true_calibration, write_sweeps
 from numpy.typing import NDArray
 
 from benchmarks.lens_rendering import board_pose, plane_maps, rendered
 from dfs_ros.calibration.board import Board
 from dfs_ros.calibration.lens.check import BoardView, board_plane, check_depth, view_of
-from dfs_ros.calibration.lens.stack import calibrated_stack
+from dfs_ros.calibration.lens.stack import beside_poses, calibrated_stack
 from dfs_ros.cli.main import main
 from dfs_ros.config import Config
-from dfs_ros.lens.calibration import LensCalibration
+from dfs_ros.depth.lens_doubt import CalibrationDoubt
+from dfs_ros.lens.calibration import PARAMETERS, LensCalibration
 from dfs_ros.optics.pinhole import Intrinsics
 from dfs_ros.types import FocalStack
 
@@ -133,6 +135,33 @@ def test_what_stands_in_the_way_of_a_check_is_told() -> None:
     half = list(rendered(LENS, BOARD, [POSES[0], aside], shots))
     with pytest.raises(ValueError, match=r"only half seen: \d+ of 12 corners lie outside of the image; show it whole"):
         seen(half, lens)
+
+
+def test_a_focal_length_is_no_difference_to_the_pose() -> None:
+    lens = true_calibration()
+    images = np.zeros((3, *LENS.size), np.uint8)
+    sigma = np.array([lens.mean_focus_of(raw, 1)[1] for raw in RAWS[1:4]])
+    focus = np.array([lens.mean_focus_of(raw, 1)[0] for raw in RAWS[1:4]])
+    stack = FocalStack(images, focus, lens.camera, focus_sigma_diopters=sigma)
+    # Focal length over by 5 %: so are all distances, and focus and focal surface, in dioptres, are under by it.
+    direction = np.zeros(len(PARAMETERS))
+    for name, sign in (
+        ("fx_px", 1),
+        *((n, -1) for n in ("focus0", "focus1", "focus2", "curvature", "tilt_x", "tilt_y")),
+    ):
+        direction[PARAMETERS.index(name)] = sign * 0.05 * lens[name]
+    common = replace(lens, covariance=np.outer(direction, direction))
+    at = np.full(LENS.size, 2.5, np.float32)
+    told = replace(stack, camera=common.camera, focus_sigma_diopters=np.hypot(0.01, 0.05 * focus))
+    alone, beside = (
+        CalibrationDoubt(s, s.camera.field, s.focus_sigma_diopters, True) for s in (told, beside_poses(told, common))
+    )
+    assert np.median(alone.sigma(at)) == pytest.approx(0.05 * 2.5, rel=0.1)
+    assert beside.sigma(at).max() < 0.004
+    assert beside.rest_diopters < 0.015
+    # What is none of the focal length remains.
+    own = beside_poses(stack, true_calibration())
+    np.testing.assert_allclose(own.focus_sigma_diopters, sigma, rtol=0.06)
 
 
 def test_stacks_of_another_lens_are_refused(far: tuple[Path, Path], tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
-"""Run a focus-sweeping camera alone; Ctrl-C ends it.
+r"""Run a focus-sweeping camera alone; Ctrl-C ends it.
 
 Publishes image, camera_info and focus.
 
     dfs camera                                                             simulated camera
     dfs camera --source stack DIR                                          images of a focal stack
-    dfs camera --source v4l2 /dev/video0 --calibration lens.yaml \\
+    dfs camera --source v4l2 /dev/video0 --calibration lens.yaml \
         --set v4l2.camera_info=camera.yaml --set lens.f_number=2           webcam with a focus control
     dfs camera --source rgbd DIR                                           virtual lens over colour and depth
     dfs camera --probe                                                     list of the V4L2 cameras

@@ -121,7 +121,8 @@ def _residual_slice(problem: Problem, spectra: Spectra, transfer: TransferFuncti
 def joint_sharp_spectrum(problem: Problem, spectra: Spectra, transfer: TransferFunctions, d: int) -> tuple[Real, Real]:
     """Joint sharp spectrum ``sum_f k_f Y_f / (sum_f k_f^2 + eps)``, and the k_f.
 
-    Half spectrum (C, H', 2 (W' // 2 + 1)) and (F, H', ...)."""
+    Half spectrum (C, H', 2 (W' // 2 + 1)) and (F, H', ...).
+    """
     quadrants = transfer.quadrants(d)
     weight = 1.0 / (np.einsum("fhw,fhw->hw", quadrants, quadrants) + np.float32(problem.cost.eps))
     k = transfer.expanded(quadrants)

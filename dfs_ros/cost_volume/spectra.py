@@ -112,7 +112,8 @@ def image_spectrum(image: NDArray[np.uint8], problem: Problem) -> Spectrum:
 def linear_planes(image: NDArray[np.uint8], transfer_curve: str, channels: int) -> list[NDArray[np.float32]]:
     """Linear intensity in [0, 1] of an image: `channels` planes, float32 (H, W).
 
-    A single channel of a colour image is its luma."""
+    A single channel of a colour image is its luma.
+    """
     table = linear_table(transfer_curve)
     if image.ndim == 2:
         return [table.astype(np.float32)[image]]

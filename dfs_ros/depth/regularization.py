@@ -136,7 +136,8 @@ def semi_global(
 def _add_path_costs(costs: Volume, weights: NDArray[np.float32], smoothness: float, total: Volume) -> None:
     """Add path costs along the first axis, both ways, into `total`.
 
-    Costs (n, D, M), weights (n - 1, M)."""
+    Costs (n, D, M), weights (n - 1, M).
+    """
     n = len(costs)
     # Both ways at once, (2, D, M): for arrays of one row numpy's call overhead would equal the arithmetic.
     path, best, stepped = (np.empty((2, *costs.shape[1:]), np.float32) for _ in range(3))

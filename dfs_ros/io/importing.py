@@ -74,7 +74,7 @@ def import_folder(
     note: str = "",
     max_megapixels: float = LimitsConfig.image_megapixels,
 ) -> ImportedStack:
-    """Make a focal-stack/1 folder of photos.
+    r"""Make a focal-stack/1 folder of photos.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def import_folder(
         film plane, ``L = u + f u / (u - f)``, as still cameras and their lenses count; 'unknown': taken as from the
         lens, and refused where the two differ by over 10 %.
     focus_from_name
-        Regular expression of file names with one group, the focus, and its unit after it: ``(\\d+)cm``.
+        Regular expression of file names with one group, the focus, and its unit after it: ``(\d+)cm``.
     every
         Take every second, third, ... photo only.
 

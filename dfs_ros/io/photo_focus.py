@@ -60,9 +60,9 @@ def frames_from_tags(exif: Mapping[str, PhotoExif], folder: Path, focus_unit: st
 
 
 def frames_from_names(files: list[str], folder: Path, pattern: str) -> tuple[list[FrameEntry], bool]:
-    """Frames by a regular expression with one group for the number, and True if it is a distance.
+    r"""Frames by a regular expression with one group for the number, and True if it is a distance.
 
-    The unit follows the group in the pattern: mm, cm, m, or D for dioptres, as in ``(\\d+)cm``. Raises ValueError.
+    The unit follows the group in the pattern: mm, cm, m, or D for dioptres, as in ``(\d+)cm``. Raises ValueError.
     """
     try:
         expression = re.compile(pattern)

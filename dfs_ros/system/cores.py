@@ -26,7 +26,8 @@ def wait_asleep() -> None:
 def network_threads(wanted: int = 0) -> int:
     """Threads of a network on the CPU: `wanted`, or for 0 all cores.
 
-    Half of the cores if threads spin as they wait."""
+    Half of the cores if threads spin as they wait.
+    """
     if wanted > 0:
         return wanted
     cores = usable_cores()

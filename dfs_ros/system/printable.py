@@ -6,10 +6,10 @@ MOST_CHARACTERS = 2000
 
 
 def printable(text: str, most: int = MOST_CHARACTERS) -> str:
-    """Escape control, format and unpaired surrogate characters, line breaks too; cut after `most` characters.
+    r"""Escape control, format and unpaired surrogate characters, line breaks too; cut after `most` characters.
 
-    >>> printable("captures\\n[ERROR] forged \\x1b[2J")
-    'captures\\\\n[ERROR] forged \\\\x1b[2J'
+    >>> printable("captures\n[ERROR] forged \x1b[2J")
+    'captures\\n[ERROR] forged \\x1b[2J'
     """
     cut = f"{text[:most]} ... ({len(text)} characters)" if len(text) > most else text
     if cut.isprintable():

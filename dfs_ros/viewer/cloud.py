@@ -38,7 +38,8 @@ def hide_uncertain(
 ) -> NDArray[np.float32]:
     """Remove depth with sigma NaN or over ``max_relative_sigma * depth``.
 
-    Without sigma, all depth stays."""
+    Without sigma, all depth stays.
+    """
     if sigma_m is None or not math.isfinite(max_relative_sigma):
         return depth_m
     with np.errstate(invalid="ignore"):

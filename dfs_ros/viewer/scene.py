@@ -28,7 +28,8 @@ Point = tuple[float, float, float]
 class Extent:
     """Extent of a cloud in metres: percentiles of x, y and z, float64 (5, 3).
 
-    Percentiles 2, 10, 50, 90 and 98."""
+    Percentiles 2, 10, 50, 90 and 98.
+    """
 
     percentiles: NDArray[np.float64]
 
@@ -92,7 +93,8 @@ class Scene:
     def show(self, cloud: Cloud, intrinsics: Intrinsics, size: tuple[int, int], point_scale: float) -> None:
         """Draw points of an image of (height, width) pixels.
 
-        With `point_scale` 1 they just close a surface."""
+        With `point_scale` 1 they just close a surface.
+        """
         self._points.points = cloud.points_m
         self._points.colors = cloud.colors
         self._points.point_size = max(1.5 * point_scale * cloud.spacing_m, 1e-4)

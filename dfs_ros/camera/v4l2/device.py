@@ -210,7 +210,8 @@ class V4l2Device(V4l2Controls):
 def decoded(frame: RawFrame, size: tuple[int, int], pixel_format: str) -> NDArray[np.uint8]:
     """Decode a raw image to RGB (H, W, 3) or mono (H, W).
 
-    Raises ValueError for an incomplete image."""
+    Raises ValueError for an incomplete image.
+    """
     height, width = size
     if pixel_format == "MJPG":
         image = image_from_compressed(

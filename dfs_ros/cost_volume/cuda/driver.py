@@ -103,7 +103,8 @@ def _kernels_of_torch(device_index: int) -> CudaKernels:
 def why_not() -> str | None:
     """Reason why CUDA cannot be used; None if it can.
 
-    Without a driver, neither torch nor cuda-bindings is imported."""
+    Without a driver, neither torch nor cuda-bindings is imported.
+    """
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError as error:

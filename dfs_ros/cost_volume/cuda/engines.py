@@ -1,6 +1,7 @@
 """Volume engines of one owner, one for each size and setting.
 
-An engine holds the blur of one volume at a time, so owners do not share engines."""
+An engine holds the blur of one volume at a time, so owners do not share engines.
+"""
 
 from __future__ import annotations
 

@@ -71,7 +71,8 @@ class Job(ctypes.Structure):
 def with_arrays(job: Job, depths: int, **arrays: torch.Tensor) -> Job:
     """Copy a job, set its depth count and tensor addresses.
 
-    The tensors must outlive the copy."""
+    The tensors must outlive the copy.
+    """
     job = Job.from_buffer_copy(job)
     job.depths = depths
     for name, array in arrays.items():

@@ -82,7 +82,8 @@ def radial_cubics(psf: str, max_coc_px: float) -> NDArray[np.float64]:
 def tabulated_disks(max_coc_px: float) -> NDArray[np.float64]:
     """Quadrants of the DDFS authors' disks, (entries, taps, taps).
 
-    Radii 0.5, 0.6, ...; mirrored taps are counted in."""
+    Radii 0.5, 0.6, ...; mirrored taps are counted in.
+    """
     entries = max(int((max_coc_px / 2.0 - TABLE_FIRST_RADIUS_PX) / TABLE_STEP_PX), 0) + 3
     kernels = [table_psf(2.0 * (TABLE_FIRST_RADIUS_PX + TABLE_STEP_PX * i)) for i in range(entries)]
     taps = max(len(kernel) // 2 + 1 for kernel in kernels)

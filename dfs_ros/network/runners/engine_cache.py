@@ -174,7 +174,8 @@ class EngineCache:
     def prune(self) -> None:
         """Remove engines, least recently used first, until the rest fits.
 
-        Engines in use by any process stay."""
+        Engines in use by any process stay.
+        """
         with contextlib.suppress(OSError):
             last_use = sorted((file.stat().st_mtime_ns, file.stem) for file in self.folder.glob("*.json"))
             sizes = {name: sum(f.stat().st_size for f in self._files(name) if f.exists()) for _, name in last_use}

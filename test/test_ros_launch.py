@@ -13,6 +13,7 @@ import pytest
 FOLDER = Path(__file__).resolve().parent / "ros"
 TESTS = sorted(file.stem for file in FOLDER.glob("test_*.py"))
 CONSUMERS = {
+    "test_bond": "bondpy",
     "test_depth_image_proc": "depth_image_proc",
     "test_laserscan": "depthimage_to_laserscan",
     "test_octomap": "octomap_server",

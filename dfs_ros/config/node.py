@@ -91,6 +91,14 @@ class NodeConfig:
     autostart: bool = setting(
         True, "Configure and activate the node at start (native ROS 2); false: wait for lifecycle transitions"
     )
+    bond_heartbeat_s: float = setting(
+        0.1,
+        "Period of the heartbeats on topic bond of an active node, by which nav2's lifecycle_manager notices its death "
+        "(native ROS 2, autostart false, package bond); 0: none",
+        unit="s",
+        low=0,
+        high=10,
+    )
     focus_source: str = setting(
         "focus",
         "Source of each image's focus. focus: FrameFocus of equal stamp on topic focus; commands: FrameFocus on "

@@ -3,7 +3,8 @@
     unconfigured --configure--> inactive --activate--> active --deactivate--> inactive --cleanup--> unconfigured
 
 Configuring loads the network and may take minutes; it has its own thread, so that everything else continues. The thread
-that spins makes the other transitions. With parameter `node.autostart` the node configures and activates itself.
+that spins makes the other transitions. With parameter `node.autostart` the node configures and activates itself;
+otherwise it has a :mod:`bond <dfs_ros.transport.ros.bond>` to its manager while it is active.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 
 from dfs_ros.transport.base import Managed
 from dfs_ros.transport.parameters import Parameters
+from dfs_ros.transport.ros.bond import NodeBond
 
 
 class Spinner(Protocol):
@@ -45,6 +47,8 @@ class Lifecycle:
         self._error: Exception | None = None
         node = transport.native_node
         self._node = node
+        settings = transport.parameters.config.node
+        self._bond = NodeBond(node, 0.0 if settings.autostart else settings.bond_heartbeat_s)
         work: dict[str, Callable[[], None]] = {
             "configure": partial(transport.run_apart, managed.configure),
             "activate": partial(transport.run_in_spin, managed.activate),
@@ -56,7 +60,7 @@ class Lifecycle:
         for name, do in work.items():
             setattr(node, f"on_{name}", partial(self._transition, name, do))
         self._offer_services()
-        if transport.parameters.config.node.autostart:
+        if settings.autostart:
             threading.Thread(target=self._start, name="lifecycle", daemon=True).start()
 
     def _offer_services(self) -> None:
@@ -97,8 +101,23 @@ class Lifecycle:
             self._error = error
             self._transport.log("error", f"lifecycle: {name} failed: {error}", error=error)
             return TransitionCallbackReturn.FAILURE
+        self._tell_manager(name)
         self._transport.log("debug", f"lifecycle: {name} done, was {previous_state.label}")
         return TransitionCallbackReturn.SUCCESS
+
+    def _tell_manager(self, transition: str) -> None:
+        """Form the bond of an active node, or end it; a node works without."""
+        try:
+            if transition != "activate":
+                self.end_bond()
+            elif not self._bond.form():
+                self._transport.log("info", "lifecycle: no bond to a manager: package bond is not installed")
+        except Exception as error:
+            self._transport.log("warning", f"lifecycle: no bond to a manager: {error}", error=error)
+
+    def end_bond(self) -> None:
+        """End the heartbeats, before the node is destroyed."""
+        self._bond.end()
 
     def _start(self) -> None:
         """Configure and activate; on failure, end spinning with the exception."""

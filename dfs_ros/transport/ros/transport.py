@@ -276,6 +276,9 @@ class RosTransport(Transport):
         return str(self.native_node.resolve_topic_name(name))
 
     def _close(self) -> None:
+        if self._lifecycle is not None:
+            with self.guard("bond"):
+                self._lifecycle.end_bond()
         self._native_executor.create_task(lambda: None)  # wakes the thread, so that it ends
         self._thread.join()
         # Running callbacks end before their resources are gone; rclpy's own shutdown does not wait up to Jazzy.

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import slam_pnp, slam_rtabmap
-from benchmarks.slam_room import frame_numbers, place, room, stamp_of, write_bag, write_recording
+from benchmarks.slam_room import frame_numbers, place, room, write_bag, write_recording
 from benchmarks.slam_rtabmap import RgbdMessages
 from benchmarks.slam_score import Mapped, distance_to_surfaces_m, scale_of, trajectory_error_m
 from dfs_ros.camera.source import OPTICAL_IN_BODY
@@ -115,8 +115,16 @@ def _mapped(
     else:
         log, guess = folder / f"rtabmap_{name}.log", own if name == "guess" else {}
         mapped = slam_rtabmap.run(ordered, log, guess, _progress(f"RTAB-Map on {name}", len(views)))
-    points = _in_room(mapped, true, args.travel)
-    np.savez_compressed(folder / f"map_{args.engine}_{name}.npz", points=points, colours=mapped.colours)
+    way = np.array([each.translation_m for _, each in sorted(mapped.odometry.items())]).reshape(-1, 3)
+    points, places = (_in_room(each, mapped, true, args.travel) for each in (mapped.points, way))
+    true_way = np.array([true[stamp].translation_m for stamp in sorted(views)]) @ OPTICAL_IN_BODY.rotation
+    np.savez_compressed(
+        folder / f"map_{args.engine}_{name}.npz",
+        points=points,
+        colours=mapped.colours,
+        places=places,
+        true=true_way + place(0.0, args.travel),
+    )
     return _scores(mapped, points, true, own, len(views))
 
 
@@ -164,14 +172,14 @@ def dead_reckoned(velocities: Mapping[int, np.ndarray], stamps: Sequence[int]) -
     }
 
 
-def _in_room(mapped: Mapped, true: Mapping[int, Transform], travel_m: float) -> np.ndarray:
-    """Points of the map (N, 3) in the coordinates of the room: the map begins at the first place of the odometry."""
+def _in_room(points: np.ndarray, mapped: Mapped, true: Mapping[int, Transform], travel_m: float) -> np.ndarray:
+    """Points (N, 3) of a map in the coordinates of the room: the map begins at the first place of the odometry."""
     if not mapped.odometry:
         return np.zeros((0, 3))
     start = min(mapped.odometry)
     body = true[start].after(mapped.odometry[start].inverse())
     optical = OPTICAL_IN_BODY.inverse().after(body)
-    return mapped.points @ optical.rotation.T + optical.translation_m + place(0.0, travel_m)
+    return points @ optical.rotation.T + optical.translation_m + place(0.0, travel_m)
 
 
 def _true_places(camera: Path) -> Iterator[tuple[int, Transform]]:
@@ -193,9 +201,11 @@ def _true_views(
 ) -> Iterator[RgbdMessages]:
     """Sharp image and true depth at the stamps of our results."""
     recording, truths, infos = RgbdFolder(folder / "recording"), *(_messages(camera, t) for t in _TRUE)
-    places = {stamp_of(number): i for i, number in enumerate(numbers)}
+    if len(truths) != len(numbers):
+        raise ValueError(f"{camera}: expected {len(numbers)} images, received {len(truths)}; remove the folder")
+    view_of = {stamp: i for i, stamp in enumerate(sorted(truths))}
     for stamp in results:
-        rgb = recording.view(places[stamp]).rgb
+        rgb = recording.view(view_of[stamp]).rgb
         image = image_message(rgb, stamp, str(truths[stamp].header.frame_id))
         yield RgbdMessages(stamp, image, infos[stamp], truths[stamp])
 

@@ -17,7 +17,7 @@ from lens_rig import BOARD, LENS, POSES, RAWS, swept, write_sweeps
 from v4l2_kernel import plugged_in
 
 from benchmarks.lens_bench import focus_error, truth_of
-from benchmarks.lens_rendering import rendered
+from benchmarks.lens_rendering import board_pose, rendered
 from dfs_ros.calibration.board import Board
 from dfs_ros.calibration.lens.fit import fit_lens
 from dfs_ros.calibration.lens.folder import calibration_of
@@ -153,19 +153,21 @@ def test_one_pose_leaves_the_scale_open_and_says_so() -> None:
     assert "aperture_m" in calibration.undetermined and "fx_px" not in NAMES
 
 
-def test_what_the_camera_and_the_print_do_is_found() -> None:
+def test_tags_of_a_printer_and_a_camera_that_change_them() -> None:
+    """A grid of AprilTags whose ink spreads, before a camera that sharpens and bends the tone curve."""
     lens = replace(LENS, sharpening=0.5, tone=0.25, ink_mm=0.2)
+    board = Board.parse("apriltag,rows=3,columns=4,square_m=0.052,marker_m=0.04")
+    poses = [board_pose(board, *place, (0.0, 0.0)) for place in ((0.31, (26.0, -10.0)), (0.55, (-20.0, 18.0)))]
     shots = [shot for shot in swept()[0] if shot.direction >= 0]
     raws, directions = [shot.raw for shot in shots], [shot.direction for shot in shots]
-    images = list(rendered(lens, BOARD, POSES, shots, 0))
-    fit = fit_lens(images, list(map(str, raws)), raws, directions, [shot.pose for shot in shots], BOARD)
-    truth = truth_of(lens, RAWS)
-    sigma = np.sqrt(np.diag(fit.covariance))
-    for name, within in (("sharpening", 0.06), ("tone", 0.03), ("ink_mm", 0.02), ("focus1", 0.15)):
+    images = list(rendered(lens, board, poses, shots, 0))
+    fit = fit_lens(images, list(map(str, raws)), raws, directions, [shot.pose for shot in shots], board)
+    truth, sigma = truth_of(lens, RAWS), np.sqrt(np.diag(fit.covariance))
+    for name, within in (("sharpening", 0.06), ("tone", 0.03), ("ink_mm", 0.02), ("focus1", 0.15), ("log_fx", 0.005)):
         i = NAMES.index(name)
         assert fit.lens[i] == pytest.approx(truth[i], abs=min(within, 4.0 * sigma[i])), name
     assert [row[0] for row in fit.processing] == list(PROCESSING)
-    calibration = calibration_of(fit, BOARD, "dac")
+    calibration = calibration_of(fit, board, "dac")
     # The softness that images show is that of the lens less what the mask takes back.
     assert calibration["softness_px2"] == pytest.approx(LENS.softness_px2 - 0.5, abs=0.06)
     assert set(PROCESSING).isdisjoint(calibration.document()["parameters"])

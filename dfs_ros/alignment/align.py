@@ -66,6 +66,8 @@ class AlignedStack:
     frame_keys
         One for each frame of `stack`: equal for images with the same pixels, of the same camera. The key of a frame
         without a stamp is unique.
+    told_scales
+        (F,) image scale of each frame of `stack` over the reference's, by its driver or a calibration; None = not told.
     """
 
     stack: FocalStack
@@ -75,6 +77,22 @@ class AlignedStack:
     estimates: tuple[FrameAlignment, ...]
     breathing: float
     frame_keys: tuple[Hashable, ...]
+    told_scales: NDArray[np.float64] | None = None
+
+    @property
+    def registered(self) -> bool:
+        """Whether images lie elsewhere than as taken, or than a driver or a calibration tells by their scale.
+
+        A tenth of a pixel, root mean square, is no difference: registration finds that of a lens that stands still.
+        """
+        if self.told_scales is None or not self.estimates:
+            return self.moved
+        camera = self.stack.camera
+        motions = [self.estimates[i].motion for i in self.kept]
+        return any(
+            motion.beside_scale(float(scale), camera.cx_px, camera.cy_px).rms_displacement_px() >= _LEAST_MOTION_PX
+            for motion, scale in zip(motions, self.told_scales, strict=True)
+        )
 
     @property
     def moved(self) -> bool:
@@ -193,7 +211,11 @@ def _resampled(stack: FocalStack, config: AlignmentConfig, match: Match, resampl
         focus_sigma_diopters=stack.focus_sigma_diopters[kept],
         poses=stack_poses([stack.poses[i] for i in kept]) if stack.poses else (),
     )
-    return AlignedStack(aligned, kept.index(match.reference), valid, match.kept, match.estimates, lens.factor, keys)
+    told = stack.magnification[kept] / stack.magnification[match.reference]
+    return AlignedStack(
+        aligned, kept.index(match.reference), valid, match.kept, match.estimates, lens.factor, keys,
+        told if np.isfinite(told).all() else None,
+    )  # fmt: skip
 
 
 def realigned(

@@ -31,7 +31,8 @@ SIGMA_FLOOR = 0.02
 # is strong. Of less use: a floor in pixels of blur for all or for registered images, a common error of a moving
 # camera's places.
 AS_TAKEN, REGISTERED, FOLLOWED = 0.8, 1.35, 2.1
-"""Error of a pixel by its spread: images used as taken, images that registration moved, a camera that moves.
+"""Error of a pixel by its spread: images used as taken, or with a scale that is told and found again, images that
+registration moved, a camera that moves.
 
 Errors of a frame's place act as noise of the image does, which the spread does not know of. For five images, see
 :func:`noise_of`.

@@ -183,7 +183,7 @@ class HostSteps:
 
     def sigma(self, spread: Image, disagreement: Image, aligned: AlignedStack) -> Image:
         """Standard deviation of the inverse depth of each pixel of an aligned stack."""
-        linear = REGISTERED if aligned.moved else AS_TAKEN
+        linear = REGISTERED if aligned.registered else AS_TAKEN
         if isinstance(aligned.stack, MovingStack):
             linear = FOLLOWED
         linear *= noise_of(len(aligned.stack))

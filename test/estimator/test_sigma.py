@@ -25,6 +25,15 @@ def with_shift(shift_px: float) -> AlignedStack:
     return replace(aligned_as_is(FocalStack(IMAGES, FOCUS, CAMERA)), estimates=estimates)
 
 
+def with_scale(shift_px: float, told: float | None = 1.05) -> AlignedStack:
+    """Images whose scale grows by 5 % about a principal point 4 px beside the centre, and which are shifted besides."""
+    centre = (4.0 * (1.0 - 1.05) + shift_px) / 16.0
+    motion = Motion.from_parameters(SIZE, (centre, 0.0), float(np.log(1.05)), 0.0, 0.0)
+    estimates = (FrameAlignment(Motion.identity(SIZE), 1.0), FrameAlignment(motion, 1.05))
+    aligned = aligned_as_is(FocalStack(IMAGES, FOCUS, replace(CAMERA, cx_px=15.5 + 4.0, cy_px=11.5)))
+    return replace(aligned, estimates=estimates, told_scales=None if told is None else np.array([1.0, told]))
+
+
 def followed() -> AlignedStack:
     stack = MovingStack(IMAGES, FOCUS, CAMERA, views=(View(np.zeros(3)), View(np.array([0.01, 0.0, 0.0]))))
     return replace(with_shift(3.0), stack=stack)
@@ -36,6 +45,11 @@ def followed() -> AlignedStack:
         (aligned_as_is(FocalStack(IMAGES, FOCUS, CAMERA)), AS_TAKEN),
         (with_shift(0.05), AS_TAKEN),  # too little to be resampled
         (with_shift(0.5), REGISTERED),
+        (with_scale(0.0), AS_TAKEN),  # as the calibration says
+        (with_scale(0.05), AS_TAKEN),
+        (with_scale(0.3), REGISTERED),
+        (with_scale(0.0, told=1.03), REGISTERED),
+        (with_scale(0.0, told=None), REGISTERED),
         (followed(), FOLLOWED),
     ],
 )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from transport_rig import INT, SECOND, bus, drain, number
 
-from dfs_ros.messages.convert import IMAGE, image_message, message
+from dfs_ros.messages.convert import DIAGNOSTICS, IMAGE, Diagnostic, image_message, message
 from dfs_ros.transport import open_transport
 from dfs_ros.transport.base import LATCHED, RELIABLE, SENSOR_DATA, Qos, TransportError
 from dfs_ros.transport.executor import Executor
@@ -295,3 +295,17 @@ def test_open_transport_says_what_is_wrong(monkeypatch):
     for kind in ("dds", "auto"):
         with pytest.raises(TransportError, match="install ROS 2, source its setup file"):
             open_transport(kind, "node")
+
+
+def test_diagnostics_carry_the_namespace() -> None:
+    bus = LocalBus(start_ns=10**18)
+    names: list[str] = []
+    listener = LocalTransport("listener", bus)
+    listener.create_subscription("/diagnostics", DIAGNOSTICS, lambda msg: names.extend(s.name for s in msg.status))
+    for namespace in ("/", "/left"):
+        node = LocalTransport("dfs", bus, namespace=namespace)
+        node.add_diagnostic("depth", lambda: Diagnostic("OK", "", {}))
+        bus.advance_to(bus.now_ns() + 10**9)
+        while node.spin_once(0) or listener.spin_once(0):
+            pass
+    assert {"dfs: depth", "dfs: transport", "left/dfs: depth", "left/dfs: transport"} == set(names)

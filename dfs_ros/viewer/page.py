@@ -23,11 +23,10 @@ from dfs_ros.viewer import html, measure
 from dfs_ros.viewer.cloud import Cloud, hide_uncertain, make_cloud
 from dfs_ros.viewer.colours import CONFIDENCE, DEPTH, RANGE_WITHOUT_DEPTH_M, SIGMA, Colours
 from dfs_ros.viewer.data import DepthData, FrameData, Shown
-from dfs_ros.viewer.scene import VIEWS, Scene, is_phone
+from dfs_ros.viewer.scene import PANEL_PX, VIEWS, Scene
 from dfs_ros.viewer.status import ViewerStatus
 
 BY_IMAGE, BY_PANEL = "Image", "As the panel"
-PANEL_PX = 336
 _MEASURE = html.title("Measure", "click: a point · Shift + drag: an area")
 NO_FILTER_PERCENT = 50.0
 
@@ -43,7 +42,6 @@ class Page:
         client: viser.ClientHandle,
         config: ViewerConfig,
         on_control: Callable[[], None],
-        capture: Callable[[], str] | None = None,
     ) -> None:
         self._client = client
         self._config = config
@@ -57,11 +55,13 @@ class Page:
         with client.atomic():
             self._build()
         self._connect_controls(on_control)
-        if capture is not None:
-            self.offer_capture(capture)
+        self._offers_capture = False
 
     def offer_capture(self, capture: Callable[[], str]) -> None:
-        """Add a button that calls `capture`, on a thread of its own, and shows the text that it returns."""
+        """Add a button that calls `capture`, on a thread of its own, and shows the text that it returns; once."""
+        if self._offers_capture:
+            return
+        self._offers_capture = True
         gui = self._client.gui
         button = gui.add_button("Capture stack", icon=viser.Icon.CAMERA, hint="The depth node writes a stack to disk")
         note = gui.add_html("")
@@ -88,13 +88,14 @@ class Page:
         self._shown = now
         stale = now.status.stale_depth, now.status.stale_image
         dimmed = [bool(one) != bool(other) for one, other in zip(stale, _stale(before), strict=True)]
-        if now.depth is not None and (moved or now.depth is not before.depth or dimmed[0]):
-            self._draw_depth(now.depth, bool(stale[0]))
-        if now.frame is not None and (now.frame is not before.frame or dimmed[1]):
-            self._draw_frame(now.frame, bool(stale[1]))
-            self._focus.content = html.focus_plot(now.history, self._colours.of_depth)
-        self._draw_titles(now)
-        self._status.content = html.status_tiles(now.status, self._coverage, paused)
+        with self._client.atomic():  # titles change with their pictures
+            if now.depth is not None and (moved or now.depth is not before.depth or dimmed[0]):
+                self._draw_depth(now.depth, bool(stale[0]))
+            if now.frame is not None and (now.frame is not before.frame or dimmed[1]):
+                self._draw_frame(now.frame, bool(stale[1]))
+                self._focus.content = html.focus_plot(now.history, self._colours.of_depth)
+            self._draw_titles(now)
+            self._status.content = html.status_tiles(now.status, self._coverage, paused)
 
     def _draw_depth(self, data: DepthData, dim: bool) -> None:
         """Draw picture with colour bar, all-in-focus picture and point cloud."""
@@ -112,14 +113,13 @@ class Page:
         dimmed = _dimmed if dim else _unchanged
         self.cloud = make_cloud(depth_m, dimmed(colors), data.intrinsics, self._config.max_points)
         height, width = depth_m.shape
-        with self._client.atomic():
-            if (bar := self._colours.bar(shown)) != self._bar.content:
-                self._bar.content = bar
-            self._scene.show(self.cloud, data.intrinsics, (height, width), float(self._point_size.value))
-            self._depth_image.image = dimmed(self._reduced(picture, cv2.INTER_NEAREST))
-            if data.all_in_focus is not None:
-                self._all_in_focus.image = dimmed(self._reduced(data.all_in_focus, cv2.INTER_AREA))
-            self._show_measured()
+        if (bar := self._colours.bar(shown)) != self._bar.content:
+            self._bar.content = bar
+        self._scene.show(self.cloud, data.intrinsics, (height, width), float(self._point_size.value))
+        self._depth_image.image = dimmed(self._reduced(picture, cv2.INTER_NEAREST))
+        if data.all_in_focus is not None:
+            self._all_in_focus.image = dimmed(self._reduced(data.all_in_focus, cv2.INTER_AREA))
+        self._show_measured()
 
     def _draw_frame(self, data: FrameData, dim: bool) -> None:
         image = self._reduced(_as_rgb(data.image), cv2.INTER_AREA)
@@ -142,7 +142,7 @@ class Page:
         """Camera and state at the left, result at the right; on a phone the result, the state, and a section below."""
         gui = self._client.gui
         gui.add_html(html.STYLE + html.TAB_TITLE)
-        if is_phone(self._client.camera):
+        if self._scene.on_phone:
             self._build_result()
             self._build_status()
             with gui.add_panel().add_tab("Camera", viser.Icon.CAMERA):

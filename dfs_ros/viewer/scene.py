@@ -18,6 +18,7 @@ from dfs_ros.viewer.cloud import Cloud
 
 VIEWS = ("Scene", "Camera", "Top", "Side")
 FIELD_OF_VIEW = math.radians(45)
+PANEL_PX = 336
 PHONE_PX = 640
 PHONE_FREE = 0.4
 """Share of the height of a phone above viser's sheet."""
@@ -65,6 +66,7 @@ class Scene:
 
     def __init__(self, client: viser.ClientHandle) -> None:
         self._client = client
+        self._window_px = client.camera.image_width
         self._extent: Extent | None = None
         self._marks: list[Any] = []
         scene = client.scene
@@ -110,6 +112,11 @@ class Scene:
             self._client.camera.fov = FIELD_OF_VIEW
             self.look(VIEWS[0])
 
+    @property
+    def on_phone(self) -> bool:
+        """True for a browser as narrow as a phone, where viser shows its panels as a sheet."""
+        return bool(self._window_px < PHONE_PX)
+
     def look(self, view: str) -> None:
         """Move the browser's camera to one of VIEWS."""
         camera = self._client.camera
@@ -150,23 +157,22 @@ class Scene:
             return (0.0, 0.0, 0.0), (0.0, 0.0, self._extent.median_depth_m)
         center, radius = self._extent.ball()
         camera = self._client.camera
-        free = PHONE_FREE if is_phone(camera) else 1.0
+        free = PHONE_FREE if self.on_phone else 1.0
+        width_px = camera.image_width
+        if width_px == self._window_px and not self.on_phone:
+            width_px = max(width_px - 2 * PANEL_PX, 1)  # the browser docks the panels only after its first message
         # "Top" is slightly tilted: straight down, the screen's up direction is undefined.
         direction = {"Scene": (0.38, -0.38, -0.84), "Top": (0.0, -1.0, -0.02), "Side": (1.0, 0.0, 0.0)}[view]
         closeness = 0.75 if view == "Scene" else 1.0  # along its length the ball looks emptier
         tangent = math.tan(FIELD_OF_VIEW / 2)
-        distance = closeness * radius / math.sin(math.atan(tangent * min(camera.aspect, free)))  # the narrower side
+        # In the narrower direction.
+        distance = closeness * radius / math.sin(math.atan(tangent * min(width_px / camera.image_height, free)))
         # The sheet of a phone hides the lower part: look below the ball, so that it stands in the middle of the rest.
         backward = np.array(direction) / np.linalg.norm(direction)
         up = np.array([0.0, -1.0, 0.0]) - backward * -backward[1]
         below = up / np.linalg.norm(up) * (1.0 - free) * distance * tangent
         aim = np.array(center) - below
         return _point(aim + distance * backward), _point(aim)
-
-
-def is_phone(camera: Any) -> bool:
-    """True for the camera of a browser as narrow as a phone, where viser shows its panels as a sheet."""
-    return bool(camera.image_width < PHONE_PX)
 
 
 def _point(place: NDArray[np.float64]) -> Point:

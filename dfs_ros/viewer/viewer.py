@@ -12,6 +12,7 @@ from dataclasses import replace
 from types import TracebackType
 
 import numpy as np
+import viser
 from numpy.typing import NDArray
 
 from dfs_ros.config import ViewerConfig
@@ -120,8 +121,7 @@ class Viewer:
     def offer_capture(self, capture: Callable[[], str]) -> None:
         """Add a button that calls `capture`, which may take its time, and shows the text that it returns."""
         self._capture = capture
-        for page in list(self._pages.values()):
-            page.offer_capture(capture)
+        self._on_control()
 
     def close(self) -> None:
         """Stop serving and free the port. May be repeated."""
@@ -174,9 +174,11 @@ class Viewer:
                 newest = replace(self._newest, history=tuple(self._history))
                 self._changed = False
             started = time.monotonic()
-            for page in self._present_pages():
+            clients = self._server.get_clients()
+            self._pages = {number: page for number, page in self._pages.items() if number in clients}
+            for number, client in clients.items():
                 try:
-                    page.show(newest)
+                    self._draw(number, client, newest)
                 except Exception as error:  # a fault of the viewer must not stop the robot; one line for each new cause
                     if repr(error) != reported:
                         reported = repr(error)
@@ -185,15 +187,14 @@ class Viewer:
             with self._lock:
                 self._lock.wait_for(lambda: self._closing, timeout=max(rest, 0.0))
 
-    def _present_pages(self) -> list[Page]:
-        """Pages of the browsers that are connected."""
-        clients = self._server.get_clients()
-        pages = {
-            number: self._pages.get(number) or Page(client, self._config, self._on_control, self._capture)
-            for number, client in clients.items()
-        }
-        self._pages = pages
-        return list(pages.values())
+    def _draw(self, number: int, client: viser.ClientHandle, newest: Shown) -> None:
+        """Draw the page of a browser, which is made at its first drawing."""
+        if number not in self._pages:
+            self._pages[number] = Page(client, self._config, self._on_control)
+        page = self._pages[number]
+        if self._capture is not None:
+            page.offer_capture(self._capture)
+        page.show(newest)
 
 
 def _checked_depth(

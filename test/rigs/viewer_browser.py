@@ -25,10 +25,12 @@ RNG = np.random.default_rng(0)
 class Browser:
     """Connects, says where its camera is, and keeps what it is sent."""
 
-    def __init__(self, viewer: Viewer, origin: str | None = None) -> None:
+    def __init__(self, viewer: Viewer, origin: str | None = None, window: tuple[int, int] = (1600, 900)) -> None:
+        self._window = window
         self.labels: dict[str, str] = {}
         self.gui: dict[str, dict[str, Any]] = {}
         self.nodes: dict[str, dict[str, Any]] = {}
+        self.camera: dict[str, Any] = {}
         self.updates = 0
         self._socket = connect(
             viewer.url.replace("http", "ws"),
@@ -44,7 +46,8 @@ class Browser:
             raise
 
     def look(self) -> None:
-        """Say that it looks from the camera, upright: 0.8 rad high, 16:9."""
+        """Say that it looks from the camera, upright: 0.8 rad high."""
+        width, height = self._window
         self.send(
             "ViewerCameraMessage",
             wxyz=(1, 0, 0, 0),
@@ -52,8 +55,8 @@ class Browser:
             fov=0.8,
             near=0.01,
             far=100,
-            image_height=900,
-            image_width=1600,
+            image_height=height,
+            image_width=width,
             look_at=(0, 0, 1),
             up_direction=(0, -1, 0),
         )
@@ -120,6 +123,8 @@ class Browser:
 
     def _keep(self, message: dict[str, Any]) -> None:
         kind = message["type"]
+        if kind in ("SetCameraPositionMessage", "SetCameraLookAtMessage"):
+            self.camera |= {key: message[key] for key in ("position", "look_at") if key in message}
         if kind == "SceneNodeUpdateMessage":
             self.nodes.setdefault(message["name"], {}).update(message["updates"])
             self.updates += message["name"] == "/cloud" and "points" in message["updates"]

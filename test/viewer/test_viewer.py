@@ -24,7 +24,7 @@ from dfs_ros.messages.node_status import Account
 from dfs_ros.viewer import html
 from dfs_ros.viewer.cloud import grid_stride, hide_uncertain, make_cloud
 from dfs_ros.viewer.colours import Colours
-from dfs_ros.viewer.scene import Extent
+from dfs_ros.viewer.scene import FIELD_OF_VIEW, Extent
 from dfs_ros.viewer.status import FocusSample, ViewerStatus
 from dfs_ros.viewer.viewer import Viewer
 
@@ -421,3 +421,31 @@ def test_wrong_input_is_refused(viewer: Viewer, changes: dict[str, Any], error: 
         viewer.show_depth(**{**scene(), **changes})
     with pytest.raises(TypeError, match="status: expected a ViewerStatus"):
         viewer.show_status({"input_hz": 3})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("window", "narrower"),
+    [
+        ((1600, 900), 1.0),
+        ((1000, 700), (1000 - 2 * 336) / 700),  # between the panels
+        ((390, 844), 0.4),  # above the sheet of a phone
+    ],
+)
+def test_the_first_view_fits_into_what_the_panels_leave(
+    viewer: Viewer, window: tuple[int, int], narrower: float
+) -> None:
+    data = scene()
+    with Browser(viewer, window=window) as browser:
+        viewer.show_depth(**data)
+        browser.until(lambda: browser.updates and len(browser.camera) == 2)
+        position, aim = np.array(browser.camera["position"]), np.array(browser.camera["look_at"])
+        center, radius = Extent.of(browser.points).ball()
+        tangent = math.tan(FIELD_OF_VIEW / 2)
+        distance = float(np.linalg.norm(position - aim))
+        assert distance == pytest.approx(0.75 * radius / math.sin(math.atan(narrower * tangent)), rel=1e-3)
+        phone = window[0] < 640
+        assert np.linalg.norm(aim - center) == pytest.approx(0.6 * distance * tangent if phone else 0.0, abs=1e-3)
+        first, last = "Depth", "Input image"
+        order = [props["content"] for props in browser.gui.values() if "content" in props]
+        place = {word: next(i for i, text in enumerate(order) if f"<b>{word}</b>" in text) for word in (first, last)}
+        assert (place[first] < place[last]) is phone

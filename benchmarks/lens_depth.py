@@ -171,6 +171,8 @@ def measured(stack: FocalStack, shots: Sequence[Shot], lens: BenchLens, pose: An
     inner[rows:-rows, columns:-columns] = True
     share = float(known[inner].mean())
     known &= inner
+    if not known.any():
+        return PlaneResult(*[math.nan] * 7, 0.0)
     error = (result.depth_m - truth)[known]
     pull = np.abs(error) / result.sigma_m[known]
     diopters = 1 / result.depth_m[known] - 1 / truth[known]
@@ -223,8 +225,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 )
     for kind, found_ones in results.items():
         passed = sum(found.passed for found in found_ones)
-        one, two = (np.mean([getattr(f, name) for f in found_ones]) for name in ("within_one", "within_two"))
-        pulls = math.sqrt(np.mean([found.pull**2 for found in found_ones]))
+        one, two = (np.nanmean([getattr(f, name) for f in found_ones]) for name in ("within_one", "within_two"))
+        pulls = math.sqrt(np.nanmean([found.pull**2 for found in found_ones]))
         print(
             f"{kind}: {passed} of {len(found_ones)} planes pass; within 1 sigma {one:.2f}, 2 sigma {two:.2f}; "
             f"pulls, rms: {pulls:.2f}"

@@ -41,6 +41,7 @@ __all__ = ["AlignedStack", "FrameAlignment", "align"]
 
 _log = logging.getLogger(__name__)
 
+_SAMPLES = 9  # each way, of a motion
 _LEAST_MOTION_PX = 0.1  # smaller motions are not corrected: resampling costs sharpness
 
 
@@ -87,12 +88,12 @@ class AlignedStack:
         """
         if self.told_scales is None or not self.estimates:
             return self.moved
-        camera = self.stack.camera
         motions = [self.estimates[i].motion for i in self.kept]
-        return any(
-            motion.beside_scale(float(scale), camera.cx_px, camera.cy_px).rms_displacement_px() >= _LEAST_MOTION_PX
+        beside = [
+            _beside_scale_px(motion, float(scale), self.stack.camera)
             for motion, scale in zip(motions, self.told_scales, strict=True)
-        )
+        ]
+        return max(beside) >= _LEAST_MOTION_PX
 
     @property
     def moved(self) -> bool:
@@ -242,6 +243,19 @@ def realigned(
     blur_scale = stack.blur_scale[kept] / [motion.scale for motion in found]
     moved = replace(aligned.stack, images=images, blur_scale=blur_scale)
     return replace(aligned, stack=moved, valid=valid, estimates=estimates, frame_keys=keys)
+
+
+def _beside_scale_px(motion: Motion, scale: float, camera: Camera) -> float:
+    """Displacement by a motion, root mean square over the pixels, beside a change of scale about the camera's axis."""
+    middle = [(n - 1) / 2 for n in motion.size[::-1]]
+    axis = [m if math.isnan(c) else c for c, m in zip((camera.cx_px, camera.cy_px), middle, strict=True)]
+    about = np.diag([scale, scale, 1.0])
+    about[:2, 2] = [(1.0 - scale) * (c - m) / motion.unit_px for c, m in zip(axis, middle, strict=True)]
+    left = replace(motion, affine=motion.affine @ np.linalg.inv(about))
+    x, y = left.maps((_SAMPLES, _SAMPLES))
+    ends = np.arange(_SAMPLES)
+    height, width = (n / _SAMPLES for n in motion.size)
+    return float(np.sqrt(np.mean(((x - ends) * width) ** 2 + ((y - ends[:, None]) * height) ** 2)))
 
 
 def _images(

@@ -138,24 +138,11 @@ class Motion:
 
     def largest_displacement_px(self) -> float:
         """Largest displacement of any pixel, in pixels of the full image."""
-        return float(self._displacements_px().max()) * 9 / 8  # the outermost samples are half a cell inside the border
-
-    def rms_displacement_px(self) -> float:
-        """Root mean square of the displacements of all pixels, in pixels of the full image."""
-        return float(np.sqrt(np.square(self._displacements_px()).mean()))
-
-    def beside_scale(self, scale: float, cx_px: float, cy_px: float) -> Motion:
-        """What is left of this motion beside a change of scale about a principal point; NaN = the centre."""
-        centre = ((n - 1) / 2 for n in self.size[::-1])
-        x, y = (0.0 if math.isnan(c) else (c - m) / self.unit_px for c, m in zip((cx_px, cy_px), centre, strict=True))
-        about = np.array([[scale, 0.0, (1.0 - scale) * x], [0.0, scale, (1.0 - scale) * y], [0.0, 0.0, 1.0]])
-        return Motion(self.size, self.affine @ np.linalg.inv(about), self.radial, self.local, self.perspective)
-
-    def _displacements_px(self) -> Image:
-        map_x, map_y = self.maps((9, 9))
+        shape = (9, 9)
+        map_x, map_y = self.maps(shape)
         dx = (map_x - np.arange(9, dtype=np.float32)[None, :]) * (self.size[1] / 9)
         dy = (map_y - np.arange(9, dtype=np.float32)[:, None]) * (self.size[0] / 9)
-        return np.asarray(np.hypot(dx, dy), np.float32)
+        return float(np.hypot(dx, dy).max()) * 9 / 8  # the outermost samples are half a cell inside the border
 
 
 def coordinates(size: tuple[int, int], shape: tuple[int, int]) -> tuple[Image, Image]:

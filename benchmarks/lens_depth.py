@@ -172,7 +172,7 @@ def measured(stack: FocalStack, shots: Sequence[Shot], lens: BenchLens, pose: An
     share = float(known[inner].mean())
     known &= inner
     if not known.any():
-        return PlaneResult(*[math.nan] * 7, 0.0)
+        return PlaneResult(math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, 0.0)
     error = (result.depth_m - truth)[known]
     pull = np.abs(error) / result.sigma_m[known]
     diopters = 1 / result.depth_m[known] - 1 / truth[known]

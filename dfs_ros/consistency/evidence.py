@@ -215,12 +215,17 @@ def _noise_variance(plane: Plane) -> float:
 
 
 def _inverse_depths(focus: Array, px_per_diopter: float) -> Array:
-    """Inverse depths (D,) half a pixel of blur apart over the range of focus, farther apart beyond it, both ways."""
+    """Inverse depths (D,) half a pixel of blur apart over the range of focus, farther apart beyond it, both ways.
+
+    At least half as far apart as the images are, so that a parabola through the misfit serves at an end of the range.
+    """
     near, far = float(focus.max()), float(focus.min())
-    count = int(np.ceil((near - far) * px_per_diopter / _BLUR_STEP_PX)) + 1
-    steps = np.cumsum(_BLUR_STEP_PX * _GROWTH ** np.arange(64))
+    count, step_px = int(np.ceil((near - far) * px_per_diopter / _BLUR_STEP_PX)), _BLUR_STEP_PX
+    if count < (fewest := 2 * (len(focus) - 1)):  # stories move the focus by an image: finer, if these are close
+        count, step_px = fewest, (near - far) * px_per_diopter / fewest
+    steps = np.cumsum(step_px * _GROWTH ** np.arange(96))
     beyond = steps[steps < _FARTHEST_PX] / px_per_diopter
-    return np.concatenate([far - beyond[::-1], np.linspace(far, near, max(count, 2)), near + beyond])
+    return np.concatenate([far - beyond[::-1], np.linspace(far, near, max(count + 1, 2)), near + beyond])
 
 
 @functools.cache

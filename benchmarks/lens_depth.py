@@ -220,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(
                     f"{seed:4d} {kind:10s} {distance:7.2f} m  {100 * found.relative:5.2f} % {found.diopters:.3f} D"
                     f" {found.signed:+.3f} {100 * found.sigma:7.2f} %  {found.within_one:5.2f} {found.within_two:5.2f}"
-                    f" {found.share:7.2f}  {'pass' if found.passed else 'over'}",
+                    f" {found.pull:9.2f} {found.share:7.2f}  {'pass' if found.passed else 'over'}",
                     flush=True,
                 )
     for kind, found_ones in results.items():

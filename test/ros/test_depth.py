@@ -13,7 +13,7 @@ import launch_testing
 import numpy as np
 import yaml
 from ament_index_python.packages import get_package_share_directory
-from launch.actions import IncludeLaunchDescription
+from launch.actions import IncludeLaunchDescription, SetLaunchConfiguration
 from listening import TOPICS, Listener, pixels, stamp_ns, wait_until
 from rclpy.qos import (
     DurabilityPolicy,
@@ -46,7 +46,8 @@ RVIZ = {
 
 def generate_test_description() -> LaunchDescription:
     depth = IncludeLaunchDescription(str(SHARE / "launch" / "depth.launch.py"))
-    return LaunchDescription([depth, launch_testing.actions.ReadyToTest()])
+    patience = SetLaunchConfiguration("sigterm_timeout", "60")  # a busy machine takes over 5 s to end a node
+    return LaunchDescription([patience, depth, launch_testing.actions.ReadyToTest()])
 
 
 class TestDepth(unittest.TestCase):

@@ -9,7 +9,7 @@ from typing import Any
 import launch_testing
 import numpy as np
 from ament_index_python.packages import get_package_share_directory
-from launch.actions import IncludeLaunchDescription
+from launch.actions import IncludeLaunchDescription, SetLaunchConfiguration
 from launch_ros.actions import Node
 from listening import Listener, points_of, stamp_ns, wait_until
 from numpy.typing import NDArray
@@ -28,7 +28,8 @@ def generate_test_description() -> LaunchDescription:
         remappings=[("image_rect", "depth/image"), ("points", "plain/points")],
     )
     example = IncludeLaunchDescription(str(EXAMPLE))
-    return LaunchDescription([example, plain, launch_testing.actions.ReadyToTest()])
+    patience = SetLaunchConfiguration("sigterm_timeout", "60")  # a busy machine takes over 5 s to end a node
+    return LaunchDescription([patience, example, plain, launch_testing.actions.ReadyToTest()])
 
 
 def colours_of(cloud: Any) -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@ import launch_testing
 import numpy as np
 import yaml
 from ament_index_python.packages import get_package_share_directory
-from launch.actions import IncludeLaunchDescription
+from launch.actions import IncludeLaunchDescription, SetLaunchConfiguration
 from listening import Listener, pixels, stamp_ns, wait_until
 from nav_msgs.msg import Odometry
 from tf2_msgs.msg import TFMessage
@@ -40,7 +40,8 @@ def generate_test_description() -> LaunchDescription:
     depth = IncludeLaunchDescription(
         str(SHARE / "launch" / "depth.launch.py"), launch_arguments={"params_file": str(parameters)}.items()
     )
-    return LaunchDescription([depth, launch_testing.actions.ReadyToTest()])
+    patience = SetLaunchConfiguration("sigterm_timeout", "60")  # a busy machine takes over 5 s to end a node
+    return LaunchDescription([patience, depth, launch_testing.actions.ReadyToTest()])
 
 
 class TestMoving(unittest.TestCase):
@@ -96,12 +97,18 @@ class TestMoving(unittest.TestCase):
 
     def test_the_velocity_is_that_of_the_transforms(self) -> None:
         """Mean over a sweep, along the axes of the images, sideways."""
-        wait_until(lambda: len(self.odometry) >= 5, "velocities")
-        stamped = (t for msg in self.transforms for t in msg.transforms)
-        places = {stamp_ns(t): t.transform.translation for t in stamped}
+        wait_until(lambda: len(self.errors()[0]) >= 3, f"velocities over {LEAST_M_S} m/s")
+        errors, pulls = self.errors()
+        print(f"velocity: relative errors {np.round(errors, 3)}, pulls {np.round(pulls, 2)}")
+        self.assertLess(float(np.median(errors)), 0.1, errors)
+        self.assertLess(float(np.median(np.abs(pulls))), 2.0, pulls)
+
+    def errors(self) -> tuple[list[float], list[float]]:
+        """Relative errors of the velocities over `LEAST_M_S`, and errors of all in standard deviations."""
+        places = {stamp_ns(t): t.transform.translation for msg in list(self.transforms) for t in msg.transforms}
         step_ns, steps = round(1e9 / CAMERA.rate_hz), np.arange(-2, 3)
         errors, pulls = [], []
-        for msg in self.odometry:
+        for msg in list(self.odometry):
             self.assertEqual(msg.child_frame_id, "camera_optical_frame")
             stamps = [nearest(places, stamp_ns(msg) + int(step) * step_ns, step_ns // 4) for step in steps]
             if -1 in stamps:
@@ -113,10 +120,7 @@ class TestMoving(unittest.TestCase):
             pulls += list(error / np.sqrt(np.diag(variance)[:2]))
             if np.linalg.norm(true) > LEAST_M_S:
                 errors.append(float(np.linalg.norm(error) / np.linalg.norm(true)))
-        print(f"velocity: relative errors {np.round(errors, 3)}, pulls {np.round(pulls, 2)}")
-        self.assertGreaterEqual(len(errors), 2, f"{len(self.odometry)} velocities")
-        self.assertLess(float(np.median(errors)), 0.1, errors)
-        self.assertLess(float(np.median(np.abs(pulls))), 2.0, pulls)
+        return errors, pulls
 
 
 def nearest(places: Mapping[int, Any], time_ns: int, within_ns: int) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from dfs_ros.config import Config
@@ -206,8 +206,11 @@ class RosTransport(Transport):
 
     def _receive(self) -> None:
         """Loop of the thread that waits for rclpy's callbacks and gives them to the pool."""
+        from rclpy.exceptions import InvalidHandle
+
         while not self._is_shutdown and self._context.ok():
-            with self.guard("rclpy"), _silent_after(lambda: self._is_shutdown):
+            # InvalidHandle: another thread destroyed a subscription that the executor was about to wait for.
+            with self.guard("rclpy"), _silent_after(lambda: self._is_shutdown), suppress(InvalidHandle):
                 self._native_executor.spin_once()
         if not self._is_shutdown:  # the context was shut down from outside
             self.call_soon(self.shutdown)

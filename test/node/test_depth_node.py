@@ -54,7 +54,7 @@ def test_the_simulated_cameras_planes_come_out_at_their_depth(rendered: Path) ->
             while camera.spin_once(0) or transport.spin_once(0) or listener.spin_once(0):
                 pass
 
-    assert [len(messages) for messages in received.values()] == [2] * 6
+    assert [len(messages) for messages in received.values()] == [2] * len(received)
     headers = [messages[-1].header for messages in received.values()]
     assert {(stamp_ns(h.stamp), h.frame_id) for h in headers} == {(START_NS + 8 * 34 * MS, "camera_optical_frame")}
     depth_m = depth_from_message(received["depth/image"][-1])
@@ -78,6 +78,10 @@ def test_the_simulated_cameras_planes_come_out_at_their_depth(rendered: Path) ->
     sigma_m = depth_from_message(received["depth/sigma"][-1])
     np.testing.assert_array_equal(np.isnan(sigma_m), np.isnan(depth_m))
     assert np.nanmin(sigma_m) > 0
+    confidence = depth_from_message(received["depth/confidence"][-1])
+    assert confidence.shape == depth_m.shape and 0 <= confidence.min() and confidence.max() <= 1
+    known = np.isfinite(depth_m)
+    assert np.median(confidence[known]) > np.median(confidence[~known]) + 0.05
 
 
 def check_cloud(cloud: Any, depth_m: np.ndarray, pinhole: Intrinsics, sharp: Any) -> None:

@@ -39,6 +39,7 @@ TYPES = {
     "/depth/image": IMAGE,
     "/depth/points": POINTS,
     "/depth/sigma": IMAGE,
+    "/depth/confidence": IMAGE,
     "/diagnostics": "diagnostic_msgs/msg/DiagnosticArray",
 }
 Capture = pytest.CaptureFixture[str]

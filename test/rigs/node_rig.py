@@ -35,6 +35,7 @@ OUTPUTS = {
     "depth/image": IMAGE,
     "depth/camera_info": CAMERA_INFO,
     "depth/sigma": IMAGE,
+    "depth/confidence": IMAGE,
     "depth/points": POINTS,
     "all_in_focus/image": IMAGE,
     "all_in_focus/camera_info": CAMERA_INFO,

@@ -31,6 +31,7 @@ TOPICS: dict[str, Any] = {
     "depth/camera_info": CameraInfo,
     "depth/points": PointCloud2,
     "depth/sigma": Image,
+    "depth/confidence": Image,
     "all_in_focus/image": Image,
     "all_in_focus/camera_info": CameraInfo,
 }

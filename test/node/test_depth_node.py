@@ -79,7 +79,7 @@ def test_the_simulated_cameras_planes_come_out_at_their_depth(rendered: Path) ->
     np.testing.assert_array_equal(np.isnan(sigma_m), np.isnan(depth_m))
     assert np.nanmin(sigma_m) > 0
     confidence = depth_from_message(received["depth/confidence"][-1])
-    assert confidence.shape == depth_m.shape and 0 <= confidence.min() and confidence.max() <= 1
+    assert confidence.shape == depth_m.shape and confidence.min() >= 0 and confidence.max() <= 1
     known = np.isfinite(depth_m)
     assert np.median(confidence[known]) > np.median(confidence[~known]) + 0.05
 

@@ -147,7 +147,8 @@ def estimate(
     of the previous stack of this focus sequence. `scene_range`: that of the previous stack, used unless the scene has
     left it. Raises ValueError if fewer than two frames show the same scene, or no depth within the limits can be told.
     """
-    working = opened(reduced(stack, config.processing.max_megapixels), config.lens.aperture_scale)
+    working = reduced(stack, config.processing.max_megapixels)
+    working = opened(working, config.lens.aperture_scale, config.lens.aberration)
     if config.motion.source in ("images", "none"):
         working = replace(working, poses=())
     as_described = steps.align(working, config.alignment, reference, initial)

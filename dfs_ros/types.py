@@ -50,6 +50,10 @@ class Camera:
         Standard deviation of the logarithm of a calibrated aperture, which is not estimated again; NaN = nominal.
     softness_px2
         Variance of the lens' blur of an object in focus, without the pixel's own; NaN = unknown.
+    aberration
+        Spherical aberration, -1 to 1: light lies over the radius r of the blur (1 = rim) as
+        ``1 + aberration (2 r^2 - 1)`` on the near side of the focus, with the opposite sign on the far side. 0 = none,
+        or unknown.
     field
         Focal surface and vignetting, of a calibrated lens: focus and f-number are then means over the image.
     """
@@ -64,6 +68,7 @@ class Camera:
     reference_focus_diopters: float = 0.0
     aperture_sigma: float = math.nan
     softness_px2: float = math.nan
+    aberration: float = 0.0
     field: LensField | None = None
 
     def __post_init__(self) -> None:
@@ -76,6 +81,8 @@ class Camera:
         for name in ("aperture_sigma", "softness_px2"):
             if getattr(self, name) < 0:
                 raise ValueError(f"camera.{name}: expected 0 (exact) or more, received {getattr(self, name):g}")
+        if not -1.0 <= self.aberration <= 1.0:
+            raise ValueError(f"camera.aberration: expected -1 to 1, received {self.aberration:g}")
         if self.focal_length_m > 2.0:
             raise ValueError(
                 f"camera.focal_length_m: expected metres (0.0043 for a phone), received {self.focal_length_m}; "
@@ -340,12 +347,16 @@ def reduced_frame(frame: Frame, max_megapixels: float) -> Frame:
     return frame if size == frame.image.shape[:2] else replace(frame, image=resized(frame.image, size))
 
 
-def opened(stack: FocalStack, aperture_scale: float) -> FocalStack:
-    """Divide the f-number of a stack, so that its described blur is `aperture_scale` times as wide."""
-    if aperture_scale == 1.0:
+def opened(stack: FocalStack, aperture_scale: float, aberration: float = 0.0) -> FocalStack:
+    """Divide the f-number of a stack, so that its described blur is `aperture_scale` times as wide.
+
+    `aberration` is added to that of its camera.
+    """
+    if aperture_scale == 1.0 and aberration == 0.0:
         return stack
-    camera = replace(stack.camera, f_number=stack.camera.f_number / aperture_scale)
-    return replace(stack, camera=camera)
+    camera = stack.camera
+    f_number, aberration = camera.f_number / aperture_scale, max(-1.0, min(camera.aberration + aberration, 1.0))
+    return replace(stack, camera=replace(camera, f_number=f_number, aberration=aberration))
 
 
 @dataclass(frozen=True, eq=False)

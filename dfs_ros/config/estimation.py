@@ -47,6 +47,14 @@ class LensConfig:
         high=10,
         dynamic=True,
     )
+    aberration: float = setting(
+        0.0,
+        "Spherical aberration of the lens, where it is known: light lies over the radius r of the blur (1 = rim) as "
+        "1 + aberration (2 r^2 - 1) on the near side of the focus, with the opposite sign on the far side; 0: none",
+        low=-1,
+        high=1,
+        dynamic=True,
+    )
     aperture: str = setting(
         "fitted",
         "Source of the effective aperture. given: computed blur times aperture_scale; fitted: where that is 1, times a "

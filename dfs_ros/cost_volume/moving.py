@@ -103,7 +103,8 @@ def reference_volume(problem: Problem) -> Float:
     for d, depth_m in enumerate(problem.depths_m):
         planes, inside = stack.seen(linear, 1.0 / depth_m, problem.pad_px)
         spectra = np.fft.fft2(planes.astype(np.float64))
-        k = np.stack([transfer_function(c, problem.padded_size, cost.psf) for c in problem.coc_px[d]])[:, None]
+        blur = (transfer_function(c, problem.padded_size, cost.psf, problem.aberration) for c in problem.coc_px[d])
+        k = np.stack(list(blur))[:, None]
         x = (np.conj(k) * spectra).sum(axis=0) / ((np.abs(k) ** 2).sum(axis=0) + cost.eps)
         residual = np.fft.ifft2(spectra - k * x).real[inner]
         seen = inside[inner]

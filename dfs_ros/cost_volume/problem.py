@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,7 +38,8 @@ class Problem:
     cost
         Resolved: without any `auto`.
     coc_px
-        float64 (D, F): blur diameter of each image at each hypothesis, clamped at `cost.max_coc_px`.
+        float64 (D, F): blur diameter of each image at each hypothesis, clamped at `cost.max_coc_px`. With an
+        aberration it is negative on the far side of the focus.
     pad_px
         Reflected rows and columns before and after the image: ((top, bottom), (left, right)).
     """
@@ -52,6 +55,11 @@ class Problem:
         """(height, width) of the transforms."""
         (height, width), ((top, bottom), (left, right)) = self.stack.size, self.pad_px
         return height + top + bottom, width + left + right
+
+    @property
+    def aberration(self) -> float:
+        """Aberration of the lens that the blur has; 0 but for the analytic disk."""
+        return self.stack.camera.aberration if self.cost.psf == "disk" else 0.0
 
     @property
     def channel_count(self) -> int:
@@ -71,8 +79,14 @@ def make_problem(stack: FocalStack, depths_m: ArrayLike, cost: CostConfig) -> Pr
         raise TypeError(f"cost: expected a CostConfig, received {type(cost).__name__}")
     cost = Config(cost=cost).cost.resolved()
     depths = check_depths(depths_m)
-    coc = aligned_coc_px(1.0 / depths[:, None], stack)
-    return Problem(stack, depths, cost, np.minimum(coc, cost.max_coc_px), padding(stack.size, cost.padding_px))
+    coc = np.minimum(aligned_coc_px(1.0 / depths[:, None], stack), cost.max_coc_px)
+    problem = Problem(stack, depths, cost, coc, padding(stack.size, cost.padding_px))
+    if not problem.aberration:
+        return problem
+    diopters: Float = 1.0 / depths[:, None]
+    if isinstance(stack, MovingStack):
+        diopters = stack.seen_diopters(diopters)[0]
+    return replace(problem, coc_px=np.where(diopters < stack.focus_diopters, -coc, coc))
 
 
 def aligned_coc_px(depth_diopters: ArrayLike, stack: FocalStack) -> Float:
@@ -110,12 +124,14 @@ def noise_gain(problem: Problem) -> Float:
     the trace of the squared residual operator ``I - k k^T / (k^T k + eps)``. Without dividing by it, noise alone would
     prefer hypotheses near the focus of an image. The disk replaces the tabulated disk, too.
     """
-    model = thin_lens.gaussian_transfer if problem.cost.psf == "gaussian" else thin_lens.disk_transfer
+    model: Callable[..., Float] = functools.partial(thin_lens.disk_transfer, aberration=problem.aberration)
     # One octant of the frequency square holds every radius with its share.
     axis = (np.arange(16) + 0.5) / 32.0
     row, column = np.triu_indices(16)
     radius = np.hypot(axis[row], axis[column])
     share = np.where(row == column, 1.0, 2.0)
+    if problem.cost.psf == "gaussian":
+        model = thin_lens.gaussian_transfer
     energy = (model(problem.coc_px[..., None], radius) ** 2).sum(axis=1)  # (D, number of radii)
     eps = problem.cost.eps
     unseen = np.average((eps / np.maximum(energy + eps, np.finfo(np.float64).tiny)) ** 2, axis=-1, weights=share)

@@ -53,8 +53,8 @@ def padded_linear(problem: Problem) -> Float:
     return np.pad(np.moveaxis(linear, -1, 1), ((0, 0), (0, 0), *problem.pad_px), mode="symmetric")
 
 
-def transfer_function(diameter_px: float, size: tuple[int, int], psf: str) -> Float | Complex:
-    """Transfer function (H', W') of a blur disk of that diameter; `psf` as in CostConfig."""
+def transfer_function(diameter_px: float, size: tuple[int, int], psf: str, aberration: float = 0.0) -> Float | Complex:
+    """Transfer function (H', W') of a blur disk of that diameter, signed with an aberration; `psf` as in CostConfig."""
     if psf == "table":
         kernel = table_psf(diameter_px)
         half = kernel.shape[0] // 2
@@ -63,8 +63,9 @@ def transfer_function(diameter_px: float, size: tuple[int, int], psf: str) -> Fl
         np.add.at(centred_at_origin, (rows % size[0], columns % size[1]), kernel)
         return np.fft.fft2(centred_at_origin)
     frequency = np.hypot(np.fft.fftfreq(size[0])[:, None], np.fft.fftfreq(size[1])[None, :])
-    model = thin_lens.disk_transfer if psf == "disk" else thin_lens.gaussian_transfer
-    return np.asarray(model(diameter_px, frequency), np.float64)
+    if psf == "disk":
+        return thin_lens.disk_transfer(diameter_px, frequency, aberration)
+    return thin_lens.gaussian_transfer(diameter_px, frequency)
 
 
 def table_psf(diameter_px: float) -> Float:
@@ -100,7 +101,7 @@ def wiener_slice(problem: Problem, spectra: Complex, d: int) -> Float:
     regulariser = cost.eps * laplacian_transfer(size) ** 2
     deblurred = []
     for diameter, spectrum in zip(problem.coc_px[d], spectra, strict=True):
-        k = transfer_function(diameter, size, cost.psf)
+        k = transfer_function(diameter, size, cost.psf, problem.aberration)
         deblurred.append(np.fft.ifft2(np.conj(k) * spectrum / (np.abs(k) ** 2 + regulariser)).real)
     x = _cropped(np.stack(deblurred), problem)  # (F, C, H, W)
     across_colours = cost.window_sigma_px if cost.method == "released" else 0.0
@@ -126,7 +127,8 @@ def joint_sharp_image(problem: Problem, diameters_px: Float) -> Float:
 
 def _joint_sharp_spectrum(problem: Problem, spectra: Complex, diameters_px: Float) -> tuple[Complex, Complex]:
     """Transfer functions (F, 1, H', W') and joint sharp spectrum (C, H', W')."""
-    k = np.stack([transfer_function(c, problem.padded_size, problem.cost.psf) for c in diameters_px])[:, None]
+    size, psf = problem.padded_size, problem.cost.psf
+    k = np.stack([transfer_function(c, size, psf, problem.aberration) for c in diameters_px])[:, None]
     x = (np.conj(k) * spectra).sum(axis=0) / ((np.abs(k) ** 2).sum(axis=0) + problem.cost.eps)
     return np.asarray(k, np.complex128), np.asarray(x)
 

@@ -28,13 +28,13 @@ class TransferFunctions:
     """
 
     def __init__(self, problem: Problem, keep: bool = False) -> None:
-        self._coc_px = problem.coc_px
+        self._coc_px, self._aberration = problem.coc_px, problem.aberration
         self._psf = problem.cost.psf
         self._size = height, width = problem.padded_size
         self._quadrant_size = height // 2 + 1, width // 2 + 1
         self._kept: list[list[Real | None]] | None = None
         if keep:
-            shared = (self._psf, self._size)
+            shared = (self._psf, self._size, self._aberration)
             bytes_each = 4 * len(self._coc_px) * self._quadrant_size[0] * self._quadrant_size[1]
             self._kept = _store.columns([(*shared, c.tobytes()) for c in self._coc_px.T], len(self._coc_px), bytes_each)
 
@@ -70,10 +70,10 @@ class TransferFunctions:
         return self._separable(diameter_px) if self._psf == "table" else self._radial(diameter_px)
 
     def _radial(self, diameter_px: float) -> Real:
-        position = self._frequency * np.float32(diameter_px * _TABLE_ENTRIES_PER_UNIT)
+        position = self._frequency * np.float32(abs(diameter_px) * _TABLE_ENTRIES_PER_UNIT)
         index = position.astype(np.intp)
         position -= index
-        values, steps = self._table
+        values, steps = self._tables[int(diameter_px < 0.0)]
         position *= steps[index]
         position += values[index]
         return position
@@ -85,12 +85,15 @@ class TransferFunctions:
         return np.asarray(np.hypot(down[:, None], across[None, :]), np.float32)
 
     @functools.cached_property
-    def _table(self) -> tuple[Real, Real]:
-        """Table of the model over x = c rho in uniform steps, and its differences."""
-        reach = float(self._frequency.max() * self._coc_px.max())
+    def _tables(self) -> list[tuple[Real, Real]]:
+        """Tables of the model over x = c rho in uniform steps, and its differences: near and far side of focus."""
+        reach = float(self._frequency.max() * np.abs(self._coc_px).max())
         x = np.arange(int(reach * _TABLE_ENTRIES_PER_UNIT) + 3) / _TABLE_ENTRIES_PER_UNIT
-        values = thin_lens.disk_transfer(1.0, x) if self._psf == "disk" else thin_lens.gaussian_transfer(1.0, x)
-        return values.astype(np.float32), np.diff(values, append=values[-1]).astype(np.float32)
+        if self._psf == "gaussian":
+            sides = [thin_lens.gaussian_transfer(1.0, x)]
+        else:
+            sides = [thin_lens.disk_transfer(side, x, self._aberration) for side in (1.0, -1.0)]
+        return [(v.astype(np.float32), np.diff(v, append=v[-1]).astype(np.float32)) for v in sides]
 
     def _separable(self, diameter_px: float) -> Real:
         # The kernel is small and symmetric both ways: its transform is a sum of cosines over one quadrant of it.

@@ -46,17 +46,34 @@ def coc_px(depth_diopters: ArrayLike, focus_diopters: ArrayLike, camera: Camera)
     return coc_px_per_diopter(focus, camera) * np.abs(focus - depth)
 
 
-def disk_transfer(diameter_px: ArrayLike, frequency: ArrayLike) -> Array:
-    """Transfer function of a uniform disk, ``2 J1(x) / x`` with ``x = pi c rho``.
+def disk_transfer(diameter_px: ArrayLike, frequency: ArrayLike, aberration: float = 0.0) -> Array:
+    """Transfer function of the blur disk of a lens, real, 1 at rho = 0.
 
-    Real, 1 at rho = 0; `diameter_px` c in pixels broadcasts against `frequency` rho in cycles per pixel.
+    ``2 J1(x) / x + s a (2 J1(x) / x - 8 J2(x) / x^2)`` with ``x = pi |c| rho``: of a uniform disk, and of the
+    aberration a that adds ``s a (2 r^2 - 1)`` to its light over the radius r.
+
+    Parameters
+    ----------
+    diameter_px
+        c in pixels, broadcasts against `frequency`; its sign s: positive on the near side of the focus.
+    frequency
+        rho in cycles per pixel.
+    aberration
+        a, see :class:`dfs_ros.types.Camera`.
     """
-    from scipy.special import j1  # half the start of a process that only sends or receives
+    from scipy.special import j1, jv  # half the start of a process that only sends or receives
 
-    x = np.pi * np.asarray(diameter_px, np.float64) * np.asarray(frequency, np.float64)
+    diameter = np.asarray(diameter_px, np.float64)
+    x = np.pi * np.abs(diameter) * np.asarray(frequency, np.float64)
     small = x < 1e-4
     safe = np.where(small, 1.0, x)
-    return np.where(small, 1.0 - x * x / 8.0, 2.0 * j1(safe) / safe)
+    disk = np.where(small, 1.0 - x * x / 8.0, 2.0 * j1(safe) / safe)
+    if aberration == 0.0:
+        return disk
+    small = x < 1e-2
+    safe = np.where(small, 1.0, x)
+    rim = np.where(small, -x * x / 24.0, disk - 8.0 * jv(2, safe) / (safe * safe))
+    return np.asarray(disk + np.sign(diameter) * aberration * rim)
 
 
 def gaussian_transfer(diameter_px: ArrayLike, frequency: ArrayLike) -> Array:

@@ -80,6 +80,18 @@ def test_cpu_equals_reference(method: str, count: int, shape: tuple[int, ...]) -
         assert relative_error(volume, expected) < 1e-5
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_cpu_equals_reference_for_a_lens_with_aberration(method: str) -> None:
+    stack = random_stack(4, (40, 54, 3))
+    aberrated = dataclasses.replace(stack, camera=dataclasses.replace(stack.camera, aberration=-0.6))
+    for psf in ("disk", "table"):
+        cost, depths = CostConfig(method=method, psf=psf, max_coc_px=15.0), [0.4, 0.55, 1.3, 9.0]
+        expected = cost_volume_from_config(aberrated, depths, cost, backend="reference")
+        assert relative_error(cost_volume_from_config(aberrated, depths, cost), expected) < 1e-5
+        changed = relative_error(expected, cost_volume_from_config(stack, depths, cost, backend="reference"))
+        assert (changed > 1e-3) == (psf == "disk"), "only the analytic disk has an aberration"
+
+
 @hypothesis_settings(max_examples=25, deadline=None)
 @given(
     method=st.sampled_from(METHODS),

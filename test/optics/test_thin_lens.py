@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.special import j0
 
 from dfs_ros.cost_volume.hypotheses import depth_hypotheses
 from dfs_ros.optics import thin_lens
@@ -156,6 +157,11 @@ def test_transfer_function_of_a_disk() -> None:
     zero = 1.2196698912665045  # first zero of J1, over pi
     assert float(thin_lens.disk_transfer(0.0, 0.3)) == 1 and float(thin_lens.disk_transfer(7.0, 0.0)) == 1
     assert float(thin_lens.disk_transfer(zero / 0.25, 0.25)) == pytest.approx(0, abs=1e-12)
+    bent = thin_lens.disk_transfer(np.array([6.0, -6.0, 0.0]), 0.1, 0.4)
+    radius = (np.arange(20000) + 0.5) / 20000
+    light = 1 + 0.4 * np.array([1, -1])[:, None] * (2 * radius**2 - 1)
+    hankel = (light * j0(math.pi * 6.0 * 0.1 * radius) * radius).sum(axis=1) / radius.sum()
+    np.testing.assert_allclose(bent, [*hankel, 1.0], atol=1e-8)
     assert float(thin_lens.disk_transfer(2.0, 0.25)) == pytest.approx(2 * 0.5668240889058739 / (math.pi / 2), rel=1e-9)
     x = np.array([0.99e-4, 1.01e-4]) / math.pi  # where series and formula meet
     np.testing.assert_allclose(thin_lens.disk_transfer(1.0, x), 1 - (math.pi * x) ** 2 / 8, rtol=1e-15)

@@ -24,14 +24,15 @@ struct Job {
   int height, width, padded_height, padded_width;
   int pad_top, pad_left, window_radius, taps;
   int residual, tabulated, mix_channels, epilogue;
-  int half_output;
+  int half_output, far_cells;
   float eps, table_entries_per_unit, bound, log_floor, smoothness, edge_contrast, sigma_scale;
   const unsigned char* images;    // (frames, height, width, image_channels)
   const float* linear;            // (3, 256): intensity of a pixel value over padded_height * padded_width, channel weight in
   float* planes;                  // (frames, channels, padded_height, padded_width)
   const float2* spectra;          // (frames, channels, padded_height, columns)
-  const float* diameters;         // (depths, frames) in pixels
-  const float4* radial;           // (entries): cubic of the transfer function in each cell of c rho
+  const float* diameters;         // (depths, frames) in pixels, negative on the far side of the focus of an aberrated lens
+  const float4* radial;           // (entries): cubic of the transfer function in each cell of |c| rho; from far_cells on
+                                  // of the far side, 0 if both sides are alike
   const float* disks;             // (entries, taps, taps): quadrants of the tabulated disks, mirrored taps counted in
   const float* row_cosines;       // (padded_height / 2 + 1, taps)
   const float* column_cosines;    // (columns, taps)
@@ -111,10 +112,11 @@ ELEMENT Bin bin_at(const Job& job, int index) {
 
 // Transfer function at a frequency in cycles per pixel; `blur` = depth * frames + frame.
 ELEMENT float radial_transfer(const Job& job, int blur, float frequency) {
-  const float position = load(job.diameters + blur) * frequency * job.table_entries_per_unit;
+  const float diameter = load(job.diameters + blur);
+  const float position = fabsf(diameter) * frequency * job.table_entries_per_unit;
   const int cell = static_cast<int>(position);
   const float t = position - static_cast<float>(cell);
-  const float4 cubic = load(job.radial + cell);
+  const float4 cubic = load(job.radial + (diameter < 0.0f ? job.far_cells : 0) + cell);
   return cubic.x + t * (cubic.y + t * (cubic.z + t * cubic.w));
 }
 

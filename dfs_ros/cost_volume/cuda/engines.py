@@ -29,7 +29,7 @@ class Engines:
     ) -> VolumeEngine:
         """The engine of these sizes and settings, see :class:`.volume.VolumeEngine`."""
         sizes = problem.stack.images.shape, problem.pad_px, problem.coc_px.shape
-        key = (*sizes, problem.cost, output, dtype, block_bytes)
+        key = (*sizes, problem.cost, problem.aberration, output, dtype, block_bytes)
         if key not in self._kept:
             self._kept[key] = VolumeEngine(
                 problem, self._kernels, self._device, output=output, dtype=dtype, block_bytes=block_bytes

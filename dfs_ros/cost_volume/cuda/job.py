@@ -31,6 +31,7 @@ class Job(ctypes.Structure):
         ("mix_channels", ctypes.c_int),
         ("epilogue", ctypes.c_int),
         ("half_output", ctypes.c_int),
+        ("far_cells", ctypes.c_int),
         ("eps", ctypes.c_float),
         ("table_entries_per_unit", ctypes.c_float),
         ("bound", ctypes.c_float),

@@ -13,6 +13,7 @@ from torch import Tensor
 from dfs_ros.config import CostConfig
 from dfs_ros.cost_volume.cuda.engines import Engines
 from dfs_ros.cost_volume.cuda.tables import RADIAL_ENTRIES_PER_UNIT
+from dfs_ros.cost_volume.cuda.volume import VolumeEngine
 from dfs_ros.cost_volume.problem import make_problem
 from dfs_ros.cost_volume.sharp import LEVELS, diopters_everywhere, levels_around
 from dfs_ros.system.transfers import uploaded
@@ -39,7 +40,7 @@ def all_in_focus(
     there = uploaded(diopters.astype(np.float32), images.device)
     linear = torch.zeros((problem.channel_count, height, width), device=images.device)
     for level, diameter in zip(levels, diameters, strict=True):
-        k = transfer_of(engine.radial, diameter[:, None, None] * frequency)  # (F, H', W' // 2 + 1)
+        k = transfer_of(engine, diameter[:, None, None] * frequency)  # (F, H', W' // 2 + 1)
         sharp = (k[:, None] * spectra).sum(dim=0) / (k.square().sum(dim=0) + problem.cost.eps)
         pixels = torch.fft.irfft2(sharp, s=problem.padded_size, norm="forward")
         weight = (1.0 - (there - float(level)).abs() / float(step)).clamp(min=0.0)
@@ -48,12 +49,12 @@ def all_in_focus(
     return np.ascontiguousarray(image.contiguous().cpu().numpy())
 
 
-def transfer_of(radial: Tensor, blur_frequency: Tensor) -> Tensor:
+def transfer_of(engine: VolumeEngine, blur_frequency: Tensor) -> Tensor:
     """Transfer function at ``c rho``, by the table (cells, 4) of :func:`.tables.radial_cubics`."""
-    position = blur_frequency * RADIAL_ENTRIES_PER_UNIT
+    position = blur_frequency.abs() * RADIAL_ENTRIES_PER_UNIT
     cell = position.long()
     t = position - cell
-    a, b, c, d = radial[cell].unbind(dim=-1)
+    a, b, c, d = engine.radial[cell + engine.far_cells * (blur_frequency < 0)].unbind(dim=-1)
     return ((d * t + c) * t + b) * t + a
 
 

@@ -40,8 +40,8 @@ class Tables:
     column_cosines: Real
 
 
-def make_tables(padded_size: tuple[int, int], cost: CostConfig, image_channels: int) -> Tables:
-    """The tables of a resolved CostConfig; `image_channels` 1 or 3, of the uint8 images."""
+def make_tables(padded_size: tuple[int, int], cost: CostConfig, image_channels: int, aberration: float = 0.0) -> Tables:
+    """The tables of a resolved CostConfig; `image_channels` 1 or 3, of the uint8 images; `aberration` of the disk."""
     quadrant = tuple(n // 2 + 1 for n in padded_size)
     laplacian = [4.0 * np.sin(np.pi * np.arange(q) / n) ** 2 for q, n in zip(quadrant, padded_size, strict=True)]
     disks = tabulated_disks(cost.max_coc_px) if cost.psf == "table" else np.zeros((0, 0, 0))
@@ -55,7 +55,7 @@ def make_tables(padded_size: tuple[int, int], cost: CostConfig, image_channels: 
     weights = np.array(LUMA_WEIGHTS) if luma else np.ones(3)
     tables = (
         weights[:, None] * linear,
-        radial_cubics(cost.psf, cost.max_coc_px),
+        radial_cubics(cost.psf, cost.max_coc_px, aberration),
         *laplacian,
         gaussian_half(cost.window_sigma_px),
         ndimage.gaussian_filter1d(np.eye(3), cost.window_sigma_px, axis=0, mode="reflect", truncate=4.0),
@@ -65,17 +65,22 @@ def make_tables(padded_size: tuple[int, int], cost: CostConfig, image_channels: 
     return Tables(*(np.ascontiguousarray(table, np.float32) for table in tables))
 
 
-def radial_cubics(psf: str, max_coc_px: float) -> NDArray[np.float64]:
+def radial_cubics(psf: str, max_coc_px: float, aberration: float = 0.0) -> NDArray[np.float64]:
     """Cubic coefficients of the transfer function over x = c rho, (cells, 4).
 
-    In each cell ``a + b t + c t^2 + d t^3`` for t in [0, 1).
+    With an aberration (2 cells, 4): near and far side of the focus. In each cell ``a + b t + c t^2 + d t^3`` for t in
+    [0, 1).
 
     It goes through the exact values at t = 0, 1/3, 2/3 and 1. The analytic disk replaces the tabulated one.
     """
-    model = thin_lens.gaussian_transfer if psf == "gaussian" else thin_lens.disk_transfer
     cells = int(max_coc_px * _HIGHEST_FREQUENCY * RADIAL_ENTRIES_PER_UNIT) + 2
     nodes = np.arange(4) / 3.0
-    values = model(1.0, (np.arange(cells)[:, None] + nodes) / RADIAL_ENTRIES_PER_UNIT)
+    x = (np.arange(cells)[:, None] + nodes) / RADIAL_ENTRIES_PER_UNIT
+    if psf == "gaussian":
+        values = thin_lens.gaussian_transfer(1.0, x)
+    else:
+        sides = (1.0, -1.0) if aberration else (1.0,)
+        values = np.concatenate([thin_lens.disk_transfer(side, x, aberration) for side in sides])
     return np.asarray(values @ np.linalg.inv(np.vander(nodes, increasing=True)).T)
 
 

@@ -91,7 +91,7 @@ class VolumeEngine:
         self._channels = problem.channel_count
         self._size, self._padded = problem.stack.size, problem.padded_size
         self._diameters = torch.empty(problem.coc_px.shape, dtype=torch.float32, device=device)
-        tables = make_tables(self._padded, problem.cost, self._image_channels)
+        tables = make_tables(self._padded, problem.cost, self._image_channels, problem.aberration)
         self._tables = {f.name: uploaded(getattr(tables, f.name), device) for f in dataclasses.fields(tables)}
         self._job = self._constant_part(problem)
         self._block = self._depths_in(block_bytes)
@@ -191,6 +191,11 @@ class VolumeEngine:
         return self._tables["radial"]
 
     @property
+    def far_cells(self) -> int:
+        """First cell of that table for the far side of the focus of an aberrated lens."""
+        return len(self.radial) // 2
+
+    @property
     def block(self) -> int:
         """Number of hypotheses computed at once."""
         return self._block
@@ -203,6 +208,7 @@ class VolumeEngine:
         (job.pad_top, _), (job.pad_left, _) = problem.pad_px
         job.window_radius = len(self._tables["window"]) - 1
         job.taps = self._tables["disks"].shape[-1]
+        job.far_cells = self.far_cells if problem.aberration else 0
         job.residual, job.tabulated = self._residual, cost.psf == "table"
         job.mix_channels = cost.method == "released" and self._channels == 3
         job.epilogue = OUTPUTS.index(self._output)

@@ -87,6 +87,16 @@ def test_kernels_equal_reference(kernels: HostKernels, method: str, count: int, 
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("psf", ["disk", "table"])
+def test_a_lens_with_aberration(kernels: HostKernels, method: str, psf: str) -> None:
+    stack = random_stack(4, (24, 31, 3))
+    stack = dataclasses.replace(stack, camera=dataclasses.replace(stack.camera, aberration=0.5))
+    problem = make_problem(stack, DEPTHS_M, CostConfig(method=method, psf=psf, max_coc_px=15.0))
+    assert (problem.coc_px.min() < 0.0) == (psf == "disk")
+    assert relative_error(host_volume(kernels, problem), reference.cost_volume(problem)) < 1e-5
+
+
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("depths", [1, 128])
 def test_any_number_of_hypotheses_in_blocks_of_any_size(kernels: HostKernels, method: str, depths: int) -> None:
     problem = make_problem(

@@ -51,9 +51,8 @@ class Camera:
     softness_px2
         Variance of the lens' blur of an object in focus, without the pixel's own; NaN = unknown.
     aberration
-        Spherical aberration, -1 to 1: light lies over the radius r of the blur (1 = rim) as
-        ``1 + aberration (2 r^2 - 1)`` on the near side of the focus, with the opposite sign on the far side. 0 = none,
-        or unknown.
+        Spherical aberration, -1 to 1; 0 = none, or unknown: light over the radius r of the blur (1 = rim) is
+        ``1 + aberration (2 r^2 - 1)`` on the near side of the focus, with the opposite sign on the far side.
     field
         Focal surface and vignetting, of a calibrated lens: focus and f-number are then means over the image.
     """
@@ -348,15 +347,12 @@ def reduced_frame(frame: Frame, max_megapixels: float) -> Frame:
 
 
 def opened(stack: FocalStack, aperture_scale: float, aberration: float = 0.0) -> FocalStack:
-    """Divide the f-number of a stack, so that its described blur is `aperture_scale` times as wide.
-
-    `aberration` is added to that of its camera.
-    """
+    """Divide the f-number of a stack: its described blur is `aperture_scale` times as wide; add an aberration."""
     if aperture_scale == 1.0 and aberration == 0.0:
         return stack
-    camera = stack.camera
-    f_number, aberration = camera.f_number / aperture_scale, max(-1.0, min(camera.aberration + aberration, 1.0))
-    return replace(stack, camera=replace(camera, f_number=f_number, aberration=aberration))
+    lens = stack.camera
+    lens = replace(lens, f_number=lens.f_number / aperture_scale, aberration=lens.aberration + aberration)
+    return replace(stack, camera=lens)
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,12 +48,7 @@ class LensConfig:
         dynamic=True,
     )
     aberration: float = setting(
-        0.0,
-        "Spherical aberration of the lens, where it is known: light lies over the radius r of the blur (1 = rim) as "
-        "1 + aberration (2 r^2 - 1) on the near side of the focus, with the opposite sign on the far side; 0: none",
-        low=-1,
-        high=1,
-        dynamic=True,
+        0.0, "Spherical aberration of the lens, where known, as in dfs_ros.Camera", low=-1, high=1, dynamic=True
     )
     aperture: str = setting(
         "fitted",

@@ -51,8 +51,8 @@ class InUse:
     `speed_m_s` of the camera: sideways (left or right at random) and forward; `shift_sigma_px`, `roll_sigma_deg`:
     random motion of a hand from image to image; `nominal_focus`: the focus has a random error within its stated
     uncertainty; `full_well_e`, `jpeg_quality`: of the images; `odometry`: relative error of the stated translations,
-    `gyroscope`: of the stated rotations, None = not stated; `yaw_rad_s`: turn to the left or right at random. The
-    images are those of the condition named before the "_".
+    `gyroscope`: of the stated rotations, None = not stated; `yaw_rad_s`: turn to the left or right at random;
+    `aberration`: that of the lens is stated. The images are those of the condition named before the "_".
     """
 
     name: str
@@ -67,6 +67,7 @@ class InUse:
     odometry: float | None = None
     yaw_rad_s: float = 0.0
     gyroscope: float | None = None
+    aberration: bool = False
 
     def taken(self, shot: Shot) -> UsedStack:
         """Stack of a shot under this condition."""
@@ -81,6 +82,9 @@ class InUse:
         images = shot.developed(light, lens.gains, self.name.partition("_")[0], self.full_well_e, self.jpeg_quality)
         positions = np.array([view.position_m for view in views])
         used = used_stack(shot, self.name, images, lens, positions, true_focus, sigma)
+        if self.aberration:
+            camera = dataclasses.replace(used.stack.camera, aberration=lens.pupil.aberration)
+            used = dataclasses.replace(used, stack=dataclasses.replace(used.stack, camera=camera))
         if self.odometry is None and self.gyroscope is None:
             return used
         poses = tuple(self._stated(shot, view) for view in views)
@@ -140,6 +144,10 @@ HONEST: Mapping[str, InUse] = {
         ),
         InUse(
             "jpeg", "lens, four times the photon noise variance, JPEG quality 75", full_well_e=3750.0, jpeg_quality=75
+        ),
+        InUse("lens_aberration", "lens, and its spherical aberration is stated", aberration=True),
+        InUse(
+            "drive_aberration", "drive, and the aberration of the lens is stated", True, (0.05, 0.05), aberration=True
         ),
         InUse("drive_poses", "drive, and exact poses are stated", True, (0.05, 0.05), odometry=0.0),
         InUse("fast_poses", "fast, and exact poses are stated", True, (0.2, 0.0), odometry=0.0),

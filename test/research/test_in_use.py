@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -73,6 +74,14 @@ def test_the_camera_moves_at_its_speed(shot: Shot) -> None:
     np.testing.assert_allclose(np.abs(np.diff(fast.position_m[:, 0])), 0.2 / 30)
     np.testing.assert_array_equal(fast.position_m[fast.reference], 0.0)
     assert not taken(shot, "lens").position_m.any() and not taken(shot, "shake").position_m.any()
+
+
+def test_stated_aberrations_are_those_of_the_lens_in_the_same_images(shot) -> None:
+    for name in ("lens", "drive"):
+        untold, told = (HONEST[each].taken(shot).stack for each in (name, f"{name}_aberration"))
+        np.testing.assert_array_equal(told.images, untold.images)
+        assert told.camera == dataclasses.replace(untold.camera, aberration=shot.lens().pupil.aberration)
+        assert untold.camera.aberration == 0.0
 
 
 def test_odometry_is_told_with_its_error_and_the_images_are_the_same(shot: Shot) -> None:

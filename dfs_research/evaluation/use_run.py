@@ -49,6 +49,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "faster",
         "faster_odometry",
     ),
+    "aberration": ("ideal", "lens", "lens_aberration", "drive", "drive_aberration"),
     "turning": ("ideal", "turn", "turn_imu", "swerve", "swerve_imu", "swerve_odometry"),
     "faults": tuple(FAULTS),
 }

@@ -253,7 +253,7 @@ def test_names_and_groups_of_conditions() -> None:
     assert (
         len(conditions_of("all"))
         == len(HONEST) + len(FAULTS)
-        == len(conditions_of("faults,honest,jpeg,moving,turning"))
+        == len(conditions_of("faults,honest,jpeg,moving,turning,aberration"))
     )
     with pytest.raises(ValueError, match="unknown 'slow'; known: ideal, lens"):
         conditions_of("lens,slow")

@@ -17,15 +17,19 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.slam_score import Mapped
+from dfs_ros.config import DdsConfig
 from dfs_ros.messages.convert import CAMERA_INFO, IMAGE, POINTS
 from dfs_ros.messages.definitions import Message, stamp_ns
 from dfs_ros.messages.motion import ODOMETRY, TF, StampedTransform, tf_message
 from dfs_ros.transforms.rigid import Transform, transform
 from dfs_ros.transport import open_transport
 from dfs_ros.transport.base import Qos, Transport
+from dfs_ros.transport.dds.domain import large_messages_xml
 
 _PATIENCE_S = 240.0
 _QUIET_S = 5.0
+_AGAIN_S = 4.0
+"""Time after which a view is sent again: its synchroniser drops a view of which one message came late."""
 _GUESS = "dfs_odom"
 _LOST_VARIANCE = 9999.0
 """Variance of the pose that rgbd_odometry publishes where it is lost."""
@@ -62,8 +66,11 @@ def run(
 @contextmanager
 def _launched(log: Path, arguments: tuple[str, ...]) -> Iterator[None]:
     command = ["ros2", "launch", "dfs_ros", "rtabmap.launch.py", "camera:=none", *arguments]
+    environment = {"CYCLONEDDS_URI": large_messages_xml(DdsConfig()), **os.environ}
     with log.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True, env=environment
+        )
         try:
             yield
         finally:
@@ -98,10 +105,16 @@ class _Feeder:
     def send(self, view: RgbdMessages, place: Transform | None) -> None:
         if place is not None:
             self._tf.publish(tf_message([StampedTransform(_GUESS, "camera_link", view.stamp_ns, place)]))
-        self._info.publish(view.info)
-        self._depth.publish(view.depth)
-        self._rgb.publish(view.rgb)
-        self.wait(lambda: view.stamp_ns in self._answered, f"odometry of the image at {view.stamp_ns}")
+        deadline = time.monotonic() + _PATIENCE_S
+        while view.stamp_ns not in self._answered:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not within {_PATIENCE_S:g} s: odometry of the image at {view.stamp_ns}")
+            self._info.publish(view.info)
+            self._depth.publish(view.depth)
+            self._rgb.publish(view.rgb)
+            again = time.monotonic() + _AGAIN_S
+            while view.stamp_ns not in self._answered and time.monotonic() < again:
+                self._transport.spin_once(0.05)
 
     def settle(self) -> None:
         """Wait until the map no longer changes."""

@@ -34,6 +34,8 @@ PARAMETERS = {
     "subscribe_depth": True,
     # All messages share one stamp.
     "approx_sync": False,
+    # Reliable, as they are published: by default images that are lost on a busy machine are never missed.
+    "qos": 1,
     "use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool),
     # Pixels without depth are NaN; farther than this the depth is a guess for most lenses.
     "Kp/MaxDepth": "5.0",

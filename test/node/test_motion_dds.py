@@ -49,7 +49,7 @@ def test_a_moving_camera_with_transforms(transports: list[DdsTransport], tmp_pat
 
     def keep(msg: Any) -> None:
         for status in msg.status:
-            if status.name == "dfs: motion":
+            if status.name.endswith("dfs: motion"):
                 values.update({pair.key: pair.value for pair in status.values})
 
     places: dict[int, Any] = {}

@@ -159,7 +159,7 @@ class LiveRig:
         """Level, text and values of the newest diagnostics."""
         for msg in reversed(self.states):
             for status in msg.status:
-                if status.name == f"dfs: {name}":
+                if status.name.rpartition("/")[2] == f"dfs: {name}":
                     return (
                         int(np.asarray(status.level)),
                         status.message,

@@ -63,7 +63,7 @@ class TestMoving(unittest.TestCase):
         """Values of the newest `dfs: motion`."""
         for msg in reversed(self.listener.received["/diagnostics"]):
             for status in msg.status:
-                if status.name == "dfs: motion":
+                if status.name.endswith("dfs: motion"):
                     return {pair.key: pair.value for pair in status.values}
         return {}
 

@@ -55,6 +55,7 @@ FIELDS: dict[str, Field] = {
     "camera.cy_px": Field("number", "px", "calibrated principal point, y", _UNKNOWN),
     "camera.reference_focus_diopters": Field("number", "1/m", "focus at which these intrinsics hold"),
     "camera.softness_px2": Field("number", "px2", "variance of the blur in focus, without the pixel's own", _NOMINAL),
+    "camera.aberration": Field("number", "", "spherical aberration, -1 to 1; 0: none, or unknown"),
     "camera.aperture_sigma": Field("number", "", "relative standard deviation of a calibrated aperture", _NOMINAL),
     "camera.field": Field("object", "", "focal surface and vignetting, of a calibrated lens", _NOMINAL),
     "camera.field.curvature": Field("number", "1/m", "of the focal surface, half a diagonal off the axis"),

@@ -30,7 +30,7 @@ MOST_ERRORS = 10
 _TOP_KEYS = ("format", "note", "calibration", "camera", "frames", "reference_depth")
 _LENS_KEYS = ("focal_length_m", "f_number", "pixel_pitch_m", "reference_focus_diopters")
 _INTRINSIC_KEYS = ("fx_px", "fy_px", "cx_px", "cy_px")
-_CAMERA_KEYS = (*_LENS_KEYS, *_INTRINSIC_KEYS, "aperture_sigma", "softness_px2")
+_CAMERA_KEYS = (*_LENS_KEYS, *_INTRINSIC_KEYS, "aperture_sigma", "softness_px2", "aberration")
 _FIELD = "field"
 _FIELD_KEYS = ("curvature", "tilt_x", "tilt_y", "vignetting", "covariance")
 _FRAME_KEYS = ("file", "focus_diopters", "focus_sigma_diopters", "stamp_ns", "magnification", "blur_scale", "pose")
@@ -135,8 +135,9 @@ def stack_document(camera: Camera, frames: list[FrameEntry], note: str = "") -> 
     if note:
         document["note"] = note
     lens = {key: float(getattr(camera, key)) for key in _CAMERA_KEYS}
-    if lens["reference_focus_diopters"] == 0:
-        del lens["reference_focus_diopters"]
+    for key in ("reference_focus_diopters", "aberration"):
+        if lens[key] == 0:
+            del lens[key]
     document["camera"] = {key: value for key, value in lens.items() if not math.isnan(value)}
     if camera.field is not None:
         document["camera"][_FIELD] = {key: _plain(getattr(camera.field, key)) for key in _FIELD_KEYS}

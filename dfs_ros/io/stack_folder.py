@@ -12,6 +12,7 @@
       reference_focus_diopters: 0.0    # optional
       aperture_sigma: 0.02             # optional: relative, of a calibrated aperture, which is not estimated again
       softness_px2: 0.25               # optional: variance of the blur of an object in focus, square pixels
+      aberration: 0.1                  # optional: spherical aberration, -1 to 1, where it is known
       field: {curvature: 0.1, tilt_x: 0, tilt_y: 0, vignetting: 0.2}   # optional: of a calibrated lens, lens_field.py
     frames:
     - file: 000.jpg                    # inside this folder

@@ -176,6 +176,7 @@ def test_plain_values() -> None:
             **{"focal_length_m": 0.004, "f_number": 2.0, "pixel_pitch_m": 4e-6},
             **dict.fromkeys(("fx_px", "fy_px", "cx_px", "cy_px", "aperture_sigma", "softness_px2", "field")),
             "reference_focus_diopters": 0.0,
+            "aberration": 0.0,
         },
     }
 

@@ -90,6 +90,7 @@ def stacks(draw: st.DrawFn) -> FocalStack:
             draw(st.floats(1e-7, 1e-3)),
             *(draw(unknown_or) for _ in range(4)),
             draw(st.floats(0, 0.5 / focal_length_m)),
+            aberration=draw(st.floats(-1, 1)),
         ),
         stamp_ns=np.array(draw(st.lists(st.integers(0, 2**63 - 1), min_size=count, max_size=count)), np.int64),
         blur_scale=np.array(draw(st.lists(number, min_size=count, max_size=count))),

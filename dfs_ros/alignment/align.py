@@ -213,10 +213,8 @@ def _resampled(stack: FocalStack, config: AlignmentConfig, match: Match, resampl
         poses=stack_poses([stack.poses[i] for i in kept]) if stack.poses else (),
     )
     told = stack.magnification[kept] / stack.magnification[match.reference]
-    return AlignedStack(
-        aligned, kept.index(match.reference), valid, match.kept, match.estimates, lens.factor, keys,
-        told if np.isfinite(told).all() else None,
-    )  # fmt: skip
+    reference, told_scales = kept.index(match.reference), told if np.isfinite(told).all() else None
+    return AlignedStack(aligned, reference, valid, match.kept, match.estimates, lens.factor, keys, told_scales)
 
 
 def realigned(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -124,15 +122,13 @@ def noise_gain(problem: Problem) -> Float:
     the trace of the squared residual operator ``I - k k^T / (k^T k + eps)``. Without dividing by it, noise alone would
     prefer hypotheses near the focus of an image. The disk replaces the tabulated disk, too.
     """
-    model: Callable[..., Float] = functools.partial(thin_lens.disk_transfer, aberration=problem.aberration)
     # One octant of the frequency square holds every radius with its share.
     axis = (np.arange(16) + 0.5) / 32.0
     row, column = np.triu_indices(16)
     radius = np.hypot(axis[row], axis[column])
     share = np.where(row == column, 1.0, 2.0)
-    if problem.cost.psf == "gaussian":
-        model = thin_lens.gaussian_transfer
-    energy = (model(problem.coc_px[..., None], radius) ** 2).sum(axis=1)  # (D, number of radii)
+    k = thin_lens.blur_transfer(problem.cost.psf, problem.coc_px[..., None], radius, problem.aberration)
+    energy = (k**2).sum(axis=1)  # (D, number of radii)
     eps = problem.cost.eps
     unseen = np.average((eps / np.maximum(energy + eps, np.finfo(np.float64).tiny)) ** 2, axis=-1, weights=share)
     return np.asarray(problem.coc_px.shape[1] - 1.0 + unseen)

@@ -63,9 +63,7 @@ def transfer_function(diameter_px: float, size: tuple[int, int], psf: str, aberr
         np.add.at(centred_at_origin, (rows % size[0], columns % size[1]), kernel)
         return np.fft.fft2(centred_at_origin)
     frequency = np.hypot(np.fft.fftfreq(size[0])[:, None], np.fft.fftfreq(size[1])[None, :])
-    if psf == "disk":
-        return thin_lens.disk_transfer(diameter_px, frequency, aberration)
-    return thin_lens.gaussian_transfer(diameter_px, frequency)
+    return thin_lens.blur_transfer(psf, diameter_px, frequency, aberration)
 
 
 def table_psf(diameter_px: float) -> Float:

@@ -89,10 +89,7 @@ class TransferFunctions:
         """Tables of the model over x = c rho in uniform steps, and its differences: near and far side of focus."""
         reach = float(self._frequency.max() * np.abs(self._coc_px).max())
         x = np.arange(int(reach * _TABLE_ENTRIES_PER_UNIT) + 3) / _TABLE_ENTRIES_PER_UNIT
-        if self._psf == "gaussian":
-            sides = [thin_lens.gaussian_transfer(1.0, x)]
-        else:
-            sides = [thin_lens.disk_transfer(side, x, self._aberration) for side in (1.0, -1.0)]
+        sides = [thin_lens.blur_transfer(self._psf, side, x, self._aberration) for side in (1.0, -1.0)]
         return [(v.astype(np.float32), np.diff(v, append=v[-1]).astype(np.float32)) for v in sides]
 
     def _separable(self, diameter_px: float) -> Real:

@@ -110,9 +110,8 @@ def check_document(
         if len(errors) > before:
             return None
     with collecting(errors):
-        camera = (
-            _camera(document.get("camera", {}), lens or LensConfig(), source) if not calibrated else calibrated.camera
-        )
+        own = document.get("camera", {})
+        camera = calibrated.camera if calibrated else _camera(own, lens or LensConfig(), source)
     frames = _frames(entries, source, errors)
     if calibrated is not None and frames:
         with collecting(errors):

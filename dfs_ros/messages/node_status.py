@@ -27,6 +27,9 @@ _MOST_NUMBER = 1e15
 DROP_CAUSES = (*(name for name in OUTCOMES if name != "used"), "dropped", *FAULTS)
 """Keys of the counts of unused images, messages and stacks."""
 
+_UNUSABLE = ("bad_image", "bad_focus", "bad_camera_info")
+_NO_DEPTH = ("wrong_camera_info", "no_lens", "failed")
+
 
 def number(status: Diagnostic, key: str) -> float:
     """Number of a value; NaN if missing, not finite or over 10^15."""
@@ -37,10 +40,6 @@ def number(status: Diagnostic, key: str) -> float:
     return value if abs(value) <= _MOST_NUMBER else math.nan
 
 
-_UNUSABLE = ("bad_image", "bad_focus", "bad_camera_info")
-_NO_DEPTH = ("wrong_camera_info", "no_lens", "failed")
-
-
 class Account(NamedTuple):
     """Account of images or stacks: `total` is the sum of `outcomes`, by name, without zeros."""
 
@@ -48,7 +47,7 @@ class Account(NamedTuple):
     outcomes: Mapping[str, int]
 
 
-NONE = Account(0, {})
+NO_ACCOUNT = Account(0, {})
 
 
 def image_account(counts: Mapping[str, int]) -> Account:

@@ -82,6 +82,13 @@ def gaussian_transfer(diameter_px: ArrayLike, frequency: ArrayLike) -> Array:
     return np.exp(-x * x / 8.0)
 
 
+def blur_transfer(psf: str, diameter_px: ArrayLike, frequency: ArrayLike, aberration: float = 0.0) -> Array:
+    """Transfer function of blur, radial: :func:`gaussian_transfer` for psf `gaussian`, else :func:`disk_transfer`."""
+    if psf == "gaussian":
+        return gaussian_transfer(diameter_px, frequency)
+    return disk_transfer(diameter_px, frequency, aberration)
+
+
 def disk_psf(diameter_px: float, size: int) -> Array:
     """Exact area coverage of a centred disk on `size` x `size` pixels, sum 1.
 

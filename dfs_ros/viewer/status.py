@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dfs_ros.messages.node_status import NONE, Account
+from dfs_ros.messages.node_status import NO_ACCOUNT, Account
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class ViewerStatus:
     depth_hz: float = math.nan
     latency_s: float = math.nan
     depth_count: float = math.nan
-    images: Account = NONE
-    stacks: Account = NONE
+    images: Account = NO_ACCOUNT
+    stacks: Account = NO_ACCOUNT
     unusable: Mapping[str, int] = field(default_factory=dict)
     camera: str = ""
     warnings: tuple[str, ...] = ()

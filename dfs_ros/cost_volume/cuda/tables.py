@@ -76,11 +76,8 @@ def radial_cubics(psf: str, max_coc_px: float, aberration: float = 0.0) -> NDArr
     cells = int(max_coc_px * _HIGHEST_FREQUENCY * RADIAL_ENTRIES_PER_UNIT) + 2
     nodes = np.arange(4) / 3.0
     x = (np.arange(cells)[:, None] + nodes) / RADIAL_ENTRIES_PER_UNIT
-    if psf == "gaussian":
-        values = thin_lens.gaussian_transfer(1.0, x)
-    else:
-        sides = (1.0, -1.0) if aberration else (1.0,)
-        values = np.concatenate([thin_lens.disk_transfer(side, x, aberration) for side in sides])
+    sides = (1.0, -1.0) if aberration else (1.0,)
+    values = np.concatenate([thin_lens.blur_transfer(psf, side, x, aberration) for side in sides])
     return np.asarray(values @ np.linalg.inv(np.vander(nodes, increasing=True)).T)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from dfs_ros.config import Config
@@ -209,9 +209,12 @@ class RosTransport(Transport):
         from rclpy.exceptions import InvalidHandle
 
         while not self._is_shutdown and self._context.ok():
-            # InvalidHandle: another thread destroyed a subscription that the executor was about to wait for.
-            with self.guard("rclpy"), _silent_after(lambda: self._is_shutdown), suppress(InvalidHandle):
-                self._native_executor.spin_once()
+            with self.guard("rclpy"), _silent_after(lambda: self._is_shutdown):
+                try:
+                    self._native_executor.spin_once()
+                except InvalidHandle as error:
+                    # Another thread destroyed a subscription that the executor was about to wait for.
+                    self.log("debug", f"rclpy: {error}", error=error)
         if not self._is_shutdown:  # the context was shut down from outside
             self.call_soon(self.shutdown)
 

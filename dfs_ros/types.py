@@ -80,6 +80,7 @@ class Camera:
         for name in ("aperture_sigma", "softness_px2"):
             if getattr(self, name) < 0:
                 raise ValueError(f"camera.{name}: expected 0 (exact) or more, received {getattr(self, name):g}")
+        object.__setattr__(self, "aberration", self.aberration + 0.0)  # no -0
         if not -1.0 <= self.aberration <= 1.0:
             raise ValueError(f"camera.aberration: expected -1 to 1, received {self.aberration:g}")
         if self.focal_length_m > 2.0:

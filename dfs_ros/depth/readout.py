@@ -39,6 +39,7 @@ Errors of a frame's place act as noise of the image does, which the spread does 
 """
 _MOST_IMAGES = 9  # that reduce noise: up to 8 were tried
 _SUPERLINEAR_PER_PX = 10.0
+_SUPERLINEAR_MOST = 1.25  # 1 to 2 are as likely on the same stacks, all more than no limit
 _DISAGREEMENT = 0.8
 
 
@@ -71,15 +72,18 @@ def sigma_in_use(
 ) -> Array:
     """Standard deviation of inverse depth (H, W) under conditions of use, without what is common to all pixels.
 
-        sigma^2 = (linear spread)^2 + (10 spread^2 px_per_diopter)^2 + (0.8 disagreement)^2
+        sigma^2 = (linear^2 + g^2) spread^2 + (0.8 disagreement)^2
+        g^-2    = (10 spread px_per_diopter)^-2 + 1.25^-2
 
     `px_per_diopter`: blur diameter of the stack by a dioptre; `disagreement` (H, W) in dioptres: distance of the
     inverse depth, by the network, from the minimum of the optimised energy. Where these differ one is wrong, however
     narrow the probability. The more pixels of blur a pixel leaves open, the more an unknown point spread function,
-    motion and the neighbours decide it: the error grows faster than the spread, from a tenth of a pixel on. Beside
-    jumps the spread is wide enough.
+    motion and the neighbours decide it: the error grows faster than the spread, up to a tenth of a pixel. Beyond, where
+    blur leaves nearly everything open, and beside jumps, the spread is wide enough.
     """
-    own = spread * np.hypot(np.float32(linear), np.float32(_SUPERLINEAR_PER_PX * px_per_diopter) * spread)
+    factor = np.float32(_SUPERLINEAR_PER_PX * px_per_diopter) * spread
+    factor /= np.sqrt(1.0 + np.square(factor / np.float32(_SUPERLINEAR_MOST)))
+    own = spread * np.hypot(np.float32(linear), factor)
     return np.asarray(np.hypot(own, np.float32(_DISAGREEMENT) * disagreement), np.float32)
 
 
@@ -93,9 +97,14 @@ def noise_of(images: int) -> float:
 
 def spread_in_use(sigma: Array, px_per_diopter: float) -> Array:
     """Spread whose :func:`sigma_in_use` of images as taken, without disagreement, is `sigma`, for calibration."""
-    squared = (_SUPERLINEAR_PER_PX * px_per_diopter) ** 2
-    half = 0.5 * AS_TAKEN**2
-    return np.asarray(np.sqrt(sigma * sigma / (half + np.sqrt(half * half + squared * sigma * sigma))), np.float32)
+    # With u = spread^2, v = sigma^2, l = linear^2, a = (10 px_per_diopter)^2, k = a / 1.25^2:
+    # u (l + a u / (1 + k u)) = v, a quadratic in u.
+    variance = np.square(np.asarray(sigma, np.float64))
+    steep = (_SUPERLINEAR_PER_PX * px_per_diopter) ** 2
+    bend = steep / _SUPERLINEAR_MOST**2
+    square, half = AS_TAKEN**2 * bend + steep, 0.5 * (AS_TAKEN**2 - variance * bend)
+    root = np.sqrt(half * half + square * variance)
+    return np.asarray(np.sqrt(np.where(half > 0, variance / (half + root), (root - half) / square)), np.float32)
 
 
 def median_and_spread(probability: Array, sigma_scale: float = 1.0) -> tuple[Array, Array]:

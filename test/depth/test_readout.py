@@ -15,14 +15,16 @@ def image(value: float) -> np.ndarray:
     return np.full((2, 3), value, np.float32)
 
 
-def test_sigma_is_linear_in_small_spreads_and_superlinear_from_a_tenth_of_a_pixel_on() -> None:
+def test_sigma_is_linear_in_small_and_in_large_spreads_and_superlinear_up_to_a_tenth_of_a_pixel() -> None:
     for linear in (AS_TAKEN, REGISTERED, FOLLOWED):
         small = sigma_in_use(image(1e-5), 10.0, linear=linear)  # 10 * 10 * 1e-5 is nothing beside it
         np.testing.assert_allclose(small, linear * 1e-5, rtol=1e-4)
-    large = sigma_in_use(image(0.1), 10.0)  # a pixel of blur
-    np.testing.assert_allclose(large, 0.1 * np.hypot(AS_TAKEN, 10.0), rtol=1e-5)
-    weak = sigma_in_use(image(0.1), 1.0)  # the same dioptres through a lens of weaker blur: a tenth of a pixel
-    np.testing.assert_allclose(weak, 0.1 * np.hypot(AS_TAKEN, 1.0), rtol=1e-5)
+    large = sigma_in_use(image(0.1), 100.0)  # ten pixels of blur: 100 beside a limit of 1.25
+    np.testing.assert_allclose(large, 0.1 * np.hypot(AS_TAKEN, 1.25), rtol=1e-3)
+    between = sigma_in_use(image(0.1), 1.25)  # an eighth of a pixel: both terms of the superlinear part are 1.25
+    np.testing.assert_allclose(between, 0.1 * np.hypot(AS_TAKEN, 1.25 / math.sqrt(2)), rtol=1e-5)
+    weak = sigma_in_use(image(0.1), 0.125)  # an eightieth: a hundredth of the limit's square is missing
+    np.testing.assert_allclose(weak, 0.1 * np.hypot(AS_TAKEN, 0.125 / math.sqrt(1.01)), rtol=1e-5)
     assert large.shape == (2, 3) and large.dtype == np.float32
     assert AS_TAKEN < REGISTERED < FOLLOWED
 

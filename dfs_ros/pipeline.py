@@ -79,7 +79,9 @@ class Steps(Protocol):
     def judge(self, stack: FocalStack, aligned: AlignedStack, aperture: ApertureFit, config: Config) -> Findings: ...
     def find_range(self, aligned: AlignedStack, limits: SceneRange, config: Config) -> SceneRange: ...
     def follow(self, stack: FocalStack, aligned: AlignedStack, limits: SceneRange, config: Config) -> AlignedStack: ...
-    def follow_closer(self, aligned: AlignedStack, diopters: Image, config: Config) -> AlignedStack: ...
+    def follow_closer(
+        self, aligned: AlignedStack, diopters: Image, config: Config
+    ) -> tuple[AlignedStack, bool, bool]: ...
     def realign(
         self, stack: FocalStack, aligned: AlignedStack, diopters: Image, config: Config
     ) -> tuple[AlignedStack, bool]: ...
@@ -163,7 +165,7 @@ def estimate(
     if before is None:
         scene_range = scene_range.moved(aperture.scale, aligned.stack).fitted(limits)
     aligned = steps.follow(working, aligned, limits, config)
-    if isinstance(aligned.stack, MovingStack):
+    if before is None and isinstance(aligned.stack, MovingStack):
         scene_range = steps.find_range(aligned, limits, config)
     depths_m = hypotheses_in(scene_range, aligned.stack, config)
     diopters, spread, apart, confidence, ends, least = steps.download(infer(aligned, depths_m, config, steps))
@@ -171,17 +173,21 @@ def estimate(
         scene_range = steps.find_range(aligned, limits, config)
         depths_m = hypotheses_in(scene_range, aligned.stack, config)
         diopters, spread, apart, confidence, ends, least = steps.download(infer(aligned, depths_m, config, steps))
-    for _ in range(config.alignment.rounds * (MOVING_ROUNDS if isinstance(aligned.stack, MovingStack) else 1)):
+    rounds = config.alignment.rounds * (MOVING_ROUNDS if isinstance(aligned.stack, MovingStack) else 1)
+    for _ in range(rounds):
+        was_wrong = True
         if isinstance(aligned.stack, MovingStack):
-            aligned = steps.follow_closer(aligned, diopters, config)
+            aligned, moved, was_wrong = steps.follow_closer(aligned, diopters, config)
         else:
             aligned, moved = steps.realign(working, aligned, diopters, config)
-            if not moved:
-                break
+        if not moved:
+            break
         if isinstance(aligned.stack, MovingStack):
             scene_range = steps.find_range(aligned, search_range(aligned.stack, config), config)
             depths_m = hypotheses_in(scene_range, aligned.stack, config)
         diopters, spread, apart, confidence, ends, least = steps.download(infer(aligned, depths_m, config, steps))
+        if not was_wrong:
+            break
     unstated, contradiction = config.lens.focus_sigma_diopters, aperture.contradiction
     doubt = LensDoubt.of(aligned.stack, aperture.depth_sigma, unstated, contradiction)
     by_blur = diopters

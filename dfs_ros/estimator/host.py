@@ -26,7 +26,7 @@ from dfs_ros.depth.scene_range import SceneRange, coarse_diopters, find_range, r
 from dfs_ros.depth.texture import texture_of
 from dfs_ros.motion.even import found_by_parallax
 from dfs_ros.motion.explanation import Explanation
-from dfs_ros.motion.refinement import corrected
+from dfs_ros.motion.refinement import MOST_SIGMAS, corrected, log_scale_between
 from dfs_ros.motion.turning import is_cut, turned
 from dfs_ros.motion.views import (
     LEAST_PARALLAX_PX,
@@ -131,16 +131,21 @@ class HostSteps:
             return aligned
         return found
 
-    def follow_closer(self, aligned: AlignedStack, diopters: Image, config: Config) -> AlignedStack:
-        """Correct motion, gains and the aperture of a single stack by a first inverse depth."""
+    def follow_closer(self, aligned: AlignedStack, diopters: Image, config: Config) -> tuple[AlignedStack, bool, bool]:
+        """Correct motion, gains and the aperture of a single stack by a first inverse depth.
+
+        And whether anything changed, and whether the positions were wrong beyond their doubt, so that the inverse depth
+        was, too, and a better one may correct them again.
+        """
         stack = followed_stack(aligned)
         if not stack.positions_m.any():
-            return aligned  # a camera that turns in its place, as registered
+            return aligned, False, False  # a camera that turns in its place, as registered
         within = scale_within(stack, config.motion.translation_sigma)
         lens = config.lens.aperture == "fitted" and config.lens.aperture_scale == 1.0 and self._lens is None
         lens = lens and math.isnan(stack.camera.aperture_sigma)
         better = corrected(stack, diopters, within, config, self.energies, fit_lens=lens)
-        return brought(dataclasses.replace(aligned, stack=better), diopters, config.alignment.transfer_curve)
+        found = brought(dataclasses.replace(aligned, stack=better), diopters, config.alignment.transfer_curve)
+        return found, True, abs(log_scale_between(stack, better)) > MOST_SIGMAS * within
 
     def realign(
         self, stack: FocalStack, aligned: AlignedStack, diopters: Image, config: Config
@@ -155,7 +160,7 @@ class HostSteps:
         if parallax is not None and config.motion.source != "none" and config.cost.method == "residual":
             followed = found_by_parallax(stack, aligned, parallax, diopters, alignment.transfer_curve)
             if followed is not None:
-                return self.follow_closer(followed, diopters, config), True
+                return self.follow_closer(followed, diopters, config)[0], True
         if config.cost.method == "residual" and is_cut(found):
             return turned(stack, found, alignment.transfer_curve), True
         return (_rounded(found) if moved else found), moved

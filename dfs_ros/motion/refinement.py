@@ -40,8 +40,13 @@ _ITERATIONS = 3
 _SCALE_WITHIN, _RADIAL_WITHIN = 0.005, 0.0003  # standard deviations of a frame's log scale and radial term
 _VELOCITY_WITHIN_M_S = 0.1  # standard deviation of its correction, without stated poses
 _LEAST_SHARE = 0.05
+MOST_SIGMAS = 2.0
+"""Correction of the scale of stated positions, in their standard deviations, beyond which the depth it was made by
+counts as wrong.
+"""
 _BLUR_WINDOW_PX = 2.5
 _BLUR_HYPOTHESES = 32
+_BLUR_EVERY = 4  # pixel counts: neighbours share their window
 _BLUR_REACH = 1.35  # of the hypotheses beyond the depths found
 _TEXTURED = 0.4  # least confidence
 _ERROR_PER_ROOT_CURVATURE = 0.09  # twice that of the aperture's fit, whose misfit this is: on the safe side
@@ -154,7 +159,9 @@ def by_blur(stack: MovingStack, diopters: Image, log_within: float, cost: CostCo
     half = max(stack.size) / 2.0
     y, x = np.indices(stack.size, np.float32)
     x, y = x / np.float32(half) - np.float32(1.0), y / np.float32(half) - np.float32(stack.size[0] / max(stack.size))
-    place, across, down, rows = diopters[counts], x[counts], y[counts], log_cost[:, counts]
+    chosen = np.flatnonzero(counts)[::_BLUR_EVERY]
+    place, across, down = (plane.ravel()[chosen] for plane in (diopters, x, y))
+    rows = log_cost.reshape(len(log_cost), -1)[:, chosen]
     columns, step = np.arange(place.size), levels[0] - levels[1]
 
     def misfit(p: Array) -> float:
@@ -174,6 +181,12 @@ def by_blur(stack: MovingStack, diopters: Image, log_within: float, cost: CostCo
     better = diopters * np.float32(math.exp(found[0])) + np.float32(found[1])
     better += np.float32(found[2]) * x + np.float32(found[3]) * y
     return np.asarray(np.maximum(better, np.float32(0.2 * far)), np.float32)
+
+
+def log_scale_between(before: MovingStack, after: MovingStack) -> float:
+    """Logarithm of the factor of the positions of a stack that leads to those after, by least squares."""
+    old, new = before.positions_m, after.positions_m
+    return math.log(max(float((old * new).sum() / (old * old).sum()), 1e-3))
 
 
 def gains_found(stack: MovingStack, diopters: Image, transfer_curve: str) -> MovingStack:

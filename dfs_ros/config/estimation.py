@@ -98,8 +98,8 @@ class HypothesesConfig:
     )
     count: int = setting(
         61,
-        "Number of depth hypotheses in the range of the scene. Half or a quarter are computed if these lie at most 1.2 "
-        "px of blur apart and interpolation makes as many; twice as many if they would lie over 2 px apart",
+        "Number of depth hypotheses in the range of the scene. A half, a third or a quarter are computed if these lie "
+        "at most 1.2 px of blur apart and interpolation makes as many; twice as many if they would lie over 2 px apart",
         low=2,
         high=512,
         dynamic=True,

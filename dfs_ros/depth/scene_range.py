@@ -49,7 +49,7 @@ _STEP_PX = 1.2  # of blur, between computed hypotheses
 _COARSEST_STEP_PX = 2.0
 _LEAST_STEP_PX = 0.15  # of blur, between interpolated hypotheses: sigma is about a step at least
 _MOST_HYPOTHESES = 512
-_FEWEST = 8
+_FEWEST = 16
 # Costs of few images have a sharper dip than a spline follows. At 1.2 px depth is off by 15 % of two images, 1.9 % of
 # four; at 0.6 px by 0.4 % of four (boards at 0.8 to 2 m, a lens of 12 px a dioptre).
 _IMAGES_FOR_FEWER, _IMAGES_FOR_FEWEST = 4, 5
@@ -173,9 +173,9 @@ def widest_blur_px(found: SceneRange, stack: FocalStack) -> float:
 def hypotheses_in(found: SceneRange, stack: FocalStack, config: Config) -> Depths:
     """Hypotheses in metres, near to far, dense enough for the blur of `stack`.
 
-    `hypotheses.count` of them; half or a quarter if these lie at most 1.2 px of blur apart (0.6 px of four images; all
-    of fewer), and interpolation makes the same number, so that sizes of networks and graphs remain; twice as many if
-    they would lie over 2 px apart.
+    `hypotheses.count` of them; the fewest, at least 16, that lie at most 1.2 px of blur apart (0.6 px of four images;
+    all of fewer) if interpolation makes the same number of them, so that sizes of networks and graphs remain; twice as
+    many if they would lie over 2 px apart.
     """
     settings, across_px = config.hypotheses, blur_px(found, stack)
     count = settings.count
@@ -184,12 +184,12 @@ def hypotheses_in(found: SceneRange, stack: FocalStack, config: Config) -> Depth
     elif config.cost.method == "residual" and len(stack) >= _IMAGES_FOR_FEWER:
         made = _fine_count(config)
         step_px = _STEP_PX if len(stack) >= _IMAGES_FOR_FEWEST else 0.5 * _STEP_PX
-        while (
-            (fewer := (count + 1) // 2) >= _FEWEST
-            and fine_count(fewer, settings.interpolate_to) == made
-            and across_px <= step_px * (fewer - 1)
-        ):
-            count = fewer
+        enough = (
+            fewer
+            for fewer in range(_FEWEST, count)
+            if across_px <= step_px * (fewer - 1) and fine_count(fewer, settings.interpolate_to) == made
+        )
+        count = next(enough, count)
     return depth_hypotheses(1.0 / found.near, 1.0 / found.far, count, settings.spacing)
 
 

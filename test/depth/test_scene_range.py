@@ -84,13 +84,13 @@ def test_steps_follow_the_blur() -> None:
     def count_of(across_px: float, **hypotheses: Any) -> int:
         return len(hypotheses_in(SceneRange(1.0, 1.0 + across_px / px), stack, config_of(**hypotheses)))
 
-    assert [count_of(across_px) for across_px in (9.0, 17.9, 18.1, 35.9, 36.1, 119.0, 121.0)] == [
-        *(16, 16, 31, 31, 61, 61, 121)
+    assert [count_of(across_px) for across_px in (9.0, 17.9, 18.1, 23.9, 24.1, 35.9, 36.1, 119.0, 121.0)] == [
+        *(16, 16, 21, 21, 31, 31, 61, 61, 121)
     ]
     assert count_of(9.0, interpolate_to=0) == 61
     stack = FocalStack(NO_TEXTURE[:4], np.array(FOCUS[:4]), CAMERA)
     px = float(thin_lens.coc_px_per_diopter(stack.focus_diopters, CAMERA).max())
-    assert [count_of(across_px) for across_px in (8.9, 9.1, 17.9, 18.1)] == [16, 31, 31, 61]
+    assert [count_of(across_px) for across_px in (8.9, 9.1, 11.9, 12.1, 17.9, 18.1)] == [16, 21, 21, 31, 31, 61]
     stack = FocalStack(NO_TEXTURE[:3], np.array(FOCUS[:3]), CAMERA)
     assert count_of(1.0) == 61
     assert count_of(9.0, count=20) == 20  # 20 make 77, 10 would make 64

@@ -2,6 +2,7 @@
 
     python -m benchmarks.lens_bench                     # ten lenses, seven poses; a table of errors and pulls
     python -m benchmarks.lens_bench --lenses 3 --poses 2 --size 320x240
+    python -m benchmarks.lens_bench --keep FOLDER       # keeps calibrations, and goes on where it was stopped
 
 A pull is an error over its stated standard deviation: their rms over parameters and lenses is 1 where doubt is honest.
 Parameters are those of the calibration file.
@@ -26,6 +27,7 @@ from dfs_ros.calibration.lens.folder import calibration_of
 from dfs_ros.calibration.lens.model import INDEX, NAMES
 from dfs_ros.calibration.lens.patches import UNSHARP_PX
 from dfs_ros.lens.calibration import PARAMETERS, LensCalibration
+from dfs_ros.system.atomic import write_atomically
 
 BOARD = Board("charuco", 5, 6, 0.036, 0.027)
 RAW_RANGE = (0.0, 250.0)
@@ -129,24 +131,30 @@ def calibrated(lens: BenchLens, poses: Sequence[BoardPose], raws: Sequence[float
     return fit_lens(images, names, [s.raw for s in shots], [s.direction for s in shots], [s.pose for s in shots], BOARD)
 
 
-def calibration_file(folder: Path, seed: int, size: tuple[int, int]) -> Path:
-    """File of a lens' calibration among those that are kept."""
-    return folder / f"lens{seed}_{size[1]}x{size[0]}.yaml"
+def kept_calibration(
+    lens: BenchLens, seed: int, poses: int, positions: int, folder: Path | None
+) -> tuple[LensCalibration, Array]:
+    """Calibration of a lens, from the folder if it has it, and the raw positions of its sweeps."""
+    raws = np.linspace(*RAW_RANGE, positions)
+    height, width = lens.size
+    file = None if folder is None else folder / f"lens{seed}_{width}x{height}_{poses}x{positions}.yaml"
+    if file is not None and file.is_file():
+        return LensCalibration.load(file), raws
+    fit = calibrated(lens, poses_of_the_tutorial(poses, lens, seed), raws.tolist(), seed)
+    found = calibration_of(fit, BOARD, "raw", f"temper {fit.temper:.1f}")
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, found.yaml())
+    return found, raws
 
 
-def keep_calibration(found: LensCalibration, file: Path) -> None:
-    """Write the calibration of a lens."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(found.yaml())
-
-
-def focus_error(fit: LensFit, truth: Array) -> tuple[Array, Array]:
+def focus_error(found: LensCalibration, truth: Array) -> tuple[Array, Array]:
     """Error and stated standard deviation of the focus on the axis [D], at 21 positions over the range."""
     e = np.linspace(-1.0, 1.0, 21)
-    first = NAMES.index("focus0")
+    first = PARAMETERS.index("focus0")
     basis = np.stack([np.ones_like(e), e, e * e], 1)
-    error = basis @ (fit.lens - truth)[first : first + 3]
-    sigma = np.sqrt(np.einsum("ij,jk,ik->i", basis, fit.covariance[first : first + 3, first : first + 3], basis))
+    error = basis @ (found.values - truth)[first : first + 3]
+    sigma = np.sqrt(np.einsum("ij,jk,ik->i", basis, found.covariance[first : first + 3, first : first + 3], basis))
     return error, sigma
 
 
@@ -164,32 +172,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", type=Path, help="folder for the calibrations, which benchmarks.lens_depth then takes")
     args = parser.parse_args(arguments)
     width, height = (int(n) for n in args.size.split("x"))
-    raws = [float(raw) for raw in np.linspace(*RAW_RANGE, args.positions)]
-    pulls = []
-    print("lens  focus rms/max [D]  stated   aperture [%] stated  temper  undetermined; pulls over 3")
+    pulls, errors = [], []
+    print("lens  focus rms/max [D]  stated   aperture [%] stated  pull  undetermined; pulls over 3")
     for seed in range(args.first, args.first + args.lenses):
         lens = random_lens(seed, (height, width))
         started = time.process_time()
-        fit = calibrated(lens, poses_of_the_tutorial(args.poses, lens, seed), raws, seed)
-        found = calibration_of(fit, BOARD, "raw")
-        if args.keep is not None:
-            keep_calibration(found, calibration_file(args.keep, seed, lens.size))
+        found, raws = kept_calibration(lens, seed, args.poses, args.positions, args.keep)
         truth = true_values(lens, raws)
-        error, stated = focus_error(fit, truth_of(lens, raws))
+        error, stated = focus_error(found, truth)
         pull = (found.values - truth) / np.sqrt(np.diag(found.covariance))
-        pulls.append(pull)
-        aperture, aperture_m = found["aperture_m"], truth[PARAMETERS.index("aperture_m")]
-        large = ", ".join(f"{n} {p:+.1f}" for n, p in zip(PARAMETERS, pull, strict=True) if abs(p) > 3)
+        aperture = found["aperture_m"] / truth[PARAMETERS.index("aperture_m")] - 1
         rms, stated_rms = np.sqrt(np.mean(error**2)), np.sqrt(np.mean(stated**2))
+        pulls.append(pull)
+        errors.append((rms, aperture))
+        large = ", ".join(f"{n} {p:+.1f}" for n, p in zip(PARAMETERS, pull, strict=True) if abs(p) > 3)
         print(
             f"{seed:4d}  {rms:8.4f} {np.abs(error).max():8.4f}  {stated_rms:7.4f}"
-            f"  {100 * (aperture / aperture_m - 1):+8.2f} {100 * found.aperture_sigma:8.2f}  {fit.temper:6.1f}  "
-            f"{', '.join(fit.undetermined) or 'none'}; {large or 'none'}  ({time.process_time() - started:.0f} s)",
+            f"  {100 * aperture:+8.2f} {100 * found.aperture_sigma:8.2f}  {np.sqrt(np.mean(pull**2)):5.2f}  "
+            f"{', '.join(found.undetermined) or 'none'}; {large or 'none'}  ({time.process_time() - started:.0f} s)",
             flush=True,
         )
     each = np.sqrt(np.mean(np.square(pulls), 0))
     print("pulls, rms: " + ", ".join(f"{name} {value:.2f}" for name, value in zip(PARAMETERS, each, strict=True)))
-    print(f"pulls, rms of all: {np.sqrt(np.mean(np.square(pulls))):.2f}")
+    focus, apertures = np.sqrt(np.mean(np.square(errors), 0))
+    all_pulls = np.sqrt(np.mean(np.square(pulls)))
+    print(f"rms of all: pulls {all_pulls:.2f}, focus {focus:.4f} D, aperture {100 * apertures:.2f} %")
+    focus, apertures = np.abs(errors).max(0)
+    print(f"worst: focus {focus:.4f} D, aperture {100 * apertures:.2f} %")
     return 0
 
 

@@ -23,17 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.lens_bench import (
-    BOARD,
     RAW_RANGE,
-    calibrated,
-    calibration_file,
-    keep_calibration,
-    poses_of_the_tutorial,
+    kept_calibration,
     random_lens,
     true_values,
 )
 from benchmarks.lens_rendering import BenchLens, Shot, board_pose, plane_maps, rendered
-from dfs_ros.calibration.lens.folder import calibration_of
+from dfs_ros.calibration.board import SOFT_CELLS
 from dfs_ros.cli.common import add_config_arguments, config_from_arguments
 from dfs_ros.config import Config
 from dfs_ros.estimator.estimator import DepthEstimator
@@ -65,7 +61,7 @@ class TexturedPlane:
         rows, columns = (math.ceil(n * self.pixels_per_m / texels_per_m) for n in (height, width))
         noise = fractal(np.random.default_rng(self.seed), max(rows, columns))[:rows, :columns]
         fine = cv2.resize(noise.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
-        return np.asarray(np.clip(0.45 + 0.2 * fine, 0.0, 1.0), np.float32)
+        return np.asarray(cv2.GaussianBlur(np.clip(0.45 + 0.2 * fine, 0.0, 1.0), (0, 0), SOFT_CELLS), np.float32)
 
 
 class PlaneResult(NamedTuple):
@@ -123,19 +119,6 @@ def true_calibration(lens: BenchLens) -> LensCalibration:
     low, high = RAW_RANGE
     nothing = np.zeros((len(PARAMETERS), len(PARAMETERS)))
     return LensCalibration(lens.size, (low + high) / 2, (high - low) / 2, true_values(lens, RAW_RANGE), nothing)
-
-
-def kept_calibration(lens: BenchLens, seed: int, folder: Path | None, positions: int) -> LensCalibration:
-    """Calibration by the bench, from the folder if it has it."""
-    file = None if folder is None else calibration_file(folder, seed, lens.size)
-    if file is not None and file.is_file():
-        return LensCalibration.load(file)
-    raws = [float(raw) for raw in np.linspace(*RAW_RANGE, positions)]
-    fit = calibrated(lens, poses_of_the_tutorial(_POSES, lens, seed), raws, seed)
-    found = calibration_of(fit, BOARD, "raw")
-    if file is not None:
-        keep_calibration(found, file)
-    return found
 
 
 def described(
@@ -212,7 +195,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lens = random_lens(seed, (height, width))
         planes = [kept_plane(lens, distance, args.positions, seed, args.keep) for distance in DISTANCES_M]
         for kind in kinds:
-            of = true_calibration(lens) if kind == "true" else kept_calibration(lens, seed, args.keep, args.positions)
+            of = (
+                true_calibration(lens)
+                if kind == "true"
+                else kept_calibration(lens, seed, _POSES, args.positions, args.keep)[0]
+            )
             for distance, (images, shots, pose) in zip(DISTANCES_M, planes, strict=True):
                 stack, kept = described(list(images), shots, of, not args.without_field)
                 found = measured(stack, kept, lens, pose, config)

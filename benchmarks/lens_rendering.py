@@ -1,8 +1,8 @@
 """Calibration boards as lenses with known properties see them, for the bench of lens calibration.
 
-Independent of the calibration that it judges: the whole image is rendered at four times its size, blurred at levels
-of at most 0.3 px of diameter by the exact transfer function of a disk, and each pixel is mixed from two of them so that
-the second moment of its blur is exact.
+Independent of the calibration that it judges: the board is rendered at eight times the image's size, blurred at levels
+of at most 0.3 px of diameter by the exact transfer function of a disk, and each pixel is interpolated between levels of
+squared diameter and of softness by cubics.
 
 With e = (raw - (raw0 + raw1) / 2) / ((raw1 - raw0) / 2) less half the hysteresis in the direction of travel, and r, x,
 y in half diagonals from the principal point, a point at depth z is blurred to the diameter
@@ -16,6 +16,8 @@ bends light l, from 0 of black to 1 of white, to l + tone l (1 - l).
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,15 +27,16 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from dfs_ros.calibration.board import SOFT_CELLS
 from dfs_ros.lens.positions import travel_directions
 from dfs_ros.optics.srgb import encode_linear
 from dfs_ros.optics.thin_lens import disk_transfer
 
-_FINE = 4  # rendered pixels per pixel, each way
+_FINE = 4  # samples per pixel, each way, of twice as many rendered ones
 _KEPT = 2  # samples per pixel whose spectrum is kept: pixel and softness hardly pass more than a cycle per pixel
 _LEVEL_PX = 0.3
 _TABLE = 20000
-_PAD_PX = 24  # beyond the image, so that what wraps around lies outside
+_PAD_PX = 24  # beyond the part that is kept, so that what wraps around lies outside
 _BACKGROUND = 0.3
 _UNSHARP_PX = 1.0
 _WHITE, _BLACK = 0.75, 0.05  # of paper and ink, in linear intensity
@@ -181,77 +184,109 @@ def _undistorted(xd: Array, yd: Array, distortion: tuple[float, float]) -> tuple
 
 def _light(lens: BenchLens, board: Flat, pose: BoardPose, shot: Shot) -> Array:
     """Linear intensity (H, W) of a shot without noise."""
-    height, width = lens.size
-    rows, columns = (2 * scipy.fft.next_fast_len((n + 2 * _PAD_PX + 1) // 2) for n in lens.size)
-    board_height, board_width = board.size_m
+    light = np.full(lens.size, _BACKGROUND)
     margin = board.square_m / 2
+    board_height, board_width = board.size_m
 
     def on_paper(x: Array, y: Array, beyond: float = 0.0) -> NDArray[np.bool_]:
         reach = margin + beyond
         return (x > -reach) & (x < board_width + reach) & (y > -reach) & (y < board_height + reach)
 
-    u, v = np.meshgrid(np.arange(columns) - float(_PAD_PX), np.arange(rows) - float(_PAD_PX))
-    x, y, z = _on_board(lens, pose, shot, u, v)
+    height, width = lens.size
+    u, v = np.arange(-_PAD_PX, width + _PAD_PX), np.arange(-_PAD_PX, height + _PAD_PX)
+    x, y, z = _on_board(lens, pose, shot, *np.meshgrid(u.astype(np.float64), v.astype(np.float64)))
     near = on_paper(x, y, 2.0 * float(z.max()) / lens.fx_px)  # two pixels more: what lies beyond is background
     if not near.any():
-        return np.full(lens.size, _BACKGROUND)
-    row, column = (np.flatnonzero(near.any(axis)) for axis in (1, 0))
-    top, bottom, left, right = (_FINE * int(end) for end in (row[0], row[-1] + 1, column[0], column[-1] + 1))
-    u, v = ((np.arange(first, last) + 0.5) / _FINE - 0.5 - _PAD_PX for first, last in ((left, right), (top, bottom)))
-    x, y, z = _on_board(lens, pose, shot, *np.meshgrid(u, v))
-    inside = on_paper(x, y)
-    if not inside.any():
-        return np.full(lens.size, _BACKGROUND)
-    texels_per_m = _FINE * lens.fx_px / float(np.median(z[inside]))
-    texture = (_BLACK + (_WHITE - _BLACK) * board.raster(texels_per_m, margin, 1e-3 * lens.ink_mm)).astype(np.float32)
-    map_x, map_y = (((c + margin) * texels_per_m - 0.5).astype(np.float32) for c in (x, y))
-    sharp = np.full((rows * _FINE, columns * _FINE), _BACKGROUND, np.float32)
-    sharp[top:bottom, left:right] = cv2.remap(
-        texture, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=_BACKGROUND
+        return light
+    # The part of the image that the paper is blurred over.
+    (top, below), (left, right) = (
+        (max(int(seen[0]) - _PAD_PX, 0), min(int(seen[-1]) + 1 + _PAD_PX, count))
+        for seen, count in ((v[near.any(1)], height), (u[near.any(0)], width))
     )
-    spectrum = scipy.fft.rfft2(sharp)[:, : columns + 1]
-    kept = np.asarray(np.concatenate([spectrum[:rows], spectrum[-rows:]]) / _FINE**2, np.complex64)
+    rows, columns = (2 * scipy.fft.next_fast_len(n // 2 + _PAD_PX + 1) for n in (below - top, right - left))
+    px_per_m = lens.fx_px / float(np.median(z[near]))
+    texels_per_m = 2.0 ** (math.floor(4 * math.log2(2 * _FINE * px_per_m)) / 4)  # one for all images of a sweep
+    texture = _texture(board, texels_per_m, margin, 1e-3 * lens.ink_mm)
+    kept = _sharp(lens, texture, pose, shot, (top - _PAD_PX, left - _PAD_PX, rows, columns), (texels_per_m, margin))
 
-    u, v = np.meshgrid(np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64))
+    u, v = np.meshgrid(np.arange(left, right, dtype=np.float64), np.arange(top, below, dtype=np.float64))
     x, y, _, blur = plane_maps(lens, pose, shot, u, v)
+    half_diagonal = np.hypot(*lens.size) / 2
+    r2 = ((u - lens.cx_px) ** 2 + (v - lens.cy_px) ** 2) / half_diagonal**2
+    by_v, by_u = (np.gradient(x + 1j * y, axis=axis) for axis in (0, 1))
+    texel_px2 = 1.0 / np.maximum(texels_per_m**2 * np.abs((np.conj(by_u) * by_v).imag), 1e-9)
+    # The texture and linear interpolation have blurred already.
+    soft = lens.softness_px2 + lens.softness_edge_px2 * r2 - (SOFT_CELLS**2 + 1.0 / 6.0) * texel_px2
     seen = on_paper(x, y)
     if not seen.any():
         seen = np.ones_like(seen)
-    blur = np.clip(blur, blur[seen].min(), blur[seen].max())
-    half_diagonal = np.hypot(*lens.size) / 2
-    edge = ((u - lens.cx_px) ** 2 + (v - lens.cy_px) ** 2) / half_diagonal**2 * lens.softness_edge_px2
-    soft_levels = np.array([0.0, edge.max()]) if edge.max() > 0 else np.zeros(1)
-    return _mixed(kept, (rows, columns), lens, blur, edge, soft_levels)
+    blur, soft = (np.clip(values, values[seen].min(), values[seen].max()) for values in (blur, soft))
+    light[top:below, left:right] = _mixed(kept, (rows, columns), lens.sharpening, blur, soft)
+    return light
+
+
+def _sharp(
+    lens: BenchLens,
+    texture: NDArray[np.float32],
+    pose: BoardPose,
+    shot: Shot,
+    window: tuple[int, int, int, int],
+    texels: tuple[float, float],
+) -> NDArray[np.complex64]:
+    """Half spectrum to a cycle per pixel of the sharp image in (top, left, rows, columns).
+
+    `texels`: their number in a metre of the texture, and its margin in metres.
+    """
+    top, left, rows, columns = window
+    texels_per_m, margin = texels
+    # Places are smooth: between half pixels they are linear, to 1e-4 px.
+    u, v = (first + (np.arange(2 * count) + 0.5) / 2 - 0.5 for first, count in ((left, columns), (top, rows)))
+    x, y, _ = _on_board(lens, pose, shot, *np.meshgrid(u, v))
+    size = 2 * _FINE * columns, 2 * _FINE * rows
+    maps = (
+        cv2.resize((texels_per_m * (c + margin) - 0.5).astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+        for c in (x, y)
+    )
+    sharp = cv2.remap(texture, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=_BACKGROUND)
+    spectrum = scipy.fft.rfft2(cv2.pyrDown(sharp))[:, : columns + 1]
+    return np.asarray(np.concatenate([spectrum[:rows], spectrum[-rows:]]) / np.float32(_FINE**2), np.complex64)
+
+
+@functools.lru_cache(maxsize=2)
+def _texture(board: Flat, texels_per_m: float, margin_m: float, ink_m: float) -> NDArray[np.float32]:
+    """Linear intensity of the board with its margin."""
+    return (_BLACK + (_WHITE - _BLACK) * board.raster(texels_per_m, margin_m, ink_m)).astype(np.float32)
 
 
 def _mixed(
-    spectrum: NDArray[np.complex64], size: tuple[int, int], lens: BenchLens, blur: Array, edge: Array, soft: Array
+    spectrum: NDArray[np.complex64], size: tuple[int, int], sharpening: float, blur: Array, soft: Array
 ) -> Array:
-    """Image of which each pixel is mixed from levels of blur and of softness, by second moments."""
+    """Image within a border of _PAD_PX, of which each pixel is mixed from levels of blur and of softness."""
     rows, columns = size
+    part = tuple(slice(_PAD_PX, _PAD_PX + count) for count in blur.shape)
     fy = scipy.fft.fftfreq(rows * _KEPT, 1.0 / _KEPT)[:, None]
     fx = scipy.fft.rfftfreq(columns * _KEPT, 1.0 / _KEPT)[None, :]
     rho2 = fx * fx + fy * fy
-    # The mean over a texel and linear interpolation have blurred by a quarter of a texel squared already.
-    texel_px2 = 0.25 / _FINE**2
-    half = 0.5 * (1 - 1 / _FINE)  # centre of a pixel, from the centre of its first rendered one
-    common = np.sinc(fx) * np.sinc(fy) * np.exp(2j * np.pi * half * (fx + fy))
-    common = spectrum * common * np.exp(-2.0 * np.pi**2 * (lens.softness_px2 - texel_px2) * rho2)
-    common *= 1.0 + lens.sharpening * (1.0 - np.exp(-2.0 * np.pi**2 * _UNSHARP_PX**2 * rho2))
+    half = 0.5 * (1 - 0.5 / _FINE)  # centre of a pixel, from the centre of its first rendered one
+    # pyrDown is a binomial filter over five rendered pixels.
+    common = np.sinc(fx) * np.sinc(fy) / (np.cos(np.pi / 2 * fx / _FINE) * np.cos(np.pi / 2 * fy / _FINE)) ** 4
+    common *= 1.0 + sharpening * (1.0 - np.exp(-2.0 * np.pi**2 * _UNSHARP_PX**2 * rho2))
+    light_spectrum = np.asarray(spectrum * (common * np.exp(2j * np.pi * half * (fx + fy))), np.complex64)
+    soft_levels = np.linspace(soft.min(), max(soft.max(), soft.min() + 1e-3), 4)
+    softened = [np.exp(-2.0 * np.pi**2 * variance * rho2).astype(np.float32) for variance in soft_levels]
+    shares = [_weight(soft, soft_levels, k) for k in range(4)]
     first, last = int(np.floor(blur.min() / _LEVEL_PX)), int(np.ceil(blur.max() / _LEVEL_PX))
-    levels: Array = _LEVEL_PX * np.arange(first, max(last, first + 1) + 1, dtype=np.float64)
-    rho = np.sqrt(rho2)
-    light = np.zeros(lens.size)
+    levels: Array = _LEVEL_PX * np.arange(first, max(last, first + 3) + 1, dtype=np.float64)
+    rho, mirror = np.sqrt(rho2[: rows + 1]), np.abs(np.fft.fftfreq(2 * rows, 1 / (2 * rows))).astype(np.intp)
+    light = np.zeros(blur.shape)
     for i, level in enumerate(levels):
         weight = _weight(blur**2, np.square(levels), i)
         if not weight.any():
             continue
-        blurred = common * disk_transfer(level, rho)
-        for k, variance in enumerate(soft):
-            share = weight * (_weight(edge, soft, k) if len(soft) > 1 else 1.0)
-            softened = blurred * np.exp(-2.0 * np.pi**2 * variance * rho2) if variance else blurred
-            image = scipy.fft.irfft2(_folded(softened), (rows, columns))
-            light += share * image[_PAD_PX : _PAD_PX + lens.size[0], _PAD_PX : _PAD_PX + lens.size[1]]
+        blurred = light_spectrum * disk_transfer(level, rho).astype(np.float32)[mirror]
+        for share, transfer in zip(shares, softened, strict=True):
+            image = scipy.fft.irfft2(_folded(blurred * transfer), (rows, columns))
+            light += weight * share * image[part]
     return light
 
 
@@ -265,7 +300,10 @@ def _folded(spectrum: NDArray[np.complexfloating]) -> NDArray[np.complexfloating
 
 
 def _weight(value: Array, levels: Array, i: int) -> Array:
-    """Weight of level i in the linear interpolation of `value` between rising levels."""
-    one = np.zeros(len(levels))
-    one[i] = 1.0
-    return np.interp(value, levels, one)
+    """Weight of level i in the cubic through the four levels about `value`, of four or more rising levels."""
+    first = np.clip(np.searchsorted(levels, value) - 2, 0, len(levels) - 4)
+    weight = np.where((first <= i) & (i < first + 4), 1.0, 0.0)
+    for k in range(4):
+        other = levels[first + k]
+        weight *= np.where(first + k == i, 1.0, (value - other) / np.where(other == levels[i], 1.0, levels[i] - other))
+    return weight

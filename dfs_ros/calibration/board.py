@@ -29,6 +29,10 @@ _DEFAULTS = {
     "charuco": (6, 8, 0.03, 0.022, "DICT_4X4_50"),
     "apriltag": (4, 6, 0.039, 0.03, "DICT_APRILTAG_36h11"),
 }
+SOFT_CELLS = 0.6
+"""Standard deviation of the Gaussian under which a raster has its pixels, in pixels."""
+
+_REACH_CELLS = 4  # of the Gaussian
 _MOST_CELLS = 60  # rows or columns
 _MAX_SQUARE_M = 1.0
 
@@ -164,7 +168,7 @@ class Board:
         return np.concatenate(cells)
 
     def raster(self, cells_per_m: float, margin_m: float, ink_m: float = 0.0) -> NDArray[np.float32]:
-        """Image of the board, black 0 and white 1, each pixel the mean over its area.
+        """Image of the board, black 0 and white 1, under a Gaussian of :data:`SOFT_CELLS`, without aliases.
 
         `ink_m`: width by which black grows at every edge. (H, W); the centre of pixel (i, j) is at
         ``((j + 0.5) / cells_per_m - margin_m, (i + 0.5) / cells_per_m - margin_m)``.
@@ -173,10 +177,9 @@ class Board:
         dark = np.zeros((height, width), np.float32)
         for x, y, across, down in self.dark_cells_m:
             left_m, top_m = x + margin_m - ink_m, y + margin_m - ink_m
-            column = _coverage(left_m * cells_per_m, (left_m + across + 2 * ink_m) * cells_per_m, width)
-            row = _coverage(top_m * cells_per_m, (top_m + down + 2 * ink_m) * cells_per_m, height)
-            (top, below), (left, right) = _extent(row), _extent(column)
-            dark[top:below, left:right] += row[top:below, None] * column[None, left:right]
+            columns, column = _coverage(left_m * cells_per_m, (left_m + across + 2 * ink_m) * cells_per_m, width)
+            rows, row = _coverage(top_m * cells_per_m, (top_m + down + 2 * ink_m) * cells_per_m, height)
+            dark[rows, columns] += row[:, None] * column
         white: NDArray[np.float32] = np.maximum(1.0 - dark, 0.0).astype(np.float32)
         return white
 
@@ -203,12 +206,11 @@ def _value(key: str, value: str) -> Any:
         raise ValueError(f"board: {key}: expected {kind}, received {value!r}") from None
 
 
-def _coverage(start: float, end: float, count: int) -> NDArray[np.float32]:
-    """Share of each of `count` unit cells that lies between `start` and `end`."""
-    edges = np.clip(np.arange(count + 1, dtype=np.float64), start, end)
-    return np.diff(edges).astype(np.float32)
+def _coverage(start: float, end: float, count: int) -> tuple[slice, NDArray[np.float32]]:
+    """Share of the Gaussian about each of `count` unit cells that lies between `start` and `end`, where it is not 0."""
+    from scipy.special import ndtr
 
-
-def _extent(covered: NDArray[np.float32]) -> tuple[int, int]:
-    inside = np.flatnonzero(covered)
-    return (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0)
+    first, last = max(math.floor(start) - _REACH_CELLS, 0), min(math.ceil(end) + _REACH_CELLS, count)
+    centre = np.arange(first, max(last, first)) + 0.5
+    share = ndtr((end - centre) / SOFT_CELLS) - ndtr((start - centre) / SOFT_CELLS)
+    return slice(first, max(last, first)), share.astype(np.float32)

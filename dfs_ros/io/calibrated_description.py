@@ -67,7 +67,7 @@ def check_size(
 ) -> None:
     """Raise ValueError if an image has another size than those of a calibration."""
     with ImageFile(photo, max_megapixels) as file:
-        size = file.pixels(colour=False).shape[:2]
+        size = file.upright_size()
     if size != lens.size:
         raise ValueError(
             f"{photo}: expected {lens.size[1]} x {lens.size[0]} pixels, as {calibration} is of, received {size[1]} x "

@@ -35,6 +35,7 @@ FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "PPM")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".ppm", ".pgm")
 
 _EXIF_ORIENTATION, _XMP = 0x0112, 700
+_LYING = 5  # orientations from which on width and height change places
 # Tags of TIFF
 _SUBFILE, _BITS_PER_SAMPLE, _DESCRIPTION, _OFFSETS, _BYTE_COUNTS, _PLANAR = 254, 258, 270, 273, 279, 284
 _NO_PAGE = 1 | 4  # SubfileType of a reduced picture or a mask
@@ -125,6 +126,14 @@ class ImageFile:
         if self.header.sixteen_bit:  # Pillow has taken the upper byte already
             _check_exposed(int(pixels.max()), self.path)
         return pixels
+
+    def upright_size(self) -> tuple[int, int]:
+        """(height, width) of the upright image, without decoding it, other than a PNG, whose EXIF may come last."""
+        with self._told():
+            if self._image.format == "PNG":
+                self._load()
+            size = self.header.height_px, self.header.width_px
+            return size[::-1] if int(self._image.getexif().get(_EXIF_ORIENTATION, 1)) >= _LYING else size
 
     def sixteen_bit_grey(self) -> NDArray[np.int32] | None:
         """Samples (H, W) of a 16-bit grey image, not turned upright; None for any other."""

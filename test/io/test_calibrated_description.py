@@ -13,6 +13,8 @@ from lens_rig import LENS, true_calibration
 from PIL import Image
 from stack_folder_rig import assert_refused
 
+from dfs_ros.io.images import ImageFile
+from dfs_ros.io.stack_description import read_description
 from dfs_ros.io.stack_folder import load_stack
 from dfs_ros.types import Camera
 
@@ -52,6 +54,25 @@ def test_a_camera_of_its_own_has_no_focal_surface_and_a_value_of_its_own_wins(tm
     assert stack.focus_diopters[1] == pytest.approx(lens.focus_of(50.0, -1)[0], abs=1e-6)
     assert stack.focus_sigma_diopters[1] == pytest.approx(lens.focus_of(50.0, -1)[1], abs=1e-6)
     assert stack.focus_sigma_diopters[0] == 0.5
+
+
+def test_photos_that_lie_are_turned_before_their_size_counts_and_need_no_decoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [{"file": f"{i}.jpg", "raw_position": raw} for i, raw in enumerate(RAWS)]
+    folder = write_stack(tmp_path / "stack", frames=[{**frame, "file": "0.png"} for frame in frames])
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise for viewing
+    document = yaml.safe_load((folder / "stack.yaml").read_text())
+    (folder / "stack.yaml").write_text(yaml.safe_dump({**document, "frames": frames}))
+    lying = np.random.default_rng(0).integers(0, 256, LENS.size[::-1], np.uint8)
+    for i in range(len(RAWS)):
+        Image.fromarray(lying).save(folder / f"{i}.jpg", exif=exif)
+    assert load_stack(folder).size == LENS.size
+    monkeypatch.setattr(ImageFile, "_load", None)
+    assert read_description(folder).camera.field is not None
+    Image.fromarray(lying).save(folder / "0.jpg")
+    assert_refused(folder, ValueError, "0.jpg: expected 256 x 192 pixels, as lens.yaml is of, received 192 x 256")
 
 
 def test_what_the_calibration_does_not_cover_is_refused(tmp_path: Path) -> None:

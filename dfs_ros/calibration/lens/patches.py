@@ -20,7 +20,7 @@ import scipy.fft
 from numpy.typing import NDArray
 from scipy.special import j1, jv
 
-from dfs_ros.calibration.board import Board
+from dfs_ros.calibration.board import SOFT_CELLS, Board
 from dfs_ros.calibration.lens.model import INDEX, Observations, board_at, predict
 
 WIDEST_BLUR_PX = 16.0
@@ -81,6 +81,8 @@ class Patches:
         self._half = int(np.clip(round(_HALF_OF_SQUARE * float(np.median(square_px))), _LEAST_HALF, _MOST_HALF))
         self._count = scipy.fft.next_fast_len(2 * self._half + 1 + math.ceil(WIDEST_BLUR_PX) + 6, real=True)
         self._count += self._count % 2
+        self._fy = scipy.fft.fftfreq(self._count * _KEPT, 1.0 / _KEPT)[:, None].astype(np.float32)
+        self._fx = scipy.fft.rfftfreq(self._count * _KEPT, 1.0 / _KEPT)[None, :].astype(np.float32)
         inside = self._inside(place, seen)
         self.seen, place = seen.chosen(inside), place[inside]
         square_px = square_px[inside]
@@ -93,14 +95,19 @@ class Patches:
                 for i, (x, y) in zip(self.seen.image, centre, strict=True)
             ]
         ) if len(centre) else np.zeros((0, 2 * half + 1, 2 * half + 1), np.float32)  # fmt: skip
+        self._last: tuple[Array, Local] | None = None  # fits look at one place several times
         self._rasters: dict[tuple[int, float], NDArray[np.float32]] = {}
-        self._texel_px2 = np.empty(len(centre))
         # The first is that of the board with the ink it has; the second its change by more.
         self._ink_mm = max(float(lens[INDEX["ink_mm"]]), 0.0) if processing else 0.0
         self._spectra = np.stack([self._rendered(i, centre[i], square_px[i]) for i in range(len(centre))])
 
     def local(self, place: Array) -> Local:
-        """Compare with the images at a prediction (N, 4) of u, v, q, s2."""
+        """Compare with the images at a prediction (N, 7) of u, v, q, s2 and what camera and print do."""
+        if self._last is None or not np.array_equal(self._last[0], place):
+            self._last = place.copy(), self._all(place)
+        return self._last[1]
+
+    def _all(self, place: Array) -> Local:
         parts = [self._chunk(slice(i, i + _CHUNK), place[i : i + _CHUNK]) for i in range(0, len(place), _CHUNK)]
         return Local(*(np.concatenate([getattr(part, name) for part in parts]) for name in Local.__dataclass_fields__))
 
@@ -126,16 +133,22 @@ class Patches:
 
     def _rendered(self, i: int, centre: NDArray[np.intp], square_px: float) -> NDArray[np.complex64]:
         """Half spectra of the sharp board around a window, to a cycle per pixel, and its change by 1 mm of ink."""
-        count = self._count * _FINE
-        offset = (np.arange(count) + 0.5) / _FINE - 0.5 - self._count // 2
+        # Places on the board are smooth: between half pixels they are linear, to 1e-4 px.
+        offset = (np.arange(-1, 2 * self._count + 1) + 0.5) / 2 - 0.5 - self._count // 2
         u, v = np.meshgrid(centre[0] + offset, centre[1] + offset)
         seen = self.seen
         x, y, _ = board_at(self._lens, self._poses[seen.pose[i]], seen.position[i], seen.direction[i], u, v)
-        # About a texel per rendered pixel, in steps of sqrt(2): the mean over a texel prevents aliasing.
-        level = round(2 * math.log2(_FINE * square_px / self._board.square_m))
+        # Texels of 1 to sqrt(2) rendered pixels: smaller ones leave aliases.
+        level = math.floor(2 * math.log2(_FINE * square_px / self._board.square_m))
         texels_per_m = 2.0 ** (level / 2)
         margin = self._board.square_m
-        map_x, map_y = (((c + margin) * texels_per_m - 0.5).astype(np.float32) for c in (x, y))
+        step = _FINE // 2
+        map_x, map_y = (
+            cv2.resize(((c + margin) * texels_per_m - 0.5).astype(np.float32), None, fx=step, fy=step)[
+                step:-step, step:-step
+            ]
+            for c in (x, y)
+        )
         found = []
         for ink_mm in (self._ink_mm, self._ink_mm + _INK_MM) if self._processing else (0.0,):
             if (level, ink_mm) not in self._rasters:
@@ -144,25 +157,34 @@ class Patches:
             spectrum = scipy.fft.rfft2(sharp)[:, : self._count + 1]
             kept = np.concatenate([spectrum[: self._count], spectrum[-self._count :]])
             found.append(np.asarray(kept / _FINE**2, np.complex64))
-        # The mean over a texel and linear interpolation: variance of 1 / 12 + 1 / 6 texels squared.
-        self._texel_px2[i] = 0.25 * (square_px / self._board.square_m / texels_per_m) ** 2
         if self._processing:
             found[1] = (found[1] - found[0]) / np.float32(_INK_MM)
-        return np.stack(found)
+        return np.stack(found) / self._texel_transfer(map_x, map_y)
+
+    def _texel_transfer(self, map_x: NDArray[np.float32], map_y: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Transfer of the board's raster and of linear interpolation between its texels."""
+        middle = len(map_x) // 2
+        across, down = (
+            np.array([float(part[middle + i, middle + j] - part[middle - i, middle - j]) for part in (map_x, map_y)])
+            * (_FINE / 2.0)
+            for i, j in ((0, 1), (1, 0))
+        )
+        texels = np.linalg.inv(np.stack([across, down], 1))  # in pixels: columns x, y of the board
+        u, v = (self._fx * texels[0, k] + self._fy * texels[1, k] for k in (0, 1))
+        soft = np.exp(-2.0 * (np.pi * SOFT_CELLS) ** 2 * (u * u + v * v))
+        return np.asarray(soft * (np.sinc(u) * np.sinc(v)) ** 2, np.float32)
 
     def _chunk(self, rows: slice, place: Array) -> Local:
         count, half = self._count, self._half
-        fy = scipy.fft.fftfreq(count * _KEPT, 1.0 / _KEPT)[:, None].astype(np.float32)
-        fx = scipy.fft.rfftfreq(count * _KEPT, 1.0 / _KEPT)[None, :].astype(np.float32)
+        fx, fy = self._fx, self._fy
         rho2 = fx * fx + fy * fy
         shift = (place[:, :2] - self._start[rows] - 0.5 * (1 - 1 / _FINE)).astype(np.float32)
-        q, s2, sharpening, tone, ink_mm = (
-            column.astype(np.float32)[:, None, None]
-            for column in (place[:, 2], place[:, 3] - self._texel_px2[rows], *place[:, 4:].T)
+        q, s2, sharpening, tone, ink_mm = (column.astype(np.float32)[:, None, None] for column in place[:, 2:].T)
+        across, down = (
+            np.exp(-2j * np.pi * f * place_px - 2.0 * np.pi**2 * s2 * f * f) * np.sinc(f)
+            for f, place_px in ((fx, shift[:, :1, None]), (fy, shift[:, 1:, None]))
         )
-        across = np.exp(-2j * np.pi * fx * shift[:, :1, None]) * np.sinc(fx)
-        down = np.exp(-2j * np.pi * fy * shift[:, 1:, None]) * np.sinc(fy)
-        optics = (across * down).astype(np.complex64) * np.exp(-2.0 * np.pi**2 * s2 * rho2)
+        optics = np.asarray(across * down, np.complex64)
         drawn = self._spectra[rows]
         sharp = drawn[:, 0] * optics
         disk, by_argument = _disk((np.pi**2) * q * rho2)

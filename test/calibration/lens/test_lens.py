@@ -16,7 +16,7 @@ from board_camera import BoardCamera
 from lens_rig import BOARD, LENS, POSES, RAWS, swept, write_sweeps
 from v4l2_kernel import plugged_in
 
-from benchmarks.lens_bench import focus_error, truth_of
+from benchmarks.lens_bench import focus_error, true_values, truth_of
 from benchmarks.lens_rendering import board_pose, rendered
 from dfs_ros.calibration.board import Board
 from dfs_ros.calibration.lens.fit import fit_lens
@@ -143,13 +143,13 @@ def test_one_pose_leaves_the_scale_open_and_says_so() -> None:
     fit = fit_lens(images, list(map(str, raws)), raws, directions, [None] * len(shots), BOARD)
     assert len(fit.poses) == 1 and fit.images == 5
     assert {"log_aperture", "focus1", "hysteresis"} <= set(fit.undetermined)
-    error, sigma = focus_error(fit, TRUTH)
+    calibration = calibration_of(fit, BOARD, "dac")
+    error, sigma = focus_error(calibration, true_values(LENS, RAWS))
     assert np.sqrt(np.mean((error / sigma) ** 2)) < 2.0
     assert sigma.max() > 0.3
     raw, median, spread = focus_residuals(fit)
     assert set(raw) <= set(RAWS) and len(raw) >= 3
     assert np.abs(median).max() < 0.1 and 0.0 < spread.max() < 0.3  # dioptres
-    calibration = calibration_of(fit, BOARD, "dac")
     assert "aperture_m" in calibration.undetermined and "fx_px" not in NAMES
 
 
@@ -190,7 +190,7 @@ def test_images_that_wobble_say_less_of_places() -> None:
     sigma = np.sqrt(np.diag(fit.covariance))
     assert 0.005 < sigma[0] < 0.1  # of log fx; 0.0005 of still images
     assert abs(fit.lens[0] - TRUTH[0]) < 2.5 * sigma[0]
-    error, stated = focus_error(fit, TRUTH)
+    error, stated = focus_error(calibration_of(fit, BOARD, "dac"), true_values(LENS, RAWS))
     assert np.sqrt(np.mean((error / stated) ** 2)) < 2.5
     assert np.abs(error).max() < 0.3
 

@@ -62,6 +62,7 @@ def random_lens(seed: int, size: tuple[int, int]) -> BenchLens:
         softness_px2=rng.uniform(0.15, 0.4),
         softness_edge_px2=rng.uniform(0.0, 0.4),
         noise=rng.uniform(0.003, 0.008),
+        aberration=rng.uniform(-0.4, 0.4),
     )
 
 
@@ -106,6 +107,7 @@ def truth_of(lens: BenchLens, raws: Sequence[float]) -> Array:
         "vignetting": lens.vignetting,
         "softness_px2": lens.softness_px2,
         "softness_edge_px2": lens.softness_edge_px2,
+        "aberration": lens.aberration,
         "sharpening": lens.sharpening,
         "tone": lens.tone,
         "ink_mm": lens.ink_mm,

@@ -2,16 +2,17 @@
 
 Independent of the calibration that it judges: the board is rendered at eight times the image's size, blurred at levels
 of at most 0.3 px of diameter by the exact transfer function of a disk, and each pixel is interpolated between levels of
-squared diameter and of softness by cubics.
+diameter and of softness by cubics.
 
 With e = (raw - (raw0 + raw1) / 2) / ((raw1 - raw0) / 2) less half the hysteresis in the direction of travel, and r, x,
 y in half diagonals from the principal point, a point at depth z is blurred to the diameter
 
     c = aperture fx scale(e) (1 - vignetting r^2) |focus(e) + curvature r^2 + tilt_x x + tilt_y y - 1 / z|
 
-and by a Gaussian of variance softness_px2 + softness_edge_px2 r^2. `focus` and `scale` are quadratic in e. Ink grows
-the board's black by ink_mm at every edge; the camera adds `sharpening` times what a Gaussian of 1 px takes off, and
-bends light l, from 0 of black to 1 of white, to l + tone l (1 - l).
+with the spherical aberration of :func:`dfs_ros.optics.thin_lens.disk_transfer`, and by a Gaussian of variance
+softness_px2 + softness_edge_px2 r^2. `focus` and `scale` are quadratic in e. Ink grows the board's black by ink_mm at
+every edge; the camera adds `sharpening` times what a Gaussian of 1 px takes off, and bends light l, from 0 of black to
+1 of white, to l + tone l (1 - l).
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class BenchLens:
     softness_px2: float = 0.25
     softness_edge_px2: float = 0.0
     noise: float = 0.005
+    aberration: float = 0.0
     sharpening: float = 0.0
     tone: float = 0.0
     ink_mm: float = 0.0
@@ -147,7 +149,10 @@ def rendered(
 
 
 def plane_maps(lens: BenchLens, pose: BoardPose, shot: Shot, u: Array, v: Array) -> tuple[Array, Array, Array, Array]:
-    """Board coordinates x, y, depth z in metres and blur diameter in pixels at the pixels (u, v)."""
+    """Board coordinates x, y, depth z in metres and blur diameter in pixels at the pixels (u, v).
+
+    The diameter is positive on the near side of the focus, negative on the far side.
+    """
     board_x, board_y, z = _on_board(lens, pose, shot, u, v)
     scaled = lens.fx_px * lens.scale(shot.raw, shot.direction)
     half_diagonal = np.hypot(*lens.size) / 2
@@ -155,7 +160,7 @@ def plane_maps(lens: BenchLens, pose: BoardPose, shot: Shot, u: Array, v: Array)
     r2 = rx * rx + ry * ry
     focus = lens.focus_diopters(shot.raw, shot.direction)
     defocus = focus + lens.curvature * r2 + lens.tilt[0] * rx + lens.tilt[1] * ry - 1.0 / z
-    blur = lens.aperture_m * scaled * np.maximum(1.0 - lens.vignetting * r2, 0.1) * np.abs(defocus)
+    blur = lens.aperture_m * scaled * np.maximum(1.0 - lens.vignetting * r2, 0.1) * -defocus
     return board_x, board_y, z, blur
 
 
@@ -221,7 +226,7 @@ def _light(lens: BenchLens, board: Flat, pose: BoardPose, shot: Shot) -> Array:
     if not seen.any():
         seen = np.ones_like(seen)
     blur, soft = (np.clip(values, values[seen].min(), values[seen].max()) for values in (blur, soft))
-    light[top:below, left:right] = _mixed(kept, (rows, columns), lens.sharpening, blur, soft)
+    light[top:below, left:right] = _mixed(kept, (rows, columns), lens, blur, soft)
     return light
 
 
@@ -258,9 +263,7 @@ def _texture(board: Flat, texels_per_m: float, margin_m: float, ink_m: float) ->
     return (_BLACK + (_WHITE - _BLACK) * board.raster(texels_per_m, margin_m, ink_m)).astype(np.float32)
 
 
-def _mixed(
-    spectrum: NDArray[np.complex64], size: tuple[int, int], sharpening: float, blur: Array, soft: Array
-) -> Array:
+def _mixed(spectrum: NDArray[np.complex64], size: tuple[int, int], lens: BenchLens, blur: Array, soft: Array) -> Array:
     """Image within a border of _PAD_PX, of which each pixel is mixed from levels of blur and of softness."""
     rows, columns = size
     part = tuple(slice(_PAD_PX, _PAD_PX + count) for count in blur.shape)
@@ -270,7 +273,7 @@ def _mixed(
     half = 0.5 * (1 - 0.5 / _FINE)  # centre of a pixel, from the centre of its first rendered one
     # pyrDown is a binomial filter over five rendered pixels.
     common = np.sinc(fx) * np.sinc(fy) / (np.cos(np.pi / 2 * fx / _FINE) * np.cos(np.pi / 2 * fy / _FINE)) ** 4
-    common *= 1.0 + sharpening * (1.0 - np.exp(-2.0 * np.pi**2 * _UNSHARP_PX**2 * rho2))
+    common *= 1.0 + lens.sharpening * (1.0 - np.exp(-2.0 * np.pi**2 * _UNSHARP_PX**2 * rho2))
     light_spectrum = np.asarray(spectrum * (common * np.exp(2j * np.pi * half * (fx + fy))), np.complex64)
     soft_levels = np.linspace(soft.min(), max(soft.max(), soft.min() + 1e-3), 4)
     softened = [np.exp(-2.0 * np.pi**2 * variance * rho2).astype(np.float32) for variance in soft_levels]
@@ -280,10 +283,10 @@ def _mixed(
     rho, mirror = np.sqrt(rho2[: rows + 1]), np.abs(np.fft.fftfreq(2 * rows, 1 / (2 * rows))).astype(np.intp)
     light = np.zeros(blur.shape)
     for i, level in enumerate(levels):
-        weight = _weight(blur**2, np.square(levels), i)
+        weight = _weight(blur, levels, i)
         if not weight.any():
             continue
-        blurred = light_spectrum * disk_transfer(level, rho).astype(np.float32)[mirror]
+        blurred = light_spectrum * disk_transfer(level, rho, lens.aberration).astype(np.float32)[mirror]
         for share, transfer in zip(shares, softened, strict=True):
             image = scipy.fft.irfft2(_folded(blurred * transfer), (rows, columns))
             light += weight * share * image[part]

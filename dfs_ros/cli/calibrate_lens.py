@@ -66,6 +66,7 @@ _HINTS = {
     "tilt_x": "tilt the board another way at another distance",
     "tilt_y": "tilt the board another way at another distance",
     "vignetting": "show the board also in the corners of the image",
+    "aberration": "sweep the lens well past the board on both sides",
     "fx_px": "tilt the board more",
 }
 
@@ -252,6 +253,7 @@ def _summary(calibration: LensCalibration, fit: LensFit, response: Response | No
         ("aperture_m", "mm", 1e3),
         ("curvature", "dioptres in the corner", 1.0),
         ("vignetting", "of the aperture in the corner", 1.0),
+        ("aberration", "of the light of the blur, from its centre to its rim", 1.0),
     ):
         value, sigma = factor * calibration[name], factor * calibration.sigma(name)
         lines.append(f"{name.removesuffix('_px').removesuffix('_m'):<16} {value:.4g} +- {sigma:.2g} {unit}")

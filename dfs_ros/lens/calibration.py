@@ -15,6 +15,7 @@
       focus0: {value: 3.15, sigma: 0.01}
       curvature: {value: 0.0, sigma: 0.5, determined: false}      # left near its prior
       ...
+      aberration: {value: 0.12, sigma: 0.01}     # optional: files of older versions have none
     correlation: [[1.0], [0.02, 1.0], ...]       # lower triangle, in the order of the parameters
 
 The parameters are those of :data:`PARAMETERS`. With ``e = (raw - centre) / half_range - direction hysteresis / 2``
@@ -24,7 +25,8 @@ The parameters are those of :data:`PARAMETERS`. With ``e = (raw - centre) / half
 
 dioptres, X, Y and R in half diagonals of the image from the principal point, has the image scale
 ``1 + breathing1 e + breathing2 e^2``, distortion k1, k2 of OpenCV, an entrance pupil of
-``aperture_m (1 - vignetting R^2)`` and a softness (Gaussian) of variance ``softness_px2 + softness_edge_px2 R^2``.
+``aperture_m (1 - vignetting R^2)``, a softness (Gaussian) of variance ``softness_px2 + softness_edge_px2 R^2`` and the
+spherical aberration of :class:`dfs_ros.types.Camera`.
 Positions outside of ``centre +- half_range`` are unknown.
 """
 
@@ -50,8 +52,9 @@ FORMAT = "lens-calibration/1"
 PARAMETERS = (
     *("fx_px", "cx_px", "cy_px", "k1", "k2", "breathing1", "breathing2"),
     *("focus0", "focus1", "focus2", "hysteresis", "curvature", "tilt_x", "tilt_y"),
-    *("aperture_m", "vignetting", "softness_px2", "softness_edge_px2"),
+    *("aperture_m", "vignetting", "softness_px2", "softness_edge_px2", "aberration"),
 )
+_ADDED = {"aberration": {"value": 0.0, "sigma": 0.25, "determined": False}}  # as unknown, where a file has none
 _INDEX = {name: i for i, name in enumerate(PARAMETERS)}
 _KEYS = ("format", "note", "unit", "image", "raw", "board", "latency_s", "settle_s", "parameters", "correlation")
 _MODEL_DIOPTERS = 0.01  # standard deviation of a focus beside that of the fit: lenses are not quite quadratic
@@ -67,7 +70,7 @@ Array = NDArray[np.float64]
 class LensCalibration:
     """Calibration of a lens, see the head of this module.
 
-    `values`, `covariance`: (18,) and (18, 18) by PARAMETERS; `undetermined`: names that were left near
+    `values`, `covariance`: (19,) and (19, 19) by PARAMETERS; `undetermined`: names that were left near
     their prior, or are known too badly for depth.
     """
 
@@ -127,7 +130,8 @@ class LensCalibration:
         check_keys(document, _KEYS, "entry")
         image, raw, parameters = (_mapping(document.get(key), key) for key in ("image", "raw", "parameters"))
         check_keys(parameters, PARAMETERS, "parameter")
-        rows = [_mapping(parameters.get(name), f"parameters: {name}") for name in PARAMETERS]
+        known = [name in parameters or name not in _ADDED for name in PARAMETERS]
+        rows = [_mapping(parameters.get(n, _ADDED.get(n)), f"parameters: {n}") for n in PARAMETERS]
         values = np.array([_number(r.get("value"), f"parameters: {n}") for n, r in zip(PARAMETERS, rows, strict=True)])
         sigma = np.array([_number(r.get("sigma"), f"parameters: {n}") for n, r in zip(PARAMETERS, rows, strict=True)])
         if (sigma < 0).any():
@@ -142,7 +146,7 @@ class LensCalibration:
             raw_centre=_number(raw.get("centre"), "raw: centre"),
             raw_half_range=_number(raw.get("half_range"), "raw: half_range"),
             values=values,
-            covariance=sigma[:, None] * _correlation(document.get("correlation")) * sigma,
+            covariance=sigma[:, None] * _correlation(document.get("correlation"), np.array(known)) * sigma,
             undetermined=open_ones,
             unit=str(document.get("unit", "raw")),
             note=str(document.get("note", "")),
@@ -237,9 +241,11 @@ class LensCalibration:
         softness = math.nan
         if "softness_px2" not in self.undetermined:
             softness = round(max(self["softness_px2"] + self["softness_edge_px2"] * self._field[2], 0.0), 6)
+        aberration = 0.0 if "aberration" in self.undetermined else min(max(self["aberration"], -1.0), 1.0)
         return Camera(
             focal_length, focal_length / aperture, focal_length / fx, fx, fx, self["cx_px"], self["cy_px"],
-            aperture_sigma=sigma, softness_px2=softness, field=self.field,
+            aperture_sigma=sigma, softness_px2=softness, aberration=round(aberration, 6),
+            field=self.field,
         )  # fmt: skip
 
     @property
@@ -304,8 +310,9 @@ class LensCalibration:
         return float(surface.mean()), float(surface.std()), float(r2.mean())
 
 
-def _correlation(rows: Any) -> Array:
-    count = len(PARAMETERS)
+def _correlation(rows: Any, known: NDArray[np.bool_]) -> Array:
+    """Correlation of all parameters, from that of those in the file."""
+    count = int(known.sum())
     if not isinstance(rows, list) or [len(r) if isinstance(r, list) else 0 for r in rows] != list(range(1, count + 1)):
         raise ValueError(f"correlation: expected the lower triangle of {count} rows, of 1 to {count} numbers")
     lower = np.zeros((count, count))
@@ -319,7 +326,9 @@ def _correlation(rows: Any) -> Array:
     eigenvalues, vectors = np.linalg.eigh(full)
     if eigenvalues.min() < -0.01:
         raise ValueError("correlation: expected a positive semidefinite matrix")
-    return np.asarray((vectors * np.maximum(eigenvalues, 0.0)) @ vectors.T)
+    of_all = np.eye(len(known))
+    of_all[np.ix_(known, known)] = (vectors * np.maximum(eigenvalues, 0.0)) @ vectors.T
+    return of_all
 
 
 def _mapping(value: Any, name: str) -> Mapping[str, Any]:

@@ -21,6 +21,7 @@ VALUES = {
     **{"fx_px": 600.0, "cx_px": 319.5, "cy_px": 239.5, "k1": 0.1, "k2": -0.1, "breathing1": 0.02, "breathing2": 0.001},
     **{"focus0": 3.0, "focus1": 2.5, "focus2": 0.3, "hysteresis": 0.04, "curvature": 0.3, "tilt_x": 0.1},
     **{"tilt_y": 0.0, "aperture_m": 0.002, "vignetting": 0.15, "softness_px2": 0.3, "softness_edge_px2": 0.1},
+    "aberration": 0.2,
 }
 
 
@@ -63,6 +64,21 @@ def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
         ValueError, match=r"expected `format: lens-calibration/1` or `lens-table/1`, received 'other/1'"
     ):
         load_lens(table)
+
+
+def test_aberration_is_that_of_the_camera_and_unknown_in_older_files(tmp_path: Path) -> None:
+    lens = calibration()
+    assert lens.camera.aberration == 0.2
+    assert dataclasses.replace(lens, undetermined=("aberration",)).camera.aberration == 0.0
+    assert calibration(aberration=-1.3).camera.aberration == -1.0
+    document = lens.document()
+    del document["parameters"]["aberration"], document["correlation"][-1]
+    file = tmp_path / "lens.yaml"
+    file.write_text(yaml.safe_dump(document))
+    older = LensCalibration.load(file)
+    assert older["aberration"] == 0.0 and older.sigma("aberration") == 0.25
+    assert older.undetermined == ("tilt_y", "aberration") and older.camera.aberration == 0.0
+    np.testing.assert_allclose(older.covariance[:-1, :-1], lens.covariance[:-1, :-1], rtol=1e-3, atol=1e-9)
 
 
 def test_focus_is_the_mean_over_the_field_and_its_doubt_holds_the_spread() -> None:
@@ -131,7 +147,7 @@ def spoiled(change: Any) -> dict[str, Any]:
         (lambda d: d["parameters"]["focus0"].update(value=-9), "expected a lens that focuses nearer than infinity"),
         (lambda d: d["raw"].update(half_range=0), "half_range: expected over 0, received 0"),
         (lambda d: d["image"].update(width=3), "image: expected 16 x 16 pixels or more, received 3 x 480"),
-        (lambda d: d["correlation"].pop(), "correlation: expected the lower triangle of 18 rows"),
+        (lambda d: d["correlation"].pop(), "correlation: expected the lower triangle of 19 rows"),
         (lambda d: d["correlation"][3].__setitem__(0, 2), "correlation: expected numbers of -1 to 1"),
         (lambda d: [row.__setitem__(0, 0.9) for row in d["correlation"][1:]], "positive semidefinite"),
     ],

@@ -36,6 +36,7 @@ LENS = BenchLens(
     softness_px2=0.25,
     softness_edge_px2=0.1,
     noise=0.004,
+    aberration=-0.2,
 )
 POSES = (
     board_pose(BOARD, 0.29, (24.0, 10.0), (0.0, 0.0)),

@@ -20,7 +20,7 @@ _LENS = len(NAMES)
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """Mean and standard deviation of each parameter of the lens, (21,) each; poses have none."""
+    """Mean and standard deviation of each parameter of the lens, (22,) each; poses have none."""
 
     mean: Array
     sigma: Array
@@ -52,6 +52,7 @@ def stated_prior(size: tuple[int, int]) -> Prior:
         "vignetting": (0.15, 0.2),
         "softness_px2": (0.3, 0.5),
         "softness_edge_px2": (0.1, 0.5),
+        "aberration": (0.0, 0.25),
         "sharpening": (0.0, 0.5),
         "tone": (0.0, 0.3),
         "ink_mm": (0.0, 0.15),
@@ -62,7 +63,7 @@ def stated_prior(size: tuple[int, int]) -> Prior:
 
 @dataclass(frozen=True, eq=False)
 class Misfit:
-    """Misfit of all observations at some lens: `cost` is its sum; per row, information (N, 7, 7) and score (N, 7)."""
+    """Misfit of all observations at some lens: `cost` is its sum; per row, information (N, 8, 8) and score (N, 8)."""
 
     cost: float
     information: Array
@@ -71,7 +72,7 @@ class Misfit:
 
 @dataclass(frozen=True, eq=False)
 class Normal:
-    """Normal equations of lens and poses, (21 + 6 P): of the data alone, and the rows' derivatives (N, 7, 27)."""
+    """Normal equations of lens and poses, (22 + 6 P): of the data alone, and the rows' scores (N, 28)."""
 
     hessian: Array
     gradient: Array

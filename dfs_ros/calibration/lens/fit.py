@@ -23,8 +23,8 @@ from dfs_ros.calibration.lens.evaluation import evaluation
 from dfs_ros.calibration.lens.model import (
     COLUMNS,
     INDEX,
+    LATE,
     NAMES,
-    PROCESSING,
     Array,
     Observations,
     RawScale,
@@ -71,7 +71,7 @@ Progress = Callable[[str, float], None]
 class LensFit:
     """Result of :func:`fit_lens`.
 
-    `lens` (21,) by NAMES with its `covariance` (21, 21); `undetermined`: parameters that stayed near their prior, or
+    `lens` (22,) by NAMES with its `covariance` (22, 22); `undetermined`: parameters that stayed near their prior, or
     are known too badly for depth; `poses` (P, 6) of the board; `distances_m` (nearest, farthest) of its corners;
     `images` that were used; `temper`: factor by which windows understate the variance of their misfit; `measured`
     (N, 6) of the windows: raw position normalised, u, v [px], defocus by the fit [D], squared blur by the fit and by
@@ -282,10 +282,10 @@ def _adjusted(
         )
     lens = _first_focus(images, board, seen, lens, poses, prior, size)
     temper = 1.0
-    stages = ((6, (*_SMALL, *PROCESSING)), (8, PROCESSING), (6, ()), (4, ()))
+    stages = ((6, (*_SMALL, *LATE)), (8, LATE), (6, ()), (4, ()))
     total, done = sum(count for count, _ in stages), 0
     for stage, (iterations, fixed) in enumerate(stages):
-        patches = Patches(images, board, seen, lens, poses, processing=not set(PROCESSING) <= set(fixed))
+        patches = Patches(images, board, seen, lens, poses, late=not set(LATE) <= set(fixed))
         if not len(patches.seen):
             raise ValueError("no corner of the board is sharp enough and wholly seen in any image")
         evaluate = evaluation(patches, lens, poses, temper, temper)

@@ -15,6 +15,8 @@ With X, Y, R in half diagonals of the image from (cx, cy), blur is a disk of dia
     s2 = softness + softness_edge R^2
 
 where `aperture` [m] is the diameter of the entrance pupil: the cone of light of a point, cut by the plane in focus.
+Spherical aberration takes light from centre to rim, by `side` = aberration on the near side of the focus, -aberration
+on the far side (:func:`dfs_ros.optics.thin_lens.disk_transfer`), smoothly where blur is less than a pixel.
 
 What a camera makes of the image, and a printer of the board, is seen beside the lens (see `patches`): `sharpening`, the
 gain of an unsharp mask, `tone`, the bend of the curve between black and white, `ink_mm`, by which ink spreads at edges.
@@ -33,7 +35,7 @@ Array = NDArray[np.float64]
 NAMES = (
     *("log_fx", "cx_px", "cy_px", "k1", "k2", "breathing1", "breathing2"),
     *("focus0", "focus1", "focus2", "hysteresis", "curvature", "tilt_x", "tilt_y"),
-    *("log_aperture", "vignetting", "softness_px2", "softness_edge_px2"),
+    *("log_aperture", "vignetting", "softness_px2", "softness_edge_px2", "aberration"),
     *("sharpening", "tone", "ink_mm"),
 )
 """Parameters in the order of vectors: geometry, then focus, then blur of a lens; then camera and print."""
@@ -41,13 +43,17 @@ NAMES = (
 PROCESSING = NAMES[-3:]
 """Parameters of camera and print, which are no part of a lens."""
 
-COLUMNS = 4 + len(PROCESSING)
+COLUMNS = 5 + len(PROCESSING)
 """Columns of :func:`predict`."""
+
+LATE = ("aberration", *PROCESSING)
+"""Parameters that show where all others are nearly right."""
 
 INDEX = {name: i for i, name in enumerate(NAMES)}
 GEOMETRY = tuple(range(INDEX["focus0"]))
-_STEPS = np.array([1e-5, 1e-2, 1e-2, 1e-4, 1e-4, 1e-5, 1e-5, *[1e-4] * 7, *[1e-4] * 4, *[1e-4] * 3])
+_STEPS = np.array([1e-5, 1e-2, 1e-2, 1e-4, 1e-4, 1e-5, 1e-5, *[1e-4] * 7, *[1e-4] * 5, *[1e-4] * 3])
 _POSE_STEPS = np.array([1e-5, 1e-5, 1e-5, 1e-6, 1e-6, 1e-6])
+_SIDE_PX = 0.3  # blur whose sides hardly differ
 _LEAST_OPEN = 0.05  # share of the aperture that a corner of the image keeps
 
 
@@ -84,12 +90,12 @@ class Observations:
 
 
 def predict(lens: Array, poses: Array, seen: Observations, size: tuple[int, int]) -> Array:
-    """Columns u, v [px], q = c^2 [px^2], s2 [px^2] and PROCESSING of all observations, (N, 7).
+    """Columns u, v [px], q = c^2 [px^2], s2 [px^2], side and PROCESSING of all observations, (N, 8).
 
     Parameters
     ----------
     lens
-        (21,), by NAMES.
+        (22,), by NAMES.
     poses
         (P, 6): rotation vector and translation [m] from board to camera.
     """
@@ -114,12 +120,13 @@ def _predict(lens: Array, poses: Array, seen: Observations, size: tuple[int, int
     opened = np.maximum(1.0 - p["vignetting"] * field2, _LEAST_OPEN)
     blur = math.exp(p["log_aperture"]) * scaled * opened * (focus - 1.0 / z)
     softness = p["softness_px2"] + p["softness_edge_px2"] * field2
+    side = -p["aberration"] * blur / np.sqrt(blur * blur + _SIDE_PX**2)
     processing = (np.full(len(x), p[name]) for name in PROCESSING)
-    return np.stack([p["cx_px"] + dx, p["cy_px"] + dy, blur * blur, softness, *processing], 1)
+    return np.stack([p["cx_px"] + dx, p["cy_px"] + dy, blur * blur, softness, side, *processing], 1)
 
 
 def jacobian(lens: Array, poses: Array, seen: Observations, size: tuple[int, int]) -> tuple[Array, Array]:
-    """Derivatives of :func:`predict` by the lens, (N, 7, 21), and by each row's own pose, (N, 7, 6)."""
+    """Derivatives of :func:`predict` by the lens, (N, 8, 22), and by each row's own pose, (N, 8, 6)."""
     own = poses[seen.pose]
 
     def difference(lens_step: Array | float, pose_step: Array | float, step: float) -> Array:

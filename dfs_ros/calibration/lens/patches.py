@@ -4,7 +4,8 @@ A window's pixels are ``offset + (gain + gain_x x + gain_y y) (M + tone M (1 - M
 its dark parts grown by ink_mm, at its predicted place, shifted, times the transfer functions of a pixel, a disk of
 diameter c (q = c^2), a Gaussian of variance s2 and an unsharp mask with a Gaussian of UNSHARP_PX:
 
-    2 J1(pi c rho) / (pi c rho) exp(-2 pi^2 s2 rho^2) (1 + sharpening (1 - exp(-2 pi^2 UNSHARP_PX^2 rho^2)))
+    T(pi c rho) exp(-2 pi^2 s2 rho^2) (1 + sharpening (1 - exp(-2 pi^2 UNSHARP_PX^2 rho^2)))
+    T(x) = 2 J1(x) / x + side (2 J1(x) / x - 8 J2(x) / x^2)
 
 A disk's transfer is smooth in q also at q = 0, so nothing is singular in focus. Offset and gains are eliminated.
 """
@@ -44,9 +45,9 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Local:
-    """Quadratic model of the misfit of N windows about a prediction of u, v, q, s2 and what camera and print do.
+    """Quadratic model of the misfit of N windows about a prediction of u, v, q, s2, side and what camera and print do.
 
-    `information` (N, 7, 7), `score` (N, 7): half the negative derivative of `cost` (N,), over the variance of the
+    `information` (N, 8, 8), `score` (N, 8): half the negative derivative of `cost` (N,), over the variance of the
     noise; `noise` (N,): standard deviation of linear intensity that remains after a fit of place and blur of the window
     alone.
     """
@@ -61,7 +62,7 @@ class Local:
 class Patches:
     """Windows of all observations in the images, (H, W) linear intensity, rendered at a first lens and its poses.
 
-    `processing`: derivatives by what camera and print do, too; else these are 0.
+    `late`: derivatives by side and by what camera and print do, too; else these are 0.
     """
 
     def __init__(
@@ -71,9 +72,9 @@ class Patches:
         seen: Observations,
         lens: Array,
         poses: Array,
-        processing: bool = False,
+        late: bool = False,
     ) -> None:
-        self._processing = processing
+        self._late = late
         self.size = (images[0].shape[0], images[0].shape[1])
         self._board, self._lens, self._poses = board, lens, poses
         place = predict(lens, poses, seen, self.size)
@@ -98,11 +99,11 @@ class Patches:
         self._last: tuple[Array, Local] | None = None  # fits look at one place several times
         self._rasters: dict[tuple[int, float], NDArray[np.float32]] = {}
         # The first is that of the board with the ink it has; the second its change by more.
-        self._ink_mm = max(float(lens[INDEX["ink_mm"]]), 0.0) if processing else 0.0
+        self._ink_mm = max(float(lens[INDEX["ink_mm"]]), 0.0) if late else 0.0
         self._spectra = np.stack([self._rendered(i, centre[i], square_px[i]) for i in range(len(centre))])
 
     def local(self, place: Array) -> Local:
-        """Compare with the images at a prediction (N, 7) of u, v, q, s2 and what camera and print do."""
+        """Compare with the images at a prediction (N, 8) of u, v, q, s2, side and what camera and print do."""
         if self._last is None or not np.array_equal(self._last[0], place):
             self._last = place.copy(), self._all(place)
         return self._last[1]
@@ -150,14 +151,14 @@ class Patches:
             for c in (x, y)
         )
         found = []
-        for ink_mm in (self._ink_mm, self._ink_mm + _INK_MM) if self._processing else (0.0,):
+        for ink_mm in (self._ink_mm, self._ink_mm + _INK_MM) if self._late else (0.0,):
             if (level, ink_mm) not in self._rasters:
                 self._rasters[level, ink_mm] = self._board.raster(texels_per_m, margin, 1e-3 * ink_mm)
             sharp = cv2.remap(self._rasters[level, ink_mm], map_x, map_y, cv2.INTER_LINEAR, borderValue=1.0)
             spectrum = scipy.fft.rfft2(sharp)[:, : self._count + 1]
             kept = np.concatenate([spectrum[: self._count], spectrum[-self._count :]])
             found.append(np.asarray(kept / _FINE**2, np.complex64))
-        if self._processing:
+        if self._late:
             found[1] = (found[1] - found[0]) / np.float32(_INK_MM)
         return np.stack(found) / self._texel_transfer(map_x, map_y)
 
@@ -179,7 +180,7 @@ class Patches:
         fx, fy = self._fx, self._fy
         rho2 = fx * fx + fy * fy
         shift = (place[:, :2] - self._start[rows] - 0.5 * (1 - 1 / _FINE)).astype(np.float32)
-        q, s2, sharpening, tone, ink_mm = (column.astype(np.float32)[:, None, None] for column in place[:, 2:].T)
+        q, s2, side, sharpening, tone, ink_mm = (column.astype(np.float32)[:, None, None] for column in place[:, 2:].T)
         across, down = (
             np.exp(-2j * np.pi * f * place_px - 2.0 * np.pi**2 * s2 * f * f) * np.sinc(f)
             for f, place_px in ((fx, shift[:, :1, None]), (fy, shift[:, 1:, None]))
@@ -187,9 +188,13 @@ class Patches:
         optics = np.asarray(across * down, np.complex64)
         drawn = self._spectra[rows]
         sharp = drawn[:, 0] * optics
-        disk, by_argument = _disk((np.pi**2) * q * rho2)
+        argument = (np.pi**2) * q * rho2
+        disk, by_argument = _disk(argument, _DISK)
         fine = 1.0 - np.exp(-2.0 * np.pi**2 * UNSHARP_PX**2 * rho2)
-        if self._processing:
+        if self._late:
+            rim, rim_by_argument = _disk(argument, _RIM)
+            disk = disk + side * rim
+            by_argument = by_argument + side * rim_by_argument
             spread = drawn[:, 1] * optics
             sharp += (ink_mm - self._ink_mm) * spread
             mask = 1.0 + sharpening * fine
@@ -197,15 +202,16 @@ class Patches:
             sharp, model, spread = sharp * mask, blurred * mask, spread * disk * mask
         else:
             model = sharp * disk
-        spectra = np.empty((len(place), 7 if self._processing else 5, *model.shape[1:]), np.complex64)
+        spectra = np.empty((len(place), 8 if self._late else 5, *model.shape[1:]), np.complex64)
         spectra[:, 0] = model
         np.multiply(model, -2j * np.pi * fx, out=spectra[:, 1], casting="same_kind")
         np.multiply(model, -2j * np.pi * fy, out=spectra[:, 2], casting="same_kind")
         np.multiply(sharp, by_argument * (np.pi**2 * rho2), out=spectra[:, 3], casting="same_kind")
         np.multiply(model, -2.0 * np.pi**2 * rho2, out=spectra[:, 4], casting="same_kind")
-        if self._processing:
-            np.multiply(blurred, fine, out=spectra[:, 5], casting="same_kind")
-            spectra[:, 6] = spread
+        if self._late:
+            np.multiply(sharp, rim, out=spectra[:, 5], casting="same_kind")
+            np.multiply(blurred, fine, out=spectra[:, 6], casting="same_kind")
+            spectra[:, 7] = spread
         pixels = scipy.fft.irfft2(_folded(spectra), (count, count))
         middle = slice(count // 2 - half, count // 2 + half + 1)
         pixels = pixels[..., middle, middle].reshape(*spectra.shape[:2], -1).astype(np.float64)
@@ -214,18 +220,18 @@ class Patches:
 
 
 def _toned(pixels: Array, tone: Array) -> Array:
-    """Model and derivatives by all columns (N, 8, K) of light through a curve, from those of light (N, 5 or 7, K)."""
+    """Model and derivatives by all columns (N, 9, K) of light through a curve, from those of light (N, 5 or 8, K)."""
     light = pixels[:, :1]
     bend = light * (1.0 - light)
     toned = pixels * (1.0 + tone * (1.0 - 2.0 * light))
     toned[:, :1] = light + tone * bend
     if pixels.shape[1] == 5:
-        return np.concatenate([toned, np.zeros((len(pixels), 3, pixels.shape[2]))], 1)
-    return np.concatenate([toned[:, :6], bend, toned[:, 6:]], 1)
+        return np.concatenate([toned, np.zeros((len(pixels), 4, pixels.shape[2]))], 1)
+    return np.concatenate([toned[:, :7], bend, toned[:, 7:]], 1)
 
 
 def _compared(observed: Array, pixels: Array, half: int) -> Local:
-    """Local model of windows (N, K) from the model and its derivatives (N, 8, K)."""
+    """Local model of windows (N, K) from the model and its derivatives (N, 9, K)."""
     y, x = np.mgrid[-half : half + 1, -half : half + 1].reshape(2, -1) / half
     model = pixels[:, 0]
     nuisance = np.stack([np.ones_like(model), model, x * model, y * model], 1)  # (N, 4, K)
@@ -267,22 +273,29 @@ def _folded(spectrum: NDArray[np.complex64]) -> NDArray[np.complex64]:
     return np.asarray(folded[..., :half] + np.conj(mirrored))
 
 
-def _table() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """``2 J1(x) / x`` and its derivative by x^2, over x^2 in equal steps."""
+_Table = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+def _tables() -> tuple[_Table, _Table]:
+    """``2 J1(x) / x``, ``2 J1(x) / x - 8 J2(x) / x^2``, each with its derivative by x^2, over x^2 in equal steps."""
     most = (math.pi * (WIDEST_BLUR_PX + 4.0)) ** 2 * 2.0
     x = np.sqrt(np.arange(0.0, most, _TABLE_STEP))
-    x[0] = 1e-3
-    return (2.0 * j1(x) / x).astype(np.float32), (-jv(2, x) / x**2).astype(np.float32)
+    x[0] = 1e-2
+    disk, disk_slope = 2.0 * j1(x) / x, -jv(2, x) / x**2
+    rim, rim_slope = disk - 8.0 * jv(2, x) / x**2, disk_slope + 4.0 * jv(3, x) / x**3
+    of_disk, of_rim = (np.stack(columns).astype(np.float32) for columns in ((disk, disk_slope), (rim, rim_slope)))
+    return (of_disk[0], of_disk[1]), (of_rim[0], of_rim[1])
 
 
-_DISK, _DISK_BY_ARGUMENT = _table()
+_DISK, _RIM = _tables()
 
 
-def _disk(argument: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    place = np.clip(argument / _TABLE_STEP, 0, len(_DISK) - 2)
+def _disk(argument: NDArray[np.float32], table: _Table) -> _Table:
+    """Values and slopes of a table."""
+    place = np.clip(argument / _TABLE_STEP, 0, len(table[0]) - 2)
     low = place.astype(np.int32)
     share = place - low
-    values, slopes = (table[low] + share * (table[low + 1] - table[low]) for table in (_DISK, _DISK_BY_ARGUMENT))
+    values, slopes = (column[low] + share * (column[low + 1] - column[low]) for column in table)
     return values, slopes
 
 

@@ -135,14 +135,14 @@ def calibrated(lens: BenchLens, poses: Sequence[BoardPose], raws: Sequence[float
 
 def kept_calibration(
     lens: BenchLens, seed: int, poses: int, positions: int, folder: Path | None
-) -> tuple[LensCalibration, Array]:
+) -> tuple[LensCalibration, list[float]]:
     """Calibration of a lens, from the folder if it has it, and the raw positions of its sweeps."""
-    raws = np.linspace(*RAW_RANGE, positions)
+    raws = [float(raw) for raw in np.linspace(*RAW_RANGE, positions)]
     height, width = lens.size
     file = None if folder is None else folder / f"lens{seed}_{width}x{height}_{poses}x{positions}.yaml"
     if file is not None and file.is_file():
         return LensCalibration.load(file), raws
-    fit = calibrated(lens, poses_of_the_tutorial(poses, lens, seed), raws.tolist(), seed)
+    fit = calibrated(lens, poses_of_the_tutorial(poses, lens, seed), raws, seed)
     found = calibration_of(fit, BOARD, "raw", f"temper {fit.temper:.1f}")
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -94,6 +94,7 @@ class Flat(Protocol):
     @property
     def square_m(self) -> float: ...
     def raster(self, cells_per_m: float, margin_m: float, ink_m: float = 0.0, /) -> NDArray[np.float32]: ...
+    def __hash__(self) -> int: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,15 +199,15 @@ def _light(lens: BenchLens, board: Flat, pose: BoardPose, shot: Shot) -> Array:
         return (x > -reach) & (x < board_width + reach) & (y > -reach) & (y < board_height + reach)
 
     height, width = lens.size
-    u, v = np.arange(-_PAD_PX, width + _PAD_PX), np.arange(-_PAD_PX, height + _PAD_PX)
-    x, y, z = _on_board(lens, pose, shot, *np.meshgrid(u.astype(np.float64), v.astype(np.float64)))
+    wide, high = (np.arange(-_PAD_PX, count + _PAD_PX, dtype=np.float64) for count in (width, height))
+    x, y, z = _on_board(lens, pose, shot, *np.meshgrid(wide, high))
     near = on_paper(x, y, 2.0 * float(z.max()) / lens.fx_px)  # two pixels more: what lies beyond is background
     if not near.any():
         return light
     # The part of the image that the paper is blurred over.
     (top, below), (left, right) = (
         (max(int(seen[0]) - _PAD_PX, 0), min(int(seen[-1]) + 1 + _PAD_PX, count))
-        for seen, count in ((v[near.any(1)], height), (u[near.any(0)], width))
+        for seen, count in ((high[near.any(1)], height), (wide[near.any(0)], width))
     )
     rows, columns = (2 * scipy.fft.next_fast_len(n // 2 + _PAD_PX + 1) for n in (below - top, right - left))
     px_per_m = lens.fx_px / float(np.median(z[near]))
@@ -248,11 +249,8 @@ def _sharp(
     u, v = (first + (np.arange(2 * count) + 0.5) / 2 - 0.5 for first, count in ((left, columns), (top, rows)))
     x, y, _ = _on_board(lens, pose, shot, *np.meshgrid(u, v))
     size = 2 * _FINE * columns, 2 * _FINE * rows
-    maps = (
-        cv2.resize((texels_per_m * (c + margin) - 0.5).astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
-        for c in (x, y)
-    )
-    sharp = cv2.remap(texture, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=_BACKGROUND)
+    map_x, map_y = (cv2.resize((texels_per_m * (c + margin) - 0.5).astype(np.float32), size) for c in (x, y))
+    sharp = cv2.remap(texture, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=_BACKGROUND)
     spectrum = scipy.fft.rfft2(cv2.pyrDown(sharp))[:, : columns + 1]
     return np.asarray(np.concatenate([spectrum[:rows], spectrum[-rows:]]) / np.float32(_FINE**2), np.complex64)
 
@@ -280,13 +278,19 @@ def _mixed(spectrum: NDArray[np.complex64], size: tuple[int, int], lens: BenchLe
     shares = [_weight(soft, soft_levels, k) for k in range(4)]
     first, last = int(np.floor(blur.min() / _LEVEL_PX)), int(np.ceil(blur.max() / _LEVEL_PX))
     levels: Array = _LEVEL_PX * np.arange(first, max(last, first + 3) + 1, dtype=np.float64)
-    rho, mirror = np.sqrt(rho2[: rows + 1]), np.abs(np.fft.fftfreq(2 * rows, 1 / (2 * rows))).astype(np.intp)
+    # Transfer functions are radial: by a table, to 1e-6.
+    mirror = np.abs(np.fft.fftfreq(2 * rows, 1 / (2 * rows))).astype(np.intp)
+    place = np.sqrt(rho2[: rows + 1]) * (_TABLE / 1.5)
+    below = place.astype(np.intp)
+    share_above = (place - below).astype(np.float32)
+    radii = np.arange(_TABLE + 1) * (1.5 / _TABLE)
     light = np.zeros(blur.shape)
     for i, level in enumerate(levels):
         weight = _weight(blur, levels, i)
         if not weight.any():
             continue
-        blurred = light_spectrum * disk_transfer(level, rho, lens.aberration).astype(np.float32)[mirror]
+        table = disk_transfer(level, radii, lens.aberration).astype(np.float32)
+        blurred = light_spectrum * (table[below] + share_above * np.diff(table)[below])[mirror]
         for share, transfer in zip(shares, softened, strict=True):
             image = scipy.fft.irfft2(_folded(blurred * transfer), (rows, columns))
             light += weight * share * image[part]
@@ -305,8 +309,12 @@ def _folded(spectrum: NDArray[np.complexfloating]) -> NDArray[np.complexfloating
 def _weight(value: Array, levels: Array, i: int) -> Array:
     """Weight of level i in the cubic through the four levels about `value`, of four or more rising levels."""
     first = np.clip(np.searchsorted(levels, value) - 2, 0, len(levels) - 4)
-    weight = np.where((first <= i) & (i < first + 4), 1.0, 0.0)
+    near = (first <= i) & (i < first + 4)
+    first, value = first[near], value[near]
+    weight = np.ones(len(value))
     for k in range(4):
         other = levels[first + k]
         weight *= np.where(first + k == i, 1.0, (value - other) / np.where(other == levels[i], 1.0, levels[i] - other))
-    return weight
+    weights = np.zeros(near.shape)
+    weights[near] = weight
+    return weights

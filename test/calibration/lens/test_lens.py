@@ -193,7 +193,7 @@ def test_images_that_wobble_say_less_of_places() -> None:
     assert abs(fit.lens[0] - TRUTH[0]) < 2.5 * sigma[0]
     error, stated = focus_error(calibration_of(fit, BOARD, "dac"), true_values(LENS, RAWS))
     assert np.sqrt(np.mean((error / stated) ** 2)) < 2.5
-    assert np.abs(error).max() < 0.3
+    assert np.abs(error).max() < 0.6 and stated.max() < 0.8  # dioptres
 
 
 def test_wrong_input_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

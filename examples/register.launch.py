@@ -30,8 +30,9 @@ def generate_launch_description() -> LaunchDescription:
     register = Node(
         package="depth_image_proc",
         executable="register_node",
-        # Between pixels that lie farther apart in the other image would be gaps.
-        parameters=[{"fill_upsampling_holes": True}],
+        # Gaps between pixels that lie farther apart in the other image are filled. Depth comes a sweep late: if the
+        # queue, of 5 by default, has lost the intrinsics of its time, nothing is published. 150 are 5 s at 30 Hz.
+        parameters=[{"fill_upsampling_holes": True, "queue_size": 150}],
         remappings=[
             ("depth/image_rect", "depth/image"),
             ("rgb/camera_info", LaunchConfiguration("other_camera_info")),

@@ -35,7 +35,7 @@ _BEYOND = 1.35  # of the inverse depths compared, beyond those of a first depth
 _WINDOW_PX = 2.0
 _WORSE = 0.6  # most loss of log cost by poses: right ones lose up to 0.4 on fine texture, those of the wrong sign more
 _MOST_BREATHING = 3.0  # in units of the lens model's
-_BREATHING_TO = 0.02
+_BREATHING_TO = 0.1  # the frames are corrected one by one afterwards
 
 
 class Explanation:

@@ -241,7 +241,7 @@ class LensCalibration:
         softness = math.nan
         if "softness_px2" not in self.undetermined:
             softness = round(max(self["softness_px2"] + self["softness_edge_px2"] * self._field[2], 0.0), 6)
-        aberration = 0.0 if "aberration" in self.undetermined else min(max(self["aberration"], -1.0), 1.0)
+        aberration = min(max(self["aberration"], -1.0), 1.0)  # determined or not: focus and aperture go with it
         return Camera(
             focal_length, focal_length / aperture, focal_length / fx, fx, fx, self["cx_px"], self["cy_px"],
             aperture_sigma=sigma, softness_px2=softness, aberration=round(aberration, 6),

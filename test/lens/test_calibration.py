@@ -69,7 +69,6 @@ def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_aberration_is_that_of_the_camera_and_unknown_in_older_files(tmp_path: Path) -> None:
     lens = calibration()
     assert lens.camera.aberration == 0.2
-    assert dataclasses.replace(lens, undetermined=("aberration",)).camera.aberration == 0.0
     assert calibration(aberration=-1.3).camera.aberration == -1.0
     document = lens.document()
     del document["parameters"]["aberration"], document["correlation"][-1]

@@ -102,7 +102,7 @@ class TestRviz(unittest.TestCase):
             self.assertGreater(likeness, 0.9, name)
             self.assertGreaterEqual(width, SMALLEST_PANEL_PX, name)
             others = [likeness_at(images[other], self.screen, found[name][1]) for other in images if other != name]
-            self.assertLess(max(others), likeness - 0.1, f"{name} shows what another panel should")
+            self.assertLess(max(others), likeness - 0.05, f"{name} shows what another panel should")
 
     def images(self) -> list[dict[str, Picture]]:
         """Image of each panel, for each of the last results before the picture was taken."""
@@ -124,21 +124,18 @@ class TestRviz(unittest.TestCase):
         return np.repeat(grey[..., None], 3, axis=-1).astype(np.float32)
 
     def test_the_cloud_stands_where_it_is(self) -> None:
-        cloud, sharp = (self.results[-1][topic] for topic in ("depth/points", "all_in_focus/image"))
-        forward = points_of(cloud).reshape(-1, 3)[:, [2, 0, 1]] * [1, -1, -1]
-        known = np.isfinite(forward).all(axis=-1)
-        drawn = View(self.screen).cloud(
-            forward[known], pixels(sharp).reshape(-1, 3)[known], DISPLAYS["Cloud"]["Size (Pixels)"]
-        )
-
         def compared() -> bool:
-            # A picture may be taken while RViz draws; and the camera stands still.
-            view = View(grab())
+            # A picture may be taken while RViz draws, or of another result.
+            view, result = View(grab()), self.listener.results()[-1]
+            forward = points_of(result["depth/points"]).reshape(-1, 3)[:, [2, 0, 1]] * [1, -1, -1]
+            colours = pixels(result["all_in_focus/image"]).reshape(-1, 3)
+            known = np.isfinite(forward).all(axis=-1)
+            drawn = view.cloud(forward[known], colours[known], DISPLAYS["Cloud"]["Size (Pixels)"])
             likeness, elsewhere = view.likeness(drawn), view.likeness(np.roll(drawn, 25, axis=1))
             print(f"cloud: correlation {likeness:.3f}, {elsewhere:.3f} if moved to the right by 25 pixels")
             return likeness > 0.85 and elsewhere < likeness - 0.3
 
-        wait_until(compared, "the cloud of depth/points at its place in RViz's view", 30.0)
+        wait_until(compared, "the cloud of depth/points at its place in RViz's view")
 
     def test_the_grid_lies_on_the_ground(self) -> None:
         view, grid = View(self.screen), DISPLAYS["Grid"]

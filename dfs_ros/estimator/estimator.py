@@ -14,6 +14,7 @@ from dfs_ros.depth.scene_range import SceneRange
 from dfs_ros.estimator.cpu import CpuSteps
 from dfs_ros.estimator.observed import ObservedSteps
 from dfs_ros.estimator.report import result_of
+from dfs_ros.motion.tracking import MotionTracker
 from dfs_ros.system.cores import usable_cores
 from dfs_ros.system.memory import is_out_of_memory
 from dfs_ros.system.tracebacks import keep_traceback
@@ -41,11 +42,11 @@ class DepthEstimator:
         threads = self.config.processing.threads or usable_cores()
         # Neighbouring stacks of a sliding window share all frames but one.
         spectra = SpectraCache() if self.config.stack.mode == "sliding" else None
-        lens = ApertureTracker() if one_camera else None
+        lens, motion = (ApertureTracker(), MotionTracker()) if one_camera else (None, None)
         self._one_camera = one_camera
         self._scene_range: SceneRange | None = None
         self._network = network_for(self.config)
-        self._cpu = CpuSteps(self._network, threads, lens, spectra, Judge(one_camera))
+        self._cpu = CpuSteps(self._network, threads, lens, spectra, Judge(one_camera), motion)
         self._gpu = gpu_for(self.config, self._cpu, lens)
 
     @property
@@ -133,5 +134,5 @@ def gpu_for(config: Config, cpu: CpuSteps, lens: ApertureTracker | None) -> GpuS
         return None
     from dfs_ros.estimator.gpu import GpuSteps  # imports torch
 
-    graphs = config.processing.cuda_graphs
-    return GpuSteps.on_cuda(cpu.network, cpu.threads, graphs, lens=lens, spectra=cpu.spectra, findings=cpu.findings)
+    graphs, kept = config.processing.cuda_graphs, {"spectra": cpu.spectra, "findings": cpu.findings}
+    return GpuSteps.on_cuda(cpu.network, cpu.threads, graphs, lens=lens, motion=cpu.motion, **kept)

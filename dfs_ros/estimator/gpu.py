@@ -53,6 +53,7 @@ from dfs_ros.depth.energies import Energies
 from dfs_ros.depth.energies_cuda import DeviceEnergies
 from dfs_ros.depth.guide import colours_of, guide_of
 from dfs_ros.estimator.host import HostSteps
+from dfs_ros.motion.tracking import MotionTracker
 from dfs_ros.network import Network
 from dfs_ros.system.transfers import downloaded, uploaded
 from dfs_ros.types import FocalStack
@@ -74,7 +75,7 @@ class GpuSteps(HostSteps):
         Launcher of the kernels, and device of the tensors. See :meth:`on_cuda`.
     graphs
         None: launch kernels one by one.
-    network, threads, lens, spectra, findings
+    network, threads, lens, spectra, findings, motion
         As of :class:`.host.HostSteps`.
     """
 
@@ -87,9 +88,10 @@ class GpuSteps(HostSteps):
         lens: ApertureTracker | None = None,
         spectra: SpectraCache | None = None,
         findings: Judge | None = None,
+        motion: MotionTracker | None = None,
         graphs: CudaGraphs | None = None,
     ) -> None:
-        super().__init__(network, threads, lens, spectra, findings)
+        super().__init__(network, threads, lens, spectra, findings, motion)
         self._kernels, self._device, self._graphs = kernels, device, graphs
         self._engines = Engines(kernels, device)
         self._aggregation = Aggregation(kernels)

@@ -26,7 +26,8 @@ from dfs_ros.depth.scene_range import SceneRange, coarse_diopters, find_range, r
 from dfs_ros.depth.texture import texture_of
 from dfs_ros.motion.even import found_by_parallax
 from dfs_ros.motion.explanation import Explanation
-from dfs_ros.motion.refinement import MOST_SIGMAS, corrected, log_scale_between
+from dfs_ros.motion.refinement import corrected, log_scale_between
+from dfs_ros.motion.tracking import WRONG_LOG_SCALE, MotionTracker
 from dfs_ros.motion.turning import is_cut, turned
 from dfs_ros.motion.views import (
     LEAST_PARALLAX_PX,
@@ -64,6 +65,8 @@ class HostSteps:
         Spectra of frames, kept between stacks that share them; None = not kept.
     findings
         Judgements of one camera over many stacks; None = every stack is judged on its own.
+    motion
+        Scale of the stated motion of one camera over many stacks; None = that of every stack is found anew.
     """
 
     def __init__(
@@ -73,12 +76,14 @@ class HostSteps:
         lens: ApertureTracker | None = None,
         spectra: SpectraCache | None = None,
         findings: Judge | None = None,
+        motion: MotionTracker | None = None,
     ) -> None:
         self.network = network
         self.threads = threads
         self.spectra = spectra
         self._lens = lens
         self.findings = findings or Judge()
+        self.motion = motion
 
     def align(
         self,
@@ -121,6 +126,8 @@ class HostSteps:
         views = views_from_poses(aligned, typical)
         if views is None:
             return aligned
+        if self.motion is not None:
+            views = self.motion.scaled(views)
         found = moving(stack, aligned, views, typical, alignment.transfer_curve)
         if parallax_px(found, width) < LEAST_PARALLAX_PX:
             return aligned
@@ -134,18 +141,25 @@ class HostSteps:
     def follow_closer(self, aligned: AlignedStack, diopters: Image, config: Config) -> tuple[AlignedStack, bool, bool]:
         """Correct motion, gains and the aperture of a single stack by a first inverse depth.
 
-        And whether anything changed, and whether the positions were wrong beyond their doubt, so that the inverse depth
-        was, too, and a better one may correct them again.
+        And whether anything changed, and whether the positions were so wrong that the inverse depth was, too, so that a
+        better one may correct them again.
         """
         stack = followed_stack(aligned)
         if not stack.positions_m.any():
             return aligned, False, False  # a camera that turns in its place, as registered
+        tracker = self.motion if stack.poses else None
+        if tracker is not None and not tracker.due:
+            tracker.skip()
+            return aligned, False, False
         within = scale_within(stack, config.motion.translation_sigma)
         lens = config.lens.aperture == "fitted" and config.lens.aperture_scale == 1.0 and self._lens is None
         lens = lens and math.isnan(stack.camera.aperture_sigma)
         better = corrected(stack, diopters, within, config, self.energies, fit_lens=lens)
         found = brought(dataclasses.replace(aligned, stack=better), diopters, config.alignment.transfer_curve)
-        return found, True, abs(log_scale_between(stack, better)) > MOST_SIGMAS * within
+        correction = log_scale_between(stack, better)
+        if tracker is not None:
+            tracker.note(correction)
+        return found, True, abs(correction) > WRONG_LOG_SCALE
 
     def realign(
         self, stack: FocalStack, aligned: AlignedStack, diopters: Image, config: Config

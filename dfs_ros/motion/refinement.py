@@ -40,10 +40,6 @@ _ITERATIONS = 3
 _SCALE_WITHIN, _RADIAL_WITHIN = 0.005, 0.0003  # standard deviations of a frame's log scale and radial term
 _VELOCITY_WITHIN_M_S = 0.1  # standard deviation of its correction, without stated poses
 _LEAST_SHARE = 0.05
-MOST_SIGMAS = 2.0
-"""Correction of the scale of stated positions, in their standard deviations, beyond which the depth it was made by
-counts as wrong.
-"""
 _BLUR_WINDOW_PX = 2.5
 _BLUR_HYPOTHESES = 32
 _BLUR_EVERY = 4  # pixel counts: neighbours share their window

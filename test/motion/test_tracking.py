@@ -1,0 +1,65 @@
+"""Scale of stated motion, kept over the sweeps of one camera."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from moving_rig import SIZE, moving_stack, truth_m
+
+from dfs_ros.alignment.moving import View
+from dfs_ros.config import Config
+from dfs_ros.estimator.estimator import DepthEstimator
+from dfs_ros.motion.tracking import MotionTracker
+
+VIEWS = (View(np.zeros(3)), View(np.array([0.02, -0.01, 0.004]), log_scale=0.01))
+
+
+def scale_of(tracker: MotionTracker) -> float:
+    return float(tracker.scaled(VIEWS)[1].position_m[0] / 0.02)
+
+
+def test_the_first_sweeps_are_corrected_then_every_fifth() -> None:
+    tracker, corrected = MotionTracker(), []
+    for _ in range(13):
+        corrected.append(tracker.due)
+        if tracker.due:
+            tracker.note(0.0)
+        else:
+            tracker.skip()
+    assert corrected == [True] * 3 + [False] * 4 + [True] + [False] * 4 + [True]
+
+
+def test_the_scale_is_the_mean_of_those_found() -> None:
+    tracker = MotionTracker()
+    for total in (0.06, 0.03, 0.045):
+        tracker.note(total - math.log(scale_of(tracker)))
+    assert math.log(scale_of(tracker)) == pytest.approx(0.045)
+    moved = tracker.scaled(VIEWS)[1]
+    np.testing.assert_allclose(moved.position_m, math.exp(0.045) * VIEWS[1].position_m)
+    assert (moved.log_scale, moved.radial) == (0.01, 0.0)
+
+
+def test_another_scale_is_found_anew() -> None:
+    tracker = MotionTracker()
+    for _ in range(6):
+        tracker.note(0.0)
+    tracker.note(-0.3)
+    assert scale_of(tracker) == pytest.approx(math.exp(-0.3)) and tracker.due
+
+
+def test_a_sweep_that_is_not_corrected_has_the_scale_of_those_before() -> None:
+    settings = {
+        "network": {"name": "none"},
+        "processing": {"threads": 1},
+        "lens": {"aperture": "given", "focus_sigma_diopters": 0.0},
+    }
+    estimator = DepthEstimator(Config.from_dict(settings), one_camera=True)
+    stack = moving_stack(0.2, told=1.08, sigma_m=0.08 * 0.0133)
+    away = np.abs(np.arange(SIZE[0]) - SIZE[0] / 2) > 8
+    for sweep in range(5):
+        result = estimator.estimate(stack)
+        assert result.dense_depth_m is not None
+        assert result.report["motion"]["velocity_m_s"][0] == pytest.approx(0.2, rel=0.03), sweep
+        assert np.mean(np.abs(result.dense_depth_m / truth_m() - 1.0)[away]) < 0.03, sweep

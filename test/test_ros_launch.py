@@ -16,7 +16,11 @@ CONSUMERS = {
     "test_bond": "bondpy",
     "test_depth_image_proc": "depth_image_proc",
     "test_laserscan": "depthimage_to_laserscan",
+    "test_moveit_octomap": "moveit_ros_perception",
+    "test_nav2_lifecycle": "nav2_lifecycle_manager",
     "test_octomap": "octomap_server",
+    "test_register": "depth_image_proc",
+    "test_rviz": "rviz2",
 }
 """Packages of others that single tests need."""
 

@@ -132,10 +132,14 @@ class HostSteps:
         if parallax_px(found, width) < LEAST_PARALLAX_PX:
             return aligned
         explanation = Explanation(aligned, diopters, config, self.energies)
-        found = explanation.with_breathing(found)
+        kept = math.nan if self.motion is None or self.motion.due else self.motion.breathing
+        factor = explanation.breathing(found) if math.isnan(kept) else kept
+        found = explanation.with_breathing(found, factor)
         if explanation.contradicts(found, stack):
             _log.warning("poses not used: they explain the images worse than a camera that stands still")
             return aligned
+        if self.motion is not None:
+            self.motion.breathing = factor
         return found
 
     def follow_closer(self, aligned: AlignedStack, diopters: Image, config: Config) -> tuple[AlignedStack, bool, bool]:

@@ -56,29 +56,33 @@ class Explanation:
         self._counts = slope >= np.median(slope)
         far, near = np.percentile(diopters, [2.0, 98.0])
         self._ends = far / _BEYOND, near * _BEYOND
+        self._modelled = np.array([math.log(aligned.estimates[i].prior_scale) for i in aligned.kept])
 
-    def with_breathing(self, moved: AlignedStack) -> AlignedStack:
-        """Moving camera with the factor of the lens model's breathing that explains the images best."""
+    def breathing(self, moved: AlignedStack) -> float:
+        """Factor of the lens model's breathing that explains the images of a moving camera best."""
         from scipy import optimize  # a tenth of the start of a node, which a still camera does not need
 
-        modelled = np.array([math.log(self._aligned.estimates[i].prior_scale) for i in self._aligned.kept])
-        if not modelled.any():
-            return moved
+        if not self._modelled.any():
+            return 1.0
         stack = followed_stack(moved)
         levels = self._levels(stack, _FEWEST)
-
-        def breathing(factor: float) -> MovingStack:
-            scales = factor * modelled
-            views = zip(stack.views, scales, strict=True)
-            return stack.with_views(tuple(replace(view, log_scale=float(scale)) for view, scale in views))
-
         found = optimize.minimize_scalar(
-            lambda factor: self._misfit(breathing(factor), levels),
+            lambda factor: self._misfit(self._breathing(stack, factor), levels),
             bounds=(0.0, _MOST_BREATHING),
             method="bounded",
             options={"xatol": _BREATHING_TO},
         )
-        return replace(moved, stack=breathing(float(found.x)))
+        return float(found.x)
+
+    def with_breathing(self, moved: AlignedStack, factor: float) -> AlignedStack:
+        """Moving camera with the lens model's breathing times a factor."""
+        if not self._modelled.any():
+            return moved
+        return replace(moved, stack=self._breathing(followed_stack(moved), factor))
+
+    def _breathing(self, stack: MovingStack, factor: float) -> MovingStack:
+        scales = zip(stack.views, factor * self._modelled, strict=True)
+        return stack.with_views(tuple(replace(view, log_scale=float(scale)) for view, scale in scales))
 
     def contradicts(self, moved: AlignedStack, stack: FocalStack) -> bool:
         """True if a moving camera explains the images `stack` worse than one that turns in its place."""

@@ -1,7 +1,7 @@
-"""Scale of the stated motion of one camera, over its sweeps.
+"""Scale of the stated motion of one camera, and breathing of its lens, over its sweeps.
 
-An odometry that is a few per cent wrong is so for long, and images need half of a sweep's time to tell by how much. So
-the scale is found on the first sweeps of a moving camera, then now and then.
+An odometry that is a few per cent wrong is so for long, and the lens stays the same; to find both takes most of a
+sweep's time. So they are found on the first sweeps of a moving camera, then now and then.
 """
 
 from __future__ import annotations
@@ -21,9 +21,13 @@ _MOST = 8.0  # corrections that count
 
 
 class MotionTracker:
-    """Mean of the scales found; `due` for the next correction by the images."""
+    """Mean of the scales found; `due` for the next correction by the images.
+
+    `breathing`: newest factor of the lens model's, NaN = none yet.
+    """
 
     def __init__(self) -> None:
+        self.breathing = math.nan
         self._log_scale, self._found, self._since = 0.0, 0, 0
 
     @property

@@ -124,7 +124,7 @@ def test_breathing_is_found_with_poses_where_parallax_misleads_registration() ->
     assert views is not None
     registered = moving(stack, aligned, views, 1.0, "srgb")
     explanation = Explanation(aligned, 1.0 / truth_m(), config, HostEnergies(1))
-    found = followed_stack(explanation.with_breathing(registered))
+    found = followed_stack(explanation.with_breathing(registered, explanation.breathing(registered)))
     np.testing.assert_allclose([view.log_scale for view in found.views], factor * modelled, atol=0.001)
     assert abs(views[0].log_scale - factor * modelled[0]) > 0.0015
 

@@ -2,12 +2,13 @@
 
     python -m benchmarks.two_machines
     python -m benchmarks.two_machines lossy two_cameras
+    python -m benchmarks.two_machines --transport ros            # rclpy, in a shell with ROS 2
 
-The machines are network namespaces (:mod:`benchmarks.hosts`), the nodes `dfs camera` and `dfs node` on DDS, told of
-each other by ROS_STATIC_PEERS, without multicast. Each case counts what was sent and what became of it, and compares
-every depth image with the planes of the scene. Exit status 1 where images are not accounted for, where a plane is over
-3 % off (with lost images: over 3 % and over two standard deviations), where a whole connection loses an image, or where
-a bad one neither loses one nor holds up the camera.
+The machines are network namespaces (:mod:`benchmarks.hosts`), the nodes `dfs camera` and `dfs node` on DDS or rclpy,
+told of each other by ROS_STATIC_PEERS, without multicast. Each case counts what was sent and what became of it, and
+compares every depth image with the planes of the scene. Exit status 1 where images are not accounted for, where a plane
+is over 3 % off (with lost images: over 3 % and over two standard deviations), where a whole connection loses an image,
+or where a bad one neither loses one nor holds up the camera.
 """
 
 from __future__ import annotations
@@ -48,7 +49,12 @@ TOO_BUSY_S = 5.0
 _BUSY_LOSS = 0.05
 _MEGABIT = 1e6 / 8
 _RELIABLE = ("node.reliable_input=true",)
+_DDS_ALONE = ("lossy_65500",)  # whose setting rclpy does not read
 _LARGE_PACKETS = ("dds.max_message_bytes=65500",)
+
+
+Command = Callable[..., contextlib.AbstractContextManager[Any]]
+""":func:`_command` on a transport."""
 
 
 @dataclass(frozen=True)
@@ -93,16 +99,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"some of {', '.join(known)} (default: all)")
     parser.add_argument("--seconds", type=float, default=12.0, help="duration of each case (default: %(default)g)")
+    parser.add_argument(
+        "--transport", choices=("dds", "ros"), default="dds", help="transport of the nodes (default: %(default)s)"
+    )
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
     if unknown := [case for case in args.cases if case not in known]:
         parser.error(f"expected some of {', '.join(known)}, received {unknown[0]!r}")
     if args.inside:
-        print(json.dumps(_measure(args.cases[0], args.seconds)))
+        print(json.dumps(_measure(args.cases[0], args.seconds, args.transport)))
         return 0
     if refused := hosts.refusal("tc", "iptables"):
         sys.exit(f"two machines: {refused}")
-    records = [_in_namespaces(case, args.seconds) for case in args.cases or known]
+    chosen = args.cases or [case for case in known if args.transport == "dds" or case not in _DDS_ALONE]
+    records = [_in_namespaces(case, args.seconds, args.transport) for case in chosen]
     rows = [row for record in records for row in record["rows"]]
     columns = list(dict.fromkeys(column for row in rows for column in row))
     print(markdown_table(columns, [[row.get(column, "") for column in columns] for row in rows], decimals=2))
@@ -111,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(bool(faults))
 
 
-def _in_namespaces(case: str, seconds: float) -> dict[str, Any]:
+def _in_namespaces(case: str, seconds: float, transport: str) -> dict[str, Any]:
     """Measure a case in namespaces of its own."""
     command = [
         *hosts.UNSHARE,
@@ -121,8 +131,11 @@ def _in_namespaces(case: str, seconds: float) -> dict[str, Any]:
         "--inside",
         case,
         f"--seconds={seconds}",
+        f"--transport={transport}",
     ]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("ROS_", "CYCLONEDDS_"))}
+    if transport == "ros":  # with static peers, no other hosts are sought
+        environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         raise RuntimeError(f"{case}: {done.stderr[-2000:]}")
@@ -130,18 +143,19 @@ def _in_namespaces(case: str, seconds: float) -> dict[str, Any]:
     return record
 
 
-def _measure(name: str, seconds: float) -> dict[str, Any]:
+def _measure(name: str, seconds: float, transport: str) -> dict[str, Any]:
     os.environ["ROS_DOMAIN_ID"] = _DOMAIN
+    command = partial(_command, transport)
     if name == "two_cameras":
-        return _two_cameras(seconds)
+        return _two_cameras(seconds, command)
     with hosts.two_hosts() as cable:
         cable.count_multicast()
         if name == "strangers":
-            return _strangers(cable, seconds)
-        return _two_machines(name, CASES[name], cable, seconds)
+            return _strangers(cable, seconds, command)
+        return _two_machines(name, CASES[name], cable, seconds, command)
 
 
-def _two_machines(name: str, case: Case, cable: hosts.Cable, seconds: float) -> dict[str, Any]:
+def _two_machines(name: str, case: Case, cable: hosts.Cable, seconds: float, command: Command) -> dict[str, Any]:
     if case.megabit_per_second:
         cable.limit(case.megabit_per_second)
     if case.loss:
@@ -149,10 +163,10 @@ def _two_machines(name: str, case: Case, cable: hosts.Cable, seconds: float) -> 
     os.environ["ROS_STATIC_PEERS"] = hosts.THERE
     transport = "compressed" if case.compressed else "raw"
     node = ("node", *_set(*_NODE, f"node.image_transport={transport}", *case.node, *case.both))
-    with _participant() as here, _command(*node):
+    with _participant() as here, command(*node):
         heard = Heard(here, "", (320, 240))
         _spin(here, partial(_is_ready, heard), "the node is ready")
-        with _command(
+        with command(
             "camera", *_set(*_CAMERA, *case.both), prefix=cable.there, environment={"ROS_STATIC_PEERS": hosts.HERE}
         ):
             if case.most_lost < 1.0:
@@ -169,12 +183,12 @@ def _two_machines(name: str, case: Case, cable: hosts.Cable, seconds: float) -> 
     return {"rows": [{"case": case.text, **row, "Mbit/s": round(megabit, 1)}], "faults": faults}
 
 
-def _strangers(cable: hosts.Cable, seconds: float) -> dict[str, Any]:
+def _strangers(cable: hosts.Cable, seconds: float, command: Command) -> dict[str, Any]:
     """Without static peers nothing may pass."""
-    with _participant() as here, _command("node", *_set(*_NODE)):
+    with _participant() as here, command("node", *_set(*_NODE)):
         heard = Heard(here, "", (320, 240))
         _spin(here, partial(_is_ready, heard), "the node is ready")
-        with _command("camera", *_set(*_CAMERA), prefix=cable.there):
+        with command("camera", *_set(*_CAMERA), prefix=cable.there):
             before = cable.received_bytes()
             _spin_for(here, seconds)
             received = cable.received_bytes() - before
@@ -185,7 +199,7 @@ def _strangers(cable: hosts.Cable, seconds: float) -> dict[str, Any]:
     return {"rows": [{**row, "Mbit/s": round(received / _MEGABIT / seconds, 1)}], "faults": faults}
 
 
-def _two_cameras(seconds: float) -> dict[str, Any]:
+def _two_cameras(seconds: float, command: Command) -> dict[str, Any]:
     """Two cameras and two depth nodes of one host in namespaces, each node at its share of the cores."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     share = max(1, usable_cores() // len(SIZES))
@@ -194,14 +208,14 @@ def _two_cameras(seconds: float) -> dict[str, Any]:
         nodes: dict[str, psutil.Process] = {}
         for namespace, size in SIZES.items():
             settings = _set(*_NODE, f"processing.threads={share}")
-            process = stack.enter_context(_command("node", "--namespace", namespace, *settings))
+            process = stack.enter_context(command("node", "--namespace", namespace, *settings))
             nodes[namespace] = psutil.Process(process.pid)
             width, _, height = size.partition("x")
             each[namespace] = Heard(here, namespace, (int(width), int(height)))
         for namespace, heard in each.items():
             _spin(here, partial(_is_ready, heard), f"the node of {namespace} is ready")
         for namespace, size in SIZES.items():
-            stack.enter_context(_command("camera", "--namespace", namespace, "--size", size, *_set(*_CAMERA)))
+            stack.enter_context(command("camera", "--namespace", namespace, "--size", size, *_set(*_CAMERA)))
         for namespace, heard in each.items():
             _spin(here, partial(_has_depth, heard), f"{namespace} has depth")
         _spin_for(here, _WARM_S)
@@ -265,11 +279,13 @@ def _set(*settings: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _command(*words: str, prefix: Sequence[str] = (), environment: dict[str, str] | None = None) -> Iterator[Any]:
-    """Run `dfs WORDS` on DDS, perhaps on the other host; its lines are shown if it fails."""
+def _command(
+    transport: str, *words: str, prefix: Sequence[str] = (), environment: dict[str, str] | None = None
+) -> Iterator[Any]:
+    """Run `dfs WORDS` on a transport, perhaps on the other host; its lines are shown if it fails."""
     lines: list[str] = []
     variables = [f"{name}={value}" for name, value in (environment or {}).items()]
-    command = [*prefix, "env", *variables, sys.executable, "-m", "dfs_ros.cli.main", *words, "--transport", "dds"]
+    command = [*prefix, "env", *variables, sys.executable, "-m", "dfs_ros.cli.main", *words, "--transport", transport]
     try:
         with running(command, lines) as process:
             yield process

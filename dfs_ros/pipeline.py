@@ -175,9 +175,9 @@ def estimate(
         diopters, spread, apart, confidence, ends, least = steps.download(infer(aligned, depths_m, config, steps))
     rounds = config.alignment.rounds * (MOVING_ROUNDS if isinstance(aligned.stack, MovingStack) else 1)
     for _ in range(rounds):
-        was_wrong = True
+        again = True
         if isinstance(aligned.stack, MovingStack):
-            aligned, moved, was_wrong = steps.follow_closer(aligned, diopters, config)
+            aligned, moved, again = steps.follow_closer(aligned, diopters, config)
         else:
             aligned, moved = steps.realign(working, aligned, diopters, config)
         if not moved:
@@ -186,7 +186,7 @@ def estimate(
             scene_range = steps.find_range(aligned, search_range(aligned.stack, config), config)
             depths_m = hypotheses_in(scene_range, aligned.stack, config)
         diopters, spread, apart, confidence, ends, least = steps.download(infer(aligned, depths_m, config, steps))
-        if not was_wrong:
+        if not again:
             break
     unstated, contradiction = config.lens.focus_sigma_diopters, aperture.contradiction
     doubt = LensDoubt.of(aligned.stack, aperture.depth_sigma, unstated, contradiction)

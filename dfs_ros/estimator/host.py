@@ -145,8 +145,9 @@ class HostSteps:
     def follow_closer(self, aligned: AlignedStack, diopters: Image, config: Config) -> tuple[AlignedStack, bool, bool]:
         """Correct motion, gains and the aperture of a single stack by a first inverse depth.
 
-        And whether anything changed, and whether the positions were so wrong that the inverse depth was, too, so that a
-        better one may correct them again.
+        And whether anything changed, and whether a better inverse depth is to correct them again: that of a single
+        stack, or where the positions were so wrong that the inverse depth was, too. Else sweeps of one camera go on
+        from each other.
         """
         stack = followed_stack(aligned)
         if not stack.positions_m.any():
@@ -163,7 +164,7 @@ class HostSteps:
         correction = log_scale_between(stack, better)
         if tracker is not None:
             tracker.note(correction)
-        return found, True, abs(correction) > WRONG_LOG_SCALE
+        return found, True, tracker is None or abs(correction) > WRONG_LOG_SCALE
 
     def realign(
         self, stack: FocalStack, aligned: AlignedStack, diopters: Image, config: Config

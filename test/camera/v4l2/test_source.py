@@ -166,7 +166,7 @@ def test_the_camera_describes_itself(bench: Bench) -> None:
 
 def test_a_calibrated_lens_gives_focus_scale_lens_and_intrinsics(bench: Bench) -> None:
     names = ("fx_px", "cx_px", "cy_px", "k1", "k2", "breathing1", "breathing2", "focus0", "focus1", "focus2")
-    values = np.array([60.0, 32.0, 23.0, 0.1, 0.0, 0.02, 0.0, 2.5, 2.5, 0.0, 0.08, 0, 0, 0, 0.002, 0, 0.3, 0.1])
+    values = np.array([60.0, 32.0, 23.0, 0.1, 0.0, 0.02, 0.0, 2.5, 2.5, 0.0, 0.08, 0, 0, 0, 0.002, 0, 0.3, 0.1, 0])
     covariance = np.diag(np.full(len(values), 1e-8))
     covariance[7, 7] = 0.05**2
     assert PARAMETERS[: len(names)] == names

@@ -193,7 +193,9 @@ def test_images_that_wobble_say_less_of_places() -> None:
     assert abs(fit.lens[0] - TRUTH[0]) < 2.5 * sigma[0]
     error, stated = focus_error(calibration_of(fit, BOARD, "dac"), true_values(LENS, RAWS))
     assert np.sqrt(np.mean((error / stated) ** 2)) < 2.5
-    assert np.abs(error).max() < 0.6 and stated.max() < 0.8  # dioptres
+    # Dioptres: over the range, and at its ends, where little is known and said to be.
+    assert np.sqrt(np.mean(error**2)) < 0.2
+    assert np.abs(error).max() < stated.max() < 0.45
 
 
 def test_wrong_input_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,8 +72,10 @@ def set_aside(folder: Path, names: Collection[str]) -> Iterator[Callable[[], Non
     """Move files out of a folder; they are removed after the block, unless the function given puts them back."""
     with Staging(_home(folder), folder.name) as staging:
         staging.content.mkdir()
+        staging.plan(names, folder)  # back again, if this is interrupted
         for name in names:
             (folder / name).replace(staging.content / name)
+        staging.forget_plan()
         yield lambda: staging.move(names, folder)
 
 

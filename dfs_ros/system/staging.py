@@ -1,7 +1,8 @@
 """Locked folders for unpublished content: `.NAME.TOKEN.part/NAME` beside its destination.
 
-The writer holds an flock on the folder, which ends with its process. A folder without a holder was left by a dead
-writer: it is removed by the next writer beside it, after the moves that its journal lists are finished.
+The writer removes its folder also after Ctrl-C. It holds an flock on it, which ends with its process: a folder without
+a holder was left by a dead writer, and the next writer beside it removes it. The moves that its journal lists are
+finished before.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from weakref import finalize
 
 from dfs_ros.system.tracebacks import keep_traceback
 
@@ -42,15 +44,18 @@ class Staging:
         with one_at_a_time(home):  # none takes it for abandoned before it is locked
             _remove_abandoned(home)
             self.folder = home / f".{name}.{secrets.token_hex(4)}{_SUFFIX}"
+            # Ctrl-C can come between any two steps, those of `close` too: then this is done with the object, or at exit
+            self._closing = finalize(self, _close, self.folder)
             self.folder.mkdir()
-            self._lock = os.open(self.folder, os.O_RDONLY)
-            take_lock(self._lock)
+            self._lock = _Opened(self.folder)
+            take_lock(self._lock.descriptor)
         self.content = self.folder / name
 
     def close(self) -> None:
-        """Remove the folder with its content, and unlock it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        os.close(self._lock)
+        """Finish the moves that were begun, remove the folder with the rest of its content, and unlock it."""
+        _close(self.folder)
+        self._closing.detach()
+        self._lock.close()
 
     def move(self, names: Iterable[str], into: Path) -> None:
         """Move entries of `content` into a folder, one by one; after a kill the next writer finishes it."""
@@ -67,11 +72,26 @@ class Staging:
         flush(journal)
         flush(self.folder)
 
+    def forget_plan(self) -> None:
+        """Remove the journal."""
+        (self.folder / _JOURNAL).unlink()
+
     def __enter__(self) -> Staging:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _close(folder: Path) -> None:
+    if not folder.exists():
+        return
+    try:
+        _finish_moves(folder)
+        shutil.rmtree(folder)
+    except OSError as error:
+        keep_traceback(error)
+        _log.warning("%s: cannot be removed: %s; the next writer beside it tries again", folder, error)
 
 
 def remove_abandoned(home: Path) -> None:
@@ -81,7 +101,7 @@ def remove_abandoned(home: Path) -> None:
 
 
 def _remove_abandoned(home: Path) -> None:
-    for left in [home / entry.name for entry in os.scandir(home) if _NAME.fullmatch(entry.name)]:
+    for left in [path for path in home.iterdir() if _NAME.fullmatch(path.name)]:
         try:
             descriptor = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError:  # gone, or no folder of ours
@@ -132,12 +152,20 @@ def exchange(one: Path, other: Path) -> bool:
 @contextmanager
 def one_at_a_time(folder: Path) -> Iterator[None]:
     """Block in which no other process publishes in a folder, or starts to; waits for its turn."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    opened = _Opened(folder)
     try:
-        take_lock(descriptor)
+        take_lock(opened.descriptor)
         yield
     finally:
-        os.close(descriptor)
+        opened.close()
+
+
+class _Opened:
+    """Descriptor of a folder. It is closed with the object if Ctrl-C comes before `close`: no lock outlives it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.descriptor = os.open(folder, os.O_RDONLY)
+        self.close = finalize(self, os.close, self.descriptor)
 
 
 def take_lock(descriptor: int) -> None:

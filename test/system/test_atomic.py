@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -198,6 +202,78 @@ def test_killed_at_any_step_a_folder_is_old_or_new(tmp_path: Path, way: str) -> 
         assert contents(folder).items() >= MINE.items(), number
         seen.append(published(folder) == NEW)
     assert seen == sorted(seen) and len(seen) > 20 and not seen[10] and seen[-1]
+
+
+# -- interrupted -------------------------------------------------------------------------------------------------------
+
+
+def interrupted(publish: Callable[[], None], at: int) -> bool:
+    """Call a function; KeyboardInterrupt at the numbered line of the modules. False if it ends before."""
+    left = at
+
+    def step(frame: FrameType, event: str, _: object) -> Callable[..., object] | None:
+        nonlocal left
+        if frame.f_code.co_filename not in (atomic.__file__, staging.__file__):
+            return None
+        if event == "line":
+            left -= 1
+            if left == 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return step
+
+    traced = sys.gettrace()
+    sys.settrace(step)
+    try:
+        publish()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(traced)
+    return False
+
+
+@pytest.mark.parametrize("way", ["exchange", "file by file"])
+def test_interrupted_at_any_line_a_folder_is_old_or_new(
+    tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if way != "exchange":
+        monkeypatch.setattr(atomic, "exchange", lambda one, other: False)
+    folder = tmp_path / "out"
+
+    def publish() -> None:
+        with staged(folder, last="mark", replaced=["stale"]) as new:
+            for name in ("a", "b", "mark"):
+                (new / name).write_text("new")
+
+    seen = []
+    for at in itertools.count(1):
+        shutil.rmtree(folder, ignore_errors=True)
+        for name in ("a", "mark", "stale", "mine", "deep/mine"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text("old")
+        if not interrupted(publish, at):
+            break
+        assert [p.name for p in tmp_path.iterdir()] == ["out"], at
+        assert published(folder) in (OLD, NEW), (at, published(folder))
+        assert contents(folder).items() >= MINE.items(), at
+        seen.append(published(folder) == NEW)
+    assert seen == sorted(seen) and len(seen) > 100 and not seen[50] and seen[-1]
+
+
+def test_interrupted_at_any_line_what_is_set_aside_is_back_or_removed(tmp_path: Path) -> None:
+    def replace() -> None:
+        with set_aside(tmp_path, ["a", "b"]):
+            (tmp_path / "new").write_text("new")
+
+    for at in itertools.count(1):
+        for name in ("a", "b"):
+            (tmp_path / name).write_text("old")
+        (tmp_path / "new").unlink(missing_ok=True)
+        if not interrupted(replace, at):
+            break
+        assert set(contents(tmp_path)) in ({"a", "b"}, {"new"}, set()), at
+    assert contents(tmp_path) == {"new": "new"} and at > 30
 
 
 def test_what_a_living_writer_holds_stays(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import os
 import signal
 import sys
 
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy is imported: dfs_ros.system.cores
+
 import pytest
 from cuda_host import kernels
 from hypothesis import settings

@@ -37,10 +37,21 @@ def test_threads_that_spin_get_half_of_the_cores(
     assert cores.network_threads(5) == 5
 
 
-def test_what_the_user_chose_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+@pytest.mark.parametrize(
+    ("variable", "chosen", "otherwise"), [("OMP_WAIT_POLICY", "active", "passive"), ("OPENBLAS_NUM_THREADS", "2", "1")]
+)
+def test_what_the_user_chose_stays(
+    monkeypatch: pytest.MonkeyPatch, variable: str, chosen: str, otherwise: str
+) -> None:
+    monkeypatch.setenv(variable, chosen)
     cores.wait_asleep()
-    assert os.environ["OMP_WAIT_POLICY"] == "active"
-    monkeypatch.delenv("OMP_WAIT_POLICY")
+    assert os.environ[variable] == chosen
+    monkeypatch.delenv(variable)
     cores.wait_asleep()
-    assert os.environ["OMP_WAIT_POLICY"] == "passive"
+    assert os.environ[variable] == otherwise
+
+
+@pytest.mark.parametrize("module", ["dfs_ros.cli.main", "dfs_ros.cli.native", "dfs_ros.cli.ros_depth_node"])
+def test_programs_choose_before_numpy_is_imported(module: str) -> None:
+    code = f"import sys, {module}; print({{'numpy', 'torch', 'scipy'}} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

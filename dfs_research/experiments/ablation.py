@@ -174,9 +174,7 @@ def _errors(misfit: Volume, step: Step, rendered: RenderedStack, depths_m: NDArr
     smoothed = regularization.guided_filter(
         energy, guide, settings.guided_radius_px, settings.guided_eps, threads=threads
     )
-    optimised = regularization.semi_global_at_half(
-        smoothed, guide, settings.smoothness, settings.edge_contrast, threads=threads
-    )
+    optimised = regularization.semi_global_at_half(smoothed, guide, settings.smoothness, settings.edge_contrast)
     found = 1.0 / at_index(1.0 / depths_m, regularization.minimum_with_offset(optimised))
     raw = depths_m[misfit.argmin(axis=0)]
     return metrics.abs_rel(raw, rendered.depth_m), metrics.abs_rel(found, rendered.depth_m)

@@ -7,7 +7,7 @@ volume: the spectra of the stack, and for each thread the arrays of one hypothes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -19,7 +19,7 @@ from dfs_ros.cost_volume import fourier
 from dfs_ros.cost_volume.halving import half_size, halved
 from dfs_ros.cost_volume.problem import Problem, noise_gain
 from dfs_ros.cost_volume.spectra import Spectra, SpectraCache, stack_spectra
-from dfs_ros.cost_volume.transfer import TransferFunctions
+from dfs_ros.cost_volume.transfer import TransferFunctions, doubled, times
 from dfs_ros.system.cores import usable_cores
 
 Real = NDArray[np.float32]
@@ -80,12 +80,12 @@ def _wiener_slice(problem: Problem, spectra: Spectra, transfer: TransferFunction
     quadrants = transfer.quadrants(d)
     denominator = quadrants * quadrants
     denominator += np.float32(cost.eps) * transfer.laplacian_squared
-    wiener = transfer.expanded(quadrants / denominator)
+    wiener = doubled(quadrants / denominator)
     # Sums of the differences to the first image and of their squares: no deblurred image is kept.
-    first = to_pixels(wiener[0] * spectra[0], problem)
+    first = to_pixels(times(wiener[0], spectra[0]), problem)
     total, squares, product = np.zeros_like(first), np.zeros_like(first), np.empty_like(spectra[0])
     for w, spectrum in zip(wiener[1:], spectra[1:], strict=True):
-        x = to_pixels(np.multiply(w, spectrum, out=product), problem)
+        x = to_pixels(times(w, spectrum, product), problem)
         x -= first
         total += x
         for plane, sum_of_squares in zip(x, squares, strict=True):
@@ -107,28 +107,38 @@ def _wiener_slice(problem: Problem, spectra: Spectra, transfer: TransferFunction
 
 def _residual_slice(problem: Problem, spectra: Spectra, transfer: TransferFunctions, d: int, out: Real) -> None:
     """Misfit of one sharp image, re-blurred for every focus setting."""
-    x, k = joint_sharp_spectrum(problem, spectra, transfer, d)
     energy = np.zeros(problem.stack.size, np.float32)
-    residual = np.empty_like(x)
-    for k_f, spectrum in zip(k, spectra, strict=True):
-        np.multiply(k_f, x, out=residual)
-        np.subtract(spectrum, residual, out=residual)
+    for residual in residuals(problem, spectra, transfer, d):
         for plane in to_pixels(residual, problem):
             cv2.accumulateSquare(plane, energy)
     gaussian(energy, problem.cost.window_sigma_px, out)
 
 
-def joint_sharp_spectrum(problem: Problem, spectra: Spectra, transfer: TransferFunctions, d: int) -> tuple[Real, Real]:
-    """Joint sharp spectrum ``sum_f k_f Y_f / (sum_f k_f^2 + eps)``, and the k_f.
+def residuals(problem: Problem, spectra: Spectra, transfer: TransferFunctions, d: int) -> Iterator[Real]:
+    """Half spectra ``Y_f - k_f X`` of each image, in an array that may be overwritten."""
+    x, k = joint_sharp_spectrum(problem, spectra, transfer, d)
+    residual = np.empty_like(x)
+    for k_f, spectrum in zip(k, spectra, strict=True):
+        yield np.subtract(spectrum, times(k_f, x, residual), out=residual)
 
-    Half spectrum (C, H', 2 (W' // 2 + 1)) and (F, H', ...).
+
+def joint_sharp_spectrum(problem: Problem, spectra: Spectra, transfer: TransferFunctions, d: int) -> tuple[Real, Real]:
+    """Joint sharp spectrum ``X = sum_f k_f Y_f / (sum_f k_f^2 + eps)``, and the upper rows of the k_f.
+
+    Half spectrum (C, H', 2 (W' // 2 + 1)) and (F, H' // 2 + 1, ...).
     """
+    # Plain products: einsum holds Python's lock, and the other threads wait.
     quadrants = transfer.quadrants(d)
-    weight = 1.0 / (np.einsum("fhw,fhw->hw", quadrants, quadrants) + np.float32(problem.cost.eps))
-    k = transfer.expanded(quadrants)
-    x = np.einsum("fhw,fchw->chw", k, spectra)
-    x *= transfer.expanded(weight)
-    return x, k
+    total = np.full_like(quadrants[0], problem.cost.eps)
+    product = np.empty_like(total)
+    for quadrant in quadrants:
+        total += np.multiply(quadrant, quadrant, out=product)
+    k = doubled(quadrants)
+    x = times(k[0], spectra[0])
+    blurred = np.empty_like(x)
+    for k_f, spectrum in zip(k[1:], spectra[1:], strict=True):
+        x += times(k_f, spectrum, blurred)
+    return times(doubled(1.0 / total), x, x), k
 
 
 def to_pixels(spectrum: Real, problem: Problem) -> Real:

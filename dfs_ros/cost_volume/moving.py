@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from dfs_ros.alignment.moving import Border, MovingStack
-from dfs_ros.cost_volume.cpu import for_each, gaussian, to_pixels
+from dfs_ros.cost_volume.cpu import for_each, gaussian, residuals, to_pixels
 from dfs_ros.cost_volume.fourier import half_spectrum
 from dfs_ros.cost_volume.halving import half_size, halved
 from dfs_ros.cost_volume.problem import Problem, noise_gain, padding
@@ -154,14 +154,9 @@ def _shifted_mask(inside: NDArray[np.bool_], shift_px: Float, border: Border, si
 
 def _residual(problem: Problem, spectra: Real, transfer: TransferFunctions, d: int, seen: Real, gain: float) -> Real:
     """Misfit (H, W) of hypothesis d, over the frames that see a pixel."""
-    quadrants = transfer.quadrants(d)
-    weight = 1.0 / (np.einsum("fhw,fhw->hw", quadrants, quadrants) + np.float32(problem.cost.eps))
-    k = transfer.expanded(quadrants)
-    x = np.einsum("fhw,fchw->chw", k, spectra)
-    x *= transfer.expanded(weight)
     energy = np.zeros(problem.stack.size, np.float32)
-    for k_f, spectrum, mask in zip(k, spectra, seen, strict=True):
-        for plane in to_pixels(spectrum - k_f * x, problem):
+    for residual, mask in zip(residuals(problem, spectra, transfer, d), seen, strict=True):
+        for plane in to_pixels(residual, problem):
             cv2.accumulateSquare(plane, energy, mask=mask.astype(np.uint8))
     freedom = np.maximum(seen.sum(axis=0) + np.float32(gain - len(seen)), np.float32(_LEAST_SEEN))
     sigma = problem.cost.window_sigma_px

@@ -47,19 +47,6 @@ class TransferFunctions:
                 column[d] = self._quadrant(diameter)
         return np.stack([column[d] for column in self._kept])  # type: ignore[misc]
 
-    def expanded(self, quadrants: Real) -> Real:
-        """Half spectra (..., H', 2 (W' // 2 + 1)) from quadrants, every value twice.
-
-        Real and imaginary parts then need one plain multiplication.
-        """
-        rows, columns = self._quadrant_size
-        height = self._size[0]
-        whole = np.empty((*quadrants.shape[:-2], height, 2 * columns), np.float32)
-        whole[..., :rows, 0::2] = quadrants
-        whole[..., :rows, 1::2] = quadrants
-        whole[..., rows:, :] = whole[..., height - rows : 0 : -1, :]
-        return whole
-
     @functools.cached_property
     def laplacian_squared(self) -> Real:
         """|L|^2 of the Laplacian, float32 (H' // 2 + 1, W' // 2 + 1)."""
@@ -108,6 +95,26 @@ class TransferFunctions:
             np.cos(2 * np.pi * np.arange(n)[:, None] * taps / size)
             for n, size in zip(self._quadrant_size, self._size, strict=True)
         ]
+
+
+def doubled(quadrants: Real) -> Real:
+    """Upper rows of half spectra (..., H' // 2 + 1, 2 (W' // 2 + 1)) from quadrants, every value twice.
+
+    Real and imaginary parts then need one plain multiplication.
+    """
+    upper = np.empty((*quadrants.shape[:-1], 2 * quadrants.shape[-1]), np.float32)
+    upper[..., 0::2] = quadrants
+    upper[..., 1::2] = quadrants
+    return upper
+
+
+def times(upper: Real, spectrum: Real, out: Real | None = None) -> Real:
+    """Product of a symmetric transfer function, by its upper rows, and half spectra (C, H', 2 (W' // 2 + 1))."""
+    out = np.empty_like(spectrum) if out is None else out
+    rows, height = len(upper), spectrum.shape[-2]
+    np.multiply(upper, spectrum[:, :rows], out=out[:, :rows])
+    np.multiply(upper[height - rows : 0 : -1], spectrum[:, rows:], out=out[:, rows:])
+    return out
 
 
 class _Store:

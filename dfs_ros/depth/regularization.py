@@ -25,6 +25,8 @@ from dfs_ros.depth.parabola import vertex
 
 Volume = NDArray[np.float32]
 
+_WORTH_A_THREAD_PX = 40_000  # fewer are done before another thread has begun
+
 SIGMA_SCALE = 0.4
 """Calibration of this probability's sigma, for :func:`dfs_ros.depth.readout.read_out`: 68 % of errors on scenes kept
 for calibration and validation are within it.
@@ -36,13 +38,11 @@ def aggregated(energy: Volume, guide: NDArray[np.float32], config: Regularizatio
     return guided_filter(energy, guide, config.guided_radius_px, config.guided_eps, threads=threads)
 
 
-def optimized(
-    aggregated: Volume, guide: NDArray[np.float32], config: RegularizationConfig, *, threads: int = 1
-) -> Volume:
+def optimized(aggregated: Volume, guide: NDArray[np.float32], config: RegularizationConfig) -> Volume:
     """Semi-global matching, second step, (D, H, W); input of network or readout."""
     if config.smoothness == 0:
         return aggregated
-    return semi_global(aggregated, guide, config.smoothness, config.edge_contrast, threads=threads)
+    return semi_global(aggregated, guide, config.smoothness, config.edge_contrast)
 
 
 def smoothed_energy(energy: Volume, guide: NDArray[np.float32], config: RegularizationConfig) -> Volume:
@@ -74,40 +74,27 @@ def guided_filter(
         np.multiply(mean(a), guide, out=result[i])
         result[i] += mean(b)
 
-    _each(filter_slice, len(volume), threads)
+    _each(filter_slice, len(volume), threads if guide.size >= _WORTH_A_THREAD_PX else 1)
     return result
 
 
-def semi_global_at_half(
-    volume: Volume, guide: NDArray[np.float32], smoothness: float, edge_contrast: float, *, threads: int = 1
-) -> Volume:
+def semi_global_at_half(volume: Volume, guide: NDArray[np.float32], smoothness: float, edge_contrast: float) -> Volume:
     """Semi-global matching at half size; its change is enlarged and added to `volume`.
 
     As accurate as at full size for an aggregated volume, whose pixel-scale detail is along edges, which stay.
     """
     height, width = guide.shape
     half = ((width + 1) // 2, (height + 1) // 2)
-    reduced = np.empty((len(volume), *half[::-1]), np.float32)
-    result = np.empty_like(volume)
-
-    def reduce(i: int) -> None:
-        cv2.resize(volume[i], half, dst=reduced[i], interpolation=cv2.INTER_AREA)
-
-    def add_enlarged(i: int) -> None:
-        change[i] -= reduced[i]
-        cv2.resize(change[i], (width, height), dst=result[i], interpolation=cv2.INTER_LINEAR)
-        result[i] += volume[i]
-
-    _each(reduce, len(volume), threads)
+    reduced = np.stack([cv2.resize(plane, half, interpolation=cv2.INTER_AREA) for plane in volume])
     guide = np.asarray(cv2.resize(guide, half, interpolation=cv2.INTER_AREA), np.float32)
-    change = semi_global(reduced, guide, smoothness, edge_contrast, threads=threads)
-    _each(add_enlarged, len(volume), threads)
-    return result
+    change = semi_global(reduced, guide, smoothness, edge_contrast)
+    change -= reduced
+    result = np.stack([cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR) for plane in change])
+    result += volume
+    return np.asarray(result, np.float32)
 
 
-def semi_global(
-    volume: Volume, guide: NDArray[np.float32], smoothness: float, edge_contrast: float, *, threads: int = 1
-) -> Volume:
+def semi_global(volume: Volume, guide: NDArray[np.float32], smoothness: float, edge_contrast: float) -> Volume:
     """Semi-global matching: mean path cost over four directions.
 
     ``L(p, d) = C(p, d) + min(L(q, d), L(q, d +- 1) + P1, min L(q) + P2) - min L(q)``.
@@ -121,12 +108,8 @@ def semi_global(
     # Both ways of an axis run on one layout, the path first: rows as a view, columns as one copy.
     rows, columns = volume.transpose(1, 0, 2), np.ascontiguousarray(volume.transpose(2, 0, 1))
     sums = [np.empty(rows.shape, np.float32), np.empty(columns.shape, np.float32)]
-
-    def run_axis(axis: int) -> None:
-        costs, weights = ((rows, weights_y), (columns, weights_x))[axis]
-        _add_path_costs(costs, weights, smoothness, sums[axis])
-
-    _each(run_axis, 2, threads)
+    for costs, weights, total in zip((rows, columns), (weights_y, weights_x), sums, strict=True):
+        _add_path_costs(costs, weights, smoothness, total)
     total = np.ascontiguousarray(sums[0].transpose(1, 0, 2))
     total += sums[1].transpose(1, 2, 0)
     total *= np.float32(0.25)

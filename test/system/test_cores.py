@@ -40,9 +40,7 @@ def test_threads_that_spin_get_half_of_the_cores(
 @pytest.mark.parametrize(
     ("variable", "chosen", "otherwise"), [("OMP_WAIT_POLICY", "active", "passive"), ("OPENBLAS_NUM_THREADS", "2", "1")]
 )
-def test_what_the_user_chose_stays(
-    monkeypatch: pytest.MonkeyPatch, variable: str, chosen: str, otherwise: str
-) -> None:
+def test_what_the_user_chose_stays(monkeypatch: pytest.MonkeyPatch, variable: str, chosen: str, otherwise: str) -> None:
     monkeypatch.setenv(variable, chosen)
     cores.wait_asleep()
     assert os.environ[variable] == chosen

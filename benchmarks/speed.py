@@ -117,9 +117,9 @@ def skimage_volume(stack: FocalStack, depths_m: NDArray[np.float64], threads: in
     """`released` volume by `skimage.restoration.wiener`, for each image and colour; threaded hypotheses."""
     from skimage.restoration import wiener
 
-    from dfs_ros.cost_volume.cpu import for_each
     from dfs_ros.cost_volume.problem import make_problem
     from dfs_ros.cost_volume.reference import table_psf
+    from dfs_ros.system.cores import for_each, usable_cores
 
     cost = CostConfig(method="released", max_coc_px=_MAX_COC_PX).resolved()
     coc_px = make_problem(stack, depths_m, cost).coc_px
@@ -137,7 +137,7 @@ def skimage_volume(stack: FocalStack, depths_m: NDArray[np.float64], threads: in
         variance = ndimage.gaussian_filter(((sharp - mean) ** 2).mean(axis=0), cost.window_sigma_px)
         volume[d] = np.sqrt(variance).sum(axis=-1)
 
-    for_each(fill, len(depths_m), threads)
+    for_each(fill, len(depths_m), threads or usable_cores())
     return volume
 
 

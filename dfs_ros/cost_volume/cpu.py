@@ -7,8 +7,7 @@ volume: the spectra of the stack, and for each thread the arrays of one hypothes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Hashable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -20,7 +19,7 @@ from dfs_ros.cost_volume.halving import half_size, halved
 from dfs_ros.cost_volume.problem import Problem, noise_gain
 from dfs_ros.cost_volume.spectra import Spectra, SpectraCache, stack_spectra
 from dfs_ros.cost_volume.transfer import TransferFunctions, doubled, times
-from dfs_ros.system.cores import usable_cores
+from dfs_ros.system.cores import for_each, threads_for
 
 Real = NDArray[np.float32]
 
@@ -50,28 +49,8 @@ def cost_volume(
         if gains is not None:
             volume[d] /= gains[d]
 
-    for_each(fill_hypothesis, len(volume), threads)
+    for_each(fill_hypothesis, len(volume), threads_for(size[0] * size[1], threads))
     return volume
-
-
-def for_each(work: Callable[[int], None], count: int, threads: int = 0) -> None:
-    """Do ``work(0) ... work(count - 1)`` on `threads` threads (0 = the cores this process may use).
-
-    The first error, or Ctrl-C, cancels all pending work and is raised.
-    """
-    if threads <= 0:
-        threads = usable_cores()
-    if threads == 1 or count == 1:
-        for index in range(count):
-            work(index)
-        return
-    with ThreadPoolExecutor(min(threads, count)) as pool:
-        try:
-            for future in [pool.submit(work, index) for index in range(count)]:
-                future.result()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
 
 
 def _wiener_slice(problem: Problem, spectra: Spectra, transfer: TransferFunctions, d: int, out: Real) -> None:

@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from dfs_ros.alignment.moving import Border, MovingStack
-from dfs_ros.cost_volume.cpu import for_each, gaussian, residuals, to_pixels
+from dfs_ros.cost_volume.cpu import gaussian, residuals, to_pixels
 from dfs_ros.cost_volume.fourier import half_spectrum
 from dfs_ros.cost_volume.halving import half_size, halved
 from dfs_ros.cost_volume.problem import Problem, noise_gain, padding
 from dfs_ros.cost_volume.reference import transfer_function
 from dfs_ros.cost_volume.transfer import TransferFunctions
+from dfs_ros.system.cores import for_each, threads_for
 
 Real = NDArray[np.float32]
 Float = NDArray[np.float64]
@@ -85,7 +86,7 @@ def cost_volume(problem: Problem, threads: int = 0, half: bool = False) -> Real:
             misfit = _residual(problem, moved, transfer, d, seen, float(gains[d]))
             volume[d] = halved(misfit) if half else misfit
 
-        for_each(fill, len(slab), threads)
+        for_each(fill, len(slab), threads_for(stack.size[0] * stack.size[1], threads))
     return volume
 
 

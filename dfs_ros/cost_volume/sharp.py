@@ -10,11 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from dfs_ros.config import CostConfig
-from dfs_ros.cost_volume.cpu import for_each, joint_sharp_spectrum, to_pixels
+from dfs_ros.cost_volume.cpu import joint_sharp_spectrum, to_pixels
 from dfs_ros.cost_volume.problem import make_problem
 from dfs_ros.cost_volume.spectra import stack_spectra
 from dfs_ros.cost_volume.transfer import TransferFunctions
 from dfs_ros.optics.srgb import encode_linear
+from dfs_ros.system.cores import for_each, threads_for
 from dfs_ros.types import FocalStack
 
 LEVELS = 12
@@ -70,7 +71,7 @@ def all_in_focus(
         with adding:
             np.add(linear, sharp, out=linear)
 
-    for_each(add_level, len(levels), threads)
+    for_each(add_level, len(levels), threads_for(diopters.size, threads))
     image = encode_linear(np.moveaxis(linear, 0, -1), problem.cost.transfer_curve)
     return np.ascontiguousarray(np.broadcast_to(image, (*stack.size, 3)))
 

@@ -12,8 +12,6 @@ The result is a probability over the hypotheses (softmax of the negative energy)
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cv2
@@ -22,10 +20,9 @@ from numpy.typing import NDArray
 
 from dfs_ros.config import RegularizationConfig
 from dfs_ros.depth.parabola import vertex
+from dfs_ros.system.cores import for_each, threads_for
 
 Volume = NDArray[np.float32]
-
-_WORTH_A_THREAD_PX = 40_000  # fewer are done before another thread has begun
 
 SIGMA_SCALE = 0.4
 """Calibration of this probability's sigma, for :func:`dfs_ros.depth.readout.read_out`: 68 % of errors on scenes kept
@@ -74,7 +71,7 @@ def guided_filter(
         np.multiply(mean(a), guide, out=result[i])
         result[i] += mean(b)
 
-    _each(filter_slice, len(volume), threads if guide.size >= _WORTH_A_THREAD_PX else 1)
+    for_each(filter_slice, len(volume), threads_for(guide.size, threads))
     return result
 
 
@@ -146,15 +143,6 @@ def _add_path_costs(costs: Volume, weights: NDArray[np.float32], smoothness: flo
         else:
             total[there] += path[0]
             total[back] += path[1]
-
-
-def _each(work: Callable[[int], None], count: int, threads: int) -> None:
-    if threads <= 1:
-        for i in range(count):
-            work(i)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, range(count)))
 
 
 def minimum_with_offset(energy: Volume) -> NDArray[np.float32]:

@@ -1,16 +1,45 @@
-"""Processor cores: usable number, and waiting of threads."""
+"""Processor cores: usable number, work shared among them, and waiting of threads."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 _WAITING = "OMP_WAIT_POLICY"
 _PRODUCTS = "OPENBLAS_NUM_THREADS"
+_WORTH_A_THREAD_PX = 30_000
 
 
 def usable_cores() -> int:
     """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_for(pixels: int, wanted: int = 0) -> int:
+    """Threads that share planes of so many pixels: `wanted`, or for 0 all cores; one if the planes are small.
+
+    Two threads that wait for Python's lock between short operations take twice as long as one.
+    """
+    return (wanted or usable_cores()) if pixels >= _WORTH_A_THREAD_PX else 1
+
+
+def for_each(work: Callable[[int], None], count: int, threads: int) -> None:
+    """Do ``work(0) ... work(count - 1)`` on `threads` threads.
+
+    The first error, or Ctrl-C, cancels all pending work and is raised.
+    """
+    if threads == 1 or count == 1:
+        for index in range(count):
+            work(index)
+        return
+    with ThreadPoolExecutor(min(threads, count)) as pool:
+        try:
+            for future in [pool.submit(work, index) for index in range(count)]:
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
 
 
 def wait_asleep() -> None:

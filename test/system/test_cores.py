@@ -53,3 +53,18 @@ def test_what_the_user_chose_stays(monkeypatch: pytest.MonkeyPatch, variable: st
 def test_programs_choose_before_numpy_is_imported(module: str) -> None:
     code = f"import sys, {module}; print({{'numpy', 'torch', 'scipy'}} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_small_planes_get_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores, "usable_cores", lambda: 8)
+    assert [cores.threads_for(60 * 80, wanted) for wanted in (0, 4)] == [1, 1]
+    assert [cores.threads_for(240 * 320, wanted) for wanted in (0, 4)] == [8, 4]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_each_is_done_and_the_first_error_is_raised(threads: int) -> None:
+    done: list[int] = []
+    cores.for_each(done.append, 20, threads)
+    assert sorted(done) == list(range(20))
+    with pytest.raises(ZeroDivisionError):
+        cores.for_each(lambda i: 1 // (i - 3), 20, threads)  # type: ignore[arg-type, return-value]

@@ -30,6 +30,7 @@ from dfs_ros.system.cores import for_each, threads_for
 
 Real = NDArray[np.float32]
 Float = NDArray[np.float64]
+Masks = NDArray[np.uint8]
 
 _FORWARD_PX = 0.1  # what forward motion may leave at the corners, at the ends of a slab
 _WIDEST_BORDER_PX = 64
@@ -72,17 +73,17 @@ def cost_volume(problem: Problem, threads: int = 0, half: bool = False) -> Real:
         inverse = 1.0 / problem.depths_m[slab]
         middle = float(inverse[0] + inverse[-1]) / 2.0
         planes, inside = stack.seen(linear, middle, problem.pad_px)
-        spectra = half_spectrum(planes)
+        spectra, masks = half_spectrum(planes), inside.view(np.uint8)
         slope = px_per_diopter(stack, middle)
 
         def fill(
-            k: int, slab: NDArray[np.intp] = slab, inside: NDArray[np.bool_] = inside, middle: float = middle,
+            k: int, slab: NDArray[np.intp] = slab, masks: Masks = masks, middle: float = middle,
             spectra: NDArray[np.complex64] = spectra, slope: Float = slope,
         ) -> None:  # fmt: skip
             d = int(slab[k])
             shift = slope * (1.0 / problem.depths_m[d] - middle)
             moved = _shifted(spectra, shift, problem.padded_size)
-            seen = _shifted_mask(inside, shift, problem.pad_px, stack.size)
+            seen = _shifted_masks(masks, shift, problem.pad_px, stack.size)
             misfit = _residual(problem, moved, transfer, d, seen, float(gains[d]))
             volume[d] = halved(misfit) if half else misfit
 
@@ -143,23 +144,31 @@ def _shifted(spectra: NDArray[np.complex64], shift_px: Float, size: tuple[int, i
     return np.asarray(moved.view(np.float32))
 
 
-def _shifted_mask(inside: NDArray[np.bool_], shift_px: Float, border: Border, size: tuple[int, int]) -> Real:
-    (top, _), (left, _) = border
-    seen = np.empty((len(inside), *size), np.float32)
-    for mask, (x, y), out in zip(inside, shift_px, seen, strict=True):
-        matrix = np.array([[1.0, 0.0, left - x], [0.0, 1.0, top - y]])
-        flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-        out[:] = cv2.warpAffine(mask.astype(np.uint8), matrix, size[::-1], flags=flags, borderValue=0)
+def _shifted_masks(inside: Masks, shift_px: Float, border: Border, size: tuple[int, int]) -> Masks:
+    """Masks (F, H, W) of planes sampled at x - shift, to the nearest pixel."""
+    (top, bottom), (left, right) = border
+    seen = np.zeros((len(inside), *size), np.uint8)
+    for mask, (x, y), out in zip(inside, np.rint(shift_px).astype(int), seen, strict=True):
+        # Rows and columns whose place lies within the mask, which is wider by the border.
+        rows = _clipped(y - top, size[0] + bottom + y, size[0])
+        columns = _clipped(x - left, size[1] + right + x, size[1])
+        down, across = top - y, left - x
+        out[rows, columns] = mask[rows.start + down : rows.stop + down, columns.start + across : columns.stop + across]
     return seen
 
 
-def _residual(problem: Problem, spectra: Real, transfer: TransferFunctions, d: int, seen: Real, gain: float) -> Real:
+def _clipped(start: int, stop: int, length: int) -> slice:
+    start = min(max(start, 0), length)
+    return slice(start, max(min(stop, length), start))
+
+
+def _residual(problem: Problem, spectra: Real, transfer: TransferFunctions, d: int, seen: Masks, gain: float) -> Real:
     """Misfit (H, W) of hypothesis d, over the frames that see a pixel."""
     energy = np.zeros(problem.stack.size, np.float32)
     for residual, mask in zip(residuals(problem, spectra, transfer, d), seen, strict=True):
         for plane in to_pixels(residual, problem):
-            cv2.accumulateSquare(plane, energy, mask=mask.astype(np.uint8))
-    freedom = np.maximum(seen.sum(axis=0) + np.float32(gain - len(seen)), np.float32(_LEAST_SEEN))
+            cv2.accumulateSquare(plane, energy, mask=mask)
+    freedom = np.maximum(seen.sum(axis=0, dtype=np.float32) + np.float32(gain - len(seen)), np.float32(_LEAST_SEEN))
     sigma = problem.cost.window_sigma_px
     return _windowed32(energy, sigma) / _windowed32(freedom, sigma)
 

@@ -17,6 +17,7 @@ optimize      semi-global matching, which favours smooth surfaces               
 decide        probability over the hypotheses, by the network or without        network/, depth/regularization.py
 read out      probability -> inverse depth and its standard deviation           depth/readout.py
 enlarge       full size again                                                   cost_volume/halving.py
+fill          pixels that too few frames see, from the nearest that they see    depth/unseen.py
 doubt         what lens and focus scale are worth, added to sigma               depth/doubt.py
 select        NaN for pixels without reliable depth              depth/confidence.py, texture.py, extrapolation.py
               or that no pose explains, as of a moving hand      consistency/unexplained.py
@@ -55,6 +56,7 @@ from dfs_ros.depth.scene_range import (
     surroundings,
     widest_blur_px,
 )
+from dfs_ros.depth.unseen import as_nearest_seen
 from dfs_ros.types import FocalStack, opened, reduced
 
 MOVING_ROUNDS = 2
@@ -194,6 +196,7 @@ def estimate(
     diopters, ends = of_scene(by_blur, ends, aligned.stack, config)
     local_diopters = steps.sigma(spread, apart, aligned)
     local_diopters = np.hypot(local_diopters, extrapolation_sigma(by_blur, aligned.stack))
+    diopters, local_diopters = as_nearest_seen(diopters, local_diopters, aligned.valid)
     depth_m = 1.0 / diopters
     beyond = beyond_px(by_blur, aligned.stack)
     gain = steps.gain(beyond, least, confidence, aligned.stack, config)

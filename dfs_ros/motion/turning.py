@@ -10,7 +10,7 @@ import numpy as np
 
 from dfs_ros.alignment.align import AlignedStack
 from dfs_ros.alignment.moving import View
-from dfs_ros.motion.views import LEAST_FRAMES, moving
+from dfs_ros.motion.views import LEAST_FRAMES, LEAST_PARALLAX_PX, moving
 from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.types import FocalStack
 
@@ -24,8 +24,8 @@ def is_cut(aligned: AlignedStack) -> bool:
     Of three frames too few are left there: depth at the edges is worse then.
     """
     motions = [aligned.estimates[i].motion for i in aligned.kept]
-    local = any(motion.local is not None for motion in motions)
     height, width = aligned.stack.size
+    local = max(motion.local_rms for motion in motions) * max(height, width) / 2.0 > LEAST_PARALLAX_PX
     shifted = float((np.ptp([motion.shift_px for motion in motions], axis=0) / (width, height)).sum())
     if shifted < _LEAST_SHIFTED:
         return False

@@ -39,7 +39,7 @@ class ProcessingConfig:
         "Device of cost volume and network; auto: a CUDA GPU where it can be used, otherwise the CPU",
         choices=("auto", "cpu", "cuda"),
     )
-    threads: int = setting(0, "Number of CPU threads; 0: one for each available core", low=0, high=256)
+    threads: int = setting(0, "Largest number of CPU threads; 0: one for each available core", low=0, high=256)
     cuda_graphs: bool = setting(True, "Replay recorded CUDA graphs for repeated image sizes: faster, more GPU memory")
     max_megapixels: float = setting(
         0.5,

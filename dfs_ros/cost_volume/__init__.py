@@ -105,7 +105,7 @@ def cost_volume_from_config(
         `cpu` (float32), `cuda`, `auto` = CUDA if usable, or `reference` (slow, float64 inside).
         :func:`dfs_ros.cost_volume.cuda.cost_volume` leaves the volume on the device.
     threads
-        CPU threads, 0 = all usable cores.
+        Largest number of CPU threads, 0 = all usable cores; small images get one.
     spectra_cache, frame_keys
         Cache of spectra under the caller's key for each ALIGNED image (F,): stacks of a sliding window share frames.
         Not for `reference`.

@@ -15,12 +15,12 @@ Image = NDArray[np.float32]
 def as_nearest_seen(diopters: Image, sigma_diopters: Image, seen: NDArray[np.bool_]) -> tuple[Image, Image]:
     """Inverse depth and its standard deviation (H, W), with ``q = q_n``, ``s = hypot(s_n, q_n - q)`` where not seen.
 
-    n is the nearest seen pixel. Unchanged if all are seen, or none.
+    n is the nearest seen pixel, to a pixel or two. Unchanged if all are seen, or none.
     """
     if seen.all() or not seen.any():
         return diopters, sigma_diopters
     _, labels = cv2.distanceTransformWithLabels(
-        (~seen).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE, labelType=cv2.DIST_LABEL_PIXEL
+        (~seen).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
     )
     place = np.zeros(int(labels.max()) + 1, np.intp)
     place[labels[seen]] = np.flatnonzero(seen)

@@ -70,13 +70,19 @@ def staged(folder: str | Path, last: str, replaced: Collection[str] = ()) -> Ite
 @contextmanager
 def set_aside(folder: Path, names: Collection[str]) -> Iterator[Callable[[], None]]:
     """Move files out of a folder; they are removed after the block, unless the function given puts them back."""
+    folder = folder.resolve()
     with Staging(_home(folder), folder.name) as staging:
         staging.content.mkdir()
         staging.plan(names, folder)  # back again, if this is interrupted
         for name in names:
             (folder / name).replace(staging.content / name)
         staging.forget_plan()
-        yield lambda: staging.move(names, folder)
+
+        def put_back() -> None:
+            staging.plan(names, folder)
+            staging.finish()
+
+        yield put_back
 
 
 def _home(folder: Path) -> Path:
@@ -115,13 +121,13 @@ def _publish_over(staging: Staging, folder: Path, last: str, replaced: set[str])
     if staging.folder.parent == folder.parent:
         shutil.copymode(folder, staging.content)
         staging.plan(kept, folder)
-        if exchange(staging.content, folder):
-            staging.move(kept, folder)
-            return
-    staging.plan(new, folder)
-    for name in (last, *(replaced - set(new))):
-        (folder / name).unlink(missing_ok=True)
-    staging.move(new, folder)
+        try:
+            if exchange(staging.content, folder):
+                return
+        finally:  # also after Ctrl-C, before another writer has its turn
+            staging.finish()
+    staging.plan(new, folder, removed={last, *(replaced - set(new))})
+    staging.finish()
 
 
 def _make_folders(folder: Path) -> None:

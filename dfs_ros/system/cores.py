@@ -21,7 +21,7 @@ def threads_for(pixels: int, wanted: int = 0) -> int:
 
     Two threads that wait for Python's lock between short operations take twice as long as one.
     """
-    return (wanted or usable_cores()) if pixels >= _WORTH_A_THREAD_PX else 1
+    return 1 if pixels < _WORTH_A_THREAD_PX else wanted if wanted > 0 else usable_cores()
 
 
 def for_each(work: Callable[[int], None], count: int, threads: int) -> None:
@@ -29,7 +29,7 @@ def for_each(work: Callable[[int], None], count: int, threads: int) -> None:
 
     The first error, or Ctrl-C, cancels all pending work and is raised.
     """
-    if threads == 1 or count == 1:
+    if threads == 1 or count <= 1:
         for index in range(count):
             work(index)
         return

@@ -57,20 +57,21 @@ class Staging:
         self._closing.detach()
         self._lock.close()
 
-    def move(self, names: Iterable[str], into: Path) -> None:
-        """Move entries of `content` into a folder, one by one; after a kill the next writer finishes it."""
-        names = list(names)
-        if names:
-            self.plan(names, into)
-            _move(self.content, into, names)
+    def plan(self, names: Iterable[str], into: Path, removed: Iterable[str] = ()) -> None:
+        """Write the journal: what is to be removed from the folder `into`, then which entries of `content` go there.
 
-    def plan(self, names: Iterable[str], into: Path) -> None:
-        """Write the journal: entries, once they are in `content`, belong into the folder `into`."""
+        After a kill the next writer does both, with those of the entries that are in `content` then.
+        """
         inside = into == self.folder.parent
+        planned = {"inside": inside, "names": list(names), "removed": list(removed)}
         journal = self.folder / _JOURNAL
-        journal.write_text(json.dumps({"inside": inside, "names": list(names)}), encoding="utf-8")
+        journal.write_text(json.dumps(planned), encoding="utf-8")
         flush(journal)
         flush(self.folder)
+
+    def finish(self) -> None:
+        """Do what is planned."""
+        _finish_moves(self.folder)
 
     def forget_plan(self) -> None:
         """Remove the journal."""
@@ -122,18 +123,21 @@ def _finish_moves(left: Path) -> None:
     name, journal = _NAME.fullmatch(left.name), left / _JOURNAL
     try:
         planned = json.loads(journal.read_text(encoding="utf-8"))
-        inside, names = planned["inside"], [Path(each).name for each in planned["names"]]
-    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
+        inside = planned["inside"]
+        names, removed = ([Path(each).name for each in planned.get(key, [])] for key in ("names", "removed"))
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return  # not written to its end: nothing was moved
-    if name is not None:
-        _move(left / name[1], left.parent if inside else left.parent / name[1], names)
-
-
-def _move(content: Path, into: Path, names: list[str]) -> None:
-    for name in names:
-        if os.path.lexists(content / name):
-            (content / name).replace(into / name)
-    flush(into)
+    if name is None:
+        return
+    content, into = left / name[1], left.parent if inside else left.parent / name[1]
+    for each in removed:
+        if each not in names or os.path.lexists(content / each):  # else it has come already
+            (into / each).unlink(missing_ok=True)
+    for each in names:
+        if os.path.lexists(content / each):
+            (content / each).replace(into / each)
+    with suppress(FileNotFoundError):  # removed since, and nothing was left to move there
+        flush(into)
 
 
 def exchange(one: Path, other: Path) -> bool:
@@ -161,11 +165,21 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
 
 
 class _Opened:
-    """Descriptor of a folder. It is closed with the object if Ctrl-C comes before `close`: no lock outlives it."""
+    """Descriptor of a folder, which is closed with the object if Ctrl-C comes before `close`."""
 
     def __init__(self, folder: Path) -> None:
         self.descriptor = os.open(folder, os.O_RDONLY)
-        self.close = finalize(self, os.close, self.descriptor)
+        self._held = [self.descriptor]
+        finalize(self, _close_all, self._held)
+
+    def close(self) -> None:
+        """Close it, also where exit handlers run already, in which the finalizer would do nothing."""
+        _close_all(self._held)
+
+
+def _close_all(descriptors: list[int]) -> None:
+    while descriptors:
+        os.close(descriptors.pop())
 
 
 def take_lock(descriptor: int) -> None:

@@ -185,7 +185,10 @@ NEW = {"a": "new", "b": "new", "mark": "new"}
 
 
 def published(folder: Path) -> dict[str, str]:
-    return {name: text for name, text in contents(folder).items() if name in NEW}
+    found = contents(folder)
+    if found.get("a") == "new" and "mark" in found:
+        assert "stale" not in found
+    return {name: text for name, text in found.items() if name in NEW}
 
 
 @pytest.mark.parametrize("way", ["exchange", "file by file"])
@@ -262,18 +265,55 @@ def test_interrupted_at_any_line_a_folder_is_old_or_new(
 
 
 def test_interrupted_at_any_line_what_is_set_aside_is_back_or_removed(tmp_path: Path) -> None:
-    def replace() -> None:
-        with set_aside(tmp_path, ["a", "b"]):
-            (tmp_path / "new").write_text("new")
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    folder = tmp_path / "link"
 
+    def replace() -> None:
+        with set_aside(folder, ["a", "b"]):
+            (folder / "new").write_text("new")
+
+    lost = 0
     for at in itertools.count(1):
         for name in ("a", "b"):
-            (tmp_path / name).write_text("old")
-        (tmp_path / "new").unlink(missing_ok=True)
+            (folder / name).write_text("old")
+        (folder / "new").unlink(missing_ok=True)
         if not interrupted(replace, at):
             break
-        assert set(contents(tmp_path)) in ({"a", "b"}, {"new"}, set()), at
-    assert contents(tmp_path) == {"new": "new"} and at > 30
+        found = set(contents(tmp_path / "disk"))
+        assert found in ({"a", "b"}, {"new"}, set()), at
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["disk", "link"], at
+        lost += found == set()
+    assert contents(tmp_path / "disk") == {"new": "new"} and at > 30
+    assert lost <= 3  # from the end of the plan to the block
+
+
+def test_moves_into_a_folder_that_is_gone_leave_nothing(tmp_path: Path) -> None:
+    with staged(tmp_path / "out", last="mark") as new:
+        (new / "mark").write_text("old")
+    with Staging(tmp_path, "out") as again:
+        again.content.mkdir()
+        again.plan(["mine"], tmp_path / "out")
+        shutil.rmtree(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+AT_EXIT = """
+import atexit, sys
+from pathlib import Path
+from dfs_ros.system.atomic import staged
+def save():
+    for turn in range(2):
+        with staged(sys.argv[1], last="mark") as folder:
+            (folder / "mark").write_text(str(turn))
+atexit.register(save)
+save()
+"""
+
+
+def test_exit_handlers_may_write(tmp_path: Path) -> None:
+    assert subprocess.run([sys.executable, "-c", AT_EXIT, str(tmp_path / "out")], timeout=100).returncode == 0
+    assert contents(tmp_path) == {"out/mark": "1"}
 
 
 def test_what_a_living_writer_holds_stays(tmp_path: Path) -> None:

@@ -66,5 +66,7 @@ def test_each_is_done_and_the_first_error_is_raised(threads: int) -> None:
     done: list[int] = []
     cores.for_each(done.append, 20, threads)
     assert sorted(done) == list(range(20))
+    cores.for_each(done.append, 0, threads)
+    assert len(done) == 20
     with pytest.raises(ZeroDivisionError):
         cores.for_each(lambda i: 1 // (i - 3), 20, threads)  # type: ignore[arg-type, return-value]

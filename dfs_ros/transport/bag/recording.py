@@ -69,7 +69,11 @@ def recording(
         try:
             folder.mkdir(parents=True, exist_ok=True)
             put_back = exits.enter_context(set_aside(folder, old))
-            mark = None if single else _marked(folder)
+            try:
+                mark = None if single else _marked(folder)
+            except BaseException:
+                put_back()
+                raise
         except OSError as error:
             raise ValueError(f"output {output}: cannot be written ({error.strerror or error})") from error
         try:

@@ -170,11 +170,12 @@ class _Opened:
     def __init__(self, folder: Path) -> None:
         self.descriptor = os.open(folder, os.O_RDONLY)
         self._held = [self.descriptor]
-        finalize(self, _close_all, self._held)
+        self._closing = finalize(self, _close_all, self._held)
 
     def close(self) -> None:
         """Close it, also where exit handlers run already, in which the finalizer would do nothing."""
         _close_all(self._held)
+        self._closing.detach()
 
 
 def _close_all(descriptors: list[int]) -> None:

@@ -98,7 +98,7 @@ class LightNetwork(nn.Module):
         pairs = volume.shape[1]
         features = self.image(torch.cat([image, F.interpolate(clarity, scale_factor=float(_TILE))], dim=1))
         x = self.stem(volume.flatten(0, 1))
-        x4 = self.enter(F.relu(x + repeat(self.image_to_volume(features), pairs)), pairs)
+        x4 = self.enter(F.relu(for_every_pair(x, self.image_to_volume(features), pairs)), pairs)
         x8 = run(self.level8, F.relu(self.down8(x4)), pairs)
         x16 = run(self.level16, F.relu(self.down16(x8)), pairs)
         x32 = run(self.level32, F.relu(self.down32(x16)), pairs)
@@ -169,7 +169,8 @@ class DepthMixing(nn.Module):
         q, step = self.quarter, self.step
         moving = F.pad(volume[:, :, : 2 * q], (0, 0, 0, 0, 0, 0, step, step))
         shifted = torch.cat([moving[:, 2 * step :, :q], moving[:, :pairs, q:], volume[:, :, 2 * q :]], dim=2)
-        return F.relu(x + self.conv(shifted.flatten(0, 1)))
+        # In place: a new volume costs more than the arithmetic.
+        return self.conv(shifted.flatten(0, 1)).add_(x).relu_()  # type: ignore[no-any-return]
 
 
 class DepthContext(nn.Module):
@@ -180,7 +181,7 @@ class DepthContext(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor, pairs: int) -> Tensor:
-        return x + repeat(self.conv(largest(x, pairs)), pairs)
+        return for_every_pair(x, self.conv(largest(x, pairs)), pairs)
 
 
 class Up(nn.Module):
@@ -193,7 +194,7 @@ class Up(nn.Module):
 
     def forward(self, coarse: Tensor, fine: Tensor, pairs: int) -> Tensor:
         larger = F.interpolate(self.reduce(coarse), scale_factor=2.0, mode="bilinear", align_corners=False)
-        return self.mix(F.relu(fine + larger), pairs)  # type: ignore[no-any-return]
+        return self.mix(larger.add_(fine).relu_(), pairs)  # type: ignore[no-any-return]
 
 
 def run(layers: nn.ModuleList, x: Tensor, pairs: int) -> Tensor:
@@ -213,9 +214,9 @@ def largest(x: Tensor, pairs: int) -> Tensor:
     return last.reshape(-1, pairs, *last.shape[1:]).amax(dim=1).permute(0, 3, 1, 2)
 
 
-def repeat(features: Tensor, pairs: int) -> Tensor:
-    """Repeat (B, C, h, w) for every pair of hypotheses: (B P, C, h, w)."""
-    return features.unsqueeze(1).expand(-1, pairs, -1, -1, -1).flatten(0, 1)
+def for_every_pair(x: Tensor, features: Tensor, pairs: int) -> Tensor:
+    """Sum of (B P, C, h, w) and the same features (B, C, h, w) for every pair of hypotheses."""
+    return (x.view(-1, pairs, *x.shape[1:]) + features.unsqueeze(1)).flatten(0, 1)
 
 
 def enlarged(score: Tensor, times: int) -> Tensor:

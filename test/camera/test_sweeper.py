@@ -14,9 +14,10 @@ from dfs_ros.camera.sweeper import POSITION, FocusSweeper, ParameterLens
 from dfs_ros.config import Config
 from dfs_ros.messages.convert import FOCUS as FOCUS_TYPE
 from dfs_ros.messages.convert import Message, focus_from_message, message
-from dfs_ros.transport.base import RELIABLE
+from dfs_ros.transport.base import Qos
 from dfs_ros.transport.local import LocalBus, LocalTransport
 
+EVERY = Qos(reliable=True, depth=10_000)  # on a busy machine the sweep goes on while a test waits for its core
 QUICK = {"settle_s": 0.001, "dwell_s": 0.001}
 PATIENCE_S = 60.0
 TABLE = """format: lens-table/1
@@ -35,7 +36,7 @@ class Graph:
         self.node = LocalTransport("dfs_sweeper", self.bus, config=self.config)
         self.other = LocalTransport("camera", self.bus)
         self.commands: list[Message] = []
-        self.other.create_subscription("focus", FOCUS_TYPE, self.commands.append, RELIABLE)
+        self.other.create_subscription("focus", FOCUS_TYPE, self.commands.append, EVERY)
 
     def sweep(self, commands: int, condition: Callable[[], bool] = lambda: True) -> list[tuple[float, float]]:
         """Sweep until so many commands came; their raw positions and dioptres."""
@@ -103,7 +104,7 @@ def test_focus_by_the_calibration_through_a_topic(tmp_path: Path) -> None:
     graph = Graph({"driver": "topic", "positions": 3}, lens={"calibration": str(lens)}, camera={"sweep": "sawtooth"})
     positions: list[float] = []
     assert FocusSweeper(graph.node, graph.config.updated({"sweeper": {"settle_s": 0.0}})).step_s == pytest.approx(0.251)
-    graph.other.create_subscription("lens_position", POSITION, lambda msg: positions.append(msg.data), RELIABLE)
+    graph.other.create_subscription("lens_position", POSITION, lambda msg: positions.append(msg.data), EVERY)
     found = graph.sweep(5, lambda: len(positions) >= 5)
     assert found == [(100, 4.5), (50, 2.5), (0, 0.5), (100, 4.5), (50, 2.5)]
     assert positions[:5] == [100, 50, 0, 100, 50]

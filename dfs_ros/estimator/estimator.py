@@ -6,15 +6,12 @@ import logging
 from typing import TYPE_CHECKING, cast
 
 from dfs_ros import pipeline
-from dfs_ros.calibration.aperture import ApertureTracker
 from dfs_ros.config import Config
-from dfs_ros.consistency.judge import Judge
 from dfs_ros.cost_volume import SpectraCache, chosen_device
-from dfs_ros.depth.scene_range import SceneRange
+from dfs_ros.estimator.camera_state import CameraState
 from dfs_ros.estimator.cpu import CpuSteps
 from dfs_ros.estimator.observed import ObservedSteps
 from dfs_ros.estimator.report import result_of
-from dfs_ros.motion.tracking import MotionTracker
 from dfs_ros.system.cores import usable_cores
 from dfs_ros.system.memory import is_out_of_memory
 from dfs_ros.system.tracebacks import keep_traceback
@@ -42,12 +39,21 @@ class DepthEstimator:
         threads = self.config.processing.threads or usable_cores()
         # Neighbouring stacks of a sliding window share all frames but one.
         spectra = SpectraCache() if self.config.stack.mode == "sliding" else None
-        lens, motion = (ApertureTracker(), MotionTracker()) if one_camera else (None, None)
-        self._one_camera = one_camera
-        self._scene_range: SceneRange | None = None
         self._network = network_for(self.config)
-        self._cpu = CpuSteps(self._network, threads, lens, spectra, Judge(one_camera), motion)
-        self._gpu = gpu_for(self.config, self._cpu, lens)
+        self._cpu = CpuSteps(self._network, threads, spectra)
+        self._gpu = gpu_for(self.config, self._cpu)
+        self.state = CameraState() if one_camera else None
+
+    @property
+    def state(self) -> CameraState | None:
+        """What earlier stacks of one camera have told; None: each stack is estimated on its own."""
+        return self._cpu.state
+
+    @state.setter
+    def state(self, state: CameraState | None) -> None:
+        self._cpu.state = state
+        if self._gpu is not None:
+            self._gpu.state = state
 
     @property
     def network(self) -> str:
@@ -96,11 +102,11 @@ class DepthEstimator:
                 cast(pipeline.Steps, observed),
                 reference=reference,
                 initial=initial_alignment,
-                scene_range=self._scene_range,
+                scene_range=None if self.state is None else self.state.scene_range,
                 sharpen=sharpen,
             )
-            if self._one_camera:
-                self._scene_range = found.scene_range
+            if self.state is not None:
+                self.state.scene_range = found.scene_range
             ran_on = {"cost volume": steps.description, "network": self.network}
             return result_of(stack, found, self.config, observed.seconds(), ran_on, warnings)
 
@@ -128,11 +134,10 @@ def network_for(config: Config) -> Network | None:
     return load_network(config.network, processing.device, processing.cuda_graphs, processing.threads)
 
 
-def gpu_for(config: Config, cpu: CpuSteps, lens: ApertureTracker | None) -> GpuSteps | None:
+def gpu_for(config: Config, cpu: CpuSteps) -> GpuSteps | None:
     """Steps on the GPU; None if the configuration's device is the CPU."""
     if chosen_device(config.processing.device) == "cpu":
         return None
     from dfs_ros.estimator.gpu import GpuSteps  # imports torch
 
-    graphs, kept = config.processing.cuda_graphs, {"spectra": cpu.spectra, "findings": cpu.findings}
-    return GpuSteps.on_cuda(cpu.network, cpu.threads, graphs, lens=lens, motion=cpu.motion, **kept)
+    return GpuSteps.on_cuda(cpu.network, cpu.threads, config.processing.cuda_graphs, spectra=cpu.spectra)

@@ -31,9 +31,7 @@ from dfs_ros.alignment.registration import Motion
 from dfs_ros.alignment.registration_torch import TorchRegistration, computed
 from dfs_ros.alignment.resampling_torch import resampled_frames
 from dfs_ros.alignment.still_torch import TorchStill
-from dfs_ros.calibration.aperture import ApertureTracker
 from dfs_ros.config import Config, CostConfig, RegularizationConfig
-from dfs_ros.consistency.judge import Judge
 from dfs_ros.consistency.unexplained import unexplained
 from dfs_ros.consistency.unexplained_torch import fine_variance
 from dfs_ros.cost_volume import SpectraCache, cuda
@@ -52,8 +50,8 @@ from dfs_ros.depth.cuda import Aggregation, at_ends, at_index, confidence_of, le
 from dfs_ros.depth.energies import Energies
 from dfs_ros.depth.energies_cuda import DeviceEnergies
 from dfs_ros.depth.guide import colours_of, guide_of
+from dfs_ros.estimator.camera_state import CameraState
 from dfs_ros.estimator.host import HostSteps
-from dfs_ros.motion.tracking import MotionTracker
 from dfs_ros.network import Network
 from dfs_ros.system.transfers import downloaded, uploaded
 from dfs_ros.types import FocalStack
@@ -75,7 +73,7 @@ class GpuSteps(HostSteps):
         Launcher of the kernels, and device of the tensors. See :meth:`on_cuda`.
     graphs
         None: launch kernels one by one.
-    network, threads, lens, spectra, findings, motion
+    network, threads, spectra, state
         As of :class:`.host.HostSteps`.
     """
 
@@ -85,13 +83,11 @@ class GpuSteps(HostSteps):
         device: torch.device,
         network: Network | None,
         threads: int = 1,
-        lens: ApertureTracker | None = None,
         spectra: SpectraCache | None = None,
-        findings: Judge | None = None,
-        motion: MotionTracker | None = None,
+        state: CameraState | None = None,
         graphs: CudaGraphs | None = None,
     ) -> None:
-        super().__init__(network, threads, lens, spectra, findings, motion)
+        super().__init__(network, threads, spectra, state)
         self._kernels, self._device, self._graphs = kernels, device, graphs
         self._engines = Engines(kernels, device)
         self._aggregation = Aggregation(kernels)

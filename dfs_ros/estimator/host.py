@@ -13,7 +13,7 @@ from dfs_ros.alignment.align import AlignedStack, FrameAlignment, align
 from dfs_ros.alignment.moving import MovingStack
 from dfs_ros.alignment.operations import Operations
 from dfs_ros.alignment.refinement import Fit, fitted, refined
-from dfs_ros.calibration.aperture import ApertureFit, ApertureTracker, fit_aperture, nearest_searched, unfitted
+from dfs_ros.calibration.aperture import ApertureFit, fit_aperture, nearest_searched, unfitted
 from dfs_ros.config import AlignmentConfig, Config, CostConfig
 from dfs_ros.consistency.findings import Findings
 from dfs_ros.consistency.judge import Judge, judge
@@ -24,6 +24,7 @@ from dfs_ros.depth.energies import Energies, HostEnergies
 from dfs_ros.depth.readout import AS_TAKEN, FOLLOWED, REGISTERED, noise_of, sigma_in_use
 from dfs_ros.depth.scene_range import SceneRange, coarse_diopters, find_range, rms_px_per_diopter
 from dfs_ros.depth.texture import texture_of
+from dfs_ros.estimator.camera_state import CameraState
 from dfs_ros.motion.even import found_by_parallax
 from dfs_ros.motion.explanation import Explanation
 from dfs_ros.motion.refinement import corrected, log_scale_between
@@ -59,31 +60,28 @@ class HostSteps:
         None: the minimum of the optimised energy, with a parabola through its neighbours.
     threads
         Cores to use.
-    lens
-        Aperture fits of one camera over many stacks; None = every stack is fitted on its own.
     spectra
         Spectra of frames, kept between stacks that share them; None = not kept.
-    findings
-        Judgements of one camera over many stacks; None = every stack is judged on its own.
-    motion
-        Scale of the stated motion of one camera over many stacks; None = that of every stack is found anew.
+    state
+        What earlier stacks of one camera have told; None = every stack is estimated on its own.
     """
 
     def __init__(
         self,
         network: Network | None,
         threads: int,
-        lens: ApertureTracker | None = None,
         spectra: SpectraCache | None = None,
-        findings: Judge | None = None,
-        motion: MotionTracker | None = None,
+        state: CameraState | None = None,
     ) -> None:
         self.network = network
         self.threads = threads
         self.spectra = spectra
-        self._lens = lens
-        self.findings = findings or Judge()
-        self.motion = motion
+        self.state = state
+
+    @property
+    def motion(self) -> MotionTracker | None:
+        """Scale of the stated motion over the stacks of one camera."""
+        return None if self.state is None else self.state.motion
 
     def align(
         self,
@@ -157,7 +155,7 @@ class HostSteps:
             tracker.skip()
             return aligned, False, False
         within = scale_within(stack, config.motion.translation_sigma)
-        lens = config.lens.aperture == "fitted" and config.lens.aperture_scale == 1.0 and self._lens is None
+        lens = config.lens.aperture == "fitted" and config.lens.aperture_scale == 1.0 and self.state is None
         lens = lens and math.isnan(stack.camera.aperture_sigma)
         better = corrected(stack, diopters, within, config, self.energies, fit_lens=lens)
         found = brought(dataclasses.replace(aligned, stack=better), diopters, config.alignment.transfer_curve)
@@ -196,11 +194,12 @@ class HostSteps:
             nearest_m = nearest_searched(aligned.stack, depths_m)
             return fit_aperture(aligned.stack, nearest_m, config.cost, near_factor=near_factor, energies=self.energies)
 
-        return (fit() or unfitted()) if self._lens is None else self._lens.fit(described.camera, fit)
+        return (fit() or unfitted()) if self.state is None else self.state.lens.fit(described.camera, fit)
 
     def judge(self, stack: FocalStack, aligned: AlignedStack, aperture: ApertureFit, config: Config) -> Findings:
         curve = config.cost.resolved().transfer_curve
-        return self.findings.of(stack, lambda: judge(stack, aligned, aperture, curve))
+        judged = Judge() if self.state is None else self.state.findings
+        return judged.of(stack, lambda: judge(stack, aligned, aperture, curve))
 
     def find_range(self, aligned: AlignedStack, limits: SceneRange, config: Config) -> SceneRange:
         return find_range(aligned.stack, limits, config, self.threads, self.energies)

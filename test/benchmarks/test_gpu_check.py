@@ -24,7 +24,6 @@ from benchmarks.gpu import check_aggregation, check_depth, check_parity, compare
 from benchmarks.gpu_checks import Bench
 from benchmarks.gpu_order import Check, Cut, outcome_of, run_in_order
 from benchmarks.memory_plan import MemoryCount, planned_depth_bytes, planned_volume_bytes
-from dfs_ros.calibration.aperture import ApertureTracker
 from dfs_ros.config import Config, CostConfig
 from dfs_ros.cost_volume import SpectraCache, cuda
 from dfs_ros.cost_volume.cuda.engines import Engines
@@ -150,7 +149,7 @@ def test_all_checks_run_on_the_host_build_in_order_of_worth(
         [True, False, True, False, True, True]
     )  # whether an estimator asks for the GPU, in the order of the checks
 
-    def gpu_for(config: Config, cpu: CpuSteps, lens: ApertureTracker | None) -> GpuSteps | None:
+    def gpu_for(config: Config, cpu: CpuSteps) -> GpuSteps | None:
         graphs = CudaGraphs(record=record_by_hand)
         return host_build_steps(cpu, kernels, graphs) if next(on_gpu) else None
 

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-from dfs_ros.calibration.aperture import ApertureTracker
 from dfs_ros.config import Config
 from dfs_ros.cost_volume.cuda.graphs import Compute, CudaGraphs, Recorded, Tensors
 from dfs_ros.estimator import estimator
@@ -42,7 +41,7 @@ def on_host_build(
 ) -> estimator.DepthEstimator:
     """An estimator whose GPU is the CPU with the kernels' host build."""
 
-    def gpu_for(config: Config, cpu: CpuSteps, lens: ApertureTracker | None) -> GpuSteps:
+    def gpu_for(config: Config, cpu: CpuSteps) -> GpuSteps:
         return host_build_steps(cpu, kernels, graphs, made)
 
     monkeypatch.setattr(estimator, "gpu_for", gpu_for)

@@ -1,0 +1,23 @@
+"""What the stacks of one camera have told so far, used for the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dfs_ros.calibration.aperture import ApertureTracker
+from dfs_ros.consistency.judge import Judge
+from dfs_ros.depth.scene_range import SceneRange
+from dfs_ros.motion.tracking import MotionTracker
+
+
+@dataclass(eq=False)
+class CameraState:
+    """Aperture, findings, motion and range of the scene of one camera, over its stacks.
+
+    It can be pickled: processes that compute stacks of one camera hand it to each other.
+    """
+
+    lens: ApertureTracker = field(default_factory=ApertureTracker)
+    findings: Judge = field(default_factory=lambda: Judge(one_camera=True))
+    motion: MotionTracker = field(default_factory=MotionTracker)
+    scene_range: SceneRange | None = None

@@ -45,7 +45,7 @@ _STEP = "seconds "  # begins the keys of the node's diagnostics that tell the ti
 
 
 class Sample(NamedTuple):
-    """Sample of the depth node's process."""
+    """Sample of the depth node's processes."""
 
     seconds: float
     rss_mb: float
@@ -122,12 +122,14 @@ def measure(setup: Setup, duration_s: float) -> dict[str, Any]:
         began = time.monotonic()
 
         def sample() -> None:
-            usage = node.cpu_times()
-            rss_mb = node.memory_info().rss / 2**20
+            processes = [node, *node.children(recursive=True)]
+            usages = [process.cpu_times() for process in processes]
+            cpu_seconds = sum(usage.user + usage.system for usage in usages)
+            rss_mb = sum(process.memory_info().rss for process in processes) / 2**20
             steps_s = {
                 key[len(_STEP) :]: number(monitor.node, key) for key in monitor.node.values if key.startswith(_STEP)
             }
-            samples.append(Sample(time.monotonic() - began, rss_mb, usage.user + usage.system, steps_s))
+            samples.append(Sample(time.monotonic() - began, rss_mb, cpu_seconds, steps_s))
             status.show(status_line(monitor))
 
         def enough() -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
 from typing import Any
 
@@ -93,20 +93,19 @@ class Camera:
             raise ValueError(f"camera.pixel_pitch_m: {wrong}")
         check_focus(self.reference_focus_diopters, self.focal_length_m, "camera.reference_focus_diopters")
 
+    def __reduce__(self) -> tuple[type[Camera], tuple[Any, ...]]:
+        return type(self), tuple(getattr(self, each.name) for each in fields(self))  # equal after pickling, too
+
     def scaled(self, factor: float) -> Camera:
         """Camera of images resized by `factor` (0.5: half the pixels each way)."""
         _positive(factor, "factor", "1")
-
-        def centre(c: float) -> float:
-            return (c + 0.5) * factor - 0.5
-
         return replace(
             self,
             pixel_pitch_m=self.pixel_pitch_m / factor,
             fx_px=self.fx_px * factor,
             fy_px=self.fy_px * factor,
-            cx_px=centre(self.cx_px),
-            cy_px=centre(self.cy_px),
+            cx_px=(self.cx_px + 0.5) * factor - 0.5,
+            cy_px=(self.cy_px + 0.5) * factor - 0.5,
             softness_px2=self.softness_px2 * factor**2,
         )
 

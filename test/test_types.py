@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dfs_ros.image_size import check_image
+from dfs_ros.lens_field import LensField
 from dfs_ros.optics import thin_lens
 from dfs_ros.optics.pinhole import intrinsics
 from dfs_ros.pose import Pose
@@ -73,6 +75,12 @@ def test_intrinsics_that_are_derived_scale_too() -> None:
     fx = intrinsics(CAMERA, (200, 320)).fx
     assert intrinsics(CAMERA.scaled(0.5), (100, 160)).fx == pytest.approx(fx / 2)
     assert dataclasses.replace(CAMERA, softness_px2=0.4).scaled(0.5).softness_px2 == pytest.approx(0.1)
+
+
+def test_a_camera_is_the_same_after_pickling() -> None:
+    """With its unknown numbers, which are NaN: trackers would begin anew."""
+    camera = Camera(0.05, 2.0, 4e-6, field=LensField(curvature=0.1))
+    assert pickle.loads(pickle.dumps(camera)) == camera
 
 
 @pytest.mark.parametrize("factor", [0.0, -1.0, math.nan])

@@ -244,16 +244,21 @@ class ApertureTracker:
         self._stacks, self._next = 0, 1
         self._fits: list[ApertureFit] = []
         self._last = unfitted()
+        self._held = False
+
+    def hold(self) -> None:
+        """From now on, fit and count no stack: return what has been found."""
+        self._held = True
 
     def fit(self, camera: Camera, fit_stack: Callable[[float | None], ApertureFit | None]) -> ApertureFit:
         """Count a stack of `camera`, fit it if due, and return the combined aperture.
 
         `fit_stack` gets the factor fitted so far, around which it may search; None = unknown.
         """
-        if camera != self._camera:
+        if not self._held and camera != self._camera:
             self._camera, self._stacks, self._next, self._fits, self._last = camera, 0, 1, [], unfitted()
-        self._stacks += 1
-        if self._stacks == self._next and len(self._fits) < self._most_fits:
+        self._stacks += not self._held
+        if not self._held and self._stacks == self._next and len(self._fits) < self._most_fits:
             found = fit_stack(combined(self._fits).measured if self._fits else None)
             fitted = found is not None and not found.at_limit
             self._next += min(self._stacks * (_LONGER_AFTER_FIT if fitted else 1), _MOST_STACKS_BETWEEN)

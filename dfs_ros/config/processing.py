@@ -40,6 +40,13 @@ class ProcessingConfig:
         choices=("auto", "cpu", "cuda"),
     )
     threads: int = setting(0, "Largest number of CPU threads; 0: one for each available core", low=0, high=256)
+    processes: int = setting(
+        0,
+        "Live stacks computed at once, each by a process with its share of the threads; 0: two on a CPU with two cores "
+        "or more. One for a sliding window and on a GPU",
+        low=0,
+        high=16,
+    )
     cuda_graphs: bool = setting(True, "Replay recorded CUDA graphs for repeated image sizes: faster, more GPU memory")
     max_megapixels: float = setting(
         0.5,

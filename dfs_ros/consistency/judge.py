@@ -97,9 +97,16 @@ class Judge:
         self._sequence: Any = None
         self._findings: Findings = ()
         self._wait = self._due_in = 1
+        self._held = False
+
+    def hold(self) -> None:
+        """From now on, judge and count no stack: return the newest findings."""
+        self._held = True
 
     def of(self, stack: FocalStack, judge_stack: Callable[[], Findings]) -> Findings:
         """Findings about the newest stack, by `judge_stack` where it is due."""
+        if self._held:
+            return self._findings
         sequence = (stack.camera, len(stack), stack.size)
         if not self._one_camera or sequence != self._sequence:
             self._sequence, self._findings, self._wait, self._due_in = sequence, (), 1, 1

@@ -14,10 +14,15 @@ from dfs_ros.motion.tracking import MotionTracker
 class CameraState:
     """Aperture, findings, motion and range of the scene of one camera, over its stacks.
 
-    It can be pickled: processes that compute stacks of one camera hand it to each other.
+    It can be pickled, for stacks that are computed in other processes.
     """
 
     lens: ApertureTracker = field(default_factory=ApertureTracker)
     findings: Judge = field(default_factory=lambda: Judge(one_camera=True))
     motion: MotionTracker = field(default_factory=MotionTracker)
     scene_range: SceneRange | None = None
+
+    def hold(self) -> None:
+        """From now on, change nothing: for a stack beside which another one, of the same camera, is under way."""
+        for known in (self.lens, self.findings, self.motion):
+            known.hold()

@@ -34,6 +34,8 @@ class DepthEstimator:
     >>> estimator = DepthEstimator(Config.from_dict({"network": {"name": "none"}}))
     """
 
+    at_once = 1
+
     def __init__(self, config: Config | None = None, *, one_camera: bool = False) -> None:
         self.config = config or Config()
         threads = self.config.processing.threads or usable_cores()

@@ -29,11 +29,16 @@ class MotionTracker:
     def __init__(self) -> None:
         self.breathing = math.nan
         self._log_scale, self._found, self._since = 0.0, 0, 0
+        self._held = False
+
+    def hold(self) -> None:
+        """From now on, no sweep is due."""
+        self._held = True
 
     @property
     def due(self) -> bool:
         """True if the motion of this sweep is to be corrected by its images."""
-        return self._found < _FIRST or self._since >= _EVERY - 1
+        return not self._held and (self._found < _FIRST or self._since >= _EVERY - 1)
 
     def scaled(self, views: Sequence[View]) -> tuple[View, ...]:
         """Views with stated positions scaled."""

@@ -1,19 +1,19 @@
 """Depth node: images with focus metadata -> depth, points, all-in-focus image.
 
     image, focus, camera_info -> StackAssembler -> newest stack -> DepthEstimator -> topics
-         callbacks: only parse and assemble        |            worker thread
+         callbacks: only parse and assemble        |   worker threads, or processes
 
-The callbacks take milliseconds. If depth takes longer than a sweep, the newest stack wins and the others are counted as
-superseded. Outputs without subscribers are not computed: without a subscriber to any output and without a waiting
-`~/capture`, images are counted and not even decoded; a new subscriber gets the next whole sweep.
+The callbacks take milliseconds. On a CPU two stacks are computed at once, each in a process, and published in order.
+If depth takes longer than a sweep, the newest stack wins and the others are counted as superseded. Outputs without
+subscribers are not computed: without a subscriber to any output and without a waiting `~/capture`, images are counted
+and not even decoded; a new subscriber gets the next whole sweep.
 Inputs: `image` (or `image/compressed`), `camera_info`, `focus` (or another `node.focus_source`); `/tf`, `/tf_static`,
 `imu` for the poses of the images (:mod:`dfs_ros.node.motion`). Outputs: `depth/image`, `depth/camera_info`,
 `depth/points`, `depth/sigma`, `depth/confidence`, `all_in_focus/image`, `all_in_focus/camera_info`, with stamp and
 frame_id of the reference image, and `/diagnostics`. `~/capture` writes a stack to disk: the newest, or the next without
 subscribers.
 
-The worker reduces images over `processing.max_megapixels` once; everything is published at that working size, with its
-camera_info.
+Images over `processing.max_megapixels` are reduced once; all is published at that working size, with its camera_info.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, TypeVar
 
-from dfs_ros.config import StackConfig
+from dfs_ros.config import NodeConfig, StackConfig
 from dfs_ros.messages.convert import (
     CAMERA_INFO,
     COMPRESSED,
@@ -53,14 +53,14 @@ from dfs_ros.node.last_alignment import LastAlignment
 from dfs_ros.node.lens import LensError, LensTracker, rectified
 from dfs_ros.node.motion import Motion, Poses
 from dfs_ros.node.outputs import SHARP, Outputs
-from dfs_ros.node.worker import LatestWorker
+from dfs_ros.node.worker import Deliver, LatestWorker, Work
 from dfs_ros.stacks.assembler import FrameStack, StackAssembler
 from dfs_ros.system.memory import return_freed_memory
 from dfs_ros.transport.base import Qos, Subscription, Transport
 from dfs_ros.types import Camera, DepthResult, FocalStack, FocusMetadata, Frame
 
 if TYPE_CHECKING:
-    from dfs_ros.estimator.estimator import DepthEstimator
+    from dfs_ros.estimator.parallel import LiveEstimator
 
 _Self = TypeVar("_Self", bound="DepthNode")
 # Sensor data, with a queue of a third of a second at 30 Hz, as long as a busy machine may hold the receiving threads.
@@ -119,10 +119,9 @@ class DepthNode:
         self._newest: FrameStack | None = None
         self._worker: LatestWorker[_Job] | None = None
         self._superseded = 0  # by earlier workers
-        self._estimator: DepthEstimator | None = None
+        self._estimator: LiveEstimator | None = None
         self._alignment = LastAlignment(config.stack.focus_tolerance_diopters)
-        self._active = False
-        self._loading = False
+        self._active = self._loading = False
 
         self._outputs = Outputs(transport)
         self._subscriptions: list[Subscription] = []
@@ -293,48 +292,51 @@ class DepthNode:
         job = dataclasses.replace(job, poses=poses)
         if self._worker is not None:
             self._worker.put(job)
-        elif self._inline:
-            self._compute(job)
+        elif self._inline and (publish := self._compute(job)) is not None:
+            publish()
 
     # -- depth: on the worker's thread ----------------------------------------------------------------------------
 
-    def _prepare_work(self) -> Callable[[_Job], None]:
+    def _prepare_work(self) -> Work[_Job]:
         self._load_estimator()
-        return self._compute
+        return Work(self._compute, 1 if self._estimator is None else self._estimator.at_once)
 
     def _load_estimator(self) -> None:
         if self._estimator is not None:
             return
-        from dfs_ros.estimator.estimator import DepthEstimator
+        from dfs_ros.estimator.parallel import live_estimator
 
         began = time.monotonic()
-        self._estimator = DepthEstimator(self._transport.parameters.config, one_camera=True)
-        seconds = time.monotonic() - began
-        self._transport.log("info", f"ready, network: {self._estimator.network} (loaded in {seconds:.1f} s)")
+        self._estimator = live_estimator(self._transport.parameters.config, alone=self._inline)
+        loaded = f"{self._estimator.network} (loaded in {time.monotonic() - began:.1f} s)"
+        self._transport.log("info", f"ready, network: {loaded}")
 
-    def _compute(self, job: _Job) -> None:
+    def _compute(self, job: _Job) -> Deliver | None:
         topics = self._outputs.wanted()
-        if not topics or self._estimator is None:
-            return
-        config = self._transport.parameters.config
-        self._estimator.config = config  # dynamic settings
+        config, estimator = self._transport.parameters.config, self._estimator
+        if not topics or estimator is None:
+            return None
+        estimator.config = config  # dynamic settings
         try:
-            result = self._estimate(self._estimator, job, sharpen=not SHARP.isdisjoint(topics))
+            result = self._estimate(estimator, job, sharpen=not SHARP.isdisjoint(topics))
         except _Interrupted:
-            return
+            return None
         except Exception as error:
             # A fault of one stack, or a passing one of the device, must not end the node.
             self._alignment.forget()
             self._health.add_fault("failed", f"{type(error).__name__}: {error}")
             self._transport.log("error", f"no depth of this stack: {error}", key="failed", every_s=5.0, error=error)
-            return
-        self._outputs.publish(result, topics, job.frame_id, config.node, job.distortion)
+            return None
+        return partial(self._publish, job, result, topics, config.node)
+
+    def _publish(self, job: _Job, result: DepthResult, topics: frozenset[str], settings: NodeConfig) -> None:
+        self._outputs.publish(result, topics, job.frame_id, settings, job.distortion)
         self._health.add_result(result, job.taken.newest_stamp_ns)
 
-    def _estimate(self, estimator: DepthEstimator, job: _Job, sharpen: bool) -> DepthResult:
+    def _estimate(self, estimator: LiveEstimator, job: _Job, sharpen: bool) -> DepthResult:
         most = estimator.config.processing.max_megapixels
         # In focus order, so that sweeps of both directions are alike and share initial alignments.
-        small = (self._working.of(frame, most) for frame in sorted(job.taken.frames, key=_focus_of))
+        small = [self._working.of(frame, most) for frame in sorted(job.taken.frames, key=_focus_of)]
         frames = [dataclasses.replace(frame, pose=job.poses.get(frame.stamp_ns)) for frame in small]
         stack = FocalStack.from_frames(frames, job.camera)
         result = estimator.estimate(
@@ -349,9 +351,8 @@ class DepthNode:
 
     def _reference(self, frames: list[Frame]) -> int:
         """Index of the reference in focus order: the middle; of a sliding stack the newest, for distinct stamps."""
-        if not self._sliding:
-            return len(frames) // 2
-        return max(range(len(frames)), key=lambda i: frames[i].stamp_ns)
+        newest = max(range(len(frames)), key=lambda i: frames[i].stamp_ns)
+        return newest if self._sliding else len(frames) // 2
 
     def _check_stop(self, step: str, share_done: float) -> None:
         if self._worker is not None and self._worker.stopping:

@@ -15,7 +15,7 @@ from dfs_ros.stacks.assembler import EVENTS, OUTCOMES
 from dfs_ros.types import DepthResult
 
 if TYPE_CHECKING:
-    from dfs_ros.estimator.estimator import DepthEstimator
+    from dfs_ros.estimator.parallel import LiveEstimator
     from dfs_ros.network.runners.base import RunnerFault
 
 WINDOW_S = 10.0
@@ -48,7 +48,7 @@ class Situation(NamedTuple):
     """Frames of the images and of their camera_info."""
 
 
-def state_of(active: bool, estimator: DepthEstimator | None, wanted: bool) -> str:
+def state_of(active: bool, estimator: LiveEstimator | None, wanted: bool) -> str:
     """State of a node in a few words."""
     if not active:
         return "inactive"

@@ -183,8 +183,12 @@ def test_settings_change_while_running(rig: Rig) -> None:
 # -- threads, life cycle -----------------------------------------------------------------------------------------------
 
 
-def test_the_newest_stack_wins(make_rig: Callable[..., Rig]) -> None:
-    rig = make_rig(inline=False)
+TWO_PROCESSES = {"threads": 2, "processes": 2}
+
+
+@pytest.mark.parametrize("processing", [{}, TWO_PROCESSES], ids=["one thread", "two processes"])
+def test_the_newest_stack_wins(make_rig: Callable[..., Rig], processing: dict[str, int]) -> None:
+    rig = make_rig({"processing": processing}, inline=False)
     rig.listen("depth/image")
     deadline = time.monotonic() + 240
     while rig.status()[2]["state"] != "computing depth":  # but loading still
@@ -198,13 +202,17 @@ def test_the_newest_stack_wins(make_rig: Callable[..., Rig]) -> None:
         time.sleep(0.005)
     published = [stamp_ns(m.header.stamp) for m in rig.depths()]
     assert published == sorted(published)
+    assert np.nanmedian(depth_from_message(rig.depths()[-1])) == pytest.approx(PLANE_M, rel=0.03)
     values = rig.status()[2]
     assert int(values["superseded"]) > 0
     assert int(values["stacks"]) == 12 == int(values["superseded"]) + len(published)
 
 
-def test_a_network_that_cannot_be_loaded_ends_the_spinning(make_rig: Callable[..., Rig]) -> None:
-    rig = make_rig({"network": {"name": "no_such_network"}}, inline=False)
+@pytest.mark.parametrize("processing", [{}, TWO_PROCESSES], ids=["one thread", "two processes"])
+def test_a_network_that_cannot_be_loaded_ends_the_spinning(
+    make_rig: Callable[..., Rig], processing: dict[str, int]
+) -> None:
+    rig = make_rig({"network": {"name": "no_such_network"}, "processing": processing}, inline=False)
     with pytest.raises(FileNotFoundError, match="no_such_network"):
         rig.transport.spin_once(60)
 

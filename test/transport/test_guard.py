@@ -12,7 +12,7 @@ import pytest
 from dfs_ros.config import Config
 from dfs_ros.messages.convert import DIAGNOSTICS, IMAGE, TRIGGER, Diagnostic, diagnostics_from_message, image_message
 from dfs_ros.messages.definitions import message, serialize
-from dfs_ros.node.worker import LatestWorker
+from dfs_ros.node.worker import LatestWorker, Work
 from dfs_ros.transport import base, guard
 from dfs_ros.transport.cdr import decoded_cdr
 from dfs_ros.transport.guard import Dropped, Guard
@@ -99,7 +99,7 @@ def test_a_worker_goes_on_after_a_failure() -> None:
             fail()
         done.set()
 
-    worker: LatestWorker[int] = LatestWorker("depth", node.guard, lambda: work, failures.append)
+    worker: LatestWorker[int] = LatestWorker("depth", node.guard, lambda: Work(work), failures.append)
     worker.put(0)
     assert tried.acquire(timeout=240)
     worker.put(1)

@@ -1,0 +1,248 @@
+"""Depth of several stacks of one camera at once, each in a process of its own.
+
+A stack on two threads takes three quarters of its time on one: much of it is short steps that share no work. Two
+stacks, each on one thread of its own process, take two cores whole, and wait for no lock of each other or of the node.
+
+Each stack goes to a process together with what the stacks before it have told of the camera. One of those under way
+leads: it comes back with what it has told. The others use what is known, which the first stack of a camera has to tell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import logging.handlers
+import multiprocessing
+import multiprocessing.connection
+import os
+import queue
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from dfs_ros.config import Config
+from dfs_ros.cost_volume import chosen_device
+from dfs_ros.estimator.camera_state import CameraState
+from dfs_ros.estimator.estimator import DepthEstimator
+from dfs_ros.system.cores import usable_cores
+from dfs_ros.system.memory import Peaks, keep_freed_memory
+from dfs_ros.types import DepthResult, FocalStack, Progress
+
+if TYPE_CHECKING:
+    from dfs_ros.network.runners.base import RunnerFault
+    from dfs_ros.pipeline import Alignment
+
+_log = logging.getLogger(__name__)
+
+_AT_ONCE = 2  # more keep a depth image waiting for longer, as they are published in the order of their stacks
+_LOOK_S = 0.05  # between looks at whether the depth is still wanted
+
+
+def live_estimator(config: Config, *, alone: bool = False) -> LiveEstimator:
+    """Estimator of one live camera: of several stacks at once where that is faster, unless they come one by one."""
+    at_once = 1 if alone else stacks_at_once(config)
+    return DepthEstimator(config, one_camera=True) if at_once == 1 else ParallelEstimator(config, at_once)
+
+
+def stacks_at_once(config: Config) -> int:
+    """Number of stacks of one camera to compute at once, each in a process if there are several.
+
+    One on a GPU, which is one for all, and of a sliding window, whose stacks share the spectra of their frames.
+    """
+    threads = config.processing.threads or usable_cores()
+    if threads == 1 or config.stack.mode == "sliding" or chosen_device(config.processing.device) != "cpu":
+        return 1
+    return min(config.processing.processes or _AT_ONCE, threads)
+
+
+class ParallelEstimator:
+    """Estimator of one camera that several threads may call at once; else as :class:`.estimator.DepthEstimator`.
+
+    `at_once`: number of stacks, and of processes; they share the cores. A process that ends, as where memory runs
+    out, fails the stacks under way with a RuntimeError, and new ones take the next.
+    """
+
+    def __init__(self, config: Config, at_once: int) -> None:
+        self.config = config
+        self.at_once = at_once
+        self._threads = max(1, (config.processing.threads or usable_cores()) // at_once)
+        self._condition = threading.Condition()
+        self._state = CameraState()
+        self._told_of: tuple[object, ...] = ()
+        self._led = False
+        self._pool = self._started()
+        loaded = [self._submit(self._pool, _loaded, self._own(config)) for _ in range(at_once)]
+        self.network, self.network_faults, logged = loaded[0].result()
+        _log_here(logged)  # the others say the same
+
+    @property
+    def preparing(self) -> str:
+        """Progress of an engine build: never one on a CPU."""
+        return ""
+
+    def estimate(
+        self,
+        stack: FocalStack,
+        *,
+        reference: int | None = None,
+        initial_alignment: Alignment | None = None,
+        sharpen: bool = True,
+        progress: Progress | None = None,
+    ) -> DepthResult:
+        """Estimate depth of `stack`, see :meth:`.DepthEstimator.estimate`.
+
+        `progress` is called while the stack is computed; an exception of it ends the wait.
+        """
+        sequence = (stack.camera, len(stack), stack.size)
+        with self._condition:
+            self._condition.wait_for(lambda: not self._led or self._told_of == sequence)
+            leads, self._led = not self._led, True
+            pool, state = self._pool, self._state
+        job = _Job(self._own(self.config), state, leads, stack, reference, initial_alignment, sharpen)
+        told = None
+        try:
+            answer = self._awaited(self._submit(pool, _computed, job), progress)
+            told = answer.state
+        except BrokenProcessPool as error:
+            with self._condition:
+                if self._pool is pool:
+                    self._pool = self._started()
+            raise RuntimeError(
+                "a process of the estimator ended; is there enough memory? It is started anew"
+            ) from error
+        finally:
+            with self._condition:
+                if leads:
+                    self._led = False
+                    self._condition.notify_all()
+                if told is not None:
+                    self._state, self._told_of = told, sequence
+        self.network_faults = answer.network_faults
+        _log_here(answer.logged)
+        return answer.result
+
+    def _own(self, config: Config) -> Config:
+        """Configuration of one process."""
+        return replace(config, processing=replace(config.processing, threads=self._threads, device="cpu"))
+
+    def _started(self) -> ProcessPoolExecutor:
+        level = logging.getLogger("dfs_ros").getEffectiveLevel()
+        # A new interpreter: a fork would hold the locks of threads that do not exist in it.
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(self.at_once, context, _begin, (self._threads, level))
+
+    def _submit(self, pool: ProcessPoolExecutor, *call: object) -> Future:  # type: ignore[type-arg]
+        with _without_interrupts():
+            return pool.submit(*call)  # type: ignore[arg-type]
+
+    def _awaited(self, future: Future[_Answer], progress: Progress | None) -> _Answer:
+        while True:
+            try:
+                return future.result(None if progress is None else _LOOK_S)
+            except NotYet:
+                if future.done():  # a timeout of its own
+                    raise
+                try:
+                    progress("depth", 0.0)  # type: ignore[misc]
+                except BaseException:
+                    future.cancel()
+                    raise
+
+
+LiveEstimator = DepthEstimator | ParallelEstimator
+
+
+def _log_here(records: list[logging.LogRecord]) -> None:
+    for record in records:
+        logging.getLogger(record.name).handle(record)
+
+
+class _Job(NamedTuple):
+    config: Config
+    state: CameraState
+    leads: bool
+    stack: FocalStack
+    reference: int | None
+    initial_alignment: Alignment | None
+    sharpen: bool
+
+
+class _Answer(NamedTuple):
+    result: DepthResult
+    state: CameraState | None
+    """Of a stack that leads."""
+    network_faults: list[RunnerFault]
+    logged: list[logging.LogRecord]
+
+
+# -- in a process of its own --------------------------------------------------------------------------------------
+
+_estimator: DepthEstimator | None = None
+_peaks = Peaks()
+_logged: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+
+
+def _begin(threads: int, level: int) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    keep_freed_memory()
+    import cv2
+
+    cv2.setNumThreads(threads)
+    package = logging.getLogger("dfs_ros")
+    package.setLevel(level)
+    package.addHandler(logging.handlers.QueueHandler(_logged))
+    package.propagate = False
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)  # a node that was killed leaves no process behind
+
+
+def _estimator_of(config: Config) -> DepthEstimator:
+    global _estimator
+    if _estimator is None:
+        _estimator = DepthEstimator(config, one_camera=True)
+    _estimator.config = config  # dynamic settings
+    return _estimator
+
+
+def _loaded(config: Config) -> tuple[str, list[RunnerFault], list[logging.LogRecord]]:
+    estimator = _estimator_of(config)
+    return estimator.network, estimator.network_faults, _logged_since()
+
+
+def _computed(job: _Job) -> _Answer:
+    estimator = _estimator_of(job.config)
+    estimator.state = job.state
+    if not job.leads:
+        job.state.hold()
+    result = estimator.estimate(
+        job.stack, reference=job.reference, initial_alignment=job.initial_alignment, sharpen=job.sharpen
+    )
+    _peaks.end()
+    return _Answer(result, job.state if job.leads else None, estimator.network_faults, _logged_since())
+
+
+def _logged_since() -> list[logging.LogRecord]:
+    return [_logged.get() for _ in range(_logged.qsize())]
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Within it, processes are started that ignore Ctrl-C: their parent ends them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

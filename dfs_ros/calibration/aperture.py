@@ -250,6 +250,11 @@ class ApertureTracker:
         """From now on, fit and count no stack: return what has been found."""
         self._held = True
 
+    @property
+    def due(self) -> bool:
+        """True if the next stack of this camera is to be fitted."""
+        return not self._held and self._stacks + 1 == self._next and len(self._fits) < self._most_fits
+
     def fit(self, camera: Camera, fit_stack: Callable[[float | None], ApertureFit | None]) -> ApertureFit:
         """Count a stack of `camera`, fit it if due, and return the combined aperture.
 
@@ -257,8 +262,9 @@ class ApertureTracker:
         """
         if not self._held and camera != self._camera:
             self._camera, self._stacks, self._next, self._fits, self._last = camera, 0, 1, [], unfitted()
+        due = self.due
         self._stacks += not self._held
-        if not self._held and self._stacks == self._next and len(self._fits) < self._most_fits:
+        if due:
             found = fit_stack(combined(self._fits).measured if self._fits else None)
             fitted = found is not None and not found.at_limit
             self._next += min(self._stacks * (_LONGER_AFTER_FIT if fitted else 1), _MOST_STACKS_BETWEEN)

@@ -5,6 +5,7 @@ stacks, each on one thread of its own process, take two cores whole, and wait fo
 
 Each stack goes to a process together with what the stacks before it have told of the camera. One of those under way
 leads: it comes back with what it has told. The others use what is known, which the first stack of a camera has to tell.
+A later fit of the aperture, which takes as long as three stacks, keeps none waiting: its stack is computed twice.
 """
 
 from __future__ import annotations
@@ -102,12 +103,15 @@ class ParallelEstimator:
         with self._condition:
             self._condition.wait_for(lambda: not self._led or self._told_of == sequence)
             leads, self._led = not self._led, True
-            pool, state = self._pool, self._state
+            known, pool, state = self._told_of == sequence, self._pool, self._state
         job = _Job(self._own(self.config), state, leads, stack, reference, initial_alignment, sharpen)
-        told = None
+        answer = None
         try:
+            if leads and known and state.lens.due:
+                beside = self._submit(pool, _computed, job._replace(sharpen=False))
+                beside.add_done_callback(lambda done: self._learn(sequence, _told(done)))
+                job = job._replace(leads=False)
             answer = self._awaited(self._submit(pool, _computed, job), progress)
-            told = answer.state
         except BrokenProcessPool as error:
             with self._condition:
                 if self._pool is pool:
@@ -116,15 +120,19 @@ class ParallelEstimator:
                 "a process of the estimator ended; is there enough memory? It is started anew"
             ) from error
         finally:
-            with self._condition:
-                if leads:
-                    self._led = False
-                    self._condition.notify_all()
-                if told is not None:
-                    self._state, self._told_of = told, sequence
+            if job.leads:
+                self._learn(sequence, None if answer is None else answer.state)
         self.network_faults = answer.network_faults
         _log_here(answer.logged)
         return answer.result
+
+    def _learn(self, sequence: tuple[object, ...], told: CameraState | None) -> None:
+        """Keep what a stack that led has told, if it has, and let another one lead."""
+        with self._condition:
+            self._led = False
+            if told is not None:
+                self._state, self._told_of = told, sequence
+            self._condition.notify_all()
 
     def _own(self, config: Config) -> Config:
         """Configuration of one process."""
@@ -155,6 +163,10 @@ class ParallelEstimator:
 
 
 LiveEstimator = DepthEstimator | ParallelEstimator
+
+
+def _told(done: Future[_Answer]) -> CameraState | None:
+    return None if done.cancelled() or done.exception() is not None else done.result().state
 
 
 def _log_here(records: list[logging.LogRecord]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import signal
@@ -11,6 +10,8 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,11 @@ def parallel() -> Iterator[ParallelEstimator]:
 
 
 def processes() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children() if "multiprocessing.spawn" in " ".join(p.cmdline())]
+    found = []
+    for process in psutil.Process().children():
+        with suppress(psutil.Error):  # it has ended meanwhile
+            found += [process] if "multiprocessing.spawn" in " ".join(process.cmdline()) else []
+    return found
 
 
 @pytest.mark.parametrize(
@@ -95,14 +100,30 @@ def test_stacks_after_each_other_are_those_of_one_camera(parallel: ParallelEstim
 def test_a_stack_waits_for_the_first_of_its_camera() -> None:
     """Which has to tell the aperture: both stacks, begun at once, have that of the first."""
     config = Config.from_dict({"network": {"name": "none"}, "processing": {"threads": 1}})
-    wrong = dataclasses.replace(CAMERA, f_number=1.15 * CAMERA.f_number)
-    stack = dataclasses.replace(plane_stack(0.9), camera=wrong)
+    wrong = replace(CAMERA, f_number=1.15 * CAMERA.f_number)
+    stack = replace(plane_stack(0.9), camera=wrong)
     expected = DepthEstimator(config, one_camera=True).estimate(stack, sharpen=False).report["aperture"]
     estimator = ParallelEstimator(config, 2)
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(lambda s: estimator.estimate(s, sharpen=False), [stack, stack]))
     assert expected["measured"] != 1.0
     assert [result.report["aperture"] for result in results] == [expected, expected]
+
+
+def test_a_later_fit_of_the_aperture_keeps_no_stack_waiting() -> None:
+    """The fourth stack has the aperture of the first; what is fitted beside it comes to a later one."""
+    config = Config.from_dict({"network": {"name": "none"}, "processing": {"threads": 1}})
+    stacks = [plane_stack(depth_m) for depth_m in (0.9, 0.9, 0.9, 1.0)]
+    one = DepthEstimator(config, one_camera=True)
+    alone = [one.estimate(stack, sharpen=False).report for stack in stacks]
+    assert [r["aperture"] == alone[0]["aperture"] for r in alone] == [True, True, True, False]
+    estimator = ParallelEstimator(config, 2)
+    several = [estimator.estimate(stack, sharpen=False).report for stack in stacks]
+    assert [r["aperture"] for r in several] == [alone[0]["aperture"]] * 4
+    deadline = time.monotonic() + PATIENCE_S
+    while (newest := estimator.estimate(stacks[3], sharpen=False).report["aperture"]) == alone[0]["aperture"]:
+        assert time.monotonic() < deadline
+    assert newest == alone[3]["aperture"]
 
 
 def test_errors_are_those_of_the_estimator(parallel: ParallelEstimator) -> None:
@@ -200,9 +221,9 @@ def test_a_log_record_of_a_process_reaches_the_log_here(
     images[-1] = noise
     config = Config.from_dict({"network": {"name": "none"}, "processing": {"threads": 1}})
     with caplog.at_level(logging.DEBUG, "dfs_ros"):
-        alone = DepthEstimator(config, one_camera=True).estimate(dataclasses.replace(stack, images=images))
+        alone = DepthEstimator(config, one_camera=True).estimate(replace(stack, images=images))
         expected = [(r.name, r.getMessage()) for r in caplog.records]
         caplog.clear()
-        several = ParallelEstimator(config, 2).estimate(dataclasses.replace(stack, images=images))
+        several = ParallelEstimator(config, 2).estimate(replace(stack, images=images))
     assert several.report["warnings"] == alone.report["warnings"]
     assert [(r.name, r.getMessage()) for r in caplog.records] == expected

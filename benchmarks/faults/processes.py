@@ -60,7 +60,11 @@ def name_of(words: list[str]) -> str:
     'depth_node'
     >>> name_of(["python3", "-m", "dfs_ros.cli.main", "view", "--port", "0"])
     'view'
+    >>> name_of(["/usr/bin/python3", "-c", "from multiprocessing.spawn import spawn_main; spawn_main()"])
+    'estimator'
     """
+    if any("multiprocessing.spawn" in word for word in words):
+        return "estimator"
     names = [Path(word).name for word in words if word != "-m"]
     if len(names) > 1 and names[0].startswith("python"):
         del names[0]

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from dfs_ros.network.runners.base import RunnerFault
     from dfs_ros.pipeline import Alignment
 
-_log = logging.getLogger(__name__)
-
 _AT_ONCE = 2  # more keep a depth image waiting for longer, as they are published in the order of their stacks
 _LOOK_S = 0.05  # between looks at whether the depth is still wanted
 
@@ -65,7 +63,8 @@ class ParallelEstimator:
     """Estimator of one camera that several threads may call at once; else as :class:`.estimator.DepthEstimator`.
 
     `at_once`: number of stacks, and of processes; they share the cores. A process that ends, as where memory runs
-    out, fails the stacks under way with a RuntimeError, and new ones take the next.
+    out, fails the stacks under way with a RuntimeError, and new ones take the next. Raises RuntimeError if they cannot
+    be started.
     """
 
     def __init__(self, config: Config, at_once: int) -> None:
@@ -77,8 +76,14 @@ class ParallelEstimator:
         self._told_of: tuple[object, ...] = ()
         self._led = False
         self._pool = self._started()
-        loaded = [self._submit(self._pool, _loaded, self._own(config)) for _ in range(at_once)]
-        self.network, self.network_faults, logged = loaded[0].result()
+        try:
+            loaded = [self._submit(self._pool, _loaded, self._own(config)) for _ in range(at_once)]
+            self.network, self.network_faults, logged = loaded[0].result()
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                "the processes of the estimator ended as they started: is there enough memory? A script of your own "
+                'that runs the node needs `if __name__ == "__main__":`; processing.processes: 1 needs no process'
+            ) from error
         _log_here(logged)  # the others say the same
 
     @property

@@ -185,6 +185,16 @@ if __name__ == "__main__":
 """
 
 
+def test_a_script_that_would_start_itself_again_is_told_so(tmp_path: Path) -> None:
+    script = tmp_path / "owner.py"
+    script.write_text(OWNER.replace('if __name__ == "__main__":', "if True:"), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=PATIENCE_S
+    )
+    assert done.returncode == 1
+    assert 'A script of your own that runs the node needs `if __name__ == "__main__":`' in done.stderr
+
+
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
 def test_no_process_outlives_its_node(ending: signal.Signals, tmp_path: Path) -> None:
     script = tmp_path / "owner.py"

@@ -18,7 +18,9 @@ import multiprocessing.connection
 import os
 import queue
 import signal
+import sys
 import threading
+import types
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
@@ -63,8 +65,7 @@ class ParallelEstimator:
     """Estimator of one camera that several threads may call at once; else as :class:`.estimator.DepthEstimator`.
 
     `at_once`: number of stacks, and of processes; they share the cores. A process that ends, as where memory runs
-    out, fails the stacks under way with a RuntimeError, and new ones take the next. Raises RuntimeError if they cannot
-    be started.
+    out, fails the stacks under way with a RuntimeError, and new ones take the next.
     """
 
     def __init__(self, config: Config, at_once: int) -> None:
@@ -75,15 +76,8 @@ class ParallelEstimator:
         self._state = CameraState()
         self._told_of: tuple[object, ...] = ()
         self._led = False
-        self._pool = self._started()
-        try:
-            loaded = [self._submit(self._pool, _loaded, self._own(config)) for _ in range(at_once)]
-            self.network, self.network_faults, logged = loaded[0].result()
-        except BrokenProcessPool as error:
-            raise RuntimeError(
-                "the processes of the estimator ended as they started: is there enough memory? A script of your own "
-                'that runs the node needs `if __name__ == "__main__":`; processing.processes: 1 needs no process'
-            ) from error
+        self._pool, loaded = self._started()
+        self.network, self.network_faults, logged = loaded.result()
         _log_here(logged)  # the others say the same
 
     @property
@@ -113,14 +107,14 @@ class ParallelEstimator:
         answer = None
         try:
             if leads and known and state.lens.due:
-                beside = self._submit(pool, _computed, job._replace(sharpen=False))
+                beside = pool.submit(_computed, job._replace(sharpen=False))
                 beside.add_done_callback(lambda done: self._learn(sequence, _told(done)))
                 job = job._replace(leads=False)
-            answer = self._awaited(self._submit(pool, _computed, job), progress)
+            answer = self._awaited(pool.submit(_computed, job), progress)
         except BrokenProcessPool as error:
             with self._condition:
                 if self._pool is pool:
-                    self._pool = self._started()
+                    self._pool, _ = self._started()
             raise RuntimeError(
                 "a process of the estimator ended; is there enough memory? It is started anew"
             ) from error
@@ -143,15 +137,16 @@ class ParallelEstimator:
         """Configuration of one process."""
         return replace(config, processing=replace(config.processing, threads=self._threads, device="cpu"))
 
-    def _started(self) -> ProcessPoolExecutor:
+    def _started(self) -> tuple[ProcessPoolExecutor, Future[_Loaded]]:
+        """Processes that load the network, and what the first of them tells."""
         level = logging.getLogger("dfs_ros").getEffectiveLevel()
         # A new interpreter: a fork would hold the locks of threads that do not exist in it.
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self.at_once, context, _begin, (self._threads, level))
-
-    def _submit(self, pool: ProcessPoolExecutor, *call: object) -> Future:  # type: ignore[type-arg]
-        with _without_interrupts():
-            return pool.submit(*call)  # type: ignore[arg-type]
+        pool = ProcessPoolExecutor(self.at_once, context, _begin, (self._threads, level))
+        with _without_interrupts(), _without_main():
+            # Each of these starts a process.
+            first, *_ = [pool.submit(_loaded, self._own(self.config)) for _ in range(self.at_once)]
+        return pool, first
 
     def _awaited(self, future: Future[_Answer], progress: Progress | None) -> _Answer:
         while True:
@@ -197,6 +192,36 @@ class _Answer(NamedTuple):
     logged: list[logging.LogRecord]
 
 
+class _Loaded(NamedTuple):
+    network: str
+    faults: list[RunnerFault]
+    logged: list[logging.LogRecord]
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Within it, processes are started that ignore Ctrl-C: their parent ends them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Within it, processes are started that do not import the main module, which may start a node as it is imported."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
 # -- in a process of its own --------------------------------------------------------------------------------------
 
 _estimator: DepthEstimator | None = None
@@ -231,9 +256,9 @@ def _estimator_of(config: Config) -> DepthEstimator:
     return _estimator
 
 
-def _loaded(config: Config) -> tuple[str, list[RunnerFault], list[logging.LogRecord]]:
+def _loaded(config: Config) -> _Loaded:
     estimator = _estimator_of(config)
-    return estimator.network, estimator.network_faults, _logged_since()
+    return _Loaded(estimator.network, estimator.network_faults, _logged_since())
 
 
 def _computed(job: _Job) -> _Answer:
@@ -250,16 +275,3 @@ def _computed(job: _Job) -> _Answer:
 
 def _logged_since() -> list[logging.LogRecord]:
     return [_logged.get() for _ in range(_logged.qsize())]
-
-
-@contextlib.contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Within it, processes are started that ignore Ctrl-C: their parent ends them."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

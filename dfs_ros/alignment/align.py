@@ -189,6 +189,15 @@ def aligned_as_is(stack: FocalStack, reference: int = 0) -> AlignedStack:
     return AlignedStack(stack, reference, everywhere, tuple(range(len(stack))), (), 1.0, keys)
 
 
+def as_taken(stack: FocalStack, match: Match) -> AlignedStack:
+    """Frames of a match as they were taken, where their images are brought to the reference otherwise."""
+    kept, everywhere = list(match.kept), np.ones(stack.size, np.bool_)
+    scales = [match.estimates[i].motion.scale for i in kept]
+    focus = float(stack.focus_diopters[match.reference])
+    keys = tuple(object() for _ in kept)
+    return _assembled(stack, match, focus, scales, (stack.images[kept], everywhere, keys))
+
+
 def _resampled(stack: FocalStack, config: AlignmentConfig, match: Match, resample: Resample) -> AlignedStack:
     kept, lens = list(match.kept), match.breathing
     # From the aligned images to the reference: identity, unless the magnification of another focus is required.
@@ -201,20 +210,33 @@ def _resampled(stack: FocalStack, config: AlignmentConfig, match: Match, resampl
     motions = [
         replace(match.estimates[i].motion.after(to_reference), local=match.estimates[i].motion.local) for i in kept
     ]
-    images, valid, keys = _images(stack, kept, motions, match.estimates, config.transfer_curve, resample)
+    found = _images(stack, kept, motions, match.estimates, config.transfer_curve, resample)
+    return _assembled(stack, match, focus, [motion.scale for motion in motions], found)
+
+
+def _assembled(
+    stack: FocalStack,
+    match: Match,
+    focus_diopters: float,
+    scales: Sequence[float],
+    found: tuple[NDArray[np.uint8], NDArray[np.bool_], tuple[Hashable, ...]],
+) -> AlignedStack:
+    """Aligned stack of the images, valid pixels and keys `found`, with image scales of the kept frames."""
+    kept, (images, valid, keys) = list(match.kept), found
     aligned = FocalStack(
         images=images,
         focus_diopters=stack.focus_diopters[kept],
-        camera=_camera_at(stack, match, focus),
+        camera=_camera_at(stack, match, focus_diopters),
         stamp_ns=stack.stamp_ns[kept],
-        blur_scale=stack.blur_scale[kept] / [motion.scale for motion in motions],
+        blur_scale=stack.blur_scale[kept] / scales,
         magnification=np.ones(len(kept)),
         focus_sigma_diopters=stack.focus_sigma_diopters[kept],
         poses=stack_poses([stack.poses[i] for i in kept]) if stack.poses else (),
     )
     told = stack.magnification[kept] / stack.magnification[match.reference]
     reference, told_scales = kept.index(match.reference), told if np.isfinite(told).all() else None
-    return AlignedStack(aligned, reference, valid, match.kept, match.estimates, lens.factor, keys, told_scales)
+    breathing = match.breathing.factor
+    return AlignedStack(aligned, reference, valid, match.kept, match.estimates, breathing, keys, told_scales)
 
 
 def realigned(

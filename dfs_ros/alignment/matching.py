@@ -56,7 +56,7 @@ class FrameAlignment:
         Correlation with the reference, of locally normalised intensity, -1 to 1; NaN without texture or if it was not
         computed.
     source
-        Source of the motion: ``reference`` (this is it), ``images``, ``prior`` (the lens model) or ``off``.
+        Source of the motion: ``reference`` (this is it), ``images``, ``poses``, ``prior`` (the lens model) or ``off``.
     dropped
         Reason for dropping the frame; empty if it is used.
     registered
@@ -140,6 +140,10 @@ class Breathing:
     def factor(self) -> float:
         """Breathing in units of the thin-lens model's breathing."""
         return self._fitted * self._of_model
+
+    def held(self, fitted: float) -> None:
+        """Take breathing in units of the model's, or of the driver's, as known."""
+        self._fitted = fitted
 
     def _log_model(self, focus_diopters: float) -> float:
         """Logarithm of the lens model's magnification."""

@@ -252,8 +252,10 @@ class ApertureTracker:
 
     @property
     def due(self) -> bool:
-        """True if the next stack of this camera is to be fitted."""
-        return not self._held and self._stacks + 1 == self._next and len(self._fits) < self._most_fits
+        """True if the next stack of this camera is to be fitted; False before the first, and where none is fitted."""
+        if self._held or self._camera is None:
+            return False
+        return self._stacks + 1 == self._next and len(self._fits) < self._most_fits
 
     def fit(self, camera: Camera, fit_stack: Callable[[float | None], ApertureFit | None]) -> ApertureFit:
         """Count a stack of `camera`, fit it if due, and return the combined aperture.

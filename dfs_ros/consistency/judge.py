@@ -103,11 +103,17 @@ class Judge:
         """From now on, judge and count no stack: return the newest findings."""
         self._held = True
 
+    def due(self, stack: FocalStack) -> bool:
+        """True if a stack would be judged."""
+        if self._held:
+            return False
+        return not self._one_camera or self._due_in <= 1 or _sequence_of(stack) != self._sequence
+
     def of(self, stack: FocalStack, judge_stack: Callable[[], Findings]) -> Findings:
         """Findings about the newest stack, by `judge_stack` where it is due."""
         if self._held:
             return self._findings
-        sequence = (stack.camera, len(stack), stack.size)
+        sequence = _sequence_of(stack)
         if not self._one_camera or sequence != self._sequence:
             self._sequence, self._findings, self._wait, self._due_in = sequence, (), 1, 1
         self._due_in -= 1
@@ -118,3 +124,7 @@ class Judge:
         self._wait = min(2 * self._wait, MOST_STACKS_BETWEEN) if same else 1
         self._findings, self._due_in = found, self._wait
         return found
+
+
+def _sequence_of(stack: FocalStack) -> tuple[Camera, int, tuple[int, int]]:
+    return stack.camera, len(stack), stack.size

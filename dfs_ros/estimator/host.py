@@ -27,8 +27,9 @@ from dfs_ros.depth.texture import texture_of
 from dfs_ros.estimator.camera_state import CameraState
 from dfs_ros.motion.even import found_by_parallax
 from dfs_ros.motion.explanation import Explanation
+from dfs_ros.motion.prediction import predicted, with_gains_by
 from dfs_ros.motion.refinement import corrected, log_scale_between
-from dfs_ros.motion.tracking import WRONG_LOG_SCALE, MotionTracker
+from dfs_ros.motion.tracking import MISFIT_WITHIN, SMALL_LOG_SCALE, WRONG_LOG_SCALE, MotionTracker
 from dfs_ros.motion.turning import is_cut, turned
 from dfs_ros.motion.views import (
     LEAST_PARALLAX_PX,
@@ -90,8 +91,20 @@ class HostSteps:
         reference: int | None,
         initial: tuple[FrameAlignment, ...] | None,
     ) -> AlignedStack:
-        aligned = align(stack, config, reference=reference, initial=initial, operations=self.operations)
-        return _rounded(aligned)
+        if self.state is not None and not (self.state.lens.due or self.state.findings.due(stack)):
+            found = predicted(stack, config, reference, self.state.motion, self.operations.gains)
+            if found is not None:
+                return found
+        return self._registered(stack, config, reference, initial)
+
+    def _registered(
+        self,
+        stack: FocalStack,
+        config: AlignmentConfig,
+        reference: int | None,
+        initial: tuple[FrameAlignment, ...] | None = None,
+    ) -> AlignedStack:
+        return _rounded(align(stack, config, reference=reference, initial=initial, operations=self.operations))
 
     @property
     def operations(self) -> Operations:
@@ -111,6 +124,12 @@ class HostSteps:
     def follow(self, stack: FocalStack, aligned: AlignedStack, limits: SceneRange, config: Config) -> AlignedStack:
         """Aligned stack of a camera that moved by its poses; the same where it did not by much, or without poses."""
         alignment = config.alignment
+        if isinstance(aligned.stack, MovingStack):
+            held = self._as_before(aligned, config)
+            if held is not None:
+                return held
+            camera, registered = aligned.stack.camera, self._registered(stack, alignment, aligned.reference).levelled()
+            aligned = dataclasses.replace(registered, stack=dataclasses.replace(registered.stack, camera=camera))
         if config.cost.method != "residual" or alignment.mode != "refine" or alignment.target_focus_diopters >= 0:
             return aligned
         if not aligned.stack.poses:
@@ -130,15 +149,31 @@ class HostSteps:
         if parallax_px(found, width) < LEAST_PARALLAX_PX:
             return aligned
         explanation = Explanation(aligned, diopters, config, self.energies)
-        kept = math.nan if self.motion is None or self.motion.due else self.motion.breathing
-        factor = explanation.breathing(found) if math.isnan(kept) else kept
-        found = explanation.with_breathing(found, factor)
+        if self.motion is not None and self.motion.knows_lens:
+            factor, radial = self.motion.breathing, self.motion.radial
+        else:
+            factor, radial = explanation.breathing(found), 0.0
+        found = explanation.with_breathing(found, factor, radial)
         if explanation.contradicts(found, stack):
             _log.warning("poses not used: they explain the images worse than a camera that stands still")
             return aligned
         if self.motion is not None:
-            self.motion.breathing = factor
+            self.motion.misfit, _ = explanation.of_sweep(found)
         return found
+
+    def _as_before(self, aligned: AlignedStack, config: Config) -> AlignedStack | None:
+        """Sweep that was not registered, with its gains; None if its images contradict its poses more than before."""
+        if self.motion is None:
+            return None
+        explanation = Explanation(aligned, self.motion.diopters, config, self.energies)
+        misfit, diopters = explanation.of_sweep(aligned)
+        if misfit > self.motion.misfit + MISFIT_WITHIN:
+            self.motion.forget()
+            return None
+        self.motion.misfit, alignment = misfit, config.alignment
+        if not alignment.normalize_exposure:
+            return aligned
+        return with_gains_by(aligned, diopters, alignment.transfer_curve, self.operations.gains)
 
     def follow_closer(self, aligned: AlignedStack, diopters: Image, config: Config) -> tuple[AlignedStack, bool, bool]:
         """Correct motion, gains and the aperture of a single stack by a first inverse depth.
@@ -151,6 +186,8 @@ class HostSteps:
         if not stack.positions_m.any():
             return aligned, False, False  # a camera that turns in its place, as registered
         tracker = self.motion if stack.poses else None
+        if tracker is not None:
+            tracker.saw(diopters)
         if tracker is not None and not tracker.due:
             tracker.skip()
             return aligned, False, False
@@ -158,10 +195,14 @@ class HostSteps:
         lens = config.lens.aperture == "fitted" and config.lens.aperture_scale == 1.0 and self.state is None
         lens = lens and math.isnan(stack.camera.aperture_sigma)
         better = corrected(stack, diopters, within, config, self.energies, fit_lens=lens)
-        found = brought(dataclasses.replace(aligned, stack=better), diopters, config.alignment.transfer_curve)
         correction = log_scale_between(stack, better)
         if tracker is not None:
+            tracker.note_lens([math.log(aligned.estimates[i].prior_scale) for i in aligned.kept], better.views)
+            enough = tracker.settled and abs(correction) <= SMALL_LOG_SCALE
             tracker.note(correction)
+            if enough:
+                return aligned, False, False
+        found = brought(dataclasses.replace(aligned, stack=better), diopters, config.alignment.transfer_curve)
         return found, True, tracker is None or abs(correction) > WRONG_LOG_SCALE
 
     def realign(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,7 +31,7 @@ _PIXELS = 6000  # of the images compared
 _FEWEST, _MOST = 16, 80  # inverse depths compared
 _FEWEST_HELD = 40  # to hold two explanations against each other
 # Parallax from one inverse depth to the next; with 0.3 breathing of half a pixel is found wrong by a fifth of it.
-_STEP_PX = 0.15
+_STEP_PX, _STEP_OF_SWEEPS_PX = 0.15, 0.3
 _BEYOND = 1.35  # of the inverse depths compared, beyond those of a first depth
 _WINDOW_PX = 2.0
 _WORSE = 0.6  # most loss of log cost by poses: right ones lose up to 0.4 on fine texture, those of the wrong sign more
@@ -74,15 +75,23 @@ class Explanation:
         )
         return float(found.x)
 
-    def with_breathing(self, moved: AlignedStack, factor: float) -> AlignedStack:
-        """Moving camera with the lens model's breathing times a factor."""
+    def with_breathing(self, moved: AlignedStack, factor: float, radial: float = 0.0) -> AlignedStack:
+        """Moving camera with the lens model's breathing times a factor, and its radial term for each unit of it."""
         if not self._modelled.any():
             return moved
-        return replace(moved, stack=self._breathing(followed_stack(moved), factor))
+        return replace(moved, stack=self._breathing(followed_stack(moved), factor, radial))
 
-    def _breathing(self, stack: MovingStack, factor: float) -> MovingStack:
-        scales = zip(stack.views, factor * self._modelled, strict=True)
-        return stack.with_views(tuple(replace(view, log_scale=float(scale)) for view, scale in scales))
+    def _breathing(self, stack: MovingStack, factor: float, radial: float = 0.0) -> MovingStack:
+        views = zip(stack.views, self._modelled.tolist(), strict=True)
+        return stack.with_views(tuple(replace(v, log_scale=factor * m, radial=radial * m) for v, m in views))
+
+    def of_sweep(self, moved: AlignedStack) -> tuple[float, Image]:
+        """Misfit of a moving camera, to be held against that of other sweeps, and a coarse inverse depth (h, w)."""
+        stack = followed_stack(moved)
+        levels = self._levels(stack, _FEWEST, _STEP_OF_SWEEPS_PX)
+        log_cost = self._energies.volume(reduced(stack, _PIXELS * 1e-6), 1.0 / levels, self._cost)
+        diopters = levels[log_cost.argmin(axis=0)].astype(np.float32)
+        return float(log_cost.min(axis=0)[self._counts].mean()), np.asarray(cv2.medianBlur(diopters, 5), np.float32)
 
     def contradicts(self, moved: AlignedStack, stack: FocalStack) -> bool:
         """True if a moving camera explains the images `stack` worse than one that turns in its place."""
@@ -90,11 +99,11 @@ class Explanation:
         levels = self._levels(moving_one, _FEWEST_HELD)
         return self._misfit(moving_one, levels) > self._misfit(turning, levels) + _WORSE
 
-    def _levels(self, stack: MovingStack, fewest: int) -> Array:
+    def _levels(self, stack: MovingStack, fewest: int, step_px: float = _STEP_PX) -> Array:
         """Inverse depths compared, as fine as the parallax of the reduced images needs."""
         _, width = working_size(stack.size, _PIXELS * 1e-6)
         span_px = (self._ends[1] - self._ends[0]) * stack.parallax_px_per_diopter * width / stack.size[1]
-        return np.linspace(*self._ends, int(np.clip(span_px / _STEP_PX, fewest, _MOST)))
+        return np.linspace(*self._ends, int(np.clip(span_px / step_px, fewest, _MOST)))
 
     def _misfit(self, stack: MovingStack, levels: Array) -> float:
         """Mean log cost of the best of the inverse depths."""

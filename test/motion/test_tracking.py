@@ -20,15 +20,33 @@ def scale_of(tracker: MotionTracker) -> float:
     return float(tracker.scaled(VIEWS)[1].position_m[0] / 0.02)
 
 
-def test_the_first_sweeps_are_corrected_then_every_fifth() -> None:
-    tracker, corrected = MotionTracker(), []
-    for _ in range(13):
-        corrected.append(tracker.due)
+def corrected_of(tracker: MotionTracker, sweeps: int, correction: float) -> list[int]:
+    """Sweeps that are corrected, by as much each."""
+    corrected = []
+    for sweep in range(sweeps):
         if tracker.due:
-            tracker.note(0.0)
+            corrected.append(sweep)
+            tracker.note(correction)
         else:
             tracker.skip()
-    assert corrected == [True] * 3 + [False] * 4 + [True] + [False] * 4 + [True]
+    return corrected
+
+
+def test_the_first_sweeps_are_corrected_then_ever_fewer_while_corrections_are_small() -> None:
+    assert corrected_of(MotionTracker(), 60, 0.02) == [0, 1, 2, 7, 17, 37, 57]
+    assert corrected_of(MotionTracker(), 20, -0.05) == [0, 1, 2, 7, 12, 17]
+
+
+def test_a_larger_correction_makes_corrections_frequent_again() -> None:
+    tracker = MotionTracker()
+    corrected_of(tracker, 37, 0.0)
+    assert tracker.due
+    tracker.note(0.05)
+    assert corrected_of(tracker, 12, 0.0) == [4]
+    tracker = MotionTracker()
+    corrected_of(tracker, 10, 0.0)
+    tracker.forget()
+    assert tracker.due and not tracker.predicts
 
 
 def test_the_scale_is_the_mean_of_those_found() -> None:
@@ -39,6 +57,18 @@ def test_the_scale_is_the_mean_of_those_found() -> None:
     moved = tracker.scaled(VIEWS)[1]
     np.testing.assert_allclose(moved.position_m, math.exp(0.045) * VIEWS[1].position_m)
     assert (moved.log_scale, moved.radial) == (0.01, 0.0)
+
+
+def test_breathing_is_the_mean_of_corrected_views() -> None:
+    tracker = MotionTracker()
+    modelled = [-0.01, 0.0, 0.02]
+    for factor, radial in ((1.2, 0.02), (1.6, 0.04)):
+        views = [View(np.zeros(3), log_scale=factor * m, radial=radial * m) for m in modelled]
+        tracker.note_lens(modelled, views)
+    assert tracker.breathing == pytest.approx(1.4) and tracker.radial == pytest.approx(0.03)
+    still = MotionTracker()
+    still.note_lens([0.0, 0.0], VIEWS)
+    assert (still.breathing, still.radial) == (1.0, 0.0)
 
 
 def test_another_scale_is_found_anew() -> None:

@@ -1,20 +1,24 @@
 """The light network: one set of weights for every depth hypothesis.
 
-2-D convolutions run on every pair of neighbouring hypotheses alike; pairs exchange information by shifted channels
+2-D convolutions run on every group of neighbouring hypotheses alike; groups exchange information by shifted channels
 along depth (Lin et al., "TSM", ICCV 2019) and by a maximum over depth. So the network is independent of the number of
 hypotheses and of their depths: it works for any camera and range, and learns the shape of a surface's cost curve
 instead of typical depths.
 
     half size       energy (log cost), and the same smoothed along the image's edges (full size in training)
-    1/4             both, averaged; 16 channels for a pair of hypotheses, joined by features of the image
-    1/8 1/16 1/32   an hourglass: areas without texture learn from their surroundings
+    1/4             both, averaged; 16 channels for four hypotheses, joined by features of the image
+    1/8 1/16 1/32   an hourglass: areas without texture learn from their surroundings; from 1/16 on, eight hypotheses
+                    share channels
     1/4             two scores a and b for each hypothesis
     half size       log-probability = a + m b - s smoothed energy, with m and s decided by the image
 
 The last line is the guided filter's locally linear model (He et al., TPAMI 2013) with a learned guide m: depth may jump
 where the image does. Scores start at 0, so the untrained answer is that of the smoothed energy.
 
-Only operations of ONNX opset 17: Conv, AveragePool, Resize, Pad, Slice, Concat, ReduceMax, ReduceMin, Softmax.
+Features of a volume are one batch of 2-D images, (P B, C, h, w): P planes, each of a group of hypotheses, and in each
+plane all B samples. A shift along depth is then a shift of the batch, and all of it stays in one memory layout.
+
+Only operations of ONNX opset 17: Conv, Resize, Pad, Slice, Concat, ReduceMax, ReduceMin, Softmax.
 """
 
 from __future__ import annotations
@@ -29,7 +33,8 @@ DOWNSAMPLING = 32
 """Divisor of height and width; the runner pads."""
 
 _TILE = 4  # full-size pixels per score, each way
-_PAIR = 2  # hypotheses that share channels
+_FINE = 4  # hypotheses that share channels at 1/4 and 1/8
+_JOINED = 2  # planes of 1/8 that share channels at 1/16 and 1/32
 
 
 @dataclass(frozen=True)
@@ -51,19 +56,19 @@ class LightNetwork(nn.Module):
         c4, c8, c16, c32 = self.architecture.channels
         image = self.architecture.image_channels
         self.image = ImageEncoder(image)
-        self.stem = nn.Conv2d(2 * _PAIR, c4, 3, padding=1)
+        self.stem = nn.Conv2d(2 * _FINE, c4, 3, padding=1)
         self.image_to_volume = nn.Conv2d(image, c4, 1)
-        self.enter = DepthMixing(c4, 1)
+        self.enter = DepthMixing(c4)
         self.down8 = nn.Conv2d(c4, c8, 3, stride=2, padding=1)
-        self.level8 = nn.ModuleList([DepthMixing(c8, 1), DepthMixing(c8, 2)])
-        self.down16 = nn.Conv2d(c8, c16, 3, stride=2, padding=1)
-        self.level16 = nn.ModuleList([DepthMixing(c16, 1), DepthContext(c16), DepthMixing(c16, 3)])
+        self.level8 = nn.ModuleList([DepthMixing(c8), DepthMixing(c8)])
+        self.down16 = nn.Conv2d(_JOINED * c8, c16, 3, stride=2, padding=1)
+        self.level16 = nn.ModuleList([DepthMixing(c16), DepthContext(c16), DepthMixing(c16)])
         self.down32 = nn.Conv2d(c16, c32, 3, stride=2, padding=1)
-        self.level32 = nn.ModuleList([DepthMixing(c32, 1), DepthContext(c32), DepthMixing(c32, 3)])
-        self.up16 = Up(c32, c16)
-        self.up8 = Up(c16, c8)
+        self.level32 = nn.ModuleList([DepthMixing(c32), DepthContext(c32), DepthMixing(c32)])
+        self.up16 = Up(c32, c16, mode="bilinear")
+        self.up8 = Up(c16, c8, members=_JOINED)
         self.up4 = Up(c8, c4)
-        self.score = nn.Conv2d(c4, 2 * _PAIR, 3, padding=1)
+        self.score = nn.Conv2d(c4, 2 * _FINE, 3, padding=1)
         self.detail = nn.Sequential(nn.Conv2d(image + c4, image, 3, padding=1), nn.ReLU())
         # For every full-size pixel: the guide m, and the log weight of the smoothed energy.
         self.pixel = nn.Conv2d(image, 2 * _TILE * _TILE, 1)
@@ -95,44 +100,45 @@ class LightNetwork(nn.Module):
         """Log-probability (B, D, h, w), unnormalised, and first score (B, D, H/4, W/4)."""
         step = int(image.shape[-1]) // int(energy.shape[-1])  # 1, or 2 at half size
         volume, clarity = self.reduced(energy, smoothed, _TILE // step)
-        pairs = volume.shape[1]
+        batch = volume.shape[1]
         features = self.image(torch.cat([image, F.interpolate(clarity, scale_factor=float(_TILE))], dim=1))
-        x = self.stem(volume.flatten(0, 1))
-        x4 = self.enter(F.relu(for_every_pair(x, self.image_to_volume(features), pairs)), pairs)
-        x8 = run(self.level8, F.relu(self.down8(x4)), pairs)
-        x16 = run(self.level16, F.relu(self.down16(x8)), pairs)
-        x32 = run(self.level32, F.relu(self.down32(x16)), pairs)
-        x16 = self.up16(x32, x16, pairs)
-        x8 = self.up8(x16, x8, pairs)
-        x4 = self.up4(x8, x4, pairs)
+        x4 = for_every_plane(self.stem(volume.flatten(0, 1)), self.image_to_volume(features)).relu_()
+        x4 = self.enter(x4, batch)
+        x8 = run(self.level8, self.down8(x4).relu_(), batch)
+        x16 = run(self.level16, self.down16(joined(x8, batch)).relu_(), batch)
+        x32 = run(self.level32, self.down32(x16).relu_(), batch)
+        x16 = self.up16(x32, x16, batch)
+        x8 = self.up8(x16, x8, batch)
+        x4 = self.up4(x8, x4, batch)
 
-        # (B P, 4, h, w) -> (B, 2, D, h, w): pairs of hypotheses back in one row.
-        score = self.score(x4).float().unflatten(0, (-1, pairs)).unflatten(2, (2, _PAIR))
-        score = score.transpose(1, 2).flatten(2, 3)[:, :, : energy.shape[1]]
-        best = largest(x4, pairs)
+        # (P B, 2 _FINE, h, w) -> (2, B, D, h, w): groups of hypotheses back in one row.
+        score = self.score(x4).float().unflatten(0, (-1, batch)).unflatten(2, (2, _FINE))
+        score = score.permute(2, 1, 0, 3, 4, 5).flatten(2, 3)[:, :, : energy.shape[1]]
+        best = largest(x4, batch)
         pixel = self.pixel(self.detail(torch.cat([features, best], dim=1))).float()
-        pixel = F.avg_pool2d(F.pixel_shuffle(pixel, _TILE), step)
+        pixel = averaged(F.pixel_shuffle(pixel, _TILE), step)
         guide, count = pixel[:, :1], pixel[:, 1:]
         count = self.architecture.initial_sharpness * torch.exp(count.clamp(-6.0, 2.0))
         # In place: a new volume costs more than the arithmetic.
-        first, second = (enlarged(score[:, k], _TILE // step) for k in (0, 1))
-        return first.addcmul_(guide, second).addcmul_(count, smoothed, value=-1.0), score[:, 0]
+        first, second = (enlarged(each, _TILE // step) for each in score)
+        return first.addcmul_(guide, second).addcmul_(count, smoothed, value=-1.0), score[0]
 
     def reduced(self, energy: Tensor, smoothed: Tensor, tile: int = _TILE) -> tuple[Tensor, Tensor]:
-        """Energies above their minimum by pairs of hypotheses, (B, P, 4, H/4, W/4).
+        """Energies above their minimum by groups of hypotheses, (P, B, 2 _FINE, H/4, W/4).
 
         Clarity (B, 2, H/4, W/4) describes a pixel's cost curve at any depth: its best misfit, and the distinctness of
         the minimum.
         """
-        both = torch.stack([F.avg_pool2d(energy, tile), F.avg_pool2d(smoothed, tile)], dim=2)  # (B, D, 2, h, w)
+        both = torch.stack([averaged(energy, tile), averaged(smoothed, tile)], dim=2)  # (B, D, 2, h, w)
         lowest = both.amin(dim=1, keepdim=True)
         above = (both - lowest).clamp(max=self.architecture.max_energy)
         best = lowest[:, 0, :1] - lowest[:, 0, :1].mean(dim=(2, 3), keepdim=True)
         clarity = 0.3 * torch.cat([best, above[:, :, 1].mean(dim=1, keepdim=True)], dim=1)
-        # An odd last one is repeated. Without `if`, which a graph for all numbers could not hold.
-        even = (above.shape[1] + _PAIR - 1) // _PAIR * _PAIR
-        above = torch.cat([above, above[:, -1:]], dim=1)[:, :even]
-        return above.reshape(above.shape[0], -1, 2 * _PAIR, *above.shape[3:]), clarity
+        # The last one is repeated to whole groups. Without `if`, which a graph for all numbers could not hold.
+        group = _FINE * _JOINED
+        whole = (above.shape[1] + group - 1) // group * group
+        above = torch.cat([above, above[:, -1:].expand(-1, group - 1, -1, -1, -1)], dim=1)[:, :whole]
+        return above.reshape(above.shape[0], -1, 2 * _FINE, *above.shape[3:]).transpose(0, 1), clarity
 
 
 class ImageEncoder(nn.Module):
@@ -154,69 +160,91 @@ class ImageEncoder(nn.Module):
 
 
 class DepthMixing(nn.Module):
-    """Residual convolution across pairs `step` apart, on a quarter of the channels each."""
+    """Residual convolution across neighbouring planes, on a quarter of the channels each."""
 
-    def __init__(self, channels: int, step: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.step = step
         self.quarter = channels // 4
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
         nn.init.kaiming_normal_(self.conv.weight, a=2.0)
         nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor, pairs: int) -> Tensor:
-        volume = x.view(-1, pairs, *x.shape[1:])  # (B, P, C, h, w)
-        q, step = self.quarter, self.step
-        moving = F.pad(volume[:, :, : 2 * q], (0, 0, 0, 0, 0, 0, step, step))
-        shifted = torch.cat([moving[:, 2 * step :, :q], moving[:, :pairs, q:], volume[:, :, 2 * q :]], dim=2)
+    def forward(self, x: Tensor, batch: int) -> Tensor:
+        q, padded = self.quarter, F.pad(x, (0, 0, 0, 0, 0, 0, batch, batch))
+        shifted = torch.cat([padded[2 * batch :, :q], padded[: -2 * batch, q : 2 * q], x[:, 2 * q :]], dim=1)
         # In place: a new volume costs more than the arithmetic.
-        return self.conv(shifted.flatten(0, 1)).add_(x).relu_()  # type: ignore[no-any-return]
+        return self.conv(shifted).add_(x).relu_()  # type: ignore[no-any-return]
 
 
 class DepthContext(nn.Module):
-    """Depth context: gives every pair the maximum of each feature over all pairs."""
+    """Depth context: gives every plane the maximum of each feature over all planes."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 1)
 
-    def forward(self, x: Tensor, pairs: int) -> Tensor:
-        return for_every_pair(x, self.conv(largest(x, pairs)), pairs)
+    def forward(self, x: Tensor, batch: int) -> Tensor:
+        return for_every_plane(x, self.conv(largest(x, batch)))
 
 
 class Up(nn.Module):
-    """Upsampling of coarse features, joined with finer ones."""
+    """Upsampling of coarse features, joined with finer ones; `members` finer planes share a coarse one."""
 
-    def __init__(self, coarse: int, fine: int) -> None:
+    def __init__(self, coarse: int, fine: int, members: int = 1, mode: str = "nearest") -> None:
         super().__init__()
-        self.reduce = nn.Conv2d(coarse, fine, 1)
-        self.mix = DepthMixing(fine, 1)
+        self.members, self.mode = members, mode
+        self.reduce = nn.Conv2d(coarse, members * fine, 1)
+        self.mix = DepthMixing(fine)
 
-    def forward(self, coarse: Tensor, fine: Tensor, pairs: int) -> Tensor:
-        larger = F.interpolate(self.reduce(coarse), scale_factor=2.0, mode="bilinear", align_corners=False)
-        return self.mix(larger.add_(fine).relu_(), pairs)  # type: ignore[no-any-return]
+    def forward(self, coarse: Tensor, fine: Tensor, batch: int) -> Tensor:
+        reduced = self.reduce(coarse)
+        if self.members > 1:
+            reduced = separated(reduced, self.members, batch)
+        larger = F.interpolate(reduced, scale_factor=2.0, mode=self.mode)
+        return self.mix(larger.add_(fine).relu_(), batch)  # type: ignore[no-any-return]
 
 
-def run(layers: nn.ModuleList, x: Tensor, pairs: int) -> Tensor:
+def run(layers: nn.ModuleList, x: Tensor, batch: int) -> Tensor:
     """Run the layers in sequence."""
     for layer in layers:
-        x = layer(x, pairs)
+        x = layer(x, batch)
     return x
 
 
-def largest(x: Tensor, pairs: int) -> Tensor:
-    """Maximum of each feature over all pairs.
+def joined(x: Tensor, batch: int) -> Tensor:
+    """Features of neighbouring planes as channels of one, (P B, C, h, w) -> (P/2 B, 2 C, h, w)."""
+    members = x.view(-1, _JOINED, batch, *x.shape[1:])
+    return torch.cat([members[:, k].flatten(0, 1) for k in range(_JOINED)], dim=1)
 
-    (B P, C, h, w) -> (B, C, h, w).
+
+def separated(x: Tensor, members: int, batch: int) -> Tensor:
+    """Inverse of :func:`joined`, (P B, `members` C, h, w) -> (`members` P B, C, h, w)."""
+    parts = x.view(-1, batch, *x.shape[1:]).chunk(members, dim=2)
+    # Channels last, as convolutions return the features that it is added to: mixed orders are slow.
+    return torch.stack(parts, dim=1).flatten(0, 2).contiguous(memory_format=torch.channels_last)
+
+
+def largest(x: Tensor, batch: int) -> Tensor:
+    """Maximum of each feature over all planes.
+
+    (P B, C, h, w) -> (B, C, h, w).
     """
     # Channels last, as convolutions return them: any other order is 50 times as slow on a CPU.
     last = x.permute(0, 2, 3, 1)
-    return last.reshape(-1, pairs, *last.shape[1:]).amax(dim=1).permute(0, 3, 1, 2)
+    return last.reshape(-1, batch, *last.shape[1:]).amax(dim=0).permute(0, 3, 1, 2)
 
 
-def for_every_pair(x: Tensor, features: Tensor, pairs: int) -> Tensor:
-    """Sum of (B P, C, h, w) and the same features (B, C, h, w) for every pair of hypotheses."""
-    return (x.view(-1, pairs, *x.shape[1:]) + features.unsqueeze(1)).flatten(0, 1)
+def for_every_plane(x: Tensor, features: Tensor) -> Tensor:
+    """Sum of (P B, C, h, w) and the same features (B, C, h, w) for every plane."""
+    return (x.view(-1, *features.shape) + features).flatten(0, 1)
+
+
+def averaged(x: Tensor, tile: int) -> Tensor:
+    """Mean of (B, C, h, w) over squares of `tile` pixels, a power of 2; as `avg_pool2d`, which is slower on a CPU."""
+    while tile > 1:
+        rows = x[..., ::2, :] + x[..., 1::2, :]
+        x, tile = 0.25 * (rows[..., ::2] + rows[..., 1::2]), tile // 2
+    return x
 
 
 def enlarged(score: Tensor, times: int) -> Tensor:

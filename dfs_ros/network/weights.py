@@ -158,7 +158,9 @@ def load_module(file: str | Path) -> nn.Module:
         network = make_network(kind, values)
         network.load_state_dict(tensors)
     except (KeyError, TypeError, RuntimeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"network {file}: weights and architecture do not fit this version: {error}") from error
+        raise ValueError(
+            f"network {file}: weights and architecture do not fit this version: {error}; `dfs train` makes others"
+        ) from error
     return network
 
 

@@ -31,7 +31,7 @@ onnx = pytest.importorskip("onnx", reason="the package onnx is not installed")
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
 
 VARIANTS = [("fp32", False, 0), ("fp32", True, 1), ("fp16", False, 1), ("fp16", True, 0)]
-"""Precision, dynamic, parity of the number of hypotheses (the network works on pairs of them): all pairs of values."""
+"""Precision, dynamic, rest of the number of hypotheses, which the network works on in groups: all pairs of values."""
 
 
 @pytest.fixture
@@ -47,11 +47,11 @@ def nodes_of(model: bytes) -> list[onnx.NodeProto]:
     return list(onnx.load_from_string(model).graph.node)
 
 
-@pytest.mark.parametrize(("precision", "dynamic", "parity"), VARIANTS)
-def test_onnx_runtime_answers_as_torch(module: LightNetwork, precision: str, dynamic: bool, parity: int) -> None:
-    runner, reference = runner_of(exported(8 + parity, precision, dynamic)), TorchRunner(module, "cpu")
+@pytest.mark.parametrize(("precision", "dynamic", "rest"), VARIANTS)
+def test_onnx_runtime_answers_as_torch(module: LightNetwork, precision: str, dynamic: bool, rest: int) -> None:
+    runner, reference = runner_of(exported(8 + rest, precision, dynamic)), TorchRunner(module, "cpu")
     others = [Shape(2, 32, 32), Shape(3, 32, 64), Shape(20, 96, 64), Shape(21, 64, 96)] if dynamic else []
-    for shape in [Shape(8 + parity, 64, 96), *others]:
+    for shape in [Shape(8 + rest, 64, 96), *others]:
         inputs = golden_inputs(shape, seed=3)
         answer = runner.run(*inputs)
         assert answer.dtype == np.float32
@@ -76,8 +76,8 @@ def test_types_are_strong_and_the_ends_float32(precision: str) -> None:
 
 
 def test_no_operation_that_engines_lack() -> None:
-    for precision, dynamic, parity in VARIANTS:
-        names = {node.op_type for node in nodes_of(exported(8 + parity, precision, dynamic))}
+    for precision, dynamic, rest in VARIANTS:
+        names = {node.op_type for node in nodes_of(exported(8 + rest, precision, dynamic))}
         assert not names & {"GridSample", "DFT", "DeformConv", "Loop", "If", "NonZero"}
         assert {"Conv", "Softmax"} <= names
 
@@ -136,10 +136,10 @@ def rtx():
     return pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 
 
-@pytest.mark.parametrize(("precision", "dynamic", "parity"), VARIANTS)
-def test_every_variant_builds_to_an_engine(rtx, precision, dynamic, parity) -> None:
-    shape, told = Shape(8 + parity, 64, 96), []
-    model = exported(8 + parity, precision, dynamic)
+@pytest.mark.parametrize(("precision", "dynamic", "rest"), VARIANTS)
+def test_every_variant_builds_to_an_engine(rtx, precision, dynamic, rest) -> None:
+    shape, told = Shape(8 + rest, 64, 96), []
+    model = exported(8 + rest, precision, dynamic)
     plan = build_engine(rtx, model, shape.of_inputs(), lambda step, share: told.append(share))
     assert len(plan) > 500_000  # more than its weights
     assert told[0] == 0.0 and told[-1] == 1.0 and all(0.0 <= share <= 1.0 for share in told)

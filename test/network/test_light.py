@@ -74,7 +74,7 @@ def test_more_hypotheses_on_either_side_move_the_answer_along():
     image = image_channels(guide, image)
     added = 8
     # Far from both ends the same curve, with hopeless hypotheses around it, must be answered the same.
-    hopeless = np.full((40, *energy.shape[1:]), 20.0, np.float32)
+    hopeless = np.full((80, *energy.shape[1:]), 20.0, np.float32)
     first = [np.concatenate([hopeless, x[:16], hopeless]) for x in (energy, smoothed)]
     moved = [np.concatenate([hopeless, hopeless[:added], x[:16], hopeless[:-added]]) for x in (energy, smoothed)]
     p, q = probability(module, *first, image), probability(module, *moved, image)
@@ -91,7 +91,7 @@ def test_an_offset_of_the_energy_does_not_matter():
     np.testing.assert_allclose(p, q, atol=1e-3)
 
 
-def test_an_odd_number_of_hypotheses_is_paired_with_its_last():
+def test_hypotheses_beyond_whole_groups_count_as_all_others():
     module = stirred()
     energy, smoothed, guide, image = inputs(depths=9)
     planes = image_channels(guide, image)
@@ -247,6 +247,15 @@ def test_files_that_are_no_networks_are_refused(tmp_path):
         save_file({"weight": torch.zeros(3)}, foreign, metadata)
         with pytest.raises(ValueError, match="do not fit this version"):
             load_weights(foreign)
+
+
+def test_weights_of_an_earlier_network_are_refused(tmp_path):
+    """Its stem saw pairs of hypotheses."""
+    weights = LightNetwork(SMALL).state_dict()
+    weights["stem.weight"] = weights["stem.weight"][:, :4].contiguous()
+    save_network(tmp_path / "earlier.safetensors", weights, SMALL, {})
+    with pytest.raises(ValueError, match=r"do not fit this version: [\s\S]*stem\.weight[\s\S]*`dfs train`"):
+        load_weights(tmp_path / "earlier.safetensors")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

@@ -46,7 +46,7 @@ def test_a_model_that_answers_wrong_is_an_error_and_its_depth_is_not_published(
     """The real chain: ONNX Runtime with the file of other weights, held to the golden inputs, then PyTorch."""
     other = load_weights(model_file("light"))
     with torch.no_grad():
-        other.score.bias += torch.tensor([3.0, -3.0, 0.0, 0.0])
+        other.score.bias += torch.tensor([3.0, -3.0] + 6 * [0.0])
     wrong = export_onnx(other, Shape(9, 64, 96), "fp32", dynamic=True)
     monkeypatch.setattr("dfs_ros.network.runners.choose.onnx_of", lambda *_: wrong)
     rig = make_rig({"network": {"name": "light", "runner": "onnx"}})

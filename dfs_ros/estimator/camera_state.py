@@ -22,6 +22,11 @@ class CameraState:
     motion: MotionTracker = field(default_factory=MotionTracker)
     scene_range: SceneRange | None = None
 
+    @property
+    def takes_long(self) -> bool:
+        """True if the next stack is to tell again what is known well enough without it."""
+        return self.lens.due or (self.motion.settled and self.motion.due)
+
     def hold(self) -> None:
         """From now on, change nothing: for a stack beside which another one, of the same camera, is under way."""
         for known in (self.lens, self.findings, self.motion):

@@ -5,7 +5,8 @@ stacks, each on one thread of its own process, take two cores whole, and wait fo
 
 Each stack goes to a process together with what the stacks before it have told of the camera. One of those under way
 leads: it comes back with what it has told. The others use what is known, which the first stack of a camera has to tell.
-A later fit of the aperture, which takes as long as three stacks, keeps none waiting: its stack is computed twice.
+A later fit of the aperture, or correction of the stated motion, which takes as long as two or three stacks, keeps none
+waiting: its stack is computed twice.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ class ParallelEstimator:
         job = _Job(self._own(self.config), state, leads, stack, reference, initial_alignment, sharpen)
         answer = None
         try:
-            if leads and known and state.lens.due:
+            if leads and known and state.takes_long:
                 beside = pool.submit(_computed, job._replace(sharpen=False))
                 beside.add_done_callback(lambda done: self._learn(sequence, _told(done)))
                 job = job._replace(leads=False)

@@ -10,6 +10,7 @@ from moving_rig import SIZE, moving_stack, truth_m
 
 from dfs_ros.alignment.moving import View
 from dfs_ros.config import Config
+from dfs_ros.estimator.camera_state import CameraState
 from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.motion.tracking import MotionTracker
 
@@ -47,6 +48,19 @@ def test_a_larger_correction_makes_corrections_frequent_again() -> None:
     corrected_of(tracker, 10, 0.0)
     tracker.forget()
     assert tracker.due and not tracker.predicts
+
+
+def test_a_correction_need_not_be_waited_for_once_the_scale_is_known() -> None:
+    state = CameraState()
+    long = []
+    for _ in range(8):
+        long.append(state.takes_long)
+        corrected_of(state.motion, 1, 0.0)
+    assert long == [False] * 7 + [True]
+    corrected_of(state.motion, 9, 0.0)
+    assert state.takes_long
+    state.hold()
+    assert not state.takes_long
 
 
 def test_the_scale_is_the_mean_of_those_found() -> None:

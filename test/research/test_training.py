@@ -214,7 +214,7 @@ def test_loss_counts_known_pixels_only_and_prefers_the_truth():
 def test_training_learns(stacks):
     """On two stacks the loss of the same batches falls well below where it begins, which is no bad answer already."""
     trainer = Trainer(
-        small_settings(steps=40, learning_rate=1.2e-2, warmup_steps=5, hypotheses_per_step=16), stacks, SMALL
+        small_settings(steps=140, learning_rate=1.6e-2, warmup_steps=5, hypotheses_per_step=16), stacks, SMALL
     )
     batches = [trainer.recipe.batch(np.random.default_rng((9, i)), stacks) for i in range(8)]
 
@@ -224,8 +224,8 @@ def test_training_learns(stacks):
 
     before = loss()
     losses = [step.loss for step in trainer.run()]
-    assert len(losses) == 40 and np.isfinite(losses).all()
-    assert loss() < 0.92 * before
+    assert len(losses) == 140 and np.isfinite(losses).all()
+    assert loss() < 0.87 * before
 
 
 def test_resumed_training_gives_the_same_weights(stacks, tmp_path):

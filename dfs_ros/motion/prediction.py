@@ -37,6 +37,8 @@ def predicted(
     """
     if not tracker.predicts or not stack.poses or any(overexposed(stack.images)):
         return None
+    if config.mode != "refine" or config.target_focus_diopters >= 0:  # set since the sweeps that told
+        return None
     if reference is None:
         reference = int(np.argsort(stack.focus_diopters, kind="stable")[len(stack) // 2])
     breathing = Breathing(stack, config)

@@ -159,7 +159,7 @@ def test_what_is_known_of_a_camera_can_be_sent_to_another_process() -> None:
 
 
 def test_a_setting_that_leaves_motion_out_is_followed_at_once() -> None:
-    estimator = tracked(sweeps=5)
+    estimator = tracked(sweeps=8)
     assert "poses" in sources(estimator.estimate(moving_stack(0.2, sigma_m=0.08 * 0.0133)))
     estimator.config = estimator.config.updated({"alignment": {"mode": "off"}})
     assert "poses" not in sources(estimator.estimate(moving_stack(0.2, sigma_m=0.08 * 0.0133)))

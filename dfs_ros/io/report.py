@@ -84,7 +84,7 @@ FIELDS: dict[str, Field] = {
     "alignment.breathing": Field("number", "", "focus breathing over that of the lens model", command=ESTIMATE),
     "alignment.valid_share": Field("number", "share", "pixels that all images used show", command=ESTIMATE),
     "alignment.frames[].source": Field(
-        "text", "", "source of the motion of each image: reference, images, prior or off", command=ESTIMATE
+        "text", "", "source of the motion of each image: reference, images, poses, prior or off", command=ESTIMATE
     ),
     "alignment.frames[].dropped": Field("text", "", "reason for leaving the image out; empty: used", command=ESTIMATE),
     "alignment.frames[].scale": Field("number", "", "scale over the reference image", command=ESTIMATE),

@@ -15,7 +15,7 @@ from node_rig import CAMERA, FAST, FOCUS_DIOPTERS, MS, OK, OUTPUTS, PLANE_M, SIZ
 from dfs_ros.camera.simulator import SimulatedSource
 from dfs_ros.camera.source import SweepCamera
 from dfs_ros.config import CameraConfig, Config
-from dfs_ros.estimator import estimator
+from dfs_ros.estimator import parallel
 from dfs_ros.io.stack_folder import load_stack
 from dfs_ros.messages.convert import (
     TRIGGER,
@@ -233,13 +233,13 @@ def test_inactive_it_takes_nothing_and_active_again_it_works(rig: Rig) -> None:
 def test_configured_it_says_what_it_waits_for_and_is_ready_at_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """As native nodes do, whose networks are loaded before they are active."""
     rig.node.close()
-    may_load, load = threading.Event(), estimator.DepthEstimator
+    may_load, load = threading.Event(), parallel.DepthEstimator
 
     def load_later(*arguments: Any, **options: Any) -> Any:
         assert may_load.wait(240)
         return load(*arguments, **options)
 
-    monkeypatch.setattr(estimator, "DepthEstimator", load_later)
+    monkeypatch.setattr(parallel, "DepthEstimator", load_later)
     configuring = threading.Thread(target=rig.node.configure)
     configuring.start()
     while (text := rig.status()[1]) != "loading the network":

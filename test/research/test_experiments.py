@@ -102,14 +102,12 @@ def test_more_hypotheses_are_finer(photos):
 
 
 def test_networks_of_a_few_hypotheses_gain_by_the_costs_in_between():
-    stacks = list(procedural_stacks(3, ["B"], 96))
-    errors = ablation.network_errors(stacks[:1], silent)
+    errors = ablation.network_errors(list(procedural_stacks(3, ["B"], 96)), silent)
     with_them, without = errors["light"], errors["light, nothing in between"]
     assert with_them[8] < 0.8 * without[8]
-    assert with_them[16] < without[16]  # doubled to 31, as 16 lie over 2 px of blur apart
-    assert with_them[64] < without[64]  # of 22 where these lie at most 1.2 px apart
-    errors = ablation.network_errors(stacks, silent)
-    assert errors["light"][32] < 0.8 * errors["light, nothing in between"][32]
+    assert with_them[16] < 0.8 * without[16]  # doubled to 31, as 16 lie over 2 px of blur apart
+    assert with_them[32] < 0.8 * without[32]
+    assert with_them[64] < 1.01 * without[64]  # of 22 where these lie at most 1.2 px apart: for a third of the volumes
 
 
 def test_a_network_is_trained_on_another_volume_and_judged_with_it(photos, tmp_path, coarsely_rendered):

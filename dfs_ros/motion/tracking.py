@@ -57,13 +57,13 @@ class MotionTracker:
         self._held = False
 
     def hold(self) -> None:
-        """From now on, no sweep is due."""
+        """From now on, no sweep is due once the scale is settled; until then each needs a correction of its own."""
         self._held = True
 
     @property
     def due(self) -> bool:
         """True if the motion of this sweep is to be corrected by its images."""
-        return not self._held and (not self.settled or self._since >= self._wait - 1)
+        return not self.settled or (not self._held and self._since >= self._wait - 1)
 
     @property
     def settled(self) -> bool:

@@ -63,6 +63,14 @@ def test_a_correction_need_not_be_waited_for_once_the_scale_is_known() -> None:
     assert not state.takes_long
 
 
+def test_beside_another_sweep_only_a_settled_motion_needs_no_correction() -> None:
+    for corrected, due in ((0, True), (2, True), (3, False), (20, False)):
+        tracker = MotionTracker()
+        corrected_of(tracker, corrected, 0.0)
+        tracker.hold()
+        assert tracker.due == due
+
+
 def test_the_scale_is_the_mean_of_those_found() -> None:
     tracker = MotionTracker()
     for total in (0.06, 0.03, 0.045):

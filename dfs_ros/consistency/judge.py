@@ -107,13 +107,13 @@ class Judge:
         """True if a stack would be judged."""
         if self._held:
             return False
-        return not self._one_camera or self._due_in <= 1 or _sequence_of(stack) != self._sequence
+        return not self._one_camera or self._due_in <= 1 or sequence_of(stack) != self._sequence
 
     def of(self, stack: FocalStack, judge_stack: Callable[[], Findings]) -> Findings:
         """Findings about the newest stack, by `judge_stack` where it is due."""
         if self._held:
             return self._findings
-        sequence = _sequence_of(stack)
+        sequence = sequence_of(stack)
         if not self._one_camera or sequence != self._sequence:
             self._sequence, self._findings, self._wait, self._due_in = sequence, (), 1, 1
         self._due_in -= 1
@@ -126,5 +126,6 @@ class Judge:
         return found
 
 
-def _sequence_of(stack: FocalStack) -> tuple[Camera, int, tuple[int, int]]:
+def sequence_of(stack: FocalStack) -> tuple[Camera, int, tuple[int, int]]:
+    """Camera, number of images and their size: what is known of one stack holds for others of the same."""
     return stack.camera, len(stack), stack.size

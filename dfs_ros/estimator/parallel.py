@@ -30,6 +30,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from dfs_ros.config import Config
+from dfs_ros.consistency.judge import sequence_of
 from dfs_ros.cost_volume import chosen_device
 from dfs_ros.estimator.camera_state import CameraState
 from dfs_ros.estimator.estimator import DepthEstimator
@@ -99,7 +100,7 @@ class ParallelEstimator:
 
         `progress` is called while the stack is computed; an exception of it ends the wait.
         """
-        sequence = (stack.camera, len(stack), stack.size)
+        sequence = sequence_of(stack)
         with self._condition:
             self._condition.wait_for(lambda: not self._led or self._told_of == sequence)
             leads, self._led = not self._led, True

@@ -74,11 +74,6 @@ class LatestWorker(Generic[Item]):
             self._waiting = item
             self._condition.notify_all()
 
-    def clear(self) -> None:
-        """Drop the waiting item, without counting it."""
-        with self._condition:
-            self._waiting = None
-
     def close(self) -> None:
         """End the threads after the current work, and wait for them."""
         with self._condition:

@@ -47,7 +47,8 @@ _STEP = "seconds "  # begins the keys of the node's diagnostics that tell the ti
 class Sample(NamedTuple):
     """Sample of the depth node's processes."""
 
-    seconds: float
+    at_s: float
+    """Monotonic clock."""
     rss_mb: float
     cpu_seconds: float
     steps_s: Mapping[str, float]
@@ -119,7 +120,6 @@ def measure(setup: Setup, duration_s: float) -> dict[str, Any]:
         warm = time.monotonic() + _WARM_UP_S
         spin(lambda: time.monotonic() > warm, lambda: status.show("warming up"))
         monitor.restart()
-        began = time.monotonic()
 
         def sample() -> None:
             processes = [node, *node.children(recursive=True)]
@@ -129,12 +129,12 @@ def measure(setup: Setup, duration_s: float) -> dict[str, Any]:
             steps_s = {
                 key[len(_STEP) :]: number(monitor.node, key) for key in monitor.node.values if key.startswith(_STEP)
             }
-            samples.append(Sample(time.monotonic() - began, rss_mb, cpu_seconds, steps_s))
+            samples.append(Sample(time.monotonic(), rss_mb, cpu_seconds, steps_s))
             status.show(status_line(monitor))
 
         def enough() -> bool:
             measured = len(monitor.times_ns) > 2 and monitor.latencies_s and monitor.image_callback_ms
-            return time.monotonic() - began > duration_s + (0.0 if measured else _STARTUP_S)
+            return time.monotonic() - samples[0].at_s > duration_s + (0.0 if measured else _STARTUP_S)
 
         sample()
         spin(enough, sample)
@@ -181,7 +181,7 @@ def _record(setup: Setup, monitor: Monitor, samples: list[Sample]) -> dict[str, 
     channels = config.cost.resolved().channels
     rss = [sample.rss_mb for sample in samples]
     fifth = max(1, len(rss) // 5)  # memory varies with each stack: medians show growth
-    seconds = samples[-1].seconds - samples[0].seconds
+    seconds = samples[-1].at_s - samples[0].at_s
     values = summary(monitor)
     first, last = (latencies[0], latencies[-1]) if latencies else (math.nan, math.nan)
     values["latency_s"] |= {"first": first, "last": last}

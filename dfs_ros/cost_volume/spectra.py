@@ -114,11 +114,15 @@ def linear_planes(image: NDArray[np.uint8], transfer_curve: str, channels: int) 
 
     A single channel of a colour image is its luma.
     """
-    table = linear_table(transfer_curve)
-    if image.ndim == 2:
-        return [table.astype(np.float32)[image]]
-    if channels == 3:
-        return [table.astype(np.float32)[image[..., c]] for c in range(3)]
-    weighted = (w * table for w in LUMA_WEIGHTS)
-    red, green, blue = (t.astype(np.float32)[image[..., c]] for c, t in enumerate(weighted))
-    return [red + green + blue]
+    if image.ndim == 3 and channels == 1:
+        shares = cv2.LUT(image, _luma_table(transfer_curve))
+        return [np.asarray(cv2.transform(shares, np.ones((1, 3), np.float32)), np.float32)]
+    planes = image[..., None] if image.ndim == 2 else image
+    table = linear_table(transfer_curve).astype(np.float32)
+    return [table[planes[..., c]] for c in range(planes.shape[-1])]
+
+
+@functools.cache
+def _luma_table(transfer_curve: str) -> NDArray[np.float32]:
+    """Share of each colour's values in the luma, (256, 1, 3)."""
+    return np.multiply.outer(linear_table(transfer_curve), LUMA_WEIGHTS).astype(np.float32)[:, None]

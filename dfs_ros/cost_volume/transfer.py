@@ -140,4 +140,4 @@ class _Store:
             return found
 
 
-_store = _Store(most_bytes=96 << 20)
+_store = _Store(most_bytes=144 << 20)  # five images of 640 x 480 at 67 hypotheses

@@ -15,6 +15,7 @@ from dfs_ros.alignment.matching import Registration
 from dfs_ros.alignment.registration import Motion
 from dfs_ros.alignment.resampling import equalized, resampled
 from dfs_ros.alignment.still import Still
+from dfs_ros.system.cores import for_each, threads_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,24 +36,30 @@ Resample = Callable[[NDArray[np.uint8], Sequence[Shot]], tuple[NDArray[np.uint8]
 Gains = Callable[[NDArray[np.uint8], int, Mapping[int, Motion], str], Mapping[int, float]]
 
 
-def resampled_frames(images: NDArray[np.uint8], shots: Sequence[Shot]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def resampled_frames(
+    images: NDArray[np.uint8], shots: Sequence[Shot], *, threads: int = 1
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Frames in the geometry of the reference, and pixels (H, W) that all cover.
 
     Gains are applied, frames resampled, or filtered only if they stand still, and rounded once.
     """
     out = np.empty((len(shots), *images.shape[1:]), np.uint8)
-    valid = np.ones(images.shape[1:3], np.bool_)
-    for image, shot in zip(out, shots, strict=True):
+    covered = np.ones((len(shots), *images.shape[1:3]), np.bool_)
+
+    def resample(i: int) -> None:
+        shot = shots[i]
         (height, width), table = shot.motion.size, shot.table
         source = (images[shot.frame] if table is None else table.take(images[shot.frame])).astype(np.float32)
         if shot.still:
-            image[:] = rounded(equalized(source), image.shape)
-            continue
+            out[i] = rounded(equalized(source), out[i].shape)
+            return
         map_x, map_y = shot.motion.maps(shot.motion.size)
         # A pixel extends half a pixel around its centre.
-        valid &= (map_x >= -0.5) & (map_x <= width - 0.5) & (map_y >= -0.5) & (map_y <= height - 0.5)
-        image[:] = rounded(resampled(source, map_x, map_y), image.shape)
-    return out, valid
+        covered[i] = (map_x >= -0.5) & (map_x <= width - 0.5) & (map_y >= -0.5) & (map_y <= height - 0.5)
+        out[i] = rounded(resampled(source, map_x, map_y), out[i].shape)
+
+    for_each(resample, len(shots), threads_for(images.shape[1] * images.shape[2], threads))
+    return out, np.asarray(covered.all(axis=0))
 
 
 @dataclass(frozen=True)

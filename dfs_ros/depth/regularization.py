@@ -35,11 +35,13 @@ def aggregated(energy: Volume, guide: NDArray[np.float32], config: Regularizatio
     return guided_filter(energy, guide, config.guided_radius_px, config.guided_eps, threads=threads)
 
 
-def optimized(aggregated: Volume, guide: NDArray[np.float32], config: RegularizationConfig) -> Volume:
+def optimized(
+    aggregated: Volume, guide: NDArray[np.float32], config: RegularizationConfig, *, threads: int = 1
+) -> Volume:
     """Semi-global matching, second step, (D, H, W); input of network or readout."""
     if config.smoothness == 0:
         return aggregated
-    return semi_global(aggregated, guide, config.smoothness, config.edge_contrast)
+    return semi_global(aggregated, guide, config.smoothness, config.edge_contrast, threads=threads)
 
 
 def smoothed_energy(energy: Volume, guide: NDArray[np.float32], config: RegularizationConfig) -> Volume:
@@ -91,7 +93,9 @@ def semi_global_at_half(volume: Volume, guide: NDArray[np.float32], smoothness: 
     return np.asarray(result, np.float32)
 
 
-def semi_global(volume: Volume, guide: NDArray[np.float32], smoothness: float, edge_contrast: float) -> Volume:
+def semi_global(
+    volume: Volume, guide: NDArray[np.float32], smoothness: float, edge_contrast: float, *, threads: int = 1
+) -> Volume:
     """Semi-global matching: mean path cost over four directions.
 
     ``L(p, d) = C(p, d) + min(L(q, d), L(q, d +- 1) + P1, min L(q) + P2) - min L(q)``.
@@ -103,10 +107,14 @@ def semi_global(volume: Volume, guide: NDArray[np.float32], smoothness: float, e
     weights_y = np.exp(np.abs(np.diff(guide, axis=0)) * fade).astype(np.float32)  # (H - 1, W)
     weights_x = np.exp(np.abs(np.diff(guide, axis=1)) * fade).astype(np.float32).T.copy()  # (W - 1, H)
     # Both ways of an axis run on one layout, the path first: rows as a view, columns as one copy.
-    rows, columns = volume.transpose(1, 0, 2), np.ascontiguousarray(volume.transpose(2, 0, 1))
-    sums = [np.empty(rows.shape, np.float32), np.empty(columns.shape, np.float32)]
-    for costs, weights, total in zip((rows, columns), (weights_y, weights_x), sums, strict=True):
-        _add_path_costs(costs, weights, smoothness, total)
+    layouts, weights = ((1, 0, 2), (2, 0, 1)), (weights_y, weights_x)
+    sums = [np.empty([volume.shape[axis] for axis in layout], np.float32) for layout in layouts]
+
+    def add(axis: int) -> None:
+        costs = volume.transpose(layouts[axis])
+        _add_path_costs(costs if axis == 0 else np.ascontiguousarray(costs), weights[axis], smoothness, sums[axis])
+
+    for_each(add, len(sums), threads_for(guide.size, threads))
     total = np.ascontiguousarray(sums[0].transpose(1, 0, 2))
     total += sums[1].transpose(1, 2, 0)
     total *= np.float32(0.25)

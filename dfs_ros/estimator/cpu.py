@@ -71,7 +71,7 @@ class CpuSteps(HostSteps):
         return regularization.aggregated(energy, guide, config, threads=self.threads)
 
     def optimize(self, aggregated: Volume, guide: Image, config: RegularizationConfig) -> Volume:
-        return regularization.optimized(aggregated, guide, config)
+        return regularization.optimized(aggregated, guide, config, threads=self.threads)
 
     def decide(
         self, energy: Volume, smoothed: Volume, guide: Image, image: NDArray[np.uint8], sharpness: float

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, cast
 
+import cv2
+
 from dfs_ros import pipeline
 from dfs_ros.config import Config
 from dfs_ros.cost_volume import SpectraCache, chosen_device
@@ -56,6 +58,19 @@ class DepthEstimator:
         self._cpu.state = state
         if self._gpu is not None:
             self._gpu.state = state
+
+    def alone(self, size: tuple[int, int]) -> bool:
+        """True: stacks of images of any size are computed one by one."""
+        return True
+
+    def use_threads(self, threads: int) -> None:
+        """Use so many threads from now on, those of OpenCV and PyTorch for all of this process."""
+        cv2.setNumThreads(threads)
+        self._cpu.threads = threads
+        if self._network is not None:
+            import torch
+
+            torch.set_num_threads(threads)
 
     @property
     def network(self) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfs_ros.alignment.align import AlignedStack, FrameAlignment, align
 from dfs_ros.alignment.moving import MovingStack
-from dfs_ros.alignment.operations import Operations
+from dfs_ros.alignment.operations import Operations, resampled_frames
 from dfs_ros.alignment.refinement import Fit, fitted, refined
 from dfs_ros.calibration.aperture import ApertureFit, fit_aperture, nearest_searched, unfitted
 from dfs_ros.config import AlignmentConfig, Config, CostConfig
@@ -109,7 +110,7 @@ class HostSteps:
     @property
     def operations(self) -> Operations:
         """Operations of alignment on images."""
-        return Operations()
+        return Operations(resample=partial(resampled_frames, threads=self.threads))
 
     @property
     def energies(self) -> Energies:

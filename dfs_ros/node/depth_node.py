@@ -299,7 +299,9 @@ class DepthNode:
 
     def _prepare_work(self) -> Work[_Job]:
         self._load_estimator()
-        return Work(self._compute, 1 if self._estimator is None else self._estimator.at_once)
+        if (estimator := self._estimator) is None:
+            return Work(self._compute)
+        return Work(self._compute, estimator.at_once, lambda job: estimator.alone(job.taken.frames[0].image.shape[:2]))
 
     def _load_estimator(self) -> None:
         if self._estimator is not None:
@@ -339,12 +341,9 @@ class DepthNode:
         small = [self._working.of(frame, most) for frame in sorted(job.taken.frames, key=_focus_of)]
         frames = [dataclasses.replace(frame, pose=job.poses.get(frame.stamp_ns)) for frame in small]
         stack = FocalStack.from_frames(frames, job.camera)
+        reference, initial = self._reference(frames) if self._sliding else None, self._alignment.of(stack)
         result = estimator.estimate(
-            stack,
-            reference=self._reference(frames) if self._sliding else None,
-            initial_alignment=self._alignment.of(stack),
-            sharpen=sharpen,
-            progress=self._check_stop,
+            stack, reference=reference, initial_alignment=initial, sharpen=sharpen, progress=self._check_stop
         )
         self._alignment.keep(stack, result)
         return result

@@ -19,11 +19,12 @@ class Work(Generic[Item]):
     """What is done with an item, on how many items at once.
 
     `of(item)` returns what is to be done with the outcome, or None; this is done for one item at a time, in the order
-    in which the items came.
+    in which the items came. An item that is to be done `alone` is not begun before all others are delivered.
     """
 
     of: Callable[[Item], Deliver | None]
     at_once: int = 1
+    alone: Callable[[Item], bool] = lambda item: False
 
 
 class LatestWorker(Generic[Item]):
@@ -105,7 +106,7 @@ class LatestWorker(Generic[Item]):
             peaks = Peaks()
             while True:
                 with self._condition:
-                    self._condition.wait_for(lambda: self._stopping or self._waiting is not None)
+                    self._condition.wait_for(lambda: self._stopping or self._may_begin(work))
                     item, self._waiting = self._waiting, None
                     if self._stopping or item is None:
                         return
@@ -120,6 +121,10 @@ class LatestWorker(Generic[Item]):
                 peaks.end()
         except BaseException as error:
             self._on_failure(error)
+
+    def _may_begin(self, work: Work[Item]) -> bool:
+        free = self._taken == self._delivered
+        return self._waiting is not None and (free or not work.alone(self._waiting))
 
     def _work_on(self, item: Item, work: Work[Item], turn: int) -> None:
         deliver = None

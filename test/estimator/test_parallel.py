@@ -21,7 +21,7 @@ from node_rig import CAMERA, FAST, FOCUS_DIOPTERS, SIZE
 
 from dfs_ros.config import Config
 from dfs_ros.estimator.estimator import DepthEstimator
-from dfs_ros.estimator.parallel import ParallelEstimator, live_estimator, stacks_at_once
+from dfs_ros.estimator.parallel import ParallelEstimator, live_estimator, one_by_one, stacks_at_once
 from dfs_ros.simulation.render import render_stack
 from dfs_ros.simulation.scenes import plane_scene
 from dfs_ros.types import FocalStack
@@ -64,6 +64,22 @@ def processes() -> list[psutil.Process]:
 def test_stacks_at_once(settings: dict[str, dict[str, object]], expected: int) -> None:
     config = Config.from_dict({"processing": {"threads": 8, "device": "cpu"}}).updated(settings)
     assert stacks_at_once(config) == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "most_mpx", "threads_each", "expected"),
+    [
+        ((240, 320), 0.5, 1, False),
+        ((480, 640), 0.5, 1, True),
+        ((480, 640), 0.5, 2, False),
+        ((1088, 1920), 0.5, 1, True),
+        ((1088, 1920), 0.15, 1, False),
+    ],
+)
+def test_large_images_come_one_by_one_where_each_stack_has_one_thread(
+    size: tuple[int, int], most_mpx: float, threads_each: int, expected: bool
+) -> None:
+    assert one_by_one(size, most_mpx, threads_each) is expected
 
 
 def test_stacks_that_come_one_by_one_need_no_process() -> None:

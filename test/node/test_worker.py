@@ -91,6 +91,33 @@ def test_two_items_at_once_are_delivered_in_order() -> None:
     assert (done[0], order, worker.superseded) == (1, [0, 1, 3], 1)
 
 
+def test_an_item_to_be_done_alone_waits_for_the_others() -> None:
+    """And a newer one takes its place meanwhile; the item after it is begun beside it."""
+    go_on, begun = [threading.Event() for _ in range(4)], [threading.Event() for _ in range(4)]
+
+    def work(item: int) -> None:
+        begun[item].set()
+        assert go_on[item].wait(240)
+
+    def alone(item: int) -> bool:
+        return item in (1, 2)
+
+    worker = LatestWorker("test", nullcontext, lambda: Work(work, 2, alone), lambda error: pytest.fail(str(error)))
+    worker.put(0)
+    assert begun[0].wait(240)
+    worker.put(1)
+    assert not begun[1].wait(0.05)
+    worker.put(2)
+    go_on[0].set()
+    assert begun[2].wait(240)
+    worker.put(3)
+    assert begun[3].wait(240)
+    for event in go_on:
+        event.set()
+    worker.close()
+    assert (begun[1].is_set(), worker.superseded) == (False, 1)
+
+
 def test_a_failed_item_lets_the_next_be_delivered() -> None:
     begun, go_on, delivered = threading.Event(), threading.Event(), threading.Event()
 

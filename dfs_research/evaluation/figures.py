@@ -89,7 +89,7 @@ def bar_plot(values: Mapping[str, Mapping[str, float]], ylabel: str) -> Figure:
     axes.set_xticks(np.arange(len(values)), list(values))
     axes.set_ylabel(ylabel)
     axes.grid(alpha=0.3, axis="y")
-    axes.legend(fontsize="small", ncols=2)
+    axes.legend(fontsize="small", ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1.0))  # clear of the bars
     return figure
 
 

@@ -20,6 +20,7 @@ import pytest
 from node_rig import CAMERA, FAST, FOCUS_DIOPTERS, SIZE
 
 from dfs_ros.config import Config
+from dfs_ros.estimator import parallel as parallel_module
 from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.estimator.parallel import ParallelEstimator, live_estimator, one_by_one, stacks_at_once
 from dfs_ros.simulation.render import render_stack
@@ -97,6 +98,21 @@ def test_two_stacks_at_once_have_the_depth_of_each(parallel: ParallelEstimator) 
         np.testing.assert_array_equal(result.all_in_focus, alone.all_in_focus)
         assert result.camera == alone.camera
     assert (parallel.at_once, parallel.network, parallel.network_faults, parallel.preparing) == (2, "none", [], "")
+
+
+def test_a_stack_has_all_threads_where_it_comes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And its share again after it; depth is the same."""
+    config = CONFIG.updated({"processing": {"threads": 2}})
+    estimator, stack = ParallelEstimator(config, 2), plane_stack(0.8)
+    results = [estimator.estimate(stack)]
+    with monkeypatch.context() as patch:
+        patch.setattr(parallel_module, "_LARGE_PX", SIZE[0] * SIZE[1] - 1)
+        results.append(estimator.estimate(stack))
+    results.append(estimator.estimate(stack))
+    ran_on = [result.report["ran_on"]["cost volume"] for result in results]
+    assert ran_on == ["cpu, 1 threads", "cpu, 2 threads", "cpu, 1 threads"]
+    for result in results[1:]:
+        np.testing.assert_array_equal(result.depth_m, results[0].depth_m)
 
 
 def test_stacks_after_each_other_are_those_of_one_camera(parallel: ParallelEstimator) -> None:

@@ -12,6 +12,7 @@ does not see is filled from the reference and marked.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -120,7 +121,7 @@ class MovingStack(FocalStack):
         table = linear_table(transfer_curve).astype(np.float32)
         planes = []
         for image, gain in zip(self.source, self.gains, strict=True):
-            light = table.take(image) * np.float32(gain)
+            light: NDArray[Any] = cv2.LUT(image, table) * np.float32(gain)
             if light.ndim == 3 and channels == 1:
                 light = cv2.transform(light, np.array([LUMA_WEIGHTS], np.float32))
             if light.shape[:2] != self.size:

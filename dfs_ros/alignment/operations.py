@@ -49,7 +49,7 @@ def resampled_frames(
     def resample(i: int) -> None:
         shot = shots[i]
         (height, width), table = shot.motion.size, shot.table
-        source = (images[shot.frame] if table is None else table.take(images[shot.frame])).astype(np.float32)
+        source = np.asarray(images[shot.frame] if table is None else cv2.LUT(images[shot.frame], table), np.float32)
         if shot.still:
             out[i] = rounded(equalized(source), out[i].shape)
             return

@@ -139,8 +139,13 @@ def _shifted(spectra: NDArray[np.complex64], shift_px: Float, size: tuple[int, i
     down, across = np.fft.fftfreq(size[0]), np.fft.rfftfreq(size[1])
     rows = np.exp(-2j * np.pi * down * shift_px[:, 1:]).astype(np.complex64)
     columns = np.exp(-2j * np.pi * across * shift_px[:, :1]).astype(np.complex64)
-    moved = spectra * rows[:, None, :, None]
-    moved *= columns[:, None, None, :]
+    moved = np.empty_like(spectra)
+    for f, shift in enumerate(shift_px):
+        if shift.any():
+            np.multiply(spectra[f], rows[f][:, None], out=moved[f])
+            moved[f] *= columns[f]
+        else:  # the reference
+            moved[f] = spectra[f]
     return np.asarray(moved.view(np.float32))
 
 

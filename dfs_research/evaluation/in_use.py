@@ -39,6 +39,12 @@ class UsedStack:
     f_number_told: float = 1.0  # stated f-number / true f-number
 
     @property
+    def velocity_m_s(self) -> NDArray[np.float64]:
+        """Velocity (3,) of the camera: right, down, forward."""
+        elapsed_s = (len(self.position_m) - 1) / FRAME_RATE_HZ
+        return np.asarray((self.position_m[-1] - self.position_m[0]) / elapsed_s)
+
+    @property
     def focus_sigma_diopters(self) -> NDArray[np.float64]:
         """Standard deviation (F,) of the focus: 0 where it is stated to be exact, NaN where none is stated."""
         return self.stack.focus_sigma_diopters

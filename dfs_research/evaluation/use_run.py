@@ -33,7 +33,7 @@ from dfs_ros.system.atomic import write_atomically
 _NO_PART_OF_AN_ESTIMATE = (
     *("camera", "cli", "doctor", "io", "messages", "msg", "node", "simulation", "stacks", "transport", "viewer"),
 )
-SCORES_VERSION = 1
+SCORES_VERSION = 2
 """Increment when the same stack and estimator give other scores."""
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -120,7 +120,8 @@ def summary(scores: Sequence[UseScore]) -> list[dict[str, Any]]:
     """Rows of means over stacks and counts, one for each condition.
 
     `ratio`: dense Abs Rel over that of `ideal` on the same stacks, NaN without `ideal`; `unwarned`: mean share of
-    pixels that are sure and wrong, with 0 for a stack with a warning.
+    pixels that are sure and wrong, with 0 for a stack with a warning. `sideways_error`, `forward_error`: median;
+    `sideways_pull`, `forward_pull`: root of the mean square, of the stacks counted in `sideways_told`, `forward_told`.
     """
     ideal = {(s.camera, s.scene): _number(s, "dense_abs_rel") for s in scores if s.condition == "ideal"}
     rows = []
@@ -136,6 +137,12 @@ def summary(scores: Sequence[UseScore]) -> list[dict[str, Any]]:
         row["unwarned_worst"] = max([0.0 if _warned(s) else _number(s, "sure_and_wrong") for s in chosen])
         paired = [(_number(s, "dense_abs_rel"), ideal.get((s.camera, s.scene), math.nan)) for s in chosen]
         paired = [pair for pair in paired if not (math.isnan(pair[0]) or math.isnan(pair[1]))]
+        for way in ("sideways", "forward"):
+            errors = [error for s in chosen if not math.isnan(error := _number(s, f"{way}_error"))]
+            pulls = [pull for s in chosen if not math.isnan(pull := _number(s, f"{way}_pull"))]
+            row[f"{way}_told"] = len(errors)
+            row[f"{way}_error"] = float(np.median(errors)) if errors else math.nan
+            row[f"{way}_pull"] = math.sqrt(np.mean(np.square(pulls))) if pulls else math.nan
         row["ratio"] = float(np.mean([p[0] for p in paired]) / np.mean([p[1] for p in paired])) if paired else math.nan
         rows.append(row)
     return rows

@@ -19,6 +19,8 @@ WRONG_RELATIVE, WRONG_SIGMAS = 0.1, 3.0
 """Depth is sure and wrong if its error is over this share of the truth and over this many sigma."""
 
 Depth = NDArray[np.float32]
+Velocity = NDArray[np.float64]
+"""(3,) in m/s: right, down, forward."""
 
 
 def scored(estimator: DepthEstimator, used: UsedStack) -> Values:
@@ -30,7 +32,8 @@ def scored(estimator: DepthEstimator, used: UsedStack) -> Values:
         result = estimator.estimate(used.stack, reference=used.reference, sharpen=False)
     except ValueError as error:
         return {**_nothing(), "refused": str(error)}
-    return {**_measured(result, used.depth_m), "refused": "", "warnings": list(result.report["warnings"])}
+    measured = _measured(result, used.depth_m) | _ego_motion(result, used.velocity_m_s)
+    return {**measured, "refused": "", "warnings": list(result.report["warnings"])}
 
 
 def _measured(result: DepthResult, truth_m: Depth) -> dict[str, float]:
@@ -44,6 +47,21 @@ def _measured(result: DepthResult, truth_m: Depth) -> dict[str, float]:
         "sure_and_wrong": sure_and_wrong(result.depth_m, result.sigma_m, truth_m),
         "pixels": float(known.sum()),
     }
+
+
+def _ego_motion(result: DepthResult, true_m_s: Velocity) -> dict[str, float]:
+    """Error of the velocity over the true one, and over its standard deviation, sideways and forward.
+
+    NaN where none is told, or the camera does not move that way.
+    """
+    told = np.array(result.report["motion"]["velocity_m_s"] or [math.nan] * 3)
+    variance = np.diag(np.array(result.report["motion"]["covariance_m2_s2"] or [math.nan] * 9).reshape(3, 3))
+    values = {}
+    for name, axis in (("sideways", 0), ("forward", 2)):
+        error = float(told[axis] - true_m_s[axis]) if true_m_s[axis] else math.nan
+        values[f"{name}_error"] = abs(error / float(true_m_s[axis])) if true_m_s[axis] else math.nan
+        values[f"{name}_pull"] = error / math.sqrt(variance[axis])
+    return values
 
 
 def sure_and_wrong(depth_m: Depth, sigma_m: Depth, truth_m: Depth) -> float:
@@ -74,4 +92,5 @@ def _nothing() -> Values:
     nan = np.full((1, 1), np.nan, np.float32)
     none = {**_accuracy(nan, nan, np.ones((1, 1), np.float32)), "coverage": 0.0}
     dense: Values = {f"dense_{name}": value for name, value in none.items()}
-    return {**dense, **none, "sure_and_wrong": 0.0, "pixels": 0.0, "warnings": []}
+    ego = dict.fromkeys(("sideways_error", "sideways_pull", "forward_error", "forward_pull"), math.nan)
+    return {**dense, **none, **ego, "sure_and_wrong": 0.0, "pixels": 0.0, "warnings": []}

@@ -42,22 +42,33 @@ FAULT_COLUMNS = {
     "refused": "refused",
     "no_depth": "no depth",
 }
+MOTION_COLUMNS = {
+    "sideways_told": "told sideways",
+    "sideways_error": "error",
+    "sideways_pull": "pull",
+    "forward_told": "told forward",
+    "forward_error": "error",
+    "forward_pull": "pull",
+}
 DEFINITIONS = """\
 Means over stacks, estimated by the default estimator with its default settings, alignment and all. Abs Rel: mean of
 |p - t| / t; median error: its median; x ideal: Abs Rel over that of `ideal` on the same stacks; in n sigma: share of
 errors within; sigma / depth: median over pixels. Dense: every pixel with true depth. Sure and wrong: share of all
 pixels with true depth whose depth is over 10 % and over 3 sigma off in a stack without any warning. Warned: stacks
-with a warning, or refused."""
+with a warning, or refused. Ego-motion: stacks whose velocity is told, median of its error over the true velocity, pull:
+error over its standard deviation, root mean square."""
 
 
 def tables(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Tables: honest conditions dense and in use, then faults."""
+    """Tables: honest conditions dense and in use, velocities, then faults."""
     honest = [row for row in rows if row["condition"] in HONEST]
     faulty = [row for row in rows if row["condition"] in FAULTS]
     parts = []
     if honest:
         parts += ["Dense, every pixel:", _table(honest, DENSE_COLUMNS)]
         parts += ["With default confidence:", _table(honest, USED_COLUMNS)]
+        moving = [row for row in honest if row["sideways_told"] or row["forward_told"]]
+        parts += ["Ego-motion:", _table(moving, MOTION_COLUMNS)] if moving else []
     if faulty:
         parts += ["Faults, with default confidence:", _table(faulty, FAULT_COLUMNS)]
     return "\n\n".join(parts) + "\n"

@@ -17,7 +17,7 @@ from dfs_research.evaluation.rendered import RgbdScene
 from dfs_research.evaluation.shots import Shot
 from dfs_research.evaluation.use_run import UseScore, conditions_of, run_in_use, spread, summary
 from dfs_research.evaluation.use_scores import scored, sure_and_wrong
-from dfs_research.evaluation.use_table import tables
+from dfs_research.evaluation.use_table import DENSE_COLUMNS, USED_COLUMNS, tables
 from dfs_ros.cli.main import main
 from dfs_ros.config import Config
 from dfs_ros.estimator.estimator import DepthEstimator
@@ -25,6 +25,7 @@ from dfs_ros.io.strict_json import json_text
 from dfs_ros.simulation.scenes import random_scene
 
 CONFIG = Config.from_dict({"network": {"name": "none"}, "hypotheses": {"count": 16}})
+STANDS = dict.fromkeys(("sideways_error", "sideways_pull", "forward_error", "forward_pull"), math.nan)
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,8 @@ def test_the_camera_moves_at_its_speed(shot: Shot) -> None:
     np.testing.assert_allclose(np.abs(np.diff(fast.position_m[:, 0])), 0.2 / 30)
     np.testing.assert_array_equal(fast.position_m[fast.reference], 0.0)
     assert not taken(shot, "lens").position_m.any() and not taken(shot, "shake").position_m.any()
+    np.testing.assert_allclose(np.abs(drive.velocity_m_s), (0.05, 0.0, 0.05))
+    assert np.sign(drive.velocity_m_s[0]) == np.sign(drive.position_m[-1, 0])
 
 
 def test_stated_aberrations_are_those_of_the_lens_in_the_same_images(shot) -> None:
@@ -219,6 +222,16 @@ def test_scores_are_those_of_the_default_pipeline_dense_and_masked(shot: Shot) -
     assert "same scene" in str(refused["refused"])
 
 
+def test_scores_of_a_velocity_are_its_error_and_pull(shot: Shot) -> None:
+    used = taken(shot, "fast_odometry")
+    values = scored(DepthEstimator(CONFIG), used)
+    motion = DepthEstimator(CONFIG).estimate(used.stack, reference=2, sharpen=False).report["motion"]
+    off_m_s = motion["velocity_m_s"][0] - used.velocity_m_s[0]
+    assert values["sideways_error"] == pytest.approx(abs(off_m_s) / 0.2) and abs(off_m_s) < 0.01
+    assert values["sideways_pull"] == pytest.approx(off_m_s / math.sqrt(motion["covariance_m2_s2"][0]))
+    assert math.isnan(float(values["forward_error"])) and math.isnan(float(values["forward_pull"]))  # does not move so
+
+
 def test_a_run_goes_on_where_it_was(shot: Shot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     conditions = conditions_of("lens,stuck")
     first = run_in_use([shot], conditions, CONFIG, cache=tmp_path / "scores")
@@ -232,7 +245,7 @@ def test_a_run_goes_on_where_it_was(shot: Shot, tmp_path: Path, monkeypatch: pyt
 
 def test_summary_compares_with_ideal_and_spares_the_warned() -> None:
     def of(condition: str, scene: str, abs_rel: float, wrong: float, warnings: list[str]) -> UseScore:
-        values = {"dense_abs_rel": abs_rel, "sure_and_wrong": wrong, "coverage": 1.0, "refused": ""}
+        values = {"dense_abs_rel": abs_rel, "sure_and_wrong": wrong, "coverage": 1.0, "refused": "", **STANDS}
         return UseScore(condition, "B", scene, {**values, "warnings": warnings})
 
     rows = summary(
@@ -246,6 +259,19 @@ def test_summary_compares_with_ideal_and_spares_the_warned() -> None:
     assert rows[1]["ratio"] == pytest.approx(1.5)
     assert rows[1]["unwarned"] == pytest.approx(0.1) and rows[1]["sure_and_wrong"] == pytest.approx(0.35)
     assert rows[1]["unwarned_worst"] == 0.2 and rows[1]["warned"] == 1 and rows[0]["warned"] == 0
+
+
+def test_summary_of_velocities_is_of_the_stacks_that_tell_one() -> None:
+    def of(scene: str, error: float, pull: float) -> UseScore:
+        values = {"dense_abs_rel": 0.05, "sure_and_wrong": 0.0, "coverage": 1.0, "refused": "", **STANDS}
+        told = {"sideways_error": error, "sideways_pull": pull}
+        return UseScore("fast", "B", scene, {**values, **told, "warnings": []})
+
+    (row,) = summary([of("a", 0.01, 1.0), of("b", 0.04, -2.0), of("c", 0.3, 2.0), of("d", math.nan, math.nan)])
+    assert (row["sideways_told"], row["sideways_error"], row["sideways_pull"]) == (3, 0.04, math.sqrt(3.0))
+    assert row["forward_told"] == 0 and math.isnan(row["forward_error"]) and math.isnan(row["forward_pull"])
+    others = dict.fromkeys([*DENSE_COLUMNS, *USED_COLUMNS], math.nan)
+    assert tables([{**others, **row}]).splitlines()[-1] == "| fast | 4 | 3 | 0.0400 | 1.732 | 0 | - | - |"
 
 
 def test_names_and_groups_of_conditions() -> None:

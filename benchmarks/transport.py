@@ -9,7 +9,9 @@ callback.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import select
 import subprocess
 import sys
 import time
@@ -21,8 +23,8 @@ import numpy as np
 
 from dfs_ros.config import Config
 
-_MATCH_TIMEOUT_S = 20.0
-_SETTLE_S = 0.5
+_MATCH_TIMEOUT_S = 60.0
+_SETTLE_S = 0.5  # without an image: none is awaited any more
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) <= 0:
             raise ValueError(f"--{name}: expected over 0, received {getattr(args, name)}")
     if args.send:
-        print(json.dumps(_send(args)))
+        _send(args)
         return 0
     record = measure(args)
     print(describe(record))
@@ -85,23 +87,38 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         qos = SENSOR_DATA if args.best_effort else RELIABLE
         subscription = transport.create_subscription("bench/image", IMAGE, receive, qos)
         command = [sys.executable, "-m", "benchmarks.transport", "--send", *_forwarded(args)]
-        sender = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        try:
-            while not arrivals and sender.poll() is None:
-                transport.spin_once(0.1)
-            started, cpu_started = time.perf_counter(), time.process_time()
-            while sender.poll() is None:
-                transport.spin_once(0.1)
-            while transport.spin_once(0.2):
-                pass
-            elapsed, cpu = time.perf_counter() - started, time.process_time() - cpu_started
-        finally:
-            sender.kill()
-            output, errors = sender.communicate()
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as sender:
+            try:
+                while not subscription.publisher_count() and sender.poll() is None:
+                    transport.spin_once(0.01)
+                _tell(sender)  # both have discovered each other
+                while not arrivals and not _has_said(sender):
+                    transport.spin_once(0.1)
+                started, cpu_started = time.perf_counter(), time.process_time()
+                while not _has_said(sender):
+                    transport.spin_once(0.1)
+                while transport.spin_once(_SETTLE_S):
+                    pass
+                elapsed, cpu = time.perf_counter() - started, time.process_time() - cpu_started
+                output, errors = sender.communicate(timeout=_MATCH_TIMEOUT_S)  # which lets it end
+            finally:
+                sender.kill()
         dropped = subscription.dropped
     if sender.returncode != 0 or not output:
         raise RuntimeError(f"the sending process failed: {errors.strip()[-2000:] or sender.returncode}")
     return _record(args, json.loads(output), arrivals, dropped, cpu / elapsed * 100)
+
+
+def _tell(sender: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(BrokenPipeError):  # it has failed: its output tells
+        sender.stdin.write("send\n")  # type: ignore[union-attr]
+        sender.stdin.flush()  # type: ignore[union-attr]
+
+
+def _has_said(sender: subprocess.Popen[str]) -> bool:
+    """True once the sender has printed its record, or has ended."""
+    return bool(select.select([sender.stdout], [], [], 0.0)[0])
 
 
 def describe(record: dict[str, Any]) -> str:
@@ -150,7 +167,8 @@ def _record(
     }
 
 
-def _send(args: argparse.Namespace) -> dict[str, float]:
+def _send(args: argparse.Namespace) -> None:
+    """Send when the receiver says so; print a record, and stay until the receiver has all."""
     from dfs_ros.messages.convert import IMAGE, image_message
     from dfs_ros.transport import open_transport
     from dfs_ros.transport.base import RELIABLE, SENSOR_DATA
@@ -163,15 +181,15 @@ def _send(args: argparse.Namespace) -> dict[str, float]:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"nobody subscribed within {_MATCH_TIMEOUT_S:g} s")
             time.sleep(0.01)
-        time.sleep(_SETTLE_S)  # discovery by the other side takes a moment
+        sys.stdin.readline()
         count = max(1, round(args.rate * args.duration))
         started, cpu_started = time.perf_counter(), time.process_time()
         for number in range(count):
             time.sleep(max(0.0, started + number / args.rate - time.perf_counter()))
             publisher.publish(image_message(pixels, transport.now_ns(), str(number)))
         cpu = (time.process_time() - cpu_started) / (time.perf_counter() - started) * 100
-        time.sleep(_SETTLE_S)  # let the last ones be acknowledged
-    return {"sent": count, "cpu_percent": cpu}
+        print(json.dumps({"sent": count, "cpu_percent": cpu}), flush=True)
+        sys.stdin.read()
 
 
 def _config(args: argparse.Namespace) -> Config:

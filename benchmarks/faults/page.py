@@ -28,6 +28,7 @@ _CAMERA = {
 def opened(url: str) -> Iterator[ClientConnection]:
     """Open the page of a viewer."""
     protocols = [f"viser-v{viser.__version__}"]
-    with connect(url.replace("http", "ws"), subprotocols=protocols, max_size=None) as page:  # type: ignore[arg-type]
+    address = url.replace("http", "ws")
+    with connect(address, subprotocols=protocols, max_size=None, open_timeout=60) as page:  # type: ignore[arg-type]
         page.send(msgspec.msgpack.encode(_CAMERA))
         yield page  # type: ignore[misc]

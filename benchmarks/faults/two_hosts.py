@@ -52,10 +52,16 @@ def _measure(cable: hosts.Cable, settings: dict[str, Any]) -> dict[str, int]:
         "there": [*cable.there, *role, "peer", json.dumps(open_dds)],
     }
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("ROS_", "CYCLONEDDS_"))}
+    pipe = subprocess.PIPE
     running = {
-        name: subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        name: subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
         for name, command in parties.items()
     }
+    for process in running.values():
+        process.stdout.readline()  # type: ignore[union-attr]  # all are there before the first counts
+    for process in running.values():
+        process.stdin.close()  # type: ignore[union-attr]
+        process.stdin = None
     said = {name: json.loads(process.communicate(timeout=100)[0].splitlines()[-1]) for name, process in running.items()}
     return {
         "same host received": said["here"]["received"],
@@ -81,6 +87,8 @@ def take_part(role: str, settings: dict[str, Any]) -> dict[str, int]:
         publisher = transport.create_publisher(outgoing, _NUMBER)
         transport.create_subscription(incoming, _NUMBER, count)
         transport.create_timer(0.1, lambda: publisher.publish(message(_NUMBER, data=host)))
+        print("ready", flush=True)
+        sys.stdin.read()
         until = time.monotonic() + _SECONDS
         while time.monotonic() < until:
             transport.spin_once(0.1)

@@ -15,6 +15,7 @@ import pytest
 from dds_names import new_domain, new_namespace
 
 from dfs_ros.config import Config
+from dfs_ros.transport.base import Subscription
 from dfs_ros.transport.dds.transport import DdsTransport
 
 INT = "std_msgs/msg/Int32"
@@ -123,3 +124,11 @@ def until(node: DdsTransport, condition: Callable[[], object], timeout_s: float 
     while not condition():
         assert time.monotonic() < deadline, "timeout"
         node.spin_once(0.02)
+
+
+def until_met(subscription: Subscription) -> None:
+    """Wait, without spinning, until a subscription knows its publisher, who may know the subscription before."""
+    deadline = time.monotonic() + 240
+    while not subscription.publisher_count():
+        assert time.monotonic() < deadline, "timeout"
+        time.sleep(0.005)

@@ -16,7 +16,7 @@ import pytest
 
 pytest.importorskip("cyclonedds", reason="cyclonedds, which has no package for this machine, carries this transport")
 
-from dds_rig import DOMAIN, INT, SETTINGS, Peer, cyclonedds_uri, node, peer, until
+from dds_rig import DOMAIN, INT, SETTINGS, Peer, cyclonedds_uri, node, peer, until, until_met
 
 from dfs_ros.messages.convert import IMAGE, image_message
 from dfs_ros.transport.base import RELIABLE, Qos
@@ -30,7 +30,9 @@ def test_what_a_busy_node_misses_is_counted(node, peer):
     peer.run("""
 busy = node.create_publisher("busy", "std_msgs/msg/Int32", Qos(True, 50))
 until(lambda: busy.subscription_count())
-time.sleep(0.2)
+""")
+    until_met(subscription)
+    peer.run("""
 for i in range(20):
     busy.publish(message("std_msgs/msg/Int32", data=i))
     time.sleep(0.01)
@@ -51,7 +53,9 @@ def test_a_message_that_cannot_be_decoded_is_counted_and_the_next_one_arrives(no
 from dfs_ros.transport.dds.wire import write
 text = node.create_publisher("text", "std_msgs/msg/String")
 until(lambda: text.subscription_count())
-time.sleep(0.2)
+""")
+    until_met(subscription)
+    peer.run("""
 for _ in range(3):
     assert write(text.writer, bytearray(b"\\0\\1\\0\\0" + b"\\5\\0\\0\\0" + b"\\xff\\xfe\\xfd\\xfc\\0" + bytes(3))) == 0
 text.publish(message("std_msgs/msg/String", data="good"))
@@ -81,7 +85,9 @@ octets = make_idl_struct("Image_", "sensor_msgs.msg.dds_.Image_", {"bytes": octe
 topic = node.resolve("image_garbage")
 garbage = DataWriter(node._participant, Topic(node._participant, "rt" + topic, octets), dds_qos(RELIABLE, IMAGE))
 until(lambda: garbage.get_matched_subscriptions())
-time.sleep(0.2)
+""")
+    until_met(subscription)
+    peer.run("""
 dice = random.Random(1)
 sent = []
 for i in range(40):
@@ -99,7 +105,7 @@ result = sent
 
 def test_garbage_on_the_sockets_is_ignored(node, peer):
     received: list[int] = []
-    node.create_subscription("after_garbage", INT, lambda m: received.append(m.data), RELIABLE)
+    subscription = node.create_subscription("after_garbage", INT, lambda m: received.append(m.data), RELIABLE)
     dice = random.Random(2)
     header = b"RTPS\x02\x05\x01\x10" + bytes(12)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -112,9 +118,9 @@ def test_garbage_on_the_sockets_is_ignored(node, peer):
     peer.run("""
 after = node.create_publisher("after_garbage", "std_msgs/msg/Int32")
 until(lambda: after.subscription_count())
-time.sleep(0.2)
-after.publish(message("std_msgs/msg/Int32", data=7))
 """)
+    until_met(subscription)
+    peer.run("after.publish(message('std_msgs/msg/Int32', data=7))")
     until(node, lambda: received == [7])
 
 
@@ -123,11 +129,11 @@ def test_a_hung_subscriber_holds_up_nobody(node):
     try:
         hung.run("""
 numbers = []
-node.create_subscription("image", IMAGE, lambda m: numbers.append(int(m.header.frame_id)), RELIABLE)
+images = node.create_subscription("image", IMAGE, lambda m: numbers.append(int(m.header.frame_id)), RELIABLE)
 """)
         publisher = node.create_publisher("image", IMAGE)
         until(node, publisher.subscription_count)
-        time.sleep(0.3)
+        hung.run("until(images.publisher_count)")
         os.kill(hung.process.pid, signal.SIGSTOP)
         pixels = np.zeros((1000, 1000, 3), np.uint8)
 
@@ -137,7 +143,7 @@ node.create_subscription("image", IMAGE, lambda m: numbers.append(int(m.header.f
 
         publishing = threading.Thread(target=publish, daemon=True)
         publishing.start()
-        publishing.join(60)
+        publishing.join(240)
         assert not publishing.is_alive()
         os.kill(hung.process.pid, signal.SIGCONT)
         numbers = hung.run("until(lambda: numbers and numbers[-1] == 39)\nresult = numbers")

@@ -61,14 +61,14 @@ class Request:
 
     def _call(self) -> None:
         request = message(f"{TRIGGER}_Request")
-        self._answers.append(self._rig.listener.call_service("/dfs/capture", TRIGGER, request, 60))
+        self._answers.append(self._rig.listener.call_service("/dfs/capture", TRIGGER, request, 240))
 
     @property
     def answered(self) -> bool:
         return bool(self._answers)
 
     def answer(self) -> Any:
-        self._thread.join(60)
+        self._thread.join(240)
         return self._answers[0]
 
 

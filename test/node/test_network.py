@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,10 +119,10 @@ def test_no_depth_while_an_engine_is_built(
     monkeypatch.setattr(estimator, "network_for", lambda config: networks[0])
     rig = make_rig({"network": {"name": "light"}}, inline=False)
     rig.listen("depth/image")
-    for _ in range(100):
-        if rig.status()[2]["state"] == "computing depth":
-            break
-        threading.Event().wait(0.05)
+    deadline = time.monotonic() + 240
+    while rig.status()[2]["state"] != "computing depth":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     rig.send_sweep()
     assert building.building.wait(240)
     for _ in range(2):
@@ -130,10 +131,9 @@ def test_no_depth_while_an_engine_is_built(
         assert values["state"] == "preparing the network"
         assert rig.depths() == []
     building.go.set()
-    for _ in range(200):
-        if rig.depths():
-            break
-        threading.Event().wait(0.05)
+    while not rig.depths():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
         rig.spin()
     assert_depth_is_right(rig)
     rig.send_sweep()  # the clock went on, and silence would be another fault

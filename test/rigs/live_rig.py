@@ -29,6 +29,8 @@ from dfs_ros.transport.base import Qos, Transport
 from dfs_ros.types import FocalStack, FocusMetadata, LensState
 
 TIMEOUT_S = 240.0
+# Faults are told soon, and a stack waits for its images however busy the machine is.
+PATIENT = {"node": {"silence_s": 0.5}, "stack": {"max_span_s": 60.0}}
 _TOPICS = {"image": IMAGE, "image/compressed": COMPRESSED, "camera_info": CAMERA_INFO, "focus": FOCUS}
 
 
@@ -40,7 +42,7 @@ class LiveRig:
     ) -> None:
         self.stack = stack
         self._open_node = open_node
-        config = Config.from_dict(FAST).updated({"node": {"silence_s": 0.5}}).updated(settings)
+        config = Config.from_dict(FAST).updated(PATIENT).updated(settings)
         self.transport = open_node("dfs", config)
         self.listener = open_node("listener", config)
         self.received: dict[str, list[Any]] = {}

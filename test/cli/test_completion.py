@@ -69,6 +69,6 @@ def test_the_command_itself_answers_the_shell(tmp_path: Path) -> None:
         ["bash", "-c", f'exec "$0" -c "$1" 8> "{file}" 9> /dev/null', sys.executable, code],
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), **request},
         check=True,
-        timeout=60,
+        timeout=240,
     )
     assert file.read_text().split() == ["focus-table"]

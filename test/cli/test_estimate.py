@@ -282,10 +282,10 @@ def test_ctrl_c_in_the_middle_leaves_everything_as_it_was(tmp_path: Path) -> Non
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=its_stderr)
     os.close(its_stderr)
     try:
-        shown = read_until(terminal, b"cost volume", 60)
+        shown = read_until(terminal, b"cost volume", 240)
         assert b"cost volume" in shown, shown
         process.send_signal(signal.SIGINT)
-        shown += read_until(terminal, b"interrupted", 60)
+        shown += read_until(terminal, b"interrupted", 240)
         assert process.wait(timeout=240) == 130
     finally:
         process.kill()

@@ -31,7 +31,7 @@ DOMAIN = new_domain()
 NAMESPACE = new_namespace()
 NETWORK = {"interface": "lo", "domain_id": DOMAIN, "discovery_range": "localhost"}
 FAST = {"network.name": "none", "hypotheses.count": 24, "alignment.mode": "off", "lens.aperture": "given"}
-FAST |= {"processing.threads": 1}
+FAST |= {"processing.threads": 1, "stack.max_span_s": 60.0}  # however long a busy machine keeps an image waiting
 # So much work that a stack takes many seconds.
 SLOW = {"network.name": "none", "hypotheses.count": 512, "processing.threads": 1}
 TIMEOUT_S = 240.0

@@ -2,13 +2,13 @@
 
 import dataclasses
 import os
-import socket
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+from ports import new_port
 
 from dfs_research.baselines import load_module
 from dfs_research.evaluation.predictors import predictor
@@ -254,8 +254,7 @@ def test_command_trains_any_network_for_one_camera(tmp_path, rendered, capsys, c
 def test_two_processes_train_as_one_with_both_batches(tmp_path, monkeypatch, capsys, coarsely_rendered):
     """Two processes, named as by torchrun: the weights are those of one that sees both batches of every step."""
     options = ["--network", "direct", "--camera", "B", "--bf16", "off", "--device", "cpu", "--restart"]
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(new_port())}
     for name, value in {**address, "WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}.items():
         monkeypatch.setenv(name, value)
     second = [sys.executable, "-m", "dfs_ros.cli.main", *command(tmp_path, *options)]

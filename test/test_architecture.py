@@ -161,7 +161,7 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
         [sys.executable, "-W", "error", "-c", code],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=240,
         cwd=ROOT,
         env={**kept, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", **environment},
     )

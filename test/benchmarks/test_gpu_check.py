@@ -262,7 +262,7 @@ def has_ended(pid: int) -> bool:
         return True
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
+def until(condition: Callable[[], bool], timeout_s: float = 240.0) -> None:
     """Wait: a signal takes effect when the process runs next."""
     deadline = time.monotonic() + timeout_s
     while not condition():
@@ -271,10 +271,13 @@ def until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
 
 
 def test_a_program_out_of_time_ends_with_all_it_started() -> None:
-    status, said = outcome_of(["sh", "-c", "sleep 1000 & echo $!; wait"], 0.5)
-    assert status is None
+    said, limit_s = "", 0.25
+    while not said:  # a busy machine may end it before it has begun
+        limit_s *= 2
+        status, said = outcome_of(["sh", "-c", "sleep 1000 & echo $!; wait"], limit_s)
+        assert status is None
     until(lambda: has_ended(int(said)))
-    assert outcome_of(["sh", "-c", "echo done; exit 3"], 100.0) == (3, "done\n")
+    assert outcome_of(["sh", "-c", "echo done; exit 3"], 240.0) == (3, "done\n")
 
 
 _BARE = """

@@ -107,7 +107,7 @@ class Driver:
 @pytest.fixture
 def drivers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Driver]]:
     for name in ("_GREETING_S", "_ANSWER_S"):  # waited for only where no answer comes
-        monkeypatch.setattr(f"dfs_ros.camera.optotune.{name}", 30.0)
+        monkeypatch.setattr(f"dfs_ros.camera.optotune.{name}", 240.0)
     opened: list[Driver] = []
     yield opened
     for driver in opened:

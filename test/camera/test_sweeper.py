@@ -19,7 +19,7 @@ from dfs_ros.transport.local import LocalBus, LocalTransport
 
 EVERY = Qos(reliable=True, depth=10_000)  # on a busy machine the sweep goes on while a test waits for its core
 QUICK = {"settle_s": 0.001, "dwell_s": 0.001}
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0
 TABLE = """format: lens-table/1
 unit: {unit}
 settle_s: 0.25

@@ -227,7 +227,7 @@ sys.exit(main(["doctor", "--json"]))
 
 def doctor_without(*modules: str) -> tuple[int, dict[str, Any]]:
     result = subprocess.run(
-        [sys.executable, "-c", LACKING.format(blocked=modules)], capture_output=True, text=True, timeout=100
+        [sys.executable, "-c", LACKING.format(blocked=modules)], capture_output=True, text=True, timeout=240
     )
     return result.returncode, json.loads(result.stdout)
 

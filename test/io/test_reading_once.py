@@ -49,7 +49,7 @@ sys.stdout.flush()
 def opened(folder: Path, code: str) -> Counter[str]:
     """How often each file of the folder was opened, by a process of its own."""
     command: Sequence[str] = [sys.executable, "-c", COUNT, str(folder) + "/", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=ROOT, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     return Counter(json.loads(done.stdout.splitlines()[-1]))
 

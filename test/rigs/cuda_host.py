@@ -29,7 +29,7 @@ class HostKernels:
         self.file = folder / "kernels.so"
         command = [compiler(), optimisation, "-std=c++17", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
         files = [f"-I{sources}", str(RIGS / "cuda_on_cpu.cpp"), "-o", str(self.file)]
-        subprocess.run([*command, *files], check=True, timeout=100)
+        subprocess.run([*command, *files], check=True, timeout=240)
         self._library = ctypes.CDLL(str(self.file))
         self.job_bytes, self.barrier_count = (
             ctypes.c_int.in_dll(self._library, name).value for name in ("job_bytes", "barrier_count")

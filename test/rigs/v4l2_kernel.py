@@ -10,6 +10,7 @@ import ctypes
 import errno
 import fcntl
 import time
+from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -57,8 +58,8 @@ class FakeCamera:
     start_of_exposure: bool = True
     controls: list[Control] = field(default_factory=webcam_controls)
     refuse: dict[str, int] = field(default_factory=dict)
-    lose: frozenset[int] = frozenset()
-    damage: frozenset[int] = frozenset()
+    lose: Container[int] = ()
+    damage: Container[int] = ()
     stops_after: int | None = None
     streaming: bool = False
     sequence: int = -1

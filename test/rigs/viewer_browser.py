@@ -38,6 +38,8 @@ class Browser:
             origin=origin,  # type: ignore[arg-type]
             compression=None,
             max_size=None,
+            open_timeout=240,
+            ping_timeout=None,
         )
         try:
             self.look()

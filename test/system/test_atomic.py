@@ -193,7 +193,7 @@ def published(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("way", ["exchange", "file by file"])
 def test_killed_at_any_step_a_folder_is_old_or_new(tmp_path: Path, way: str) -> None:
-    assert subprocess.run([sys.executable, "-c", PUBLISH, str(tmp_path), way], timeout=100).returncode == 0
+    assert subprocess.run([sys.executable, "-c", PUBLISH, str(tmp_path), way], timeout=240).returncode == 0
     seen = []
     for number in range(1, len(list(tmp_path.iterdir())) + 1):
         folder = tmp_path / str(number) / "out"
@@ -312,7 +312,7 @@ save()
 
 
 def test_exit_handlers_may_write(tmp_path: Path) -> None:
-    assert subprocess.run([sys.executable, "-c", AT_EXIT, str(tmp_path / "out")], timeout=100).returncode == 0
+    assert subprocess.run([sys.executable, "-c", AT_EXIT, str(tmp_path / "out")], timeout=240).returncode == 0
     assert contents(tmp_path) == {"out/mark": "1"}
 
 
@@ -353,7 +353,7 @@ def test_two_publishers_never_mix(tmp_path: Path) -> None:
     (folder / "deep").mkdir(parents=True)
     (folder / "deep" / "mine").write_text("mine")
     writers = [subprocess.Popen([sys.executable, "-c", TWO, str(folder), str(i)]) for i in range(2)]
-    assert [writer.wait(timeout=100) for writer in writers] == [0, 0]
+    assert [writer.wait(timeout=240) for writer in writers] == [0, 0]
     found = contents(folder)
     assert found.pop("deep/mine") == "mine"
     assert set(found) == {"a", "b", "mark"} and len(set(found.values())) == 1

@@ -203,10 +203,11 @@ def test_updates_are_limited_in_rate_and_the_newest_wins() -> None:
         browser.drain(0.3)
         assert browser.updates == 1  # the next one is due ten seconds after
     with Viewer(ViewerConfig(port=0, rate_hz=2)) as viewer, Browser(viewer) as browser:
+        began = time.monotonic()
         for i in range(100):
             viewer.show_depth(**scene(1.0 + 0.01 * i))
         browser.until(lambda: browser.updates and browser.points[0, 2] == np.float32(1.0 + 0.01 * 99))
-        assert browser.updates < 10
+        assert browser.updates <= 1 + 2 * (time.monotonic() - began)
 
 
 def test_input_image_focus_and_status_reach_the_page(viewer: Viewer) -> None:

@@ -65,7 +65,10 @@ class HoldsTheLens(FakeCamera):
 
 
 @pytest.mark.parametrize("reason", [errno.EACCES, errno.EBUSY])
-def test_a_lens_that_autofocus_holds_a_little_longer(bench: Bench, reason: int) -> None:
+def test_a_lens_that_autofocus_holds_a_little_longer(
+    bench: Bench, reason: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dfs_ros.camera.v4l2.device._PATIENCE_NS", 240 * 10**9)
     camera = bench.camera = HoldsTheLens(bench.folder / "video0")
     camera.reason = reason
     plugged_in(bench.monkeypatch, camera)

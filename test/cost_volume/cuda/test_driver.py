@@ -21,7 +21,7 @@ def found(kernels: HostKernels, tmp_path_factory: pytest.TempPathFactory) -> dic
     folder = tmp_path_factory.mktemp("driver")
     command = [compiler(), "-std=c++17", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-I/usr/local/cuda/include"]
     command += [str(RIGS / "cuda_driver_on_cpu.cpp"), "-o", str(folder / "libcuda.so.1"), "-ldl"]
-    subprocess.run(command, check=True, timeout=100)  # type: ignore[arg-type]
+    subprocess.run(command, check=True, timeout=240)  # type: ignore[arg-type]
     environment = {
         **os.environ,
         "LD_LIBRARY_PATH": str(folder),

@@ -20,6 +20,7 @@ from dfs_ros.transport.dds.types import SERVICE_HEADER_BYTES, service_topics
 from dfs_ros.transport.dds.wire import service_header, user_data_value, write
 
 SERVICE_QOS = Qos(reliable=True, depth=10)
+_DISCOVERY_S = 1.0
 
 
 class Participant(Protocol):
@@ -109,12 +110,13 @@ class ServiceServer:
         write(self.writer, reply)
 
     def _wait_for_client(self, request_writer: int) -> None:
-        """Wait up to 0.1 s for the discovery of the client's reader.
+        """Wait up to a second for the discovery of the client's reader.
 
-        A request may arrive before it, and the reply would be lost; ROS waits, too.
+        A request may arrive before it, and the reply would be lost; ROS waits, too, though only for 0.1 s, which a busy
+        machine exceeds.
         """
         client = user_data_value(self.receiver.reader.get_matched_publication_data(request_writer), "clientid")
-        deadline = time.monotonic() + 0.1
+        deadline = time.monotonic() + _DISCOVERY_S
         while client and time.monotonic() < deadline:
             readers = map(self.writer.get_matched_subscription_data, self.writer.get_matched_subscriptions())
             if any(user_data_value(reader, "clientid") == client for reader in readers):

@@ -18,6 +18,7 @@ from reporting_cameras import Sensor, plug_in_oak, plug_in_raspberry_pi
 
 from dfs_ros.camera.raw_sweep import RawSweep, both_ways
 from dfs_ros.camera.source import FrameSource, SourceFrame
+from dfs_ros.camera.swept import wall_less
 from dfs_ros.cli import calibrate_lens
 from dfs_ros.cli.main import main
 from dfs_ros.cli.participants import make_source, swept_camera
@@ -117,6 +118,19 @@ def test_the_commands_of_the_tutorial(tmp_path: Path, monkeypatch: pytest.Monkey
     stack = load_stack(taken)
     assert sorted(stack.focus_diopters) == pytest.approx([1, 4.5, 8])
     assert [int(image[0, 0, 0]) for image in stack.images] == [round(20 * focus) for focus in stack.focus_diopters]
+
+
+def test_stamps_do_not_jump_where_the_thread_loses_its_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For 20 ms, between the clock of the camera and that of the wall, at the first two attempts."""
+    now, lost = [1000], [20_000_000, 20_000_000]
+
+    def wall_ns() -> int:
+        now[0] += lost.pop() if lost else 0
+        return now[0] + 7_000_000
+
+    monkeypatch.setattr("dfs_ros.camera.swept.time.time_ns", wall_ns)
+    assert wall_less(lambda: now[0]) == 7_000_000
+    assert lost == []
 
 
 def test_a_square_size_that_contradicts_the_dioptres_of_the_camera() -> None:

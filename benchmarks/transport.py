@@ -118,7 +118,8 @@ def _tell(sender: subprocess.Popen[str]) -> None:
 
 def _has_said(sender: subprocess.Popen[str]) -> bool:
     """True once the sender has printed its record, or has ended."""
-    return bool(select.select([sender.stdout], [], [], 0.0)[0])
+    streams: list[Any] = [sender.stdout]
+    return bool(select.select(streams, [], [], 0.0)[0])
 
 
 def describe(record: dict[str, Any]) -> str:

@@ -43,8 +43,13 @@ def test_screenshot_shows_the_points(viewer: Viewer, tmp_path: Path) -> None:
     green[:, :, 1] = 255
     viewer.show_depth(depth, None, green, (80.0, 80.0, 39.5, 29.5), 0)
     path = tmp_path / "page.png"
-    take_screenshot(viewer.url, path, size=(1200, 700), settle_s=2, timeout_s=200)
-    picture = cv2.imread(str(path))
-    assert picture.shape == (700, 1200, 3)
-    middle = picture[200:500, 500:700].astype(int)  # between the panels
-    assert ((middle[:, :, 1] > 60) & (middle[:, :, 0] < 30) & (middle[:, :, 2] < 30)).mean() > 0.3
+    shown = 0.0
+    for settle_s in (2, 10, 40):  # a busy machine draws slowly
+        take_screenshot(viewer.url, path, size=(1200, 700), settle_s=settle_s, timeout_s=200)
+        picture = cv2.imread(str(path))
+        assert picture.shape == (700, 1200, 3)
+        middle = picture[200:500, 500:700].astype(int)  # between the panels
+        shown = float(((middle[:, :, 1] > 60) & (middle[:, :, 0] < 30) & (middle[:, :, 2] < 30)).mean())
+        if shown > 0.3:
+            break
+    assert shown > 0.3

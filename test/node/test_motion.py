@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -284,8 +285,10 @@ def test_a_captured_stack_has_the_poses(make_rig: Callable[..., Rig], tmp_path: 
         )
     )
     asking.start()
-    while not rig.transport.spin_once(0.01):
-        pass
+    queue = rig.bus.services["/dfs/capture", TRIGGER]
+    while not queue.received:
+        time.sleep(0.001)
+    rig.spin()
     for i in range(-2, 2):
         bot.send_tf(i / 50)
     stamps = rig.send_sweep()

@@ -43,7 +43,7 @@ class ProcessingConfig:
     processes: int = setting(
         0,
         "Live stacks computed at once, each by a process with its share of the threads; 0: two on a CPU with two cores "
-        "or more. One for a sliding window, on a GPU, and of more than 0.2 Mpx where the share is one thread",
+        "or more, one of more than 0.2 Mpx if the share is one thread. One for a sliding window and on a GPU",
         low=0,
         high=16,
     )

@@ -66,9 +66,10 @@ def stacks_at_once(config: Config) -> int:
     return min(config.processing.processes or _AT_ONCE, threads)
 
 
-def one_by_one(size: tuple[int, int], most_mpx: float, threads_each: int) -> bool:
-    """True if stacks of images of `size` (height, width), reduced to `most_mpx`, are to share all threads in turn."""
-    return min(size[0] * size[1], most_mpx * 1e6) > _LARGE_PX and threads_each < _THREADS_OF_LARGE
+def one_by_one(size: tuple[int, int], config: Config, threads_each: int) -> bool:
+    """True if stacks of images of `size` (height, width) are to have all threads in turn; never if a number is set."""
+    large = min(size[0] * size[1], config.processing.max_megapixels * 1e6) > _LARGE_PX
+    return large and threads_each < _THREADS_OF_LARGE and not config.processing.processes
 
 
 class ParallelEstimator:
@@ -146,7 +147,7 @@ class ParallelEstimator:
 
     def alone(self, size: tuple[int, int]) -> bool:
         """True if stacks of images of `size` (height, width) are to be computed one by one."""
-        return one_by_one(size, self.config.processing.max_megapixels, self._share)
+        return one_by_one(size, self.config, self._share)
 
     def _threads_for(self, size: tuple[int, int]) -> int:
         return self._threads if self.alone(size) else self._share

@@ -68,19 +68,20 @@ def test_stacks_at_once(settings: dict[str, dict[str, object]], expected: int) -
 
 
 @pytest.mark.parametrize(
-    ("size", "most_mpx", "threads_each", "expected"),
+    ("size", "processing", "threads_each", "expected"),
     [
-        ((240, 320), 0.5, 1, False),
-        ((480, 640), 0.5, 1, True),
-        ((480, 640), 0.5, 2, False),
-        ((1088, 1920), 0.5, 1, True),
-        ((1088, 1920), 0.15, 1, False),
+        ((240, 320), {}, 1, False),
+        ((480, 640), {}, 1, True),
+        ((480, 640), {}, 2, False),
+        ((480, 640), {"processes": 2}, 1, False),
+        ((1088, 1920), {}, 1, True),
+        ((1088, 1920), {"max_megapixels": 0.15}, 1, False),
     ],
 )
 def test_large_images_come_one_by_one_where_each_stack_has_one_thread(
-    size: tuple[int, int], most_mpx: float, threads_each: int, expected: bool
+    size: tuple[int, int], processing: dict[str, float], threads_each: int, expected: bool
 ) -> None:
-    assert one_by_one(size, most_mpx, threads_each) is expected
+    assert one_by_one(size, Config.from_dict({"processing": processing}), threads_each) is expected
 
 
 def test_stacks_that_come_one_by_one_need_no_process() -> None:

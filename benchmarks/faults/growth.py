@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -140,9 +139,6 @@ class _Pages:
         with opened(viewer.url) as page:
             viewer.show_depth(depth_m, None, None, (80.0, 80.0, 40.0, 30.0), 0)
             page.recv(timeout=60)
-        deadline = time.monotonic() + 60
-        while viewer.page_count and time.monotonic() < deadline:  # or what it holds would count for the next cycle
-            time.sleep(0.001)
 
     def close(self) -> None:
         if self._viewer is not None:

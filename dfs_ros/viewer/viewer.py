@@ -69,11 +69,6 @@ class Viewer:
             host = "localhost"
         return f"http://{f'[{host}]' if ':' in host else host}:{self._server.get_port()}"
 
-    @property
-    def page_count(self) -> int:
-        """Number of open pages."""
-        return len(self._server.get_clients())
-
     def show_depth(
         self,
         depth_m: NDArray[np.float32],
@@ -185,9 +180,7 @@ class Viewer:
                 try:
                     self._draw(number, client, newest)
                 except Exception as error:  # a fault of the viewer must not stop the robot; one line for each new cause
-                    if number not in self._server.get_clients():
-                        _log.debug("viewer: a page was closed while it was drawn", exc_info=True)
-                    elif repr(error) != reported:
+                    if repr(error) != reported:
                         reported = repr(error)
                         _log.exception("viewer: drawing failed")
             rest = 1.0 / self._config.rate_hz - (time.monotonic() - started)

@@ -23,7 +23,7 @@ import dfs_ros
 from dfs_research.evaluation.faults import FAULTS, Fault
 from dfs_research.evaluation.in_use import HONEST, InUse, UsedStack
 from dfs_research.evaluation.shots import Shot
-from dfs_research.evaluation.use_scores import Values, scored
+from dfs_research.evaluation.use_scores import WAYS, Values, scored
 from dfs_ros.config import Config
 from dfs_ros.estimator.estimator import DepthEstimator
 from dfs_ros.io.strict_json import json_text
@@ -137,13 +137,15 @@ def summary(scores: Sequence[UseScore]) -> list[dict[str, Any]]:
         row["unwarned_worst"] = max([0.0 if _warned(s) else _number(s, "sure_and_wrong") for s in chosen])
         paired = [(_number(s, "dense_abs_rel"), ideal.get((s.camera, s.scene), math.nan)) for s in chosen]
         paired = [pair for pair in paired if not (math.isnan(pair[0]) or math.isnan(pair[1]))]
-        for way in ("sideways", "forward"):
-            errors = [error for s in chosen if not math.isnan(error := _number(s, f"{way}_error"))]
-            pulls = [pull for s in chosen if not math.isnan(pull := _number(s, f"{way}_pull"))]
+        row["ratio"] = float(np.mean([p[0] for p in paired]) / np.mean([p[1] for p in paired])) if paired else math.nan
+        for way in WAYS:
+            errors, pulls = (
+                [value for s in chosen if not math.isnan(value := _number(s, f"{way}_{what}"))]
+                for what in ("error", "pull")
+            )
             row[f"{way}_told"] = len(errors)
             row[f"{way}_error"] = float(np.median(errors)) if errors else math.nan
             row[f"{way}_pull"] = math.sqrt(np.mean(np.square(pulls))) if pulls else math.nan
-        row["ratio"] = float(np.mean([p[0] for p in paired]) / np.mean([p[1] for p in paired])) if paired else math.nan
         rows.append(row)
     return rows
 

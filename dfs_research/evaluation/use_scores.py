@@ -21,6 +21,8 @@ WRONG_RELATIVE, WRONG_SIGMAS = 0.1, 3.0
 Depth = NDArray[np.float32]
 Velocity = NDArray[np.float64]
 """(3,) in m/s: right, down, forward."""
+WAYS = {"sideways": 0, "forward": 2}
+"""Axes of a velocity that are scored: `sideways_error`, `sideways_pull`, ..."""
 
 
 def scored(estimator: DepthEstimator, used: UsedStack) -> Values:
@@ -54,13 +56,14 @@ def _ego_motion(result: DepthResult, true_m_s: Velocity) -> dict[str, float]:
 
     NaN where none is told, or the camera does not move that way.
     """
-    told = np.array(result.report["motion"]["velocity_m_s"] or [math.nan] * 3)
-    variance = np.diag(np.array(result.report["motion"]["covariance_m2_s2"] or [math.nan] * 9).reshape(3, 3))
+    motion = result.report["motion"]
+    told = motion["velocity_m_s"] or [math.nan] * 3
+    variance = np.diag(np.reshape(motion["covariance_m2_s2"] or [math.nan] * 9, (3, 3)))
     values = {}
-    for name, axis in (("sideways", 0), ("forward", 2)):
-        error = float(told[axis] - true_m_s[axis]) if true_m_s[axis] else math.nan
-        values[f"{name}_error"] = abs(error / float(true_m_s[axis])) if true_m_s[axis] else math.nan
-        values[f"{name}_pull"] = error / math.sqrt(variance[axis])
+    for way, axis in WAYS.items():
+        true = float(true_m_s[axis]) or math.nan
+        values[f"{way}_error"] = abs(told[axis] / true - 1.0)
+        values[f"{way}_pull"] = (told[axis] - true) / math.sqrt(variance[axis])
     return values
 
 
@@ -92,5 +95,5 @@ def _nothing() -> Values:
     nan = np.full((1, 1), np.nan, np.float32)
     none = {**_accuracy(nan, nan, np.ones((1, 1), np.float32)), "coverage": 0.0}
     dense: Values = {f"dense_{name}": value for name, value in none.items()}
-    ego = dict.fromkeys(("sideways_error", "sideways_pull", "forward_error", "forward_pull"), math.nan)
+    ego = {f"{way}_{what}": math.nan for way in WAYS for what in ("error", "pull")}
     return {**dense, **none, **ego, "sure_and_wrong": 0.0, "pixels": 0.0, "warnings": []}

@@ -93,7 +93,7 @@ class SweptSource:
                     last = frame.sequence
                 self._counts["damaged"] += frame.image is None
                 if frame.image is not None and path is not None and (path.place is not None or path.moving):
-                    yield self._taken(frame.image, frame, path, wall_less(device.now_ns))
+                    yield self._taken(frame.image, frame, path, clock_offset_ns(device.now_ns))
         finally:
             device.close()
 
@@ -215,8 +215,8 @@ class SweptSource:
         return Intrinsics(fx, fx, (size[1] - 1) / 2, (size[0] - 1) / 2), ()
 
 
-def wall_less(now_ns: Callable[[], int]) -> int:
-    """Wall time less the time of another clock, in ns.
+def clock_offset_ns(now_ns: Callable[[], int]) -> int:
+    """Offset of the wall clock from another clock, in ns.
 
     Of three attempts, that with the least time between the two clocks: a thread that loses its core between them would
     make the stamps jump.

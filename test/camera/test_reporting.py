@@ -18,7 +18,7 @@ from reporting_cameras import Sensor, plug_in_oak, plug_in_raspberry_pi
 
 from dfs_ros.camera.raw_sweep import RawSweep, both_ways
 from dfs_ros.camera.source import FrameSource, SourceFrame
-from dfs_ros.camera.swept import wall_less
+from dfs_ros.camera.swept import clock_offset_ns
 from dfs_ros.cli import calibrate_lens
 from dfs_ros.cli.main import main
 from dfs_ros.cli.participants import make_source, swept_camera
@@ -129,7 +129,7 @@ def test_stamps_do_not_jump_where_the_thread_loses_its_core(monkeypatch: pytest.
         return now[0] + 7_000_000
 
     monkeypatch.setattr("dfs_ros.camera.swept.time.time_ns", wall_ns)
-    assert wall_less(lambda: now[0]) == 7_000_000
+    assert clock_offset_ns(lambda: now[0]) == 7_000_000
     assert lost == []
 
 
